@@ -1,0 +1,1 @@
+"""Corpora, frame pairs and their manifests."""

@@ -1,0 +1,17 @@
+"""Errors that a user can mend, and how the command line shows them."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Bad input. The message is one line: what is wrong, where, and how to mend it."""
+
+
+def run_cli(main: Callable[[], int]) -> int:
+    """Run a command; a `UserError` becomes one line on stderr and exit code 2."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

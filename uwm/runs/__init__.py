@@ -1,0 +1,1 @@
+"""Experiments, cached stages, records and launchers."""
