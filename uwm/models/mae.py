@@ -1,0 +1,325 @@
+"""Masked autoencoder (paper section 3; He et al. 2022): states from images and images from states.
+
+Parameter names follow the published checkpoints (`patch_embed.proj`, `blocks`, `decoder_blocks`, ...),
+so that a FAIR file is a plain state dict of this module.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from uwm.errors import UserError
+from uwm.models import mae_weights
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+PATCH_VARIANCE_FLOOR = 1e-6  # He et al.: added to a patch's variance before the square root
+
+
+@dataclass(frozen=True)
+class MAEConfig:
+    """Sizes of the autoencoder; the defaults are ViT-B with the 8 x 512 decoder of He et al. (2022)."""
+
+    image_size: int = 224  # pixels, square
+    patch_size: int = 16
+    encoder_width: int = 768
+    encoder_depth: int = 12
+    encoder_heads: int = 12
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    mlp_ratio: float = 4.0
+    norm_pix_loss: bool = False  # the decoder predicts patches with their own mean and variance removed
+    layer_norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+        for part in ("encoder", "decoder"):
+            width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
+            if width % heads or width % 4:  # 4: sine and cosine of two coordinates
+                raise ValueError(f"{part}_width {width} must be a multiple of 4 and of {part}_heads {heads}")
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        """N, the number of patches; a state has 1 + N tokens."""
+        return self.grid**2
+
+    @property
+    def patch_values(self) -> int:
+        """P * P * 3, the values of one patch."""
+        return self.patch_size**2 * 3
+
+
+MAE_PRESETS: dict[str, MAEConfig] = {
+    "base": MAEConfig(),
+    "large": MAEConfig(encoder_width=1024, encoder_depth=24, encoder_heads=16),
+    # The ViT-S that the paper's authors trained for themselves.
+    "small": MAEConfig(
+        encoder_width=384, encoder_heads=6, decoder_width=384, decoder_depth=4, decoder_heads=6
+    ),
+    "mini": MAEConfig(
+        image_size=112,
+        encoder_width=192,
+        encoder_depth=6,
+        encoder_heads=6,
+        decoder_width=192,
+        decoder_depth=3,
+        decoder_heads=6,
+    ),
+}
+
+
+class MAEOutput(NamedTuple):
+    """What a training step needs; `mask` is 1 where a patch was hidden from the encoder."""
+
+    loss: Tensor  # scalar: mean squared error in normalised pixels
+    prediction: Tensor  # (B, N, P*P*3)
+    mask: Tensor  # (B, N)
+
+
+class Masking(NamedTuple):
+    """Which patches stay visible, and how to put the tokens back into raster order."""
+
+    keep: Tensor  # (B, M) patch indices
+    restore: Tensor  # (B, N) position of patch n in [kept, hidden]
+    mask: Tensor  # (B, N) 1 = hidden
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """(B, 3, H, W) -> (B, N, P*P*3): patches in raster order, values in (row, column, channel) order."""
+    batch, channels, height, width = images.shape
+    p = patch_size
+    if height % p or width % p:
+        raise ValueError(f"image of {height} x {width} pixels does not divide into patches of {p}")
+    grid = images.reshape(batch, channels, height // p, p, width // p, p)
+    grid = grid.permute(0, 2, 4, 3, 5, 1)  # (B, H/P, W/P, P, P, 3)
+    return grid.reshape(batch, (height // p) * (width // p), p * p * channels)
+
+
+def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
+    """(B, N, P*P*3) -> (B, 3, S, S) with S = P * sqrt(N); the inverse of `patchify` for square images."""
+    batch, tokens, values = patches.shape
+    side, p = math.isqrt(tokens), patch_size
+    if side**2 != tokens or values % p**2:
+        raise ValueError(f"{tokens} patches of {values} values are no square image with patches of {p}")
+    grid = patches.reshape(batch, side, side, p, p, values // p**2)
+    grid = grid.permute(0, 5, 1, 3, 2, 4)  # (B, 3, side, P, side, P)
+    return grid.reshape(batch, values // p**2, side * p, side * p)
+
+
+def sincos_positions(width: int, grid: int) -> Tensor:
+    """Fixed positions (1, 1 + grid^2, width): zero for CLS; one half tells the column, the other the row."""
+    frequency = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
+    angle = torch.arange(grid, dtype=torch.float64)[:, None] * frequency
+    table = torch.cat([angle.sin(), angle.cos()], dim=1)  # (grid, width / 2)
+    row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    positions = torch.cat([table[column], table[row]], dim=-1).reshape(grid**2, width)
+    return torch.cat([torch.zeros(1, width, dtype=torch.float64), positions])[None].float()
+
+
+def transformer_blocks(
+    width: int, depth: int, heads: int, mlp_ratio: float = 4.0, layer_norm_eps: float = 1e-6
+) -> nn.ModuleList:
+    """`depth` pre-norm ViT blocks, (B, T, width) -> (B, T, width): timm's, as He et al. (2022) use them."""
+    norm = partial(nn.LayerNorm, eps=layer_norm_eps)
+    return nn.ModuleList(Block(width, heads, mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth))
+
+
+def draw_masking(noise: Tensor, mask_ratio: float) -> Masking:
+    """Keep the int(N * (1 - mask_ratio)) patches with the smallest `noise` (B, N) of each image."""
+    if not 0 <= mask_ratio < 1:
+        raise ValueError(f"mask_ratio must lie in [0, 1), not {mask_ratio}")
+    kept = max(1, int(noise.shape[1] * (1 - mask_ratio)))
+    order = noise.argsort(dim=1)
+    mask = torch.ones_like(noise).scatter(1, order[:, :kept], 0.0)
+    return Masking(order[:, :kept], order.argsort(dim=1), mask)
+
+
+def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (B, N, 1) of each patch, as the `norm_pix_loss` targets use them."""
+    variance = patches.var(dim=-1, keepdim=True)
+    return patches.mean(dim=-1, keepdim=True), (variance + PATCH_VARIANCE_FLOOR).sqrt()
+
+
+class MaskedAutoencoder(nn.Module):
+    """ViT encoder and lightweight ViT decoder (paper section 3); ImageNet normalisation happens inside.
+
+    `seed` draws the initial weights (Xavier, as He et al. 2022).
+    """
+
+    cls_token: nn.Parameter
+    mask_token: nn.Parameter
+    pos_embed: Tensor
+    decoder_pos_embed: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: MAEConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = c = config
+        norm = partial(nn.LayerNorm, eps=c.layer_norm_eps)
+
+        def blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
+            return transformer_blocks(width, depth, heads, c.mlp_ratio, c.layer_norm_eps)
+
+        self.patch_embed = PatchEmbed(c.image_size, c.patch_size, 3, c.encoder_width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, c.encoder_width))
+        self.blocks = blocks(c.encoder_width, c.encoder_depth, c.encoder_heads)
+        self.norm = norm(c.encoder_width)
+        self.decoder_embed = nn.Linear(c.encoder_width, c.decoder_width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, c.decoder_width))
+        self.decoder_blocks = blocks(c.decoder_width, c.decoder_depth, c.decoder_heads)
+        self.decoder_norm = norm(c.decoder_width)
+        self.decoder_pred = nn.Linear(c.decoder_width, c.patch_values)
+        self.register_buffer("pos_embed", sincos_positions(c.encoder_width, c.grid))
+        self.register_buffer("decoder_pos_embed", sincos_positions(c.decoder_width, c.grid))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self._initialise(torch.Generator().manual_seed(seed))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] -> states (B, 1 + N, D): CLS, then all patches in raster order.
+
+        Nothing is masked or shuffled, so token n of two frames shows the same place. The states come after
+        the encoder's LayerNorm. Raises `UserError` for images of another size.
+        """
+        return self._encode_tokens(self._embed(self._normalise(images)))
+
+    def decode(self, states: Tensor, like: Tensor | None = None) -> Tensor:
+        """States (B, 1 + N, D) -> images (B, 3, H, W), clamped to [0, 1].
+
+        A `norm_pix_loss` model predicts patches without their mean and variance; these are then taken from
+        the images `like` (B, 3, H, W) in [0, 1]. Without `like` such a model raises `UserError`.
+        """
+        if not self.config.norm_pix_loss:
+            return self.denormalise_patches(self._predict(states)).clamp(0, 1)
+        if like is None:
+            raise UserError(
+                "this MAE was trained on normalised pixels (norm_pix_loss), so its states alone give no RGB: "
+                "pass like=images for the patches' mean and variance, or load a mae_visualize_* checkpoint"
+            )
+        mean, deviation = patch_statistics(patchify(self._normalise(like), self.config.patch_size))
+        return self.denormalise_patches(self._predict(states) * deviation + mean).clamp(0, 1)
+
+    def forward(
+        self,
+        images: Tensor,
+        mask_ratio: float = 0.75,
+        generator: torch.Generator | None = None,
+        *,
+        noise: Tensor | None = None,
+    ) -> MAEOutput:
+        """Masked training (section 3): mean squared error on the hidden patches; all patches at ratio 0.
+
+        images: (B, 3, H, W) in [0, 1]. The patches with the smallest `noise` (B, N) stay visible; it is
+        drawn from `generator` unless given.
+        """
+        pixels = self._normalise(images)
+        target = patchify(pixels, self.config.patch_size)  # (B, N, P*P*3)
+        if noise is None:
+            where = generator.device if generator is not None else images.device
+            noise = torch.rand(target.shape[:2], generator=generator, device=where)
+        masking = draw_masking(noise.to(images.device), mask_ratio)
+        states = self._encode_tokens(self._embed(pixels, masking.keep))
+        prediction = self._predict(states, masking.restore)
+        return MAEOutput(self._loss(prediction, target, masking.mask), prediction, masking.mask)
+
+    def denormalise_patches(self, patches: Tensor) -> Tensor:
+        """Patches in ImageNet-normalised pixels (B, N, P*P*3) -> RGB images (B, 3, H, W), not clamped."""
+        return unpatchify(patches, self.config.patch_size) * self.std + self.mean
+
+    def save(
+        self, path: Path | str, dtype: torch.dtype | None = None, card: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write a safetensors file with the config (and `card`) in its metadata, atomically.
+
+        `dtype` (say torch.float16) is the storage type; loading always gives float32.
+        """
+        mae_weights.write_own(Path(path), self.state_dict(), asdict(self.config), dtype, card)
+
+    @classmethod
+    def load(cls, path: Path | str, *, norm_pix_loss: bool | None = None) -> "MaskedAutoencoder":
+        """Read a FAIR `.pth` with a decoder, a HF ViTMAE directory or file, or a file written by `save`.
+
+        The model comes in float32, in evaluation mode. `norm_pix_loss` overrides what the file (or its
+        name) says. Raises `UserError` for encoder-only files, wrong shapes, missing or unknown keys.
+        """
+        fields, tensors = mae_weights.read_checkpoint(Path(path), norm_pix_loss)
+        try:
+            model = cls(MAEConfig(**fields))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: no usable MAE configuration ({error})") from error
+        mae_weights.check_tensors(Path(path), tensors, model.state_dict())
+        model.load_state_dict(tensors)
+        return model.eval()
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+                nn.init.zeros_(cast(Tensor, module.bias))
+        projection = cast(nn.Conv2d, self.patch_embed.proj)
+        nn.init.xavier_uniform_(projection.weight.data.flatten(1), generator=generator)
+        nn.init.zeros_(cast(Tensor, projection.bias))
+        nn.init.normal_(self.cls_token, std=0.02, generator=generator)
+        nn.init.normal_(self.mask_token, std=0.02, generator=generator)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        size = self.config.image_size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise UserError(
+                f"images of shape {tuple(images.shape)} for an MAE of {size} x {size} pixels: "
+                f"resize or crop them to (B, 3, {size}, {size})"
+            )
+        return (images - self.mean) / self.std
+
+    def _embed(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Patch embedding plus positions (B, N, D), or (B, M, D) for the patches `keep` (B, M)."""
+        tokens = self.patch_embed(pixels) + self.pos_embed[:, 1:]
+        return tokens if keep is None else _take(tokens, keep)
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        tokens = torch.cat([cls, tokens], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
+
+    def _predict(self, states: Tensor, restore: Tensor | None = None) -> Tensor:
+        """States (B, 1 + M, D) -> patch values (B, N, P*P*3); with `restore`, mask tokens stand for the rest."""
+        tokens = self.decoder_embed(states)
+        if restore is not None:
+            hidden = self.mask_token.expand(len(tokens), restore.shape[1] + 1 - tokens.shape[1], -1)
+            patches = torch.cat([tokens[:, 1:], hidden.to(tokens.dtype)], dim=1)  # (B, N, Dd), shuffled
+            tokens = torch.cat([tokens[:, :1], _take(patches, restore)], dim=1)
+        tokens = tokens + self.decoder_pos_embed
+        for block in self.decoder_blocks:
+            tokens = block(tokens)
+        return self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
+
+    def _loss(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        if self.config.norm_pix_loss:
+            mean, deviation = patch_statistics(target)
+            target = (target - mean) / deviation
+        error = (prediction - target).square().mean(dim=-1)  # (B, N)
+        hidden = mask.sum()
+        return (error * mask).sum() / hidden if hidden > 0 else error.mean()
+
+
+def _take(tokens: Tensor, index: Tensor) -> Tensor:
+    """Tokens (B, N, D) at `index` (B, M) -> (B, M, D)."""
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
