@@ -1,0 +1,136 @@
+"""Backbones of LPIPS: where their weights come from, and how they get into the `lpips` package's network."""
+
+import contextlib
+import functools
+import io
+import pickle
+import re
+import socket
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import lpips as lpips_package
+import torch
+from torch import Tensor, nn
+from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
+
+from uwm.errors import UserError
+
+FILES = {
+    "alex": "alexnet_features.pth",
+    "vgg": "vgg16_features.pth",
+    "squeeze": "squeezenet1_1_features.pth",
+}
+MINIMUM_SIZE = {"alex": 31, "vgg": 16, "squeeze": 17}  # px; below, a pooling layer has nothing left
+DOWNLOADS = {
+    "alex": AlexNet_Weights.IMAGENET1K_V1,
+    "vgg": VGG16_Weights.IMAGENET1K_V1,
+    "squeeze": SqueezeNet1_1_Weights.IMAGENET1K_V1,
+}
+DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer, at connecting and at each read
+
+
+class DownloadError(Exception):
+    """torchvision's weights could not be downloaded; the message is one line."""
+
+
+def build(backbone: str) -> Any:
+    """`lpips.LPIPS` with its trained v0.1 heads around a backbone that is still to be filled.
+
+    The library would download the backbone itself, with deprecation warnings and its own errors; asking it
+    for a random one avoids that. Its drawing of random weights leaves torch's global generator as it was.
+    """
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        return lpips_package.LPIPS(net=backbone, pnet_rand=True, verbose=False)
+
+
+def randomize(net: nn.Module, seed: int) -> None:
+    """He-normal weights and zero biases from a generator of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(net.named_parameters()):
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
+
+
+def folder_state(backbone: str, folder: Path) -> dict[str, Tensor] | None:
+    """The backbone's state from a weights folder; None where it has no file for this backbone.
+
+    Raises UserError for a missing folder and for a file that does not hold the backbone.
+    """
+    if not folder.is_dir():
+        raise UserError(f"weights folder {folder} does not exist; correct or unset UWM_WEIGHTS")
+    path = folder / FILES[backbone]
+    if not path.exists():
+        return None
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a readable torch file of tensors ({type(error).__name__}); "
+            "save torchvision's state dict with torch.save"
+        ) from error
+    return library_state(backbone, loaded, str(path))
+
+
+def torchvision_state(backbone: str) -> dict[str, Tensor]:
+    """The backbone's state from torchvision's cache or download; DownloadError where neither is to be had."""
+    fetched = _fetch(backbone)
+    if isinstance(fetched, str):
+        raise DownloadError(fetched)
+    return fetched
+
+
+@functools.cache
+def _fetch(backbone: str) -> dict[str, Tensor] | str:
+    """The state, or in one line why there is none. Cached: one attempt per process."""
+    try:
+        # torch.hub announces a download on stdout, which belongs to the command; its bar goes to stderr
+        with _short_timeouts(), contextlib.redirect_stdout(io.StringIO()):
+            loaded = DOWNLOADS[backbone].get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # unreachable, wrong hash, broken file
+        reason = str(error).splitlines() or [type(error).__name__]
+        return f"torchvision's download failed: {reason[0]}"
+    return library_state(backbone, loaded, f"torchvision's {backbone} checkpoint")
+
+
+@contextlib.contextmanager
+def _short_timeouts() -> Iterator[None]:
+    """torch.hub opens its connection without a timeout: give sockets one meanwhile."""
+    previous = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(previous)
+
+
+def library_state(backbone: str, loaded: object, where: str) -> dict[str, Tensor]:
+    """Rename torchvision's `features.N.*` tensors to the library's `sliceK.N.*`, dropping the classifier's.
+
+    Raises UserError naming `where` and the first tensor that is missing or of another shape.
+    """
+    if not isinstance(loaded, Mapping):
+        raise UserError(f"{where} holds a {type(loaded).__name__}, not torchvision's state dict of tensors")
+    state = {}
+    for name, expected in _shapes(backbone).items():
+        key = re.sub(r"^slice\d+\.", "features.", name)
+        tensor = loaded.get(key)
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"{where} has no tensor {key!r}: these are not torchvision's {backbone} features")
+        if tensor.shape != expected:
+            raise UserError(
+                f"{where}: {key!r} has shape {tuple(tensor.shape)}, torchvision's {backbone} features "
+                f"have {tuple(expected)}"
+            )
+        state[name] = tensor
+    return state
+
+
+@functools.cache
+def _shapes(backbone: str) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in build(backbone).net.state_dict().items()}
