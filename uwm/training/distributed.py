@@ -1,0 +1,82 @@
+"""One process or many: who am I, on which device, and the few things that all ranks do together.
+
+The processes are started by `torchrun` or by a cluster launcher; both say who is who in RANK, WORLD_SIZE,
+LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Without WORLD_SIZE, or with WORLD_SIZE=1, nothing here communicates.
+"""
+
+import atexit
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from uwm.errors import UserError
+
+# Longer than the longest validation on rank 0, during which the other ranks wait.
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among `world_size` processes; rank 0 logs, validates and saves."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+
+def environment_ranks() -> Ranks:
+    """The place given by the launcher's environment variables. Raises `UserError` when it is incomplete."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        return Ranks()
+    needed = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    missing = [name for name in needed if name not in os.environ]
+    if missing:
+        raise UserError(f"WORLD_SIZE={world_size} is set but {', '.join(missing)} isn't; start with torchrun")
+    return Ranks(int(os.environ["RANK"]), world_size, int(os.environ["LOCAL_RANK"]))
+
+
+def default_device(ranks: Ranks) -> torch.device:
+    """This rank's GPU, or the CPU. A launcher may show all GPUs of a node to a rank, or only its own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
+
+
+def join(ranks: Ranks, device: torch.device) -> None:
+    """Join the process group once; it stays up until the process ends, for all trainings of the process."""
+    if ranks.world_size == 1 or dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def sum_over_ranks(values: torch.Tensor, ranks: Ranks) -> torch.Tensor:
+    """The elementwise sum of every rank's `values`, in place."""
+    if ranks.world_size > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def from_leader(value: Any, ranks: Ranks) -> Any:
+    """Rank 0's `value` on every rank; also makes every rank wait for rank 0."""
+    if ranks.world_size == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

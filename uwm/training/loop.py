@@ -1,0 +1,299 @@
+"""One loop for every training of the suite: AdamW, warm-up and cosine, and a resume that leaves no trace.
+
+Everything random is a function of (seed, step, micro-step, rank), so a checkpoint holds weights, buffers,
+optimiser and step, and no random state. A run that was killed at any moment and started again ends with the
+same bits as one that wasn't (one process, CPU, same number of threads).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from uwm.errors import UserError
+from uwm.training import distributed
+from uwm.training.batches import Batch, BatchSource, micro_batch_size, seeded_generator
+from uwm.training.checkpoint import checkpoint_files, newest_file, read_checkpoint, save_checkpoint
+from uwm.training.distributed import Ranks
+from uwm.training.logs import TrainingLog
+from uwm.training.optimizer import TrainConfig, learning_rate, parameter_groups
+
+
+class NonFiniteLoss(RuntimeError):  # noqa: N818 (the name says what happened)
+    """The loss, the gradient norm or a logged number became infinite or NaN."""
+
+
+class Interrupted(RuntimeError):  # noqa: N818
+    """Training stopped on request after saving a checkpoint; started again, it goes on from there."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished training leaves: the trained weights are in the objective itself."""
+
+    steps: int
+    seconds: float  # of training, over all attempts, up to their last checkpoints
+    log_path: Path
+    metrics: dict[str, float] = field(default_factory=dict)  # last logged value of each number
+
+
+def train(
+    objective: nn.Module,
+    source: BatchSource,
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    validate: Callable[[], dict[str, float]] | None = None,
+    name: str = "training",
+    stop: Callable[[], bool] | None = None,
+    device: torch.device | None = None,
+    tensorboard: bool = True,
+) -> TrainResult:
+    """Train `objective` in place, from the newest valid checkpoint in `run_dir` on; return at once when done.
+
+    `objective(batch, generator)` returns scalars: "loss", the mean over the batch, and whatever is to be
+    logged. It draws random numbers from the CPU `generator` only. Submodules named in its attribute `frozen`
+    (a tuple of names) are not stored in checkpoints: their weights come from the caller. Under several
+    processes, modules with running statistics synchronise these themselves.
+
+    `validate` runs on rank 0 with the objective in eval mode, every `validate_every` steps and after the last
+    one; its numbers are logged as "val/...". `stop` is asked at each step; when any rank's says so, all save
+    and stop after that step.
+
+    Raises `NonFiniteLoss`, `Interrupted`, and `UserError` (batch not divisible, folder of another training,
+    checkpoint that can't be written).
+    """
+    ranks = distributed.environment_ranks()
+    micro_batch_size(config.batch_size, config.accumulate, ranks.world_size)  # refuses what can't be split
+    device = device or distributed.default_device(ranks)
+    distributed.join(ranks, device)
+    run_dir = Path(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return _Training(objective, config, run_dir, name, ranks, device).run(source, validate, stop, tensorboard)
+
+
+class _Training:
+    """The state of one call of `train`."""
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        config: TrainConfig,
+        run_dir: Path,
+        name: str,
+        ranks: Ranks,
+        device: torch.device,
+    ) -> None:
+        self.config, self.run_dir, self.name, self.ranks, self.device = config, run_dir, name, ranks, device
+        self.objective = objective.to(device)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(objective, config.weight_decay), lr=config.learning_rate, betas=config.betas
+        )
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.metrics: dict[str, float] = {}
+        self.step, self.log_length, self.seconds = 0, 0, 0.0
+        self.resume()
+        self.model = self.parallel()
+
+    def parallel(self) -> nn.Module:
+        if self.ranks.world_size == 1:
+            return self.objective
+        # Unused parameters are looked for: a mask token takes no part in a step without masks.
+        ids = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(
+            self.objective, device_ids=ids, broadcast_buffers=False, find_unused_parameters=True
+        )
+
+    # Checkpoints
+
+    def resume(self) -> None:
+        """Load the newest valid checkpoint: rank 0 chooses, so that all ranks start at the same step."""
+        path = distributed.from_leader(newest_file(self.run_dir) if self.ranks.leads else None, self.ranks)
+        if path is None:
+            return
+        if not path.exists():
+            raise UserError(
+                f"rank {self.ranks.rank} doesn't see {path}; the folder must be shared by all nodes"
+            )
+        state = read_checkpoint(path)
+        self.step = state["step"]
+        if state["identity"] != self.identity():
+            differences = {k for k, v in self.identity().items() if state["identity"].get(k) != v}
+            raise UserError(
+                f"{self.run_dir} holds another training (differs in {', '.join(sorted(differences))}); "
+                "choose another folder or remove it"
+            )
+        self.load_objective(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.log_length, self.seconds, self.metrics = state["log_length"], state["seconds"], state["metrics"]
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change between the attempts of one training."""
+        return {**asdict(self.config), "checkpoint_every": None, "name": self.name}
+
+    def is_frozen(self, key: str) -> bool:
+        return any(key.startswith(f"{part}.") for part in getattr(self.objective, "frozen", ()))
+
+    def load_objective(self, state: dict[str, torch.Tensor]) -> None:
+        try:
+            missing, unexpected = self.objective.load_state_dict(state, strict=False)
+        except RuntimeError as error:  # a shape differs
+            raise UserError(f"the checkpoint in {self.run_dir} is of another model: {error}") from error
+        wrong = [*(key for key in missing if not self.is_frozen(key)), *unexpected]
+        if wrong:
+            raise UserError(f"the checkpoint in {self.run_dir} is of another model: it differs in {wrong[0]}")
+
+    def save(self, log: TrainingLog, seconds: float) -> None:
+        if not self.ranks.leads:
+            return
+        weights = {k: v for k, v in self.objective.state_dict().items() if not self.is_frozen(k)}
+        state = {
+            "identity": self.identity(),
+            "step": self.step,
+            "objective": weights,
+            "optimizer": self.optimizer.state_dict(),
+            "log_length": log.sync(),
+            "metrics": self.metrics,
+            "seconds": seconds,
+        }
+        save_checkpoint(self.run_dir, self.step, state)
+
+    # Steps
+
+    def run(
+        self,
+        source: BatchSource,
+        validate: Callable[[], dict[str, float]] | None,
+        stop: Callable[[], bool] | None,
+        tensorboard: bool,
+    ) -> TrainResult:
+        if self.step < self.config.steps:
+            leads = self.ranks.leads
+            log = TrainingLog(
+                self.run_dir,
+                self.name,
+                self.step,
+                self.config.steps,
+                self.log_length,
+                enabled=leads,
+                tensorboard=tensorboard,
+            )
+            try:
+                self.run_steps(source, validate, stop, log)
+            finally:
+                log.close()
+        return TrainResult(self.step, self.seconds, self.run_dir / "log.jsonl", dict(self.metrics))
+
+    def run_steps(
+        self,
+        source: BatchSource,
+        validate: Callable[[], dict[str, float]] | None,
+        stop: Callable[[], bool] | None,
+        log: TrainingLog,
+    ) -> None:
+        log.start(step=self.step, world_size=self.ranks.world_size, device=self.device.type)
+        batches = source.batches(self.step, self.ranks.rank, self.ranks.world_size)
+        began = time.monotonic() - self.seconds
+        self.objective.train()
+        while self.step < self.config.steps:
+            values, stopping = self.take_step(batches, stop)
+            self.metrics |= values
+            log.write(self.step, values)
+            log.advance(self.step, values["loss"])
+            last = self.step == self.config.steps
+            if validate and (last or _due(self.step, self.config.validate_every)):
+                self.validate(validate, log)
+            self.seconds = time.monotonic() - began
+            if last or stopping or _due(self.step, self.config.checkpoint_every):
+                self.save(log, self.seconds)
+            if stopping and not last:
+                raise Interrupted(
+                    f"{self.name}: stopped as asked after step {self.step}; {self.last_checkpoint()}"
+                )
+
+    def take_step(
+        self, batches: Iterator[Batch], stop: Callable[[], bool] | None
+    ) -> tuple[dict[str, float], bool]:
+        """One optimiser step; returns its means over ranks and micro-batches, and whether to stop."""
+        rate = learning_rate(self.step, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = self.accumulate_gradients(batches)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        asked = float(stop is not None and stop())
+        names = list(sums)
+        stacked = torch.stack([*sums.values(), norm.double(), norm.new_tensor(asked, dtype=torch.float64)])
+        *means, norm_mean, asked = (
+            distributed.sum_over_ranks(stacked, self.ranks) / self.ranks.world_size
+        ).tolist()
+        values = dict(zip(names, means, strict=True))
+        values = {"loss": values.pop("loss"), **values, "grad_norm": norm_mean}
+        self.check_finite(values, self.step + 1)
+        self.optimizer.step()
+        self.step += 1
+        return {"lr": rate, **values}, asked > 0
+
+    def accumulate_gradients(self, batches: Iterator[Batch]) -> dict[str, torch.Tensor]:
+        """Forward and backward of this step's micro-batches; returns the mean of each number, as float64."""
+        sums: dict[str, torch.Tensor] = {}
+        bf16 = self.config.precision == "bf16"
+        for micro in range(self.config.accumulate):
+            batch = _to_device(next(batches), self.device)
+            generator = seeded_generator(self.config.seed, self.step, micro, self.ranks.rank)
+            last = micro == self.config.accumulate - 1
+            with self.gradients_stay_here(last):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    output = self.model(batch, generator)
+                (output["loss"] / self.config.accumulate).backward()
+            for key, value in output.items():
+                share = value.detach().double() / self.config.accumulate
+                sums[key] = sums[key] + share if key in sums else share
+        return sums
+
+    def gradients_stay_here(self, last: bool) -> AbstractContextManager[None]:
+        """Ranks exchange gradients once per step, with the last micro-batch."""
+        if isinstance(self.model, DistributedDataParallel) and not last:
+            return self.model.no_sync()
+        return nullcontext()
+
+    def validate(self, validate: Callable[[], dict[str, float]], log: TrainingLog) -> None:
+        if self.ranks.leads:
+            self.objective.eval()
+            with torch.no_grad():
+                values = {f"val/{key}": float(value) for key, value in validate().items()}
+            self.objective.train()
+            self.check_finite(values, self.step)
+            self.metrics |= values
+            log.write(self.step, values)
+        self.metrics = distributed.from_leader(self.metrics, self.ranks)
+
+    def check_finite(self, values: dict[str, float], step: int) -> None:
+        for key, value in values.items():
+            if not math.isfinite(value):
+                raise NonFiniteLoss(f"{self.name}: {key} is {value} at step {step}; {self.last_checkpoint()}")
+
+    def last_checkpoint(self) -> str:
+        files = checkpoint_files(self.run_dir)
+        return f"the last good checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: _to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(_to_device(value, device) for value in batch)
+    return batch
