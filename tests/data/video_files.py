@@ -1,0 +1,89 @@
+"""Real video files for tests: every frame carries its number as big black and white blocks."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+BITS = 10
+
+
+def picture(number: int, width: int = 80, height: int = 48) -> np.ndarray:
+    """(H,W,3): the number's bits as columns (most significant left) in the upper half, its brightness below."""
+    image = np.full((height, width, 3), 20 + (number * 7) % 200, np.uint8)
+    edges = np.linspace(0, width, BITS + 1).round().astype(int)
+    for bit in range(BITS):
+        value = 235 if number >> (BITS - 1 - bit) & 1 else 15
+        image[: height // 2, edges[bit] : edges[bit + 1]] = value
+    return image
+
+
+def read_number(image: np.ndarray) -> int:
+    """The number in a picture (H,W,3); works after resizing, not after cropping."""
+    height, width = image.shape[:2]
+    row = image[height // 8 : height * 3 // 8].astype(float).mean(axis=(0, 2))
+    edges = np.linspace(0, width, BITS + 1)
+    middles = [int((a + b) / 2) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return sum((row[middle] > 125) << (BITS - 1 - bit) for bit, middle in enumerate(middles))
+
+
+def write_video(
+    path: Path,
+    frames: int = 30,
+    *,
+    fps: Fraction | float = 12,
+    size: tuple[int, int] = (80, 48),
+    codec: str | None = None,
+    pix_fmt: str = "yuv420p",
+    rotation: int = 0,
+    ticks: Sequence[int] | None = None,
+    gop: int = 12,
+    first: int = 0,
+) -> Path:
+    """Write frames numbered from `first`. `ticks` (in 1/fps) give a variable rate; `rotation` is a flag only:
+    the stored pictures are turned the other way, so that the upright ones are readable."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(str(path), "w") as container:
+        vp9 = path.suffix == ".webm"
+        stream = container.add_stream(codec or ("libvpx-vp9" if vp9 else "libx264"), rate=rate)
+        turned = rotation % 180 == 90
+        stream.width, stream.height = size[::-1] if turned else size
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.gop_size = gop
+        stream.options = {"cpu-used": "8", "deadline": "realtime"} if vp9 else {"preset": "ultrafast"}
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for i in range(frames):
+            image = np.ascontiguousarray(np.rot90(picture(first + i, *size), -rotation // 90))
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = i if ticks is None else ticks[i]
+            frame.time_base = 1 / rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def trim_with_edit_list(source: Path, target: Path, seconds: float) -> Path:
+    """Copy the packets so that the mp4's edit list hides the first `seconds`."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        offset = round(seconds / stream.time_base)
+        for packet in reader.demux(stream):
+            if packet.dts is None:
+                continue
+            packet.pts -= offset
+            packet.dts -= offset
+            packet.stream = copy
+            writer.mux(packet)
+    return target
+
+
+def truncate(path: Path, share: float) -> Path:
+    """Cut the end of a file off."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
