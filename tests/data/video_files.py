@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -11,7 +12,7 @@ BITS = 10
 
 
 def picture(number: int, width: int = 80, height: int = 48) -> np.ndarray:
-    """(H,W,3): the number's bits as columns (most significant left) in the upper half, its brightness below."""
+    """(H,W,3): the number's bits as columns (highest left) in the upper half, its brightness below."""
     image = np.full((height, width, 3), 20 + (number * 7) % 200, np.uint8)
     edges = np.linspace(0, width, BITS + 1).round().astype(int)
     for bit in range(BITS):
@@ -25,7 +26,7 @@ def read_number(image: np.ndarray) -> int:
     height, width = image.shape[:2]
     row = image[height // 8 : height * 3 // 8].astype(float).mean(axis=(0, 2))
     edges = np.linspace(0, width, BITS + 1)
-    middles = [int((a + b) / 2) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    middles = [int((a + b) / 2) for a, b in pairwise(edges)]
     return sum((row[middle] > 125) << (BITS - 1 - bit) for bit, middle in enumerate(middles))
 
 

@@ -66,18 +66,20 @@ class BadClips:
 def nearest_pairs(timestamps: NDArray[np.float64], gap: float) -> NDArray[np.int64]:
     """All (frame, frame nearest to `gap` s later): (n,2) indices, by timestamp; needs ascending timestamps.
 
-    The later of two equally near frames is taken.
+    The later of two equally near frames is taken. Frames whose partner would lie beyond the end make no pair.
     """
-    wanted = timestamps + gap
-    after = np.searchsorted(timestamps, wanted).clip(1, len(timestamps) - 1) if len(timestamps) > 1 else None
-    if after is None:
+    if len(timestamps) < 2:
         return np.empty((0, 2), np.int64)
+    wanted = timestamps + gap
+    after = np.searchsorted(timestamps, wanted).clip(1, len(timestamps) - 1)
     before = after - 1
+    half_frame = np.median(np.diff(timestamps)) / 2
     # a nanosecond, so that rounding errors don't decide between equally near frames
     nearest = np.where(wanted - timestamps[before] < timestamps[after] - wanted - 1e-9, before, after)
     start = np.arange(len(timestamps))
     true_gap = timestamps[nearest] - timestamps
-    fits = (nearest > start) & (np.abs(true_gap - gap) <= GAP_TOLERANCE * gap)
+    inside = wanted <= timestamps[-1] + half_frame
+    fits = inside & (nearest > start) & (np.abs(true_gap - gap) <= GAP_TOLERANCE * gap)
     return np.stack([start[fits], nearest[fits]], axis=1)  # (n, 2)
 
 
