@@ -8,6 +8,10 @@ class UserError(Exception):
     """Bad input. The message is one line: what is wrong, where, and how to mend it."""
 
 
+class Interrupted(RuntimeError):  # noqa: N818
+    """A computation stopped on request and left a checkpoint; started again, it goes on from there."""
+
+
 def run_cli(main: Callable[[], int]) -> int:
     """Run a command; a `UserError` becomes one line on stderr and exit code 2."""
     try:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from uwm.errors import UserError
+from uwm.errors import Interrupted, UserError
 from uwm.training import distributed
 from uwm.training.batches import Batch, BatchSource, micro_batch_size, seeded_generator
 from uwm.training.checkpoint import checkpoint_files, newest_file, read_checkpoint, save_checkpoint
@@ -28,10 +28,6 @@ from uwm.training.optimizer import TrainConfig, learning_rate, parameter_groups
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818 (the name says what happened)
     """The loss, the gradient norm or a logged number became infinite or NaN."""
-
-
-class Interrupted(RuntimeError):  # noqa: N818
-    """Training stopped on request after saving a checkpoint; started again, it goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +242,10 @@ class _Training:
         sums: dict[str, torch.Tensor] = {}
         bf16 = self.config.precision == "bf16"
         for micro in range(self.config.accumulate):
-            batch = _to_device(next(batches), self.device)
+            batch = next(batches, None)
+            if batch is None:
+                raise UserError(f"{self.name}: the source ran out of batches at step {self.step + 1}")
+            batch = _to_device(batch, self.device)
             generator = seeded_generator(self.config.seed, self.step, micro, self.ranks.rank)
             last = micro == self.config.accumulate - 1
             with self.gradients_stay_here(last):

@@ -1,0 +1,178 @@
+"""Cached stages: what a training left behind, found again by a digest of everything that it depends on.
+
+A stage is looked up among the released artifacts, then in the cache, and computed if it is in neither.
+Experiments that declare the same stage share its artifact. Where a computation runs never enters a digest.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from uwm.runs.lock import Lock
+from uwm.runs.record import REPOSITORY, digest_of, write_atomically
+
+T = TypeVar("T")
+Origin = Literal["released", "cached", "computed"]
+RELEASED = Path(__file__).resolve().parents[1] / "assets" / "weights"
+
+
+def cache_root() -> Path:
+    """`UWM_CACHE`, or `.cache/uwm` in the repository."""
+    return Path(os.environ.get("UWM_CACHE") or REPOSITORY / ".cache" / "uwm").absolute()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A computation by name: `fields` are the config values that it reads, `inputs` digests of what it reads.
+
+    Raise `version` when the code changes what the same fields give.
+    """
+
+    name: str
+    version: int
+    fields: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain dict, the content that `digest` is taken of."""
+        plain = {
+            "name": self.name,
+            "version": self.version,
+            "fields": dict(self.fields),
+            "inputs": dict(self.inputs),
+        }
+        return dict(json.loads(json.dumps(plain, allow_nan=False)))
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits."""
+        return digest_of(self.describe())
+
+    @property
+    def folder_name(self) -> str:
+        """`<name>-<digest>`, in the cache as among the released artifacts."""
+        return f"{self.name}-{self.digest}"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage: the folder that it wrote, and where it came from."""
+
+    path: Path
+    digest: str
+    origin: Origin
+
+
+@dataclass
+class Artifacts:
+    """The artifacts below `root` and the released ones.
+
+    `recompute` ignores the released ones and those in the cache that were finished before `since` (seconds
+    since the epoch; by default now), so that one run computes each stage once. An interrupted computation is
+    always continued. `obtained` collects what `obtain` handed out, by stage name.
+    """
+
+    root: Path = field(default_factory=cache_root)
+    released: Path = RELEASED
+    recompute: bool = False
+    since: float = field(default_factory=time.time)
+    stale_s: float = 120.0
+    obtained: dict[str, Artifact] = field(default_factory=dict)
+    _locks: list[Lock] = field(default_factory=list)
+
+    def find(self, stage: Stage) -> Artifact | None:
+        """The finished artifact of `stage`, if there is one. Computes nothing."""
+        released = self.released / stage.folder_name
+        if not self.recompute and released.is_dir():
+            return Artifact(released, stage.digest, "released")
+        cached = self.root / stage.folder_name
+        if not (cached / "stage.json").is_file():
+            return None
+        finished = json.loads((cached / "stage.json").read_text())["finished"]
+        if self.recompute and finished < self.since:
+            return None
+        return Artifact(cached, stage.digest, "cached")
+
+    def obtain(self, stage: Stage, compute: Callable[[Path], None]) -> Artifact:
+        """Find `stage`'s artifact, or let `compute` fill its working folder.
+
+        The working folder `root/<name>-<digest>.partial` is kept when `compute` fails or is killed, so that
+        the next attempt can continue there. Under torch.distributed all ranks call this together: rank 0
+        looks and locks, all of them compute, rank 0 finishes.
+        """
+        found = _from_rank_zero(lambda: self.find(stage))
+        if found is None:
+            found = self._compute(stage, compute)
+        self.obtained[stage.name] = found
+        return found
+
+    def lock_lost(self) -> bool:
+        """True when another process took over a stage that this one is computing: stop writing."""
+        return any(lock.lost.is_set() for lock in self._locks)
+
+    def _compute(self, stage: Stage, compute: Callable[[Path], None]) -> Artifact:
+        if _rank() > 0:
+            return self._compute_locked(stage, compute)
+        _say_if_recipe_changed(stage, self)
+        lock = Lock(self.root / f"{stage.folder_name}.lock", stale_s=self.stale_s)
+        with lock:
+            self._locks.append(lock)
+            try:
+                return self._compute_locked(stage, compute)
+            finally:
+                self._locks.remove(lock)
+
+    def _compute_locked(self, stage: Stage, compute: Callable[[Path], None]) -> Artifact:
+        found = _from_rank_zero(lambda: self.find(stage))  # another process may have just finished it
+        if found is not None:
+            return found
+        partial = self.root / f"{stage.folder_name}.partial"
+        partial.mkdir(parents=True, exist_ok=True)
+        compute(partial)
+        return _from_rank_zero(lambda: self._finish(stage, partial))
+
+    def _finish(self, stage: Stage, partial: Path) -> Artifact:
+        if self.lock_lost():
+            raise RuntimeError(f"another process took over stage {stage.name} while this one was silent")
+        final = self.root / stage.folder_name
+        content = {**stage.describe(), "digest": stage.digest, "finished": time.time()}
+        write_atomically(partial / "stage.json", json.dumps(content, indent=1) + "\n")
+        if final.exists():  # only with recompute
+            shutil.rmtree(final)
+        os.replace(partial, final)
+        return Artifact(final, stage.digest, "computed")
+
+
+def _say_if_recipe_changed(stage: Stage, artifacts: Artifacts) -> None:
+    others = sorted(artifacts.released.glob(f"{stage.name}-{'[0-9a-f]' * 16}"))
+    if others and not artifacts.recompute:
+        print(f"stage {stage.name}: its recipe or data differ from those of the released {others[0].name}"
+              f" (this one is {stage.digest}); computing it from scratch", file=sys.stderr)  # fmt: skip
+
+
+def _distributed() -> Any:
+    """torch.distributed if a process group is up, without importing torch for it."""
+    module = sys.modules.get("torch.distributed")
+    return module if module and module.is_available() and module.is_initialized() else None
+
+
+def _rank() -> int:
+    distributed = _distributed()
+    return int(distributed.get_rank()) if distributed else 0
+
+
+def _from_rank_zero(action: Callable[[], T]) -> T:
+    """Run `action` on rank 0 once all ranks are here, and hand its result to all of them."""
+    distributed = _distributed()
+    if distributed is None:
+        return action()
+    distributed.barrier()
+    box = [action() if distributed.get_rank() == 0 else None]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]  # type: ignore[return-value]

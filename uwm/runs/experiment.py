@@ -1,0 +1,287 @@
+"""Declare an experiment: its config per scale, its cells (method x corpus x seed), and how one is measured.
+
+An experiment file ends with
+
+    EXPERIMENT = Experiment(name="table1", version=1, configs=..., cells=..., run_cell=..., summarize=...)
+
+    if __name__ == "__main__":
+        raise SystemExit(EXPERIMENT.main())
+
+The guard lets a job load the file to run one of its cells.
+"""
+
+import importlib.util
+import inspect
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from uwm.errors import Interrupted, UserError, run_cli
+from uwm.runs.artifacts import Artifact, Artifacts, Stage
+from uwm.runs.provenance import environment, peak_gb
+from uwm.runs.record import (
+    Record,
+    config_digest,
+    file_stem,
+    metric_entry,
+    read_record,
+    sample_entry,
+    write_atomically,
+)
+from uwm.runs.settings import plain
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement: a method on a corpus, with a seed where the method has one."""
+
+    method: str
+    corpus: str
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`uwm/sim-ego/s0`, or `copy/sim-ego` without a seed."""
+        return f"{self.method}/{self.corpus}" + ("" if self.seed is None else f"/s{self.seed}")
+
+    @property
+    def file_name(self) -> str:
+        """`uwm__sim-ego__s0`, the record's file name without `.json`."""
+        return file_stem(self.name)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A mean over `n` samples with its 95% interval; `protocol` names how it was measured (which LPIPS)."""
+
+    value: float
+    n: int
+    better: Literal["lower", "higher"]
+    ci: tuple[float, float] | None = None
+    protocol: str | None = None
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What `run_cell` returns.
+
+    `samples`: file below `context.out` with the values per pair. `stages`: artifacts that the number rests
+    on; those that the cell obtains through `context.artifacts` are added by themselves.
+    """
+
+    metrics: Mapping[str, Metric]
+    samples: Path | None = None
+    manifest_sha256: str | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    stages: Mapping[str, Artifact] = field(default_factory=dict)
+
+
+class SkipCell(Exception):  # noqa: N818 (no error: the cell cannot be measured here)
+    """Raised by `run_cell` when a cell cannot be measured here; its record gets the status `skipped`."""
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """A stage that several cells share, as a job of its own on a cluster (locally it runs in the first cell).
+
+    `run` computes it through `context.artifacts.obtain`. `stage` tells its identity, so that a plan can say
+    whether it is cached. `needs` names the stage jobs that come first.
+    """
+
+    name: str
+    run: Callable[["Context"], object]
+    stage: Callable[["Context"], Stage] | None = None
+    needs: tuple[str, ...] = ()
+
+
+@dataclass
+class Context:
+    """What a cell may know: its config, the data folders given by the user, the artifacts, where to write.
+
+    `out` is the records' folder. `stop()` is true once the run should end at the next checkpoint; hand it to
+    the training loop.
+    """
+
+    experiment: "Experiment"
+    config: Any
+    scale: str
+    data: Mapping[str, Path]
+    artifacts: Artifacts
+    out: Path
+    work: Path  # logs and other files of this run that are no results
+    command: str
+    code: Mapping[str, Any]
+    stop: Callable[[], bool] = lambda: False
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All cells of this config and data, whether chosen by --only or not."""
+        cells = self.experiment.cells(self.config, self.data)
+        if len({cell.name for cell in cells}) < len(cells):
+            raise ValueError(f"experiment {self.experiment.name} declares a cell twice")
+        return cells
+
+    @cached_property
+    def env(self) -> dict[str, Any]:
+        """The record's `env` field."""
+        return environment(self.experiment.root)
+
+    def digest(self, cell: Cell) -> str:
+        """Config digest of a cell."""
+        return config_digest(self.experiment.name, self.experiment.version, plain(self.config), cell.name)
+
+    def record(self, cell: Cell) -> Record | None:
+        """The cell's record in `out`, if there is one and it was made with this very config."""
+        path = self.out / f"{cell.file_name}.json"
+        if not path.is_file():
+            return None
+        record = read_record(path)
+        return record if record.config_digest == self.digest(cell) else None
+
+    def records(self) -> dict[str, Record]:
+        """Current records of the declared cells by cell name, in their order; missing cells are left out."""
+        found = {cell.name: self.record(cell) for cell in self.cells}
+        return {name: record for name, record in found.items() if record is not None}
+
+    def log_path(self, cell: Cell) -> Path:
+        """Where the traceback of a failed cell goes."""
+        return self.work / "logs" / f"{cell.file_name}.log"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table or figure: its name, configs by scale, cells, and the function that measures a cell.
+
+    `summarize(context)` prints the table and draws the panels from `context.records()` at the end.
+    """
+
+    name: str
+    version: int
+    configs: Mapping[str, Any]
+    cells: Callable[[Any, Mapping[str, Path]], list[Cell]]
+    run_cell: Callable[[Context, Cell], CellResult]
+    summarize: Callable[[Context], None] = lambda context: None
+    stages: Callable[[Any, Mapping[str, Path]], list[StageJob]] = lambda config, data: []
+    description: str = ""
+
+    @property
+    def file(self) -> Path:
+        """The experiment's own file."""
+        return Path(inspect.getfile(self.run_cell)).resolve()
+
+    @property
+    def root(self) -> Path:
+        """The repository, in whose folder `experiments` the file lies."""
+        return self.file.parent.parent
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """The command line. Returns 0, 1 if a cell failed, 2 for bad input."""
+        from uwm.runs.cli import run_experiment
+
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        return run_cli(lambda: run_experiment(self, arguments))
+
+
+def load_experiment(path: Path) -> Experiment:
+    """The `EXPERIMENT` of an experiment file.
+
+    Raises:
+        UserError: no such file, or it declares no experiment.
+    """
+    if not path.is_file():
+        raise UserError(f"no experiment file {path}")
+    name = f"uwm_experiment_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    experiment = getattr(module, "EXPERIMENT", None)
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"{path} declares no EXPERIMENT = Experiment(...)")
+    return experiment
+
+
+def measure(context: Context, cell: Cell) -> Record:
+    """Run one cell and write its record into `context.out`, whatever happens but bad input or a stop.
+
+    Raises:
+        UserError: bad input, which is no result.
+        Interrupted: the run was asked to stop.
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    context.artifacts.obtained.clear()
+    run = {"command": context.command, "started_utc": started.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+    def timed() -> dict[str, Any]:
+        return {**run, "seconds": time.monotonic() - clock, "peak_gb": peak_gb()}
+
+    log = context.log_path(cell)
+    try:
+        result = context.experiment.run_cell(context, cell)
+        record = _record(context, cell, "ok", None, timed(), result)
+        record.write(context.out)
+        log.unlink(missing_ok=True)
+        return record
+    except (UserError, Interrupted):
+        raise
+    except SkipCell as reason:
+        record = _record(context, cell, "skipped", f"SkipCell: {reason}", timed())
+    except Exception as error:
+        write_atomically(log, traceback.format_exc())
+        record = _record(context, cell, "failed", one_line(error), timed())
+    record.write(context.out)
+    return record
+
+
+def one_line(error: BaseException) -> str:
+    """`Type: message`, on one line of at most 500 characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def _record(
+    context: Context,
+    cell: Cell,
+    status: str,
+    error: str | None,
+    run: dict[str, Any],
+    result: CellResult | None = None,
+) -> Record:
+    result = result or CellResult({})
+    obtained = {**context.artifacts.obtained, **result.stages}
+    origin = {"released": "released", "cached": "trained", "computed": "trained"}
+    stages = {n: {"digest": a.digest, "origin": origin[a.origin]} for n, a in sorted(obtained.items())}
+    return Record(
+        experiment=context.experiment.name,
+        version=context.experiment.version,
+        cell=cell.name,
+        scale=context.scale,
+        config=plain(context.config),
+        config_digest=context.digest(cell),
+        status=status,
+        error=error,
+        metrics={name: metric_entry(metric) for name, metric in result.metrics.items()},
+        samples=sample_entry(result.samples, context.out) if result.samples else None,
+        inputs={"manifest_sha256": result.manifest_sha256, "weights": dict(result.weights), "stages": stages},
+        code=dict(context.code),
+        env=context.env,
+        run=run,
+    )
+
+
+def check_config(config: Any) -> None:
+    """A config is a frozen dataclass of plain values.
+
+    Raises:
+        TypeError: it is not.
+    """
+    parameters = getattr(type(config), "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        raise TypeError(f"the config {type(config).__name__} must be a frozen dataclass")

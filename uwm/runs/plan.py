@@ -1,0 +1,143 @@
+"""A run on paper: names and values only, enough for another process to build the same context.
+
+The plan lies as `plan.json` in the run folder `runs/<scale>/<experiment>-<digest>/`, beside the logs.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from uwm.errors import UserError
+from uwm.runs.artifacts import Artifacts, cache_root
+from uwm.runs.experiment import Cell, Context, Experiment, check_config, load_experiment
+from uwm.runs.provenance import code_provenance, shown_command
+from uwm.runs.record import digest_of, write_atomically
+from uwm.runs.settings import nearest, plain, with_settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a process needs to measure a cell of this run. Paths are absolute."""
+
+    experiment_file: str
+    scale: str
+    settings: tuple[str, ...]
+    data: dict[str, str]
+    out: str  # where the records end up
+    work: str  # the run folder
+    cache: str
+    recompute: bool
+    since: float  # seconds since the epoch; with recompute, older artifacts do not count
+    command: str
+    code: dict[str, Any]
+
+    def context(
+        self, experiment: Experiment | None = None, *, stop: Callable[[], bool] = lambda: False
+    ) -> Context:
+        """The context of a process of this run; loads the experiment's file where it is not given."""
+        experiment = experiment or load_experiment(Path(self.experiment_file))
+        return Context(
+            experiment=experiment,
+            config=config_for(experiment, self.scale, self.settings),
+            scale=self.scale,
+            data={name: Path(folder) for name, folder in self.data.items()},
+            artifacts=Artifacts(Path(self.cache), recompute=self.recompute, since=self.since),
+            out=Path(self.out),
+            work=Path(self.work),
+            command=self.command,
+            code=self.code,
+            stop=stop,
+        )
+
+    def write(self) -> Path:
+        """Write `plan.json` into the run folder.
+
+        Raises:
+            UserError: the run folder cannot be written.
+        """
+        path = Path(self.work) / "plan.json"
+        try:
+            write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write into {self.work} ({error.strerror}); set UWM_RUNS to another folder"
+            ) from error
+        return path
+
+    @classmethod
+    def read(cls, work: Path) -> "Plan":
+        """The plan of a run folder."""
+        try:
+            content = json.loads((work / "plan.json").read_text())
+        except OSError as error:
+            raise UserError(f"{work} holds no plan.json; no such run was started") from error
+        return cls(**{**content, "settings": tuple(content["settings"])})
+
+
+def config_for(experiment: Experiment, scale: str, settings: tuple[str, ...]) -> Any:
+    """The config of a scale with the user's settings applied."""
+    if scale not in experiment.configs:
+        raise UserError(
+            f"--scale {scale}: {experiment.name} has no such scale{nearest(scale, experiment.configs)}"
+        )
+    config = with_settings(experiment.configs[scale], settings)
+    check_config(config)
+    return config
+
+
+def runs_root(experiment: Experiment) -> Path:
+    """`UWM_RUNS`, or `runs` in the repository."""
+    return Path(os.environ.get("UWM_RUNS") or experiment.root / "runs").absolute()
+
+
+def make_plan(
+    experiment: Experiment,
+    argv: list[str],
+    *,
+    scale: str,
+    settings: tuple[str, ...],
+    data: dict[str, str],
+    out: str | None,
+    recompute: bool,
+) -> Plan:
+    """The plan of a command line.
+
+    Records go to `results/<scale>/<experiment>/`. With other settings or data than the experiment's own they
+    go below the run folder, so that they never replace committed ones; `out` overrides both.
+    """
+    config = config_for(experiment, scale, settings)
+    identity = {"version": experiment.version, "config": plain(config), "data": data}
+    work = runs_root(experiment) / scale / f"{experiment.name}-{digest_of(identity)[:8]}"
+    own = not settings and not data
+    usual = experiment.root / "results" / scale / experiment.name if own else work / "results"
+    return Plan(
+        experiment_file=str(experiment.file),
+        scale=scale,
+        settings=settings,
+        data=data,
+        out=str(Path(out).absolute() if out else usual),
+        work=str(work),
+        cache=str(cache_root()),
+        recompute=recompute,
+        since=time.time(),
+        command=shown_command(experiment.file, argv, experiment.root),
+        code=code_provenance(experiment.root, experiment.file),
+    )
+
+
+def find_cell(context: Context, name: str) -> Cell:
+    """The declared cell of that name."""
+    for cell in context.cells:
+        if cell.name == name:
+            return cell
+    raise UserError(f"no cell {name!r}{nearest(name, [cell.name for cell in context.cells])}")
+
+
+def say(text: str) -> None:
+    """A line about progress, on stderr: stdout belongs to the table and to --json."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,214 @@
+"""One result = one record: a JSON file with the number, what it was computed from, and what computed it.
+
+The schema is `results/schema.json`. A failure is a status, never a number. The same command gives the same
+record twice, apart from its `run` field. This module imports no torch, so that tables and figures are
+drawn without it. `python -m uwm.runs.record validate results` checks a folder of records.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from uwm.errors import UserError, run_cli
+
+SCHEMA_VERSION = 1
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCHEMA_PATH = REPOSITORY / "results" / "schema.json"
+STATUSES = ("ok", "failed", "timeout", "skipped")
+
+
+def canonical_json(value: Any) -> str:
+    """The one spelling of `value` that digests are taken of: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 of `canonical_json(value)`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def config_digest(experiment: str, version: int, config: Mapping[str, Any], cell: str) -> str:
+    """Identity of a cell's number: everything that changes it, nothing about where it runs."""
+    return digest_of({"experiment": experiment, "version": version, "config": config, "cell": cell})
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def round_floats(value: Any) -> Any:
+    """`value` with each float at 6 significant digits, the last ones being noise of the summation order."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {str(key): round_floats(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [round_floats(item) for item in value]
+    return value
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` under a temporary name, then rename, so that no reader ever sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The content of one record file, field for field (see `results/schema.json` for each one's meaning)."""
+
+    experiment: str
+    version: int
+    cell: str
+    scale: str
+    config: dict[str, Any]
+    config_digest: str
+    status: str
+    error: str | None
+    metrics: dict[str, dict[str, Any]]
+    samples: dict[str, str] | None
+    inputs: dict[str, Any]
+    code: dict[str, Any]
+    env: dict[str, Any]
+    run: dict[str, Any]
+    schema: int = field(default=SCHEMA_VERSION)
+
+    def value(self, metric: str) -> float:
+        """Value of a metric; KeyError names the metrics that there are."""
+        if metric not in self.metrics:
+            raise KeyError(f"record {self.cell} has no metric {metric!r}; it has {', '.join(self.metrics)}")
+        return float(self.metrics[metric]["value"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict in the fixed key order."""
+        return {"schema": self.schema, **{f.name: getattr(self, f.name) for f in fields(self)}}
+
+    def write(self, folder: Path) -> Path:
+        """Validate, then write `folder/<cell with __>.json` atomically.
+
+        Raises:
+            ValueError: the record breaks the schema or holds a NaN or an infinity.
+        """
+        content = self.to_json()
+        content["metrics"] = round_floats(content["metrics"])
+        content["run"] = round_floats(content["run"])
+        text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+        problem = next(schema_problems(json.loads(text)), None)
+        if problem:
+            raise ValueError(f"record of {self.cell}: {problem}")
+        path = folder / f"{file_stem(self.cell)}.json"
+        write_atomically(path, text)
+        return path
+
+
+def file_stem(cell: str) -> str:
+    """File name of a cell, `uwm/sim-ego/s0` -> `uwm__sim-ego__s0`."""
+    return cell.replace("/", "__")
+
+
+def read_record(path: Path) -> Record:
+    """Read and validate one record.
+
+    Raises:
+        UserError: the file is missing, is not JSON or breaks the schema.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"record {path} cannot be read ({error}); compute it again") from error
+    problem = next(schema_problems(content), None)
+    if problem:
+        raise UserError(f"record {path}: {problem}; compute it again")
+    return Record(**content)
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """Records of a folder `results/<scale>/<experiment>` by cell name, in the order of the file names."""
+    records = (read_record(path) for path in sorted(folder.glob("*__*.json")))
+    return {record.cell: record for record in records}
+
+
+@cache
+def _validator() -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA_PATH.read_text()))
+
+
+def schema_problems(content: Any) -> Iterator[str]:
+    """Each way in which `content` breaks `results/schema.json`, as `where: what`."""
+    for error in _validator().iter_errors(content):
+        where = "/".join(str(part) for part in error.absolute_path) or "record"
+        yield f"{where}: {error.message[:200]}"
+
+
+def sample_entry(path: Path, folder: Path) -> dict[str, str]:
+    """The `samples` field for the file `path`, which lies below the record's `folder`.
+
+    Raises:
+        ValueError: the file lies elsewhere.
+    """
+    relative = path.resolve().relative_to(folder.resolve())
+    return {"path": relative.as_posix(), "sha256": file_sha256(path)}
+
+
+def record_problems(path: Path) -> Iterator[str]:
+    """What is wrong with a record file: schema, file name, digest, samples."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        yield f"not JSON: {error}"
+        return
+    broken = list(schema_problems(content))
+    yield from broken
+    if broken:
+        return
+    record = Record(**content)
+    if path.stem != file_stem(record.cell):
+        yield f"holds cell {record.cell}, which belongs in {file_stem(record.cell)}.json"
+    if record.config_digest != config_digest(record.experiment, record.version, record.config, record.cell):
+        yield "config_digest is not the digest of its config, version and cell"
+    if record.samples:
+        samples = path.parent / record.samples["path"]
+        if not samples.is_file():
+            yield f"samples file {record.samples['path']} is missing"
+        elif file_sha256(samples) != record.samples["sha256"]:
+            yield f"samples file {record.samples['path']} has another SHA-256"
+
+
+def validate_folder(folder: Path) -> list[str]:
+    """Problems of every record `folder/<scale>/<experiment>/<cell>.json`, as `file: problem`."""
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; give the folder that holds <scale>/<experiment>/<cell>.json")
+    paths = sorted(folder.glob("*/*/*.json"))
+    found = [f"{path}: {problem}" for path in paths for problem in record_problems(path)]
+    print(f"{len(paths)} records, {len(found)} problems")
+    return found
+
+
+def _main(argv: list[str]) -> int:
+    if len(argv) != 2 or argv[0] != "validate":
+        raise UserError("usage: python -m uwm.runs.record validate FOLDER")
+    problems = validate_folder(Path(argv[1]))
+    for problem in problems:
+        print(problem)
+    return 1 if problems else 0
+
+
+def metric_entry(metric: Any) -> dict[str, Any]:
+    """The record's form of an `uwm.runs.experiment.Metric`."""
+    return asdict(metric)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(lambda: _main(sys.argv[1:])))

@@ -1,0 +1,145 @@
+"""`--set FIELD=VALUE` on frozen, nested config dataclasses, checked against the declared types."""
+
+import dataclasses
+import difflib
+import json
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from uwm.errors import UserError
+
+C = TypeVar("C")
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config dataclass as nested JSON values (tuples become lists)."""
+    return dict(json.loads(json.dumps(dataclasses.asdict(config), allow_nan=False)))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` or, where nothing is near, `; there are a, b, c`."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names) or 'none'}"
+
+
+def split_assignment(text: str, flag: str) -> tuple[str, str]:
+    """`NAME=VALUE` -> (NAME, VALUE)."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise UserError(f"{flag} {text}: write {flag} NAME=VALUE")
+    return name, value
+
+
+def with_settings(config: C, assignments: Iterable[str]) -> C:
+    """A copy of `config` with each `field=value` or `outer.inner=value` applied.
+
+    Raises:
+        UserError: unknown field (the nearest one is named) or a value of the wrong type.
+    """
+    for text in assignments:
+        name, value = split_assignment(text, "--set")
+        config = _assign(config, name.split("."), value, text)
+    return config
+
+
+def _assign(config: Any, names: list[str], value: str, text: str) -> Any:
+    known = field_types(config)
+    head, *rest = names
+    if head not in known:
+        raise UserError(f"--set {text}: {type(config).__name__} has no field {head!r}{nearest(head, known)}")
+    current = getattr(config, head)
+    if rest and not dataclasses.is_dataclass(current):
+        raise UserError(f"--set {text}: {head!r} has no fields of its own")
+    if dataclasses.is_dataclass(current) and not rest:
+        raise UserError(
+            f"--set {text}: {head!r} is a group{nearest('', [f'{head}.{n}' for n in field_types(current)])}"
+        )
+    new = _assign(current, rest, value, text) if rest else _parsed_field(known[head], value, text)
+    try:
+        return dataclasses.replace(config, **{head: new})
+    except (ValueError, AssertionError) as error:  # the dataclass's own check in __post_init__
+        raise UserError(f"--set {text}: {error}") from error
+
+
+def field_types(config: Any) -> Mapping[str, Any]:
+    """Declared type of each field that `__init__` takes."""
+    hints = get_type_hints(type(config))
+    return {f.name: hints[f.name] for f in dataclasses.fields(config) if f.init}
+
+
+def _parsed_field(kind: Any, value: str, text: str) -> Any:
+    try:
+        return parse(kind, value)
+    except ValueError as error:
+        raise UserError(f"--set {text}: {error}") from error
+
+
+def parse(kind: Any, text: str) -> Any:
+    """`text` as a value of the type `kind`.
+
+    Knows int, float, bool, str, Literal, `X | None` (`none`) and tuples of these (separated by commas).
+
+    Raises:
+        ValueError: `text` is no such value.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _parse_union(arguments, text)
+    if origin is Literal:
+        matches = [choice for choice in arguments if str(choice) == text]
+        if not matches:
+            raise ValueError(f"{text!r} is not one of {', '.join(map(str, arguments))}")
+        return matches[0]
+    if origin is tuple:
+        return _parse_tuple(arguments, text)
+    return _parse_scalar(kind, text)
+
+
+def _parse_union(kinds: tuple[Any, ...], text: str) -> Any:
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    problem = ""
+    for kind in kinds:
+        if kind is type(None):
+            continue
+        try:
+            return parse(kind, text)
+        except ValueError as error:
+            problem = str(error)
+    raise ValueError(problem)
+
+
+def _parse_tuple(kinds: tuple[Any, ...], text: str) -> tuple[Any, ...]:
+    items = [item.strip() for item in text.split(",")] if text else []
+    if kinds[-1] is Ellipsis:
+        return tuple(parse(kinds[0], item) for item in items)
+    if len(items) != len(kinds):
+        raise ValueError(f"{len(kinds)} values separated by commas are needed, not {len(items)}")
+    return tuple(parse(kind, item) for kind, item in zip(kinds, items, strict=True))
+
+
+def _parse_scalar(kind: Any, text: str) -> Any:
+    if kind is bool:
+        choices = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if text.lower() not in choices:
+            raise ValueError(f"{text!r} is not true or false")
+        return choices[text.lower()]
+    if kind is int:
+        return _number(int, text.replace("_", ""), "a whole number")
+    if kind is float:
+        number = _number(float, text, "a number")
+        if number != number or number in (float("inf"), float("-inf")):
+            raise ValueError(f"{text!r} is not a finite number")
+        return number
+    if kind is str:
+        return text
+    raise ValueError(f"fields of type {kind} cannot be set on the command line")
+
+
+def _number(kind: Any, text: str, wanted: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not {wanted}") from None
