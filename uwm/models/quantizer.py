@@ -218,9 +218,10 @@ class VectorQuantizer(nn.Module):
             drawn[len(vectors) :] += NOISE * vectors.std(dim=0, correction=0) * noise
         if world_size == 1:
             return drawn
-        gathered = drawn.new_empty(world_size, *drawn.shape)
+        gathered = drawn.new_empty(world_size * share, drawn.shape[1])
         dist.all_gather_into_tensor(gathered, drawn)
-        return gathered.transpose(0, 1).flatten(0, 1)  # ranks in turn: every vector before the noisy copies
+        # Ranks in turn, so that the vectors themselves come before the noisy copies.
+        return gathered.unflatten(0, (world_size, share)).transpose(0, 1).flatten(0, 1)  # (world * share, W)
 
     def _check_collapse(self) -> None:
         """Count consecutive collapsed steps; CodebookCollapseError once the patience is over."""
