@@ -133,4 +133,5 @@ def library_state(backbone: str, loaded: object, where: str) -> dict[str, Tensor
 
 @functools.cache
 def _shapes(backbone: str) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in build(backbone).net.state_dict().items()}
+    with torch.device("meta"):  # shapes alone: VGG16 with its classifier takes seconds to draw
+        return {name: tensor.shape for name, tensor in build(backbone).net.state_dict().items()}

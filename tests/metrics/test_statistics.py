@@ -1,0 +1,122 @@
+"""The cluster bootstrap: hand-computed, against a slow twin, and by what an interval must do."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from uwm.metrics.statistics import bootstrap_difference, bootstrap_mean, bootstrap_ratio
+
+
+def clustered(seed: int, clusters: int = 12, rows: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with an effect of their cluster (sd 1) and noise of their own (sd 0.3); true mean 0."""
+    rng = np.random.default_rng(seed)
+    names = np.repeat([f"clip-{i:02d}" for i in range(clusters)], rows)
+    return np.repeat(rng.normal(size=clusters), rows) + 0.3 * rng.normal(size=clusters * rows), names
+
+
+def test_importing_statistics_does_not_load_torch() -> None:
+    code = "import sys, uwm.metrics.statistics; sys.exit(any(m in sys.modules for m in ('torch', 'lpips')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_mean_of_two_clusters_by_hand() -> None:
+    # resamples: aa -> 0, ab and ba -> (0 + 0 + 3) / 3, bb -> 3; each pure one has probability 1/4 > 2.5%
+    interval = bootstrap_mean([0.0, 0.0, 3.0], ["a", "a", "b"])
+    assert (interval.estimate, interval.low, interval.high) == (1.0, 0.0, 3.0)
+    assert (interval.n, interval.clusters, interval.ci) == (3, 2, [0.0, 3.0])
+
+
+def test_ratio_of_two_clusters_by_hand() -> None:
+    # aa -> 3/6, ab -> (3 + 8) / (6 + 4), bb -> 8/4: a ratio of means, not a mean of ratios
+    interval = bootstrap_ratio([1.0, 2.0, 8.0], [2.0, 4.0, 4.0], [7, 7, 9])
+    assert interval.estimate == pytest.approx(1.1)
+    assert (interval.low, interval.high) == (pytest.approx(0.5), pytest.approx(2.0))
+
+
+def test_difference_is_paired() -> None:
+    values, names = clustered(0)
+    interval = bootstrap_difference(values + 0.25, values, names)
+    assert [interval.estimate, *interval.ci] == pytest.approx([0.25] * 3, abs=1e-12)
+
+
+def test_agrees_with_a_slow_twin() -> None:
+    values, names = clustered(1)
+    keep = np.random.default_rng(3).permutation(len(values))[:41]  # clusters of unequal size
+    values, names = values[keep], names[keep]
+    unique = sorted(set(names))
+    draws = np.random.default_rng(5).multinomial(len(unique), [1 / len(unique)] * len(unique), size=300)
+    means = []
+    for counts in draws:
+        chosen = [name for name, count in zip(unique, counts, strict=True) for _ in range(count)]
+        means.append(np.concatenate([values[names == name] for name in chosen]).mean())
+    interval = bootstrap_mean(values, names, samples=300, seed=5)
+    assert interval.ci == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist())
+
+
+def test_one_row_per_cluster_is_the_ordinary_bootstrap() -> None:
+    values = np.random.default_rng(2).gamma(2.0, size=150)
+    interval = bootstrap_mean(values, np.arange(150), samples=8000)
+    ordinary = stats.bootstrap(
+        (values,), np.mean, n_resamples=8000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    width = ordinary.high - ordinary.low
+    assert interval.low == pytest.approx(ordinary.low, abs=0.04 * width)
+    assert interval.high == pytest.approx(ordinary.high, abs=0.04 * width)
+
+
+def test_coverage_of_clustered_data() -> None:
+    covered = {"by clip": 0, "by row": 0}
+    for seed in range(200):
+        values, names = clustered(seed, clusters=30)
+        for kind, groups in (("by clip", names), ("by row", np.arange(len(values)))):
+            interval = bootstrap_mean(values, groups, samples=300, seed=seed)
+            covered[kind] += interval.low <= 0 <= interval.high
+    assert 0.88 <= covered["by clip"] / 200 <= 0.99
+    assert covered["by row"] / 200 < 0.8  # why clips are resampled and not rows
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(-1e3, 1e3), st.integers(1, 20), st.integers(1, 6))
+def test_constant_values_have_no_width(value: float, rows: int, clusters: int) -> None:
+    interval = bootstrap_mean([value] * rows, [i % clusters for i in range(rows)], samples=50)
+    assert [interval.estimate, *interval.ci] == pytest.approx([value] * 3)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10), st.integers(0, 5)), min_size=2, max_size=30),
+    st.integers(0, 1000),
+)
+def test_order_of_rows_and_scale_do_not_matter(rows: list[tuple[float, float, int]], seed: int) -> None:
+    top, bottom, clip = (np.array(column) for column in zip(*rows, strict=True))
+    first = bootstrap_ratio(top, bottom, clip, samples=60, seed=seed)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    shuffled = bootstrap_ratio(3 * top[order], bottom[order], clip[order], samples=60, seed=seed)
+    assert [shuffled.estimate, *shuffled.ci] == pytest.approx(
+        [3 * first.estimate, 3 * first.low, 3 * first.high]
+    )
+    assert min(top / bottom) - 1e-9 <= first.low <= first.high <= max(top / bottom) + 1e-9
+
+
+def test_seed_decides_the_draws() -> None:
+    values, names = clustered(4)
+    assert bootstrap_mean(values, names, seed=1) == bootstrap_mean(values, names, seed=1)
+    assert bootstrap_mean(values, names, seed=1) != bootstrap_mean(values, names, seed=2)
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 numbers that are not finite, the first in row 1"):
+        bootstrap_mean([0.0, np.nan, np.inf], [0, 1, 2])
+    with pytest.raises(ValueError, match="3 values but 2 cluster names"):
+        bootstrap_mean([0.0, 1.0, 2.0], [0, 1])
+    with pytest.raises(ValueError, match="at least one number"):
+        bootstrap_mean([], [])
+    with pytest.raises(ValueError, match="differ in length: 2 and 1"):
+        bootstrap_difference([0.0, 1.0], [0.0], [0, 1])
+    with pytest.raises(ValueError, match="positive denominators"):
+        bootstrap_ratio([1.0, 1.0], [1.0, 0.0], [0, 1])
