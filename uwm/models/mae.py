@@ -80,6 +80,16 @@ MAE_PRESETS: dict[str, MAEConfig] = {
         decoder_depth=3,
         decoder_heads=6,
     ),
+    # For tests and the `smoke` scale.
+    "tiny": MAEConfig(
+        image_size=64,
+        encoder_width=48,
+        encoder_depth=1,
+        encoder_heads=2,
+        decoder_width=48,
+        decoder_depth=1,
+        decoder_heads=2,
+    ),
 }
 
 
@@ -135,7 +145,7 @@ def transformer_blocks(
     width: int, depth: int, heads: int, mlp_ratio: float = 4.0, layer_norm_eps: float = 1e-6
 ) -> nn.ModuleList:
     """`depth` pre-norm ViT blocks, (B, T, width) -> (B, T, width): timm's, as He et al. (2022) use them."""
-    norm = partial(nn.LayerNorm, eps=layer_norm_eps)
+    norm = cast(type[nn.LayerNorm], partial(nn.LayerNorm, eps=layer_norm_eps))
     return nn.ModuleList(Block(width, heads, mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth))
 
 
@@ -171,7 +181,7 @@ class MaskedAutoencoder(nn.Module):
     def __init__(self, config: MAEConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = c = config
-        norm = partial(nn.LayerNorm, eps=c.layer_norm_eps)
+        norm = cast(type[nn.LayerNorm], partial(nn.LayerNorm, eps=c.layer_norm_eps))
 
         def blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
             return transformer_blocks(width, depth, heads, c.mlp_ratio, c.layer_norm_eps)
@@ -197,7 +207,7 @@ class MaskedAutoencoder(nn.Module):
         Nothing is masked or shuffled, so token n of two frames shows the same place. The states come after
         the encoder's LayerNorm. Raises `UserError` for images of another size.
         """
-        return self._encode_tokens(self._embed(self._normalise(images)))
+        return self._encode_tokens(self._embed(self.normalise(images)))
 
     def decode(self, states: Tensor, like: Tensor | None = None) -> Tensor:
         """States (B, 1 + N, D) -> images (B, 3, H, W), clamped to [0, 1].
@@ -212,7 +222,7 @@ class MaskedAutoencoder(nn.Module):
                 "this MAE was trained on normalised pixels (norm_pix_loss), so its states alone give no RGB: "
                 "pass like=images for the patches' mean and variance, or load a mae_visualize_* checkpoint"
             )
-        mean, deviation = patch_statistics(patchify(self._normalise(like), self.config.patch_size))
+        mean, deviation = patch_statistics(patchify(self.normalise(like), self.config.patch_size))
         return self.denormalise_patches(self._predict(states) * deviation + mean).clamp(0, 1)
 
     def forward(
@@ -228,15 +238,48 @@ class MaskedAutoencoder(nn.Module):
         images: (B, 3, H, W) in [0, 1]. The patches with the smallest `noise` (B, N) stay visible; it is
         drawn from `generator` unless given.
         """
-        pixels = self._normalise(images)
-        target = patchify(pixels, self.config.patch_size)  # (B, N, P*P*3)
+        pixels = self.normalise(images)
+        target = self.target_patches(pixels)  # (B, N, P*P*3)
         if noise is None:
             where = generator.device if generator is not None else images.device
             noise = torch.rand(target.shape[:2], generator=generator, device=where)
         masking = draw_masking(noise.to(images.device), mask_ratio)
         states = self._encode_tokens(self._embed(pixels, masking.keep))
         prediction = self._predict(states, masking.restore)
-        return MAEOutput(self._loss(prediction, target, masking.mask), prediction, masking.mask)
+        return MAEOutput(masked_error(prediction, target, masking.mask), prediction, masking.mask)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] -> ImageNet-normalised pixels; `UserError` if they are not (B, 3, S, S)."""
+        size = self.config.image_size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise UserError(
+                f"images of shape {tuple(images.shape)} for an MAE of {size} x {size} pixels: "
+                f"resize or crop them to (B, 3, {size}, {size})"
+            )
+        return (images - self.mean) / self.std
+
+    def target_patches(self, pixels: Tensor) -> Tensor:
+        """What the decoder learns to predict for normalised pixels (B, 3, H, W): (B, N, P*P*3)."""
+        patches = patchify(pixels, self.config.patch_size)
+        if not self.config.norm_pix_loss:
+            return patches
+        mean, deviation = patch_statistics(patches)
+        return (patches - mean) / deviation
+
+    def decode_tokens(self, states: Tensor, restore: Tensor | None = None) -> Tensor:
+        """States (B, 1 + M, D) -> the decoder's final tokens (B, 1 + N, Dd), before `decoder_pred`.
+
+        `restore` (B, N) puts mask tokens for the hidden patches; without it M = N, in raster order.
+        """
+        tokens = self.decoder_embed(states)
+        if restore is not None:
+            hidden = self.mask_token.expand(len(tokens), restore.shape[1] + 1 - tokens.shape[1], -1)
+            patches = torch.cat([tokens[:, 1:], hidden.to(tokens.dtype)], dim=1)  # (B, N, Dd), shuffled
+            tokens = torch.cat([tokens[:, :1], _take(patches, restore)], dim=1)
+        tokens = tokens + self.decoder_pos_embed
+        for block in self.decoder_blocks:
+            tokens = block(tokens)
+        return self.decoder_norm(tokens)
 
     def denormalise_patches(self, patches: Tensor) -> Tensor:
         """Patches in ImageNet-normalised pixels (B, N, P*P*3) -> RGB images (B, 3, H, W), not clamped."""
@@ -272,20 +315,11 @@ class MaskedAutoencoder(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
                 nn.init.zeros_(cast(Tensor, module.bias))
-        projection = cast(nn.Conv2d, self.patch_embed.proj)
+        projection = self.patch_embed.proj
         nn.init.xavier_uniform_(projection.weight.data.flatten(1), generator=generator)
         nn.init.zeros_(cast(Tensor, projection.bias))
         nn.init.normal_(self.cls_token, std=0.02, generator=generator)
         nn.init.normal_(self.mask_token, std=0.02, generator=generator)
-
-    def _normalise(self, images: Tensor) -> Tensor:
-        size = self.config.image_size
-        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
-            raise UserError(
-                f"images of shape {tuple(images.shape)} for an MAE of {size} x {size} pixels: "
-                f"resize or crop them to (B, 3, {size}, {size})"
-            )
-        return (images - self.mean) / self.std
 
     def _embed(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
         """Patch embedding plus positions (B, N, D), or (B, M, D) for the patches `keep` (B, M)."""
@@ -300,24 +334,15 @@ class MaskedAutoencoder(nn.Module):
         return self.norm(tokens)
 
     def _predict(self, states: Tensor, restore: Tensor | None = None) -> Tensor:
-        """States (B, 1 + M, D) -> patch values (B, N, P*P*3); with `restore`, mask tokens stand for the rest."""
-        tokens = self.decoder_embed(states)
-        if restore is not None:
-            hidden = self.mask_token.expand(len(tokens), restore.shape[1] + 1 - tokens.shape[1], -1)
-            patches = torch.cat([tokens[:, 1:], hidden.to(tokens.dtype)], dim=1)  # (B, N, Dd), shuffled
-            tokens = torch.cat([tokens[:, :1], _take(patches, restore)], dim=1)
-        tokens = tokens + self.decoder_pos_embed
-        for block in self.decoder_blocks:
-            tokens = block(tokens)
-        return self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
+        """States (B, 1 + M, D) -> patch values (B, N, P*P*3)."""
+        return self.decoder_pred(self.decode_tokens(states, restore))[:, 1:]
 
-    def _loss(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        if self.config.norm_pix_loss:
-            mean, deviation = patch_statistics(target)
-            target = (target - mean) / deviation
-        error = (prediction - target).square().mean(dim=-1)  # (B, N)
-        hidden = mask.sum()
-        return (error * mask).sum() / hidden if hidden > 0 else error.mean()
+
+def masked_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of (B, N, V) over the patches where `mask` (B, N) is 1; all of them if none is."""
+    error = (prediction - target).square().mean(dim=-1)  # (B, N)
+    hidden = mask.sum()
+    return torch.where(hidden > 0, (error * mask).sum() / hidden.clamp_min(1), error.mean())
 
 
 def _take(tokens: Tensor, index: Tensor) -> Tensor:
