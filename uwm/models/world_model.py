@@ -1,0 +1,142 @@
+"""The world model: action extractor, codebook and dynamics over the states of a frozen MAE (section 4.1)."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
+from uwm.models.dynamics import Dynamics, DynamicsConfig
+from uwm.models.mae import MAEConfig
+from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, VectorQuantizer
+from uwm.models.storage import load_module, save_module
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """The three trained parts; the widths that they share must agree."""
+
+    extractor: ActionExtractorConfig = field(default_factory=ActionExtractorConfig)
+    quantizer: QuantizerConfig = field(default_factory=lambda: QUANTIZER_PRESETS["paper"])
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+
+    def __post_init__(self) -> None:
+        a, d = self.extractor, self.dynamics
+        for name in ("state_width", "state_tokens", "actions", "action_width"):
+            if getattr(a, name) != getattr(d, name):
+                raise ValueError(f"{name} differs: extractor {getattr(a, name)}, dynamics {getattr(d, name)}")
+        if self.quantizer.width != a.action_width:
+            raise ValueError(f"codes have width {self.quantizer.width}, latent actions {a.action_width}")
+
+
+Preset = Literal["paper", "authors", "mini"]
+
+
+def world_model_config(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
+    """A named configuration for the states of one MAE.
+
+    `paper` follows the text, `authors` the published code where the two differ (see paper/deviations.md),
+    `mini` is the paper's at a width that two CPU cores can train.
+    """
+    state: dict[str, Any] = {"state_width": mae.encoder_width, "state_tokens": 1 + mae.tokens}
+    if preset == "mini":
+        small: dict[str, Any] = {**state, "width": 128, "heads": 4}
+        return WorldModelConfig(
+            ActionExtractorConfig(**small),
+            replace(QUANTIZER_PRESETS["authors"], beta=0.25),
+            DynamicsConfig(**small, output="state", residual=True),
+        )
+    heads: dict[str, Any] = {"heads": mae.encoder_heads}
+    if preset == "authors":
+        return WorldModelConfig(
+            ActionExtractorConfig(**state, **heads, reading="tokens", standardize="none"),
+            QUANTIZER_PRESETS["authors"],
+            DynamicsConfig(**state, **heads),
+        )
+    return WorldModelConfig(
+        ActionExtractorConfig(**state, **heads), QUANTIZER_PRESETS["paper"], DynamicsConfig(**state, **heads)
+    )
+
+
+class LatentActions(NamedTuple):
+    """What the extractor saw between two states."""
+
+    continuous: Tensor  # A_L, before the codebook: (B, L, W)
+    quantized: Tensor  # A_D, rows of the codebook: (B, L, W)
+    codes: Tensor  # which rows: (B, L), int64
+
+
+class WorldModelOutput(NamedTuple):
+    """One training forward."""
+
+    prediction: Tensor  # (B, 1+N, D)
+    loss: Tensor  # eq. 12
+    state_mse: Tensor
+    quantizer_loss: Tensor
+    perplexity: Tensor
+    used: Tensor
+
+
+class WorldModel(nn.Module):
+    """Predicts the next state of a frozen MAE through discrete latent actions (eq. 7-12).
+
+    `seed` draws the initial weights, whatever the state of torch's global generator, which is left as it was.
+    """
+
+    def __init__(self, config: WorldModelConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.extractor = ActionExtractor(config.extractor)
+            self.quantizer = VectorQuantizer(config.quantizer)
+            self.dynamics = Dynamics(config.dynamics)
+
+    def infer_actions(self, s_t: Tensor, s_next: Tensor) -> LatentActions:
+        """Latent actions between two states, each (B, 1+N, D) (eq. 8 and 9). Changes nothing in the model."""
+        continuous = self.extractor(s_t, s_next)
+        codes = self.quantizer.encode(continuous)
+        return LatentActions(continuous, self.quantizer.lookup(codes), codes)
+
+    def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
+        """`s_t` (B, 1+N, D) and actions (B, L, W) -> predicted s_t+1 (B, 1+N, D) (eq. 10)."""
+        return self.dynamics(s_t, quantized)
+
+    def rollout(self, s_t: Tensor, actions: Tensor) -> Tensor:
+        """K steps from `s_t` (B, 1+N, D) by `actions` (B, K, L, W) -> states (B, K, 1+N, D)."""
+        states = []
+        for action in actions.unbind(1):
+            s_t = self.predict(s_t, action)
+            states.append(s_t)
+        return torch.stack(states, dim=1)
+
+    def forward(self, s_t: Tensor, s_next: Tensor) -> WorldModelOutput:
+        """Training forward on two states, each (B, 1+N, D); in training mode the codebook may move."""
+        quantized = self.quantizer(self.extractor(s_t, s_next))
+        prediction = self.dynamics(s_t, quantized.quantized)
+        state_mse = F.mse_loss(prediction.float(), s_next.float())
+        # The first term of eq. 12 is eq. 5's, written for images: here the state's error takes its place,
+        # as in the authors' code (its pixel loss is off).
+        return WorldModelOutput(
+            prediction,
+            state_mse + quantized.loss,
+            state_mse,
+            quantized.loss,
+            quantized.perplexity,
+            quantized.used,
+        )
+
+    def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
+        """Write weights and configuration as safetensors; `card` holds further JSON about the training."""
+        save_module(self, Path(path), dtype=dtype, card=card)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read what `save` wrote. Raises UserError for a file that is no world model."""
+        config, tensors = load_module(Path(path), "WorldModel", WorldModelConfig)
+        model = cls(config)
+        model.load_state_dict(tensors)
+        return model.eval()

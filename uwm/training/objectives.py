@@ -1,0 +1,113 @@
+"""What the trainings minimise: masked reconstruction (section 3) and latent-action prediction (eq. 12)."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uwm.models.mae import MaskedAutoencoder
+from uwm.models.world_model import WorldModel
+
+
+class MaskedReconstruction(nn.Module):
+    """Trains an MAE on images at several mask ratios at once, an equal share of the batch at each.
+
+    Ratio 0 beside the usual 0.75 makes the decoder good at what the world model asks of it: whole states.
+    """
+
+    def __init__(self, mae: MaskedAutoencoder, mask_ratios: tuple[float, ...] = (0.75, 0.0)) -> None:
+        super().__init__()
+        self.mae = mae
+        self.mask_ratios = mask_ratios
+
+    def forward(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """`batch` (B, 3, H, W) uint8 images -> the loss and the loss of each mask ratio."""
+        images = batch.float() / 255
+        parts = images.chunk(len(self.mask_ratios))
+        losses = {
+            f"loss_mask_{ratio:g}": self.mae(part, ratio, generator).loss
+            for ratio, part in zip(self.mask_ratios, parts, strict=True)
+        }
+        return {"loss": torch.stack(list(losses.values())).mean(), **losses}
+
+
+class LatentActionPrediction(nn.Module):
+    """Trains a world model on pairs of states (eq. 12), or on pairs of images through a frozen MAE."""
+
+    def __init__(self, world_model: WorldModel, mae: MaskedAutoencoder | None = None) -> None:
+        super().__init__()
+        self.world_model = world_model
+        self._mae = (mae.eval().requires_grad_(False),) if mae else None  # a tuple: not a part of the state
+
+    def forward(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """`batch`: states (B, 2, 1+N, D), or uint8 images (B, 2, 3, H, W) where an MAE was given."""
+        states = self._encode(batch) if self._mae else batch.float()
+        out = self.world_model(states[:, 0], states[:, 1])
+        return {
+            "loss": out.loss,
+            "state_mse": out.state_mse,
+            "quantizer_loss": out.quantizer_loss,
+            "perplexity": out.perplexity,
+            "used": out.used,
+        }
+
+    @torch.no_grad()
+    def _encode(self, images: Tensor) -> Tensor:
+        assert self._mae is not None
+        mae = self._mae[0].to(images.device)
+        states = mae.encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
+        return states.unflatten(0, (-1, 2))
+
+
+@torch.no_grad()
+def action_gap(
+    world_model: WorldModel, pairs: Iterable[Tensor], generator: torch.Generator
+) -> dict[str, float]:
+    """State errors on held-out pairs: with their own actions, with another pair's, and of copying s_t.
+
+    `pairs` are batches of states (B, 2, 1+N, D), B > 1. The *action gap*, shuffled minus own, is zero while
+    the dynamics ignore the action, however far the training loss has fallen.
+    """
+    was_training = world_model.training
+    world_model.eval()
+    sums = torch.zeros(3, dtype=torch.float64)
+    count = 0
+    codes = []
+    for states in pairs:
+        s_t, s_next = states.float().unbind(1)
+        actions = world_model.infer_actions(s_t, s_next)
+        other = actions.quantized[derangement(len(s_t), generator)]
+        predictions = (world_model.predict(s_t, actions.quantized), world_model.predict(s_t, other), s_t)
+        sums += torch.stack([F.mse_loss(p, s_next) for p in predictions]).double().cpu() * len(s_t)
+        count += len(s_t)
+        codes.append(actions.codes.flatten())
+    world_model.train(was_training)
+    own, shuffled, copy = (sums / count).tolist()
+    return {
+        "state_mse": own,
+        "state_mse_shuffled": shuffled,
+        "state_mse_copy": copy,
+        "action_gap": shuffled - own,
+        "perplexity": perplexity(code_counts(torch.cat(codes), world_model.config.quantizer.codes)),
+    }
+
+
+def code_counts(codes: Tensor, size: int) -> np.ndarray:
+    """How often each of `size` codes occurs in `codes` (int64 of any shape): (size,) int64."""
+    return torch.bincount(codes.flatten().cpu(), minlength=size).numpy()
+
+
+def perplexity(counts: np.ndarray) -> float:
+    """exp of the entropy of the codes' distribution: 1 for one code in use, len(counts) for even use."""
+    p = counts[counts > 0] / counts.sum()
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def derangement(n: int, generator: torch.Generator) -> Tensor:
+    """A permutation of n >= 2 that leaves no pair its own action: a shift of a random order."""
+    order = torch.randperm(n, generator=generator)
+    other = torch.empty_like(order)
+    other[order] = order.roll(1)
+    return other
