@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from uwm.data.corpora import Clip, Corpus
-from uwm.data.video import BadVideo, VideoInfo, probe
+from uwm.data.video import BadVideo, VideoInfo, content_hash, probe
 from uwm.errors import UserError
 
 COLUMNS = ["video", "t0", "t1", "gap", "frame0", "frame1", "width", "height", "fps", "sha256"]
@@ -81,12 +81,6 @@ def nearest_pairs(timestamps: NDArray[np.float64], gap: float) -> NDArray[np.int
     inside = wanted <= timestamps[-1] + half_frame
     fits = inside & (nearest > start) & (np.abs(true_gap - gap) <= GAP_TOLERANCE * gap)
     return np.stack([start[fits], nearest[fits]], axis=1)  # (n, 2)
-
-
-def content_hash(path: Path) -> str:
-    """sha256 of the file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build_manifest(
