@@ -37,8 +37,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     """A weights folder with random features under torchvision's names, and the library's own networks."""
     folder, libraries = tmp_path_factory.mktemp("weights"), {}
     for name, file in backbones.FILES.items():
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with (
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+            pytest.MonkeyPatch.context() as patch,
+        ):
             warnings.simplefilter("ignore")  # the library's deprecated arguments
+            # the classifier is not used, and VGG16's takes seconds to draw
+            patch.setattr(nn.Linear, "reset_parameters", lambda _layer: None)
+            patch.setattr(nn.init, "normal_", lambda tensor, *_args, **_options: tensor)
             torch.manual_seed(1)
             features = TORCHVISION[name](weights=None).features
             libraries[name] = lpips_package.LPIPS(net=name, pnet_rand=True, verbose=False)

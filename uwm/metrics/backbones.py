@@ -9,10 +9,9 @@ import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import lpips as lpips_package
 import torch
+from lpips import pretrained_networks as networks
 from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
 
@@ -36,15 +35,23 @@ class DownloadError(Exception):
     """torchvision's weights could not be downloaded; the message is one line."""
 
 
-def build(backbone: str) -> Any:
-    """`lpips.LPIPS` with its trained v0.1 heads around a backbone that is still to be filled.
+def build(backbone: str) -> nn.Module:
+    """The library's feature network with its weights still to be filled in.
 
-    The library would download the backbone itself, with deprecation warnings and its own errors; asking it
-    for a random one avoids that. Its drawing of random weights leaves torch's global generator as it was.
+    Through `lpips.LPIPS` the library would download them itself, or draw random ones from torch's global
+    generator for the classifier too, which takes seconds with VGG16.
     """
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
-        return lpips_package.LPIPS(net=backbone, pnet_rand=True, verbose=False)
+    network = {"alex": networks.alexnet, "vgg": networks.vgg16, "squeeze": networks.squeezenet}[backbone]
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")  # the library passes torchvision deprecated arguments
+        return network(pretrained=False).to_empty(device="cpu")
+
+
+def heads(backbone: str) -> list[Tensor]:
+    """The v0.1 linear heads that ship with the library: one weight per channel (C,) for each layer."""
+    path = Path(networks.__file__).parent / "weights" / "v0.1" / f"{backbone}.pth"
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return [state[f"lin{layer}.model.1.weight"].flatten() for layer in range(len(state))]  # (1,C,1,1) -> (C,)
 
 
 def randomize(net: nn.Module, seed: int) -> None:
@@ -117,21 +124,15 @@ def library_state(backbone: str, loaded: object, where: str) -> dict[str, Tensor
     if not isinstance(loaded, Mapping):
         raise UserError(f"{where} holds a {type(loaded).__name__}, not torchvision's state dict of tensors")
     state = {}
-    for name, expected in _shapes(backbone).items():
+    for name, empty in build(backbone).state_dict().items():
         key = re.sub(r"^slice\d+\.", "features.", name)
         tensor = loaded.get(key)
         if not isinstance(tensor, Tensor):
             raise UserError(f"{where} has no tensor {key!r}: these are not torchvision's {backbone} features")
-        if tensor.shape != expected:
+        if tensor.shape != empty.shape:
             raise UserError(
                 f"{where}: {key!r} has shape {tuple(tensor.shape)}, torchvision's {backbone} features "
-                f"have {tuple(expected)}"
+                f"have {tuple(empty.shape)}"
             )
         state[name] = tensor
     return state
-
-
-@functools.cache
-def _shapes(backbone: str) -> dict[str, torch.Size]:
-    with torch.device("meta"):  # shapes alone: VGG16 with its classifier takes seconds to draw
-        return {name: tensor.shape for name, tensor in build(backbone).net.state_dict().items()}

@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import lpips as lpips_package
 import torch
 from torch import Tensor, nn
 
@@ -180,16 +181,15 @@ def _assemble(protocol: Protocol, state: Mapping[str, Tensor] | None) -> LPIPS:
     """Join a backbone (untrained where `state` is None) and the library's v0.1 heads."""
     network = backbones.build(protocol.backbone)
     if state is None:
-        backbones.randomize(network.net, RANDOM_SEED)
+        backbones.randomize(network, RANDOM_SEED)
     else:
-        network.net.load_state_dict(state)
-    heads = [head.model[-1].weight.detach().flatten() for head in network.lins]  # (1,C,1,1) -> (C,)
+        network.load_state_dict(state)
     return LPIPS(
-        nn.Sequential(network.scaling_layer, network.net),
-        heads,
+        nn.Sequential(lpips_package.ScalingLayer(), network),
+        backbones.heads(protocol.backbone),
         protocol,
         minimum_size=backbones.MINIMUM_SIZE[protocol.backbone],
-        weights_sha256=tensors_sha256(network.net.state_dict()),
+        weights_sha256=tensors_sha256(network.state_dict()),
     )
 
 
