@@ -6,7 +6,7 @@ so that a FAIR file is a plain state dict of this module.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from uwm.errors import UserError
 from uwm.models import mae_weights
+from uwm.models.storage import save_module
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -73,12 +74,12 @@ MAE_PRESETS: dict[str, MAEConfig] = {
     ),
     "mini": MAEConfig(
         image_size=112,
-        encoder_width=192,
+        encoder_width=128,
         encoder_depth=6,
-        encoder_heads=6,
-        decoder_width=192,
+        encoder_heads=4,
+        decoder_width=128,
         decoder_depth=3,
-        decoder_heads=6,
+        decoder_heads=4,
     ),
     # For tests and the `smoke` scale.
     "tiny": MAEConfig(
@@ -292,7 +293,7 @@ class MaskedAutoencoder(nn.Module):
 
         `dtype` (say torch.float16) is the storage type; loading always gives float32.
         """
-        mae_weights.write_own(Path(path), self.state_dict(), asdict(self.config), dtype, card)
+        save_module(self, Path(path), dtype=dtype, card=dict(card or {}))
 
     @classmethod
     def load(cls, path: Path | str, *, norm_pix_loss: bool | None = None) -> "MaskedAutoencoder":

@@ -1,4 +1,4 @@
-"""Reading and writing MAE checkpoints: FAIR `.pth`, Hugging Face ViTMAE and this project's safetensors.
+"""Reading MAE checkpoints: FAIR `.pth`, Hugging Face ViTMAE and this project's safetensors.
 
 Every reader ends in the parameter names of `uwm.models.mae` (which are FAIR's) and a dict of config fields.
 """
@@ -6,21 +6,18 @@ Every reader ends in the parameter names of `uwm.models.mae` (which are FAIR's) 
 import argparse
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from uwm.errors import UserError
 
-FORMAT = "uwm.mae"  # metadata "format" of our own files
+OWN_CLASS = "MaskedAutoencoder"  # "class" in the metadata of our own files, see `uwm.models.storage`
 HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # A FAIR file doesn't say its heads: ViT-T/S/B/L/H have 64 channels a head (H: 80), the decoder 16 heads.
 ENCODER_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
@@ -79,7 +76,7 @@ def read_checkpoint(
     """
     file = _weights_file(path)
     tensors, metadata, arguments = _read_file(file)
-    if metadata.get("format") == FORMAT:
+    if metadata.get("class") == OWN_CLASS:
         fields = _json_object(metadata.get("config", ""), file, "config in its metadata")
     elif any(name.startswith(("vit.", "embeddings.")) for name in tensors):
         _refuse_encoder_only(path, any(name.startswith("decoder.") for name in tensors))
@@ -113,29 +110,6 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[s
         )
 
 
-def write_own(
-    path: Path,
-    tensors: Mapping[str, Tensor],
-    config: Mapping[str, Any],
-    dtype: torch.dtype | None = None,
-    card: Mapping[str, Any] | None = None,
-) -> None:
-    """Write this project's MAE file, atomically; `dtype` is the storage type of the tensors."""
-    metadata = {"format": FORMAT, "config": json.dumps(config, allow_nan=False)}
-    if card is not None:
-        metadata["card"] = json.dumps(card, allow_nan=False)
-    stored = {name: t.detach().to("cpu", dtype or t.dtype).contiguous() for name, t in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    try:
-        save_file(stored, temporary, metadata)
-        os.chmod(temporary, 0o644)  # mkstemp gives 0600
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
 def _weights_file(path: Path) -> Path:
     if path.is_file():
         return path
@@ -152,11 +126,9 @@ def _read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, str], argparse.
     if file.suffix == ".safetensors":
         try:
             with safe_open(file, framework="pt") as opened:
-                return (
-                    {name: opened.get_tensor(name) for name in opened.keys()},
-                    opened.metadata() or {},
-                    None,
-                )  # noqa: SIM118
+                names = opened.keys()  # no dict: the handle itself can't be iterated
+                tensors = dict(zip(names, map(opened.get_tensor, names), strict=True))
+                return tensors, opened.metadata() or {}, None
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file}: not a readable safetensors file ({_one_line(error)})") from error
     try:
@@ -175,9 +147,7 @@ def _read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, str], argparse.
 
 def _refuse_encoder_only(path: Path, has_decoder: bool) -> None:
     if not has_decoder:
-        raise UserError(
-            f"{path}: holds only the MAE's encoder, no decoder to show states with: {WANTED}"
-        )
+        raise UserError(f"{path}: holds only the MAE's encoder, no decoder to show states with: {WANTED}")
 
 
 def _fair_fields(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -268,9 +238,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{file}: HF weights need config.json beside them ({_one_line(error)})"
-        ) from error
+        raise UserError(f"{file}: HF weights need config.json beside them ({_one_line(error)})") from error
     return _json_object(text, file, "content")
 
 
