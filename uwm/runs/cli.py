@@ -1,16 +1,18 @@
 """The command line that all experiment files share."""
 
 import argparse
+import dataclasses
 import fnmatch
-import json
+import os
 from pathlib import Path
 from typing import NoReturn
 
 from uwm.errors import UserError
-from uwm.runs import launch
+from uwm.runs import launch, report, slurm
 from uwm.runs.experiment import Cell, Context, Experiment
 from uwm.runs.plan import Plan, make_plan, say
 from uwm.runs.settings import nearest, split_assignment
+from uwm.runs.slurm_site import Resources, Site, load_site
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,23 +68,61 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     options = build_parser(experiment).parse_args(argv)
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: at least 1 is needed")
-    plan = plan_of(experiment, options, argv)
+    site = site_of(options)
+    plan = plan_of(experiment, options, argv, site)
     context = plan.context(experiment)
     cells = choose(context.cells, options.only)
-    for action in ("status", "logs", "collect", "cancel"):
-        if getattr(options, action):
-            return int(getattr(launch, action)(plan, context, cells, as_json=options.json))
+    if options.status:
+        return report.status(context, cells, as_json=options.json)
+    if options.logs:
+        return report.logs(context, cells, as_json=options.json)
+    if options.collect:
+        return report.collect(context, cells, as_json=options.json)
+    if options.cancel:
+        return slurm.cancel(context, cells, whole=not options.only)
     if options.missing:
-        cells = [cell for cell in cells if not launch.is_done(context, cell)]
+        done = report.done_cells(context, cells)
+        cells = [cell for cell in cells if cell.name not in done]
     if options.dry_run:
-        return launch.dry_run(plan, context, cells, options)
+        return dry_run(context, cells, site, options)
     if options.submit:
-        return launch.submit(plan, context, cells, options)
+        assert site is not None
+        return slurm.submit(plan, context, cells, site)
     return run_here(plan, context, cells, options.jobs)
 
 
-def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]) -> Plan:
-    """The plan of parsed options."""
+def site_of(options: argparse.Namespace) -> Site | None:
+    """Where jobs go: `--site`, else `UWM_SITE`, else (with `--submit`) the cluster's own defaults."""
+    file = options.site or os.environ.get("UWM_SITE")
+    if not (file or options.submit):
+        return None
+    if not file:
+        say("no --site and no UWM_SITE: jobs go to the default partition with 1 process, 1 CPU and 1 hour")
+    site = load_site(Path(file)) if file else Site("default", Resources(), Resources())
+    if options.max_parallel is not None:
+        if options.max_parallel < 1:
+            raise UserError(f"--max-parallel {options.max_parallel}: at least 1 is needed")
+        site = dataclasses.replace(site, max_parallel=options.max_parallel)
+    return site
+
+
+def dry_run(context: Context, cells: list[Cell], site: Site | None, options: argparse.Namespace) -> int:
+    """Print what would run: here, or with a site file on its cluster."""
+    if site is not None:
+        return slurm.dry_run(context, cells, site, check=options.check, as_json=options.json)
+    if options.check:
+        raise UserError("--check needs to know the cluster: --site slurm/NAME.toml, or --submit")
+    for job in context.experiment.stages(context.config, context.data):
+        found = context.artifacts.find(job.stage(context)) if job.stage else None
+        print(f"stage {job.name}: {found.origin if found else 'to be computed'}")
+    for cell in cells:
+        print(f"cell {cell.name}")
+    print(f"records: {context.out}")
+    return 0
+
+
+def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str], site: Site | None) -> Plan:
+    """The plan of parsed options. Folders of `--data` come before those of the site file."""
     settings = list(options.set)
     if options.pretrain_on:
         settings.append(f"pretrain_on={options.pretrain_on}")
@@ -91,7 +131,7 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
         argv,
         scale=options.scale,
         settings=tuple(settings),
-        data=data_folders(options.data),
+        data={**(site.data if site else {}), **data_folders(options.data)},
         out=options.out,
         recompute=options.recompute,
     )
@@ -139,15 +179,10 @@ def choose(cells: list[Cell], patterns: list[str]) -> list[Cell]:
 
 def run_here(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> int:
     """Run cells on this machine, then summarise. Exit code 1 if a cell failed."""
-    plan.write()
     failed = launch.run_local(plan, context, cells, jobs)
-    context.experiment.summarize(context)
-    say(f"records: {context.out}")
+    if int(os.environ.get("RANK", "0")) == 0:
+        context.experiment.summarize(context)
+        say(f"records: {context.out}")
     for name, error in failed.items():
         say(f"failed: {name}: {error}")
     return 1 if failed else 0
-
-
-def print_json(content: object) -> None:
-    """Machine-readable output on stdout."""
-    print(json.dumps(content, indent=1, allow_nan=False))

@@ -14,7 +14,6 @@ import importlib.util
 import inspect
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from uwm.errors import Interrupted, UserError, run_cli
+from uwm.runs import state
 from uwm.runs.artifacts import Artifact, Artifacts, Stage
 from uwm.runs.provenance import environment, peak_gb
 from uwm.runs.record import (
@@ -32,7 +32,6 @@ from uwm.runs.record import (
     metric_entry,
     read_record,
     sample_entry,
-    write_atomically,
 )
 from uwm.runs.settings import plain
 
@@ -132,9 +131,14 @@ class Context:
         """The record's `env` field."""
         return environment(self.experiment.root)
 
+    @cached_property
+    def plain_config(self) -> dict[str, Any]:
+        """The record's `config` field."""
+        return plain(self.config)
+
     def digest(self, cell: Cell) -> str:
         """Config digest of a cell."""
-        return config_digest(self.experiment.name, self.experiment.version, plain(self.config), cell.name)
+        return config_digest(self.experiment.name, self.experiment.version, self.plain_config, cell.name)
 
     def record(self, cell: Cell) -> Record | None:
         """The cell's record in `out`, if there is one and it was made with this very config."""
@@ -148,10 +152,6 @@ class Context:
         """Current records of the declared cells by cell name, in their order; missing cells are left out."""
         found = {cell.name: self.record(cell) for cell in self.cells}
         return {name: record for name, record in found.items() if record is not None}
-
-    def log_path(self, cell: Cell) -> Path:
-        """Where the traceback of a failed cell goes."""
-        return self.work / "logs" / f"{cell.file_name}.log"
 
 
 @dataclass(frozen=True)
@@ -209,8 +209,10 @@ def load_experiment(path: Path) -> Experiment:
     return experiment
 
 
-def measure(context: Context, cell: Cell) -> Record:
+def measure(context: Context, cell: Cell, *, rank: int = 0) -> Record:
     """Run one cell and write its record into `context.out`, whatever happens but bad input or a stop.
+
+    Where several ranks measure a cell together, rank 0 writes the record.
 
     Raises:
         UserError: bad input, which is no result.
@@ -223,22 +225,31 @@ def measure(context: Context, cell: Cell) -> Record:
     def timed() -> dict[str, Any]:
         return {**run, "seconds": time.monotonic() - clock, "peak_gb": peak_gb()}
 
-    log = context.log_path(cell)
+    write = rank == 0
+    state.clear_traceback(context.work, cell.name, rank)
     try:
         result = context.experiment.run_cell(context, cell)
         record = _record(context, cell, "ok", None, timed(), result)
-        record.write(context.out)
-        log.unlink(missing_ok=True)
+        if write:
+            record.write(context.out)
         return record
     except (UserError, Interrupted):
         raise
     except SkipCell as reason:
         record = _record(context, cell, "skipped", f"SkipCell: {reason}", timed())
     except Exception as error:
-        write_atomically(log, traceback.format_exc())
+        state.write_traceback(context.work, cell.name, rank)
         record = _record(context, cell, "failed", one_line(error), timed())
-    record.write(context.out)
+    if write:
+        record.write(context.out)
     return record
+
+
+def give_up(context: Context, cell: Cell, reason: str) -> None:
+    """Write the record of a cell that ran out of time."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    run = {"command": context.command, "started_utc": now, "seconds": 0.0, "peak_gb": peak_gb()}
+    _record(context, cell, "timeout", f"TimeoutError: {reason}", run).write(context.out)
 
 
 def one_line(error: BaseException) -> str:
@@ -263,7 +274,7 @@ def _record(
         version=context.experiment.version,
         cell=cell.name,
         scale=context.scale,
-        config=plain(context.config),
+        config=context.plain_config,
         config_digest=context.digest(cell),
         status=status,
         error=error,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 
-def _machine() -> str:
+def machine_id() -> str:
     """Identifies this boot and process namespace: process numbers mean the same only within it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
@@ -24,14 +24,19 @@ def _machine() -> str:
         return ""
 
 
-def _alive(pid: int) -> bool:
+def process_lives(pid: int) -> bool:
+    """True when a process of that number runs on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state not in ("Z", "X")  # a dead process that nobody has reaped
 
 
 class Lock:
@@ -74,8 +79,9 @@ class Lock:
             "token": self.token,
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "machine": _machine(),
+            "machine": machine_id(),
             "job": os.environ.get("SLURM_JOB_ID"),
+            "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         }
         return json.dumps(owner)
 
@@ -105,8 +111,11 @@ class Lock:
 
     def _owner_is_gone(self) -> bool:
         owner = self._owner()
-        same = owner.get("machine") and owner["machine"] == _machine()
-        return bool(same) and not _alive(int(owner["pid"]))
+        job, restart = os.environ.get("SLURM_JOB_ID"), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        if job and owner.get("job") == job and restart > owner.get("restart", 0):
+            return True  # an earlier attempt of this very job, whose node crashed
+        same = owner.get("machine") and owner["machine"] == machine_id()
+        return bool(same) and not process_lives(int(owner["pid"]))
 
     def _take_over(self, silent_s: float) -> bool:
         """Replace the stale owner. A marker bearing its token lets only one waiter through."""

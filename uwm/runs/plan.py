@@ -1,6 +1,6 @@
 """A run on paper: names and values only, enough for another process to build the same context.
 
-The plan lies as `plan.json` in the run folder `runs/<scale>/<experiment>-<digest>/`, beside the logs.
+Plans lie as `plan-<digest>.json` in the run folder `runs/<scale>/<experiment>-<digest>/`, beside the logs.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 from uwm.errors import UserError
 from uwm.runs.artifacts import Artifacts, cache_root
-from uwm.runs.experiment import Cell, Context, Experiment, check_config, load_experiment
+from uwm.runs.experiment import Cell, Context, Experiment, StageJob, check_config, load_experiment
 from uwm.runs.provenance import code_provenance, shown_command
 from uwm.runs.record import digest_of, write_atomically
 from uwm.runs.settings import nearest, plain, with_settings
@@ -55,14 +55,15 @@ class Plan:
         )
 
     def write(self) -> Path:
-        """Write `plan.json` into the run folder.
+        """Write the plan into the run folder. Returns its path.
 
         Raises:
             UserError: the run folder cannot be written.
         """
-        path = Path(self.work) / "plan.json"
+        content = asdict(self)
+        path = Path(self.work) / f"plan-{digest_of(content)}.json"
         try:
-            write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
+            write_atomically(path, json.dumps(content, indent=1) + "\n")
         except OSError as error:
             raise UserError(
                 f"cannot write into {self.work} ({error.strerror}); set UWM_RUNS to another folder"
@@ -70,12 +71,9 @@ class Plan:
         return path
 
     @classmethod
-    def read(cls, work: Path) -> "Plan":
-        """The plan of a run folder."""
-        try:
-            content = json.loads((work / "plan.json").read_text())
-        except OSError as error:
-            raise UserError(f"{work} holds no plan.json; no such run was started") from error
+    def read(cls, path: Path) -> "Plan":
+        """Read a written plan."""
+        content = json.loads(path.read_text())
         return cls(**{**content, "settings": tuple(content["settings"])})
 
 
@@ -107,13 +105,15 @@ def make_plan(
 ) -> Plan:
     """The plan of a command line.
 
-    Records go to `results/<scale>/<experiment>/`. With other settings or data than the experiment's own they
-    go below the run folder, so that they never replace committed ones; `out` overrides both.
+    Records go to `results/<scale>/<experiment>/`. With other settings or corpora than the experiment's own
+    they go below the run folder, so that they never replace committed ones; `out` overrides both.
     """
     config = config_for(experiment, scale, settings)
-    identity = {"version": experiment.version, "config": plain(config), "data": data}
+    own_corpora = {cell.corpus for cell in experiment.cells(config, {})}
+    added = {name: folder for name, folder in data.items() if name not in own_corpora}
+    identity = {"version": experiment.version, "config": plain(config), "data": added}
     work = runs_root(experiment) / scale / f"{experiment.name}-{digest_of(identity)[:8]}"
-    own = not settings and not data
+    own = not settings and not added
     usual = experiment.root / "results" / scale / experiment.name if own else work / "results"
     return Plan(
         experiment_file=str(experiment.file),
@@ -124,7 +124,7 @@ def make_plan(
         work=str(work),
         cache=str(cache_root()),
         recompute=recompute,
-        since=time.time(),
+        since=time.time() if recompute else 0.0,
         command=shown_command(experiment.file, argv, experiment.root),
         code=code_provenance(experiment.root, experiment.file),
     )
@@ -136,6 +136,15 @@ def find_cell(context: Context, name: str) -> Cell:
         if cell.name == name:
             return cell
     raise UserError(f"no cell {name!r}{nearest(name, [cell.name for cell in context.cells])}")
+
+
+def find_stage(context: Context, name: str) -> StageJob:
+    """The declared stage job of that name."""
+    jobs = context.experiment.stages(context.config, context.data)
+    for job in jobs:
+        if job.name == name:
+            return job
+    raise UserError(f"no stage {name!r}{nearest(name, [job.name for job in jobs])}")
 
 
 def say(text: str) -> None:

@@ -43,13 +43,12 @@ def code_provenance(root: Path, experiment_file: Path) -> dict[str, Any]:
     }
 
 
-def device_name() -> str | None:
-    """Name of the device that computes: the GPU's, or `cpu`; null without torch."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+def device_name() -> str:
+    """Name of the device that computes: the GPU's, or `cpu` (also where the experiment uses no torch)."""
+    torch = sys.modules.get("torch")  # importing it takes seconds; who computes with it has imported it
+    if torch is None:
+        return "cpu"
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
 
 
 def environment(root: Path) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""A copy of the code in the run folder: a job runs what was submitted, however the tree changes meanwhile."""
+
+import os
+import shutil
+from pathlib import Path
+
+from uwm.runs.record import digest_of, file_sha256
+
+_FILES = ("pyproject.toml", "requirements.lock", "results/schema.json")
+_FOLDERS = ("uwm", "experiments")
+
+
+def code_files(root: Path) -> list[Path]:
+    """The files that count as code, relative to `root`, sorted. Assets are named by their own digests."""
+    found = [Path(name) for name in _FILES if (root / name).is_file()]
+    for folder in _FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            relative = path.relative_to(root)
+            hidden = any(part == "__pycache__" or part.startswith(".") for part in relative.parts)
+            if path.is_file() and not hidden and relative.parts[:2] != ("uwm", "assets"):
+                found.append(relative)
+    return sorted(found)
+
+
+def code_digest(root: Path) -> str:
+    """16 hex digits over the names and contents of the code files."""
+    return digest_of({path.as_posix(): file_sha256(root / path) for path in code_files(root)})
+
+
+def take_snapshot(root: Path, package: Path, work: Path) -> tuple[Path, str]:
+    """Copy the code of `root` (and the package `uwm`, where that lies elsewhere) to `work/code-<digest>`.
+
+    Assets (corpora, weights) are linked, not copied: what is read from them is checked by digest.
+    Returns the folder and its digest. An existing equal snapshot is used again.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    staging = work / f".code.{os.getpid()}"
+    shutil.rmtree(staging, ignore_errors=True)
+    sources = {root} if package == root else {root, package}
+    for source in sources:
+        for path in code_files(source):
+            if source == root or path.parts[0] == "uwm" or not (root / path).exists():
+                (staging / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / path, staging / path)
+    assets = package / "uwm" / "assets"
+    if assets.is_dir():
+        (staging / "uwm" / "assets").symlink_to(assets.resolve(), target_is_directory=True)
+    digest = code_digest(staging)
+    folder = work / f"code-{digest}"
+    if folder.is_dir():
+        shutil.rmtree(staging)
+    else:
+        os.replace(staging, folder)
+    return folder, digest

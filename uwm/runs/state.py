@@ -1,0 +1,150 @@
+"""What happened to each item (a cell or a stage) of a run, as small append-only files in the run folder.
+
+`state/<item>.jsonl` holds a line per start and end of an attempt, `jobs.jsonl` a line per submitted job,
+`logs/<item>.rank<r>.txt` the traceback of a rank that failed. They are read by any process at any time.
+"""
+
+import json
+import os
+import socket
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uwm.runs.lock import machine_id, process_lives
+from uwm.runs.record import file_stem, write_atomically
+
+
+def append_line(path: Path, content: Mapping[str, Any]) -> None:
+    """Append one JSON line (a single write, so that lines of several processes don't mix)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        file.write(json.dumps(content, allow_nan=False) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file; none if it is missing; a line cut short is passed over."""
+    if not path.is_file():
+        return []
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The attempts at one item: how many began, and the last one's job, node and outcome (None: none yet)."""
+
+    count: int = 0
+    job: str | None = None
+    node: str | None = None
+    outcome: str | None = None
+    error: str | None = None
+    alive: bool | None = None  # None: it ran on another machine, so only Slurm can tell
+
+
+def job_name() -> str | None:
+    """This process's Slurm job, `12` or `12_3` in an array; None outside of one."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID")
+
+
+def node_name() -> str:
+    """The node as Slurm calls it, else the host."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _state_path(work: Path, item: str) -> Path:
+    return work / "state" / f"{file_stem(item)}.jsonl"
+
+
+def note_start(work: Path, item: str) -> None:
+    """An attempt at `item` begins in this process."""
+    owner = {"pid": os.getpid(), "machine": machine_id(), "job": job_name(), "node": node_name()}
+    append_line(_state_path(work, item), {"event": "start", "time": time.time(), **owner})
+
+
+def note_end(work: Path, item: str, outcome: str, error: str | None = None) -> None:
+    """The attempt ended: `ok`, `failed`, `skipped`, `timeout` or `stopped` (to be continued)."""
+    append_line(
+        _state_path(work, item), {"event": "end", "time": time.time(), "outcome": outcome, "error": error}
+    )
+
+
+def read_attempts(work: Path, item: str) -> Attempts:
+    """What the state file of `item` says."""
+    events = read_lines(_state_path(work, item))
+    starts = [event for event in events if event["event"] == "start"]
+    if not starts:
+        return Attempts()
+    last = starts[-1]
+    ended = events[-1] if events[-1]["event"] == "end" else {}
+    here = last["machine"] == machine_id() and last["job"] is None
+    alive = (not ended and process_lives(last["pid"])) if here else None
+    return Attempts(len(starts), last["job"], last["node"], ended.get("outcome"), ended.get("error"), alive)
+
+
+def rank_log(work: Path, item: str, rank: int) -> Path:
+    """Where a failed rank leaves its traceback."""
+    return work / "logs" / f"{file_stem(item)}.rank{rank}.txt"
+
+
+def write_traceback(work: Path, item: str, rank: int) -> None:
+    """Write the exception being handled, headed by the time, so that the first rank to fail is known."""
+    text = f"{time.time():.6f} {job_name() or 'local'} rank {rank} on {node_name()}\n{traceback.format_exc()}"
+    write_atomically(rank_log(work, item, rank), text)
+
+
+def clear_traceback(work: Path, item: str, rank: int) -> None:
+    """Forget the traceback of this rank's earlier attempt."""
+    rank_log(work, item, rank).unlink(missing_ok=True)
+
+
+def root_cause(work: Path, item: str) -> tuple[Path, str] | None:
+    """File and text of the traceback of the rank that failed first."""
+    folder = work / "logs"
+    found = [(path.read_text(), path) for path in folder.glob(f"{file_stem(item)}.rank*.txt")]
+    if not found:
+        return None
+    text, path = min(found, key=lambda pair: float(pair[0].split(" ", 1)[0]))
+    return path, text
+
+
+def last_line(text: str) -> str:
+    """`Type: message` of a traceback: its last line that isn't indented."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(" ")]
+    return lines[-1] if lines else ""
+
+
+@dataclass(frozen=True)
+class SubmittedJob:
+    """One line of `jobs.jsonl`: which job works on an item."""
+
+    item: str
+    job: str
+    folder: str  # submitit's folder, with the logs
+    time: float
+
+    @property
+    def log(self) -> Path:
+        """Standard output and error of rank 0."""
+        return Path(self.folder) / f"{self.job}_0_log.out"
+
+
+def note_jobs(work: Path, jobs: Iterable[SubmittedJob]) -> None:
+    """Append submitted jobs."""
+    text = "".join(json.dumps(vars(job)) + "\n" for job in jobs)
+    with open(work / "jobs.jsonl", "a") as file:
+        file.write(text)
+
+
+def submitted_jobs(work: Path) -> dict[str, SubmittedJob]:
+    """The latest job of each item."""
+    return {line["item"]: SubmittedJob(**line) for line in read_lines(work / "jobs.jsonl")}

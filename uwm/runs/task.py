@@ -1,0 +1,223 @@
+"""The work of one item (a cell or a stage) in one process, the same in every executor.
+
+Signals: SIGUSR2 is Slurm's warning before a time limit or a preemption: leave a checkpoint, ask for another
+attempt. SIGTERM alone (a cancel, or a preemption at a site that sends nothing else): leave a checkpoint and
+let the sender end the process. A node crash sends nothing: the next attempt starts from the last checkpoint.
+"""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from uwm.errors import Interrupted, UserError
+from uwm.runs import state
+from uwm.runs.experiment import Context, give_up, measure, one_line
+from uwm.runs.plan import Plan, find_cell, find_stage
+from uwm.runs.snapshot import code_digest
+
+STAGE = "stage:"  # item names of stages begin so; a cell's name has no colon
+
+
+class CellFailed(RuntimeError):  # noqa: N818
+    """The cell's record says `failed`; raised so that the process ends with an error, too."""
+
+
+class OutOfTime(BaseException):
+    """No attempt is left. Not an Exception, so that no cell takes it for a failure of its own."""
+
+
+class Stop:
+    """The wish to stop, set by signals; a training asks for it at each step."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.process = os.getpid()
+
+    def install(self) -> None:
+        """Listen to SIGTERM and SIGUSR2 (main thread only)."""
+        signal.signal(signal.SIGTERM, self.on_term)
+        signal.signal(signal.SIGUSR2, self.on_term)
+
+    def on_term(self, *_: object) -> None:
+        """Note the wish; the second time, end at once."""
+        if os.getpid() != self.process:  # a forked worker inherits the handler
+            return
+        if self.asked:
+            raise SystemExit(143)
+        self.asked = True
+
+    def after_checkpoint(self) -> None:
+        """A checkpoint was left because of this wish."""
+        raise SystemExit(143)
+
+
+class SlurmStop(Stop):
+    """As `Stop`, within submitit's protocol: its handler of SIGUSR2 requeues the job and ends the process.
+
+    It is called once a checkpoint is there, or after `grace_s` seconds without one.
+    """
+
+    def __init__(self, grace_s: float) -> None:
+        super().__init__()
+        self.grace_s, self.requeue = grace_s, False
+        self.handler: Any = signal.getsignal(signal.SIGUSR2)
+
+    def install(self) -> None:
+        signal.signal(signal.SIGTERM, self.on_term)
+        signal.signal(signal.SIGUSR2, self.on_warning)
+        signal.signal(signal.SIGALRM, self.on_alarm)
+
+    def on_term(self, *_: object) -> None:
+        if os.getpid() == self.process:
+            self.asked = True
+
+    def on_warning(self, *_: object) -> None:
+        """SIGUSR2: stop at the next step, and be requeued."""
+        if os.getpid() == self.process:
+            self.asked = self.requeue = True
+            signal.setitimer(signal.ITIMER_REAL, self.grace_s)
+
+    def on_alarm(self, *_: object) -> None:
+        """No step has ended in time: requeue without a new checkpoint."""
+        if os.getpid() == self.process:
+            self.give_back(None)
+
+    def give_back(self, frame: FrameType | None) -> None:
+        """Let submitit requeue the job (rank 0 ends here; the others wait to be ended with it)."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            self.handler(signal.SIGUSR2, frame)
+        except RuntimeError as error:  # submitit's UncompletedJobError
+            raise OutOfTime(str(error)) from error
+        time.sleep(300)
+        raise SystemExit(143)
+
+    def after_checkpoint(self) -> None:
+        for _ in range(300):
+            if self.requeue:
+                self.give_back(None)
+            time.sleep(1)
+        self.asked = False  # nobody ended this process: go on
+
+
+def run_item(context: Context, item: str, stop: Stop) -> str:
+    """Work on an item until it ends. Returns `ok` or `skipped`.
+
+    Raises:
+        CellFailed: a cell failed; its record says how.
+        OutOfTime: no attempt is left.
+        SystemExit: asked to stop; a checkpoint was left.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    context.stop = lambda: stop.asked or context.artifacts.lock_lost()
+    leads = rank == 0
+    if leads:
+        state.note_start(context.work, item)
+    try:
+        outcome = _until_done(context, item, stop, rank)
+    except SystemExit:
+        if leads:
+            state.note_end(context.work, item, "stopped")
+        raise
+    except OutOfTime as error:
+        if leads:
+            _note_timeout(context, item, str(error))
+        raise
+    except BaseException as error:
+        if not isinstance(error, CellFailed):
+            state.write_traceback(context.work, item, rank)
+        if leads:
+            state.note_end(context.work, item, "failed", one_line(error))
+        raise
+    if leads:
+        state.note_end(context.work, item, outcome)
+    return outcome
+
+
+def _until_done(context: Context, item: str, stop: Stop, rank: int) -> str:
+    while True:
+        try:
+            return _attempt(context, item, rank)
+        except Interrupted:
+            if stop.asked:
+                stop.after_checkpoint()
+
+
+def _attempt(context: Context, item: str, rank: int) -> str:
+    if item.startswith(STAGE):
+        state.clear_traceback(context.work, item, rank)
+        find_stage(context, item.removeprefix(STAGE)).run(context)
+        return "ok"
+    record = measure(context, find_cell(context, item), rank=rank)
+    if record.status == "failed":
+        raise CellFailed(record.error)
+    return record.status
+
+
+def _note_timeout(context: Context, item: str, reason: str) -> None:
+    if not item.startswith(STAGE):
+        give_up(context, find_cell(context, item), reason)
+    state.note_end(context.work, item, "timeout", reason)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a Slurm job is given: names only, so that nothing of the submitting process is pickled."""
+
+    plan: str  # file
+    item: str
+    code: str  # folder of the snapshot
+    code_digest: str
+    grace_s: float
+
+    def __call__(self) -> str:
+        """Run the item in this job's process."""
+        stop = SlurmStop(self.grace_s)
+        stop.install()
+        self.check_code()
+        if int(os.environ["SLURM_NTASKS"]) > 1:
+            os.environ.update(slurm_ranks(os.environ))
+        join_ranks()
+        return run_item(Plan.read(Path(self.plan)).context(), self.item, stop)
+
+    def checkpoint(self) -> Any:
+        """Submitit's protocol: what the next attempt runs. The state itself is on disk already."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    def check_code(self) -> None:
+        """Refuse to run other code than what was submitted."""
+        here = Path(__file__).resolve().parents[2]
+        if here != Path(self.code).resolve():
+            raise UserError(f"the job runs the code in {here}, submitted was {self.code}")
+        found = code_digest(here)
+        if found != self.code_digest:
+            raise UserError(f"the code in {here} changed since submission ({found}, was {self.code_digest})")
+
+
+def join_ranks() -> None:
+    """Join the other ranks of this job, if there are any, so that they look for stages together."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from uwm.training import distributed
+
+        ranks = distributed.environment_ranks()
+        distributed.join(ranks, distributed.default_device(ranks))
+
+
+def slurm_ranks(environment: Any) -> dict[str, str]:
+    """PyTorch's rank variables from those of a Slurm step."""
+    from submitit import JobEnvironment
+
+    job, restart = int(environment["SLURM_JOB_ID"]), int(environment.get("SLURM_RESTART_COUNT", "0"))
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "WORLD_SIZE": environment["SLURM_NTASKS"],
+        "MASTER_ADDR": JobEnvironment().hostnames[0],
+        "MASTER_PORT": str(20000 + (7 * job + restart) % 20000),
+    }
