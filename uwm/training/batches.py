@@ -95,7 +95,8 @@ class IndexSource:
         step = start_step
         while True:
             rows = epoch_indices(self.rows, self.batch_size, step, self.seed)
-            mine = rows.reshape(world_size, self.accumulate, size)[rank]  # (accumulate, size)
+            # Micro-batch by micro-batch, the ranks together see what one process would see.
+            mine = rows.reshape(self.accumulate, world_size, size)[:, rank]  # (accumulate, size)
             for micro, indices in enumerate(mine):
                 yield torch.from_numpy(indices), seeded_generator(self.seed, step, micro, rank, stream=1)
             step += 1

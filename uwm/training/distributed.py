@@ -6,12 +6,16 @@ LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Without WORLD_SIZE, or with WORLD_SIZE=
 
 import atexit
 import os
+import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from uwm.errors import UserError
 
@@ -80,3 +84,28 @@ def from_leader(value: Any, ranks: Ranks) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def parallel(module: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
+    """`module` with gradients averaged over ranks, and with rank 0's parameters and buffers to begin with.
+
+    Later on, buffers are left to the modules that keep them. Unused parameters are looked for: a mask token
+    takes no part in a step without masks.
+    """
+    if ranks.world_size == 1:
+        return module
+    for buffer in module.buffers():
+        dist.broadcast(buffer, src=0)
+    with warnings.catch_warnings():  # torch 2.14 renames broadcast_buffers; its successor isn't in torch 2.6
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(
+            module,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=True,
+        )
+
+
+def without_exchange(module: nn.Module) -> AbstractContextManager[None]:
+    """Backward passes in this context keep their gradients to this rank, for a later exchange."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()

@@ -8,14 +8,13 @@ same bits as one that wasn't (one process, CPU, same number of threads).
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from uwm.errors import Interrupted, UserError
 from uwm.training import distributed
@@ -96,16 +95,7 @@ class _Training:
         self.metrics: dict[str, float] = {}
         self.step, self.log_length, self.seconds = 0, 0, 0.0
         self.resume()
-        self.model = self.parallel()
-
-    def parallel(self) -> nn.Module:
-        if self.ranks.world_size == 1:
-            return self.objective
-        # Unused parameters are looked for: a mask token takes no part in a step without masks.
-        ids = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(
-            self.objective, device_ids=ids, broadcast_buffers=False, find_unused_parameters=True
-        )
+        self.model = distributed.parallel(self.objective, ranks, device)
 
     # Checkpoints
 
@@ -146,20 +136,21 @@ class _Training:
         if wrong:
             raise UserError(f"the checkpoint in {self.run_dir} is of another model: it differs in {wrong[0]}")
 
-    def save(self, log: TrainingLog, seconds: float) -> None:
-        if not self.ranks.leads:
-            return
-        weights = {k: v for k, v in self.objective.state_dict().items() if not self.is_frozen(k)}
-        state = {
-            "identity": self.identity(),
-            "step": self.step,
-            "objective": weights,
-            "optimizer": self.optimizer.state_dict(),
-            "log_length": log.sync(),
-            "metrics": self.metrics,
-            "seconds": seconds,
-        }
-        save_checkpoint(self.run_dir, self.step, state)
+    def save(self, log: TrainingLog) -> None:
+        """Rank 0 saves and the others wait: a rank that ended first might make the launcher kill rank 0."""
+        if self.ranks.leads:
+            weights = {k: v for k, v in self.objective.state_dict().items() if not self.is_frozen(k)}
+            state = {
+                "identity": self.identity(),
+                "step": self.step,
+                "objective": weights,
+                "optimizer": self.optimizer.state_dict(),
+                "log_length": log.sync(),
+                "metrics": self.metrics,
+                "seconds": self.seconds,
+            }
+            save_checkpoint(self.run_dir, self.step, state)
+        distributed.from_leader(None, self.ranks)
 
     # Steps
 
@@ -208,7 +199,7 @@ class _Training:
                 self.validate(validate, log)
             self.seconds = time.monotonic() - began
             if last or stopping or _due(self.step, self.config.checkpoint_every):
-                self.save(log, self.seconds)
+                self.save(log)
             if stopping and not last:
                 raise Interrupted(
                     f"{self.name}: stopped as asked after step {self.step}; {self.last_checkpoint()}"
@@ -248,7 +239,7 @@ class _Training:
             batch = _to_device(batch, self.device)
             generator = seeded_generator(self.config.seed, self.step, micro, self.ranks.rank)
             last = micro == self.config.accumulate - 1
-            with self.gradients_stay_here(last):
+            with nullcontext() if last else distributed.without_exchange(self.model):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                     output = self.model(batch, generator)
                 (output["loss"] / self.config.accumulate).backward()
@@ -256,12 +247,6 @@ class _Training:
                 share = value.detach().double() / self.config.accumulate
                 sums[key] = sums[key] + share if key in sums else share
         return sums
-
-    def gradients_stay_here(self, last: bool) -> AbstractContextManager[None]:
-        """Ranks exchange gradients once per step, with the last micro-batch."""
-        if isinstance(self.model, DistributedDataParallel) and not last:
-            return self.model.no_sync()
-        return nullcontext()
 
     def validate(self, validate: Callable[[], dict[str, float]], log: TrainingLog) -> None:
         if self.ranks.leads:
