@@ -3,7 +3,7 @@
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.mae import MAE_PRESETS, MAEConfig, MaskedAutoencoder
-from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, VectorQuantizer
+from uwm.models.quantizer import QUANTIZER_PRESETS, CodebookCollapseError, QuantizerConfig, VectorQuantizer
 from uwm.models.world_model import LatentActions, WorldModel, WorldModelConfig, world_model_config
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "QUANTIZER_PRESETS",
     "ActionExtractor",
     "ActionExtractorConfig",
+    "CodebookCollapseError",
     "Dynamics",
     "DynamicsConfig",
     "LatentActions",

@@ -39,17 +39,16 @@ def world_model_config(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
     """A named configuration for the states of one MAE.
 
     `paper` follows the text, `authors` the published code where the two differ (see paper/deviations.md),
-    `mini` is the paper's at a width that two CPU cores can train.
+    `mini` makes those choices that two CPU cores learn soonest with.
     """
     state: dict[str, Any] = {"state_width": mae.encoder_width, "state_tokens": 1 + mae.tokens}
-    if preset == "mini":
-        small: dict[str, Any] = {**state, "width": 128, "heads": 4}
-        return WorldModelConfig(
-            ActionExtractorConfig(**small),
-            replace(QUANTIZER_PRESETS["authors"], beta=0.25),
-            DynamicsConfig(**small, output="state", residual=True),
-        )
     heads: dict[str, Any] = {"heads": mae.encoder_heads}
+    if preset == "mini":
+        return WorldModelConfig(
+            ActionExtractorConfig(**state, **heads),
+            replace(QUANTIZER_PRESETS["authors"], beta=0.25),
+            DynamicsConfig(**state, **heads, output="state", residual=True),
+        )
     if preset == "authors":
         return WorldModelConfig(
             ActionExtractorConfig(**state, **heads, reading="tokens", standardize="none"),
@@ -76,8 +75,9 @@ class WorldModelOutput(NamedTuple):
     loss: Tensor  # eq. 12
     state_mse: Tensor
     quantizer_loss: Tensor
-    perplexity: Tensor
-    used: Tensor
+    perplexity: Tensor  # of the codes in this batch, which its number of tokens bounds
+    used: Tensor  # different codes in this batch
+    ema_perplexity: Tensor  # of the codes over the last hundred steps or so
 
 
 class WorldModel(nn.Module):
@@ -127,6 +127,7 @@ class WorldModel(nn.Module):
             quantized.loss,
             quantized.perplexity,
             quantized.used,
+            quantized.ema_perplexity,
         )
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:

@@ -51,6 +51,7 @@ class LatentActionPrediction(nn.Module):
             "quantizer_loss": out.quantizer_loss,
             "perplexity": out.perplexity,
             "used": out.used,
+            "ema_perplexity": out.ema_perplexity,
         }
 
     @torch.no_grad()

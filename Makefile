@@ -1,0 +1,62 @@
+# Two commands do all on a fresh machine: `make reproduce` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-robot test lint format reproduce reproduce-all figures check validate paper bench corpora
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.installed  ## virtual environment with the locked versions
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed; make setup PYTHON=python3.11" >&2; exit 2; }
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q -r requirements.lock
+	$(RUN) -m pip install -q --no-deps -e .
+	touch $@
+
+setup-robot: setup  ## robosuite, for rendering the simulated corpora anew
+	$(RUN) -m pip install -q --no-deps -r requirements-robot.txt
+
+test: setup  ## set-up and all tests
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
+
+lint: setup  ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+reproduce: setup  ## set-up and the main job: Table 1 and Figure 3 at scale mini, then figures and check
+	$(RUN) experiments/table1.py --scale mini
+	$(RUN) -m paper.figures
+	$(RUN) -m paper.check
+
+reproduce-all: setup  ## the same from scratch: trains the MAE and the world model first (hours)
+	$(RUN) experiments/table1.py --scale mini --recompute
+
+figures: setup  ## tables and figures of the paper from results/, without torch
+	$(RUN) -m paper.figures
+
+check: setup  ## measured against reported numbers and claims
+	$(RUN) -m paper.check
+
+validate: setup  ## every record against results/schema.json
+	$(RUN) -m uwm.runs.record validate results
+
+paper: figures  ## the report as PDF and the HTML page
+	$(RUN) -m paper.build
+
+bench: setup  ## speed, as ratios measured side by side
+	OMP_NUM_THREADS=1 $(RUN) tests/bench/models.py
+	OMP_NUM_THREADS=1 $(RUN) tests/bench/data.py
+
+corpora: setup-robot  ## render the simulated corpora again from their seeds (an hour on 2 cores)
+	$(RUN) -m uwm.data.simulate --out uwm/assets/corpora

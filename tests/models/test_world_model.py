@@ -1,0 +1,167 @@
+"""World model: shapes, gradients, presets, save and load, and that codes carry the transition."""
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from uwm.errors import UserError
+from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel, WorldModelConfig, world_model_config
+from uwm.models.action_extractor import ActionExtractorConfig, SlotStandardizer
+from uwm.models.dynamics import DynamicsConfig
+from uwm.models.quantizer import QuantizerConfig
+from uwm.models.storage import config_from_json
+
+TINY = WorldModelConfig(
+    ActionExtractorConfig(state_width=16, state_tokens=5, width=32, heads=2, depth=1, actions=3, action_width=8),
+    QuantizerConfig(codes=32, width=8, codebook_update="ema"),
+    DynamicsConfig(
+        state_width=16, state_tokens=5, width=32, heads=2, depth=1, actions=3, action_width=8,
+        output="state", residual=True,
+    ),
+)  # fmt: skip
+
+
+def states(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    pair = torch.randn(2, count, 5, 16, generator=generator)
+    return pair[0], pair[1]
+
+
+@pytest.mark.parametrize("preset", ["paper", "authors", "mini"])
+def test_presets_have_the_papers_sizes(preset: str) -> None:
+    config = world_model_config(preset, MAE_PRESETS["base"])  # type: ignore[arg-type]
+    assert (config.extractor.depth, config.dynamics.depth) == (4, 2)
+    assert (config.quantizer.codes, config.quantizer.width, config.extractor.actions) == (1024, 64, 24)
+    assert (config.extractor.state_width, config.extractor.state_tokens) == (768, 197)
+    assert config_from_json(WorldModelConfig, asdict(config)) == config
+
+
+def test_paper_and_authors_differ_only_where_the_text_and_the_code_do() -> None:
+    paper, authors = (world_model_config(p, MAE_PRESETS["base"]) for p in ("paper", "authors"))  # type: ignore[arg-type]
+    assert replace(paper.extractor, reading="tokens", standardize="none") == authors.extractor
+    assert replace(paper.quantizer, codebook_update="ema", beta=0.02) == authors.quantizer
+    assert paper.dynamics == authors.dynamics
+
+
+@pytest.mark.parametrize("reading", ["channels", "tokens"])
+@pytest.mark.parametrize("standardize", ["batch", "layer", "none"])
+@pytest.mark.parametrize("output", ["queries", "state"])
+def test_every_reading_has_the_shapes_of_the_contract(reading: str, standardize: str, output: str) -> None:
+    config = replace(
+        TINY,
+        extractor=replace(TINY.extractor, reading=reading, standardize=standardize),
+        dynamics=replace(TINY.dynamics, output=output, residual=False),
+    )
+    model, (s_t, s_next) = WorldModel(config), states(4)
+    out = model(s_t, s_next)
+    out.loss.backward()
+    assert out.prediction.shape == s_t.shape
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    actions = model.eval().infer_actions(s_t, s_next)
+    assert actions.continuous.shape == actions.quantized.shape == (4, 3, 8)
+    assert actions.codes.shape == (4, 3)
+    assert torch.equal(actions.quantized, model.quantizer.codebook[actions.codes])
+    assert model.rollout(s_t, actions.quantized[:, None].expand(-1, 4, -1, -1)).shape == (4, 4, 5, 16)
+
+
+def test_rollout_is_repeated_prediction() -> None:
+    model, (s_t, _) = WorldModel(TINY).eval(), states(2)
+    torch.nn.init.normal_(model.dynamics.head.weight)
+    actions = torch.randn(2, 3, 3, 8, generator=torch.Generator().manual_seed(1))
+    expected = s_t
+    for k in range(3):
+        expected = model.predict(expected, actions[:, k])
+        assert torch.equal(model.rollout(s_t, actions)[:, k], expected)
+
+
+def test_residual_dynamics_start_as_the_copy() -> None:
+    model, (s_t, s_next) = WorldModel(TINY).eval(), states(3)
+    assert torch.equal(model.predict(s_t, model.infer_actions(s_t, s_next).quantized), s_t)
+
+
+def test_a_seed_fixes_the_weights_and_leaves_torch_alone() -> None:
+    before = torch.random.get_rng_state()
+    first, again, other = WorldModel(TINY, seed=1), WorldModel(TINY, seed=1), WorldModel(TINY, seed=2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    pairs = zip(first.state_dict().values(), again.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(first.extractor.head.weight, other.extractor.head.weight)
+
+
+def test_inference_changes_nothing() -> None:
+    model, (s_t, s_next) = WorldModel(TINY).eval(), states(8)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.infer_actions(s_t, s_next)
+    model(s_t, s_next)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_codes_carry_the_transition() -> None:
+    """Four fixed changes of state: after some steps the own code predicts, another's does not."""
+    generator = torch.Generator().manual_seed(0)
+    changes = 2 * torch.randn(4, 5, 16, generator=generator)
+    model = WorldModel(TINY)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        s_t = torch.randn(64, 5, 16, generator=generator)
+        kind = torch.randint(4, (64,), generator=generator)
+        loss = model(s_t, s_t + changes[kind]).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    s_t = torch.randn(64, 5, 16, generator=generator)
+    s_next = s_t + changes[torch.arange(64) % 4]
+    actions = model.infer_actions(s_t, s_next).quantized
+    own = (model.predict(s_t, actions) - s_next).square().mean()
+    other = (model.predict(s_t, actions.roll(1, 0)) - s_next).square().mean()
+    copy = (s_t - s_next).square().mean()
+    assert own < 0.25 * copy
+    assert other > copy
+
+
+def test_standardizer_removes_each_slots_mean_and_scale() -> None:
+    layer = SlotStandardizer(3, 4)
+    latents = 5 + 3 * torch.randn(500, 3, 4, generator=torch.Generator().manual_seed(0))
+    out = layer(latents)
+    torch.testing.assert_close(out.mean(0), torch.zeros(3, 4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.var(0, correction=0), torch.ones(3, 4), atol=1e-4, rtol=0)
+    reference = torch.nn.BatchNorm1d(12, momentum=0.05, affine=False)
+    torch.testing.assert_close(out.flatten(1), reference(latents.flatten(1)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(layer.mean.flatten(), reference.running_mean)
+    for _ in range(400):
+        layer(latents)
+    torch.testing.assert_close(layer.eval()(latents), out, atol=1e-3, rtol=0)
+
+
+def test_save_and_load(tmp_path) -> None:
+    model, (s_t, s_next) = WorldModel(TINY), states(8)
+    model(s_t, s_next)  # moves the codebook and the running statistics
+    model.save(tmp_path / "w.safetensors", card={"seed": 0})
+    loaded = WorldModel.load(tmp_path / "w.safetensors")
+    assert loaded.config == TINY
+    model.eval()
+    assert torch.equal(loaded.infer_actions(s_t, s_next).codes, model.infer_actions(s_t, s_next).codes)
+    model.save(tmp_path / "half.safetensors", dtype=torch.float16)
+    half = WorldModel.load(tmp_path / "half.safetensors")
+    assert all(v.dtype in (torch.float32, torch.int64) for v in half.state_dict().values())
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * (tmp_path / "w.safetensors").stat().st_size
+
+
+def test_wrong_files_are_refused_in_one_line(tmp_path) -> None:
+    mae = tmp_path / "mae.safetensors"
+    MaskedAutoencoder(MAE_PRESETS["tiny"]).save(mae)
+    text = tmp_path / "text.safetensors"
+    text.write_text("no weights")
+    for path in (mae, text, tmp_path / "absent.safetensors"):
+        with pytest.raises(UserError, match=str(path)) as caught:
+            WorldModel.load(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_widths_that_disagree_are_refused() -> None:
+    with pytest.raises(ValueError, match="actions differs"):
+        replace(TINY, dynamics=replace(TINY.dynamics, actions=4))
+    with pytest.raises(ValueError, match="codes have width"):
+        replace(TINY, quantizer=replace(TINY.quantizer, width=16))
