@@ -1,6 +1,7 @@
 """World model: shapes, gradients, presets, save and load, and that codes carry the transition."""
 
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,14 +13,20 @@ from uwm.models.dynamics import DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig
 from uwm.models.storage import config_from_json
 
+SIZES: dict[str, Any] = {
+    "state_width": 16,
+    "state_tokens": 5,
+    "width": 32,
+    "heads": 2,
+    "depth": 1,
+    "actions": 3,
+    "action_width": 8,
+}
 TINY = WorldModelConfig(
-    ActionExtractorConfig(state_width=16, state_tokens=5, width=32, heads=2, depth=1, actions=3, action_width=8),
+    ActionExtractorConfig(**SIZES),
     QuantizerConfig(codes=32, width=8, codebook_update="ema"),
-    DynamicsConfig(
-        state_width=16, state_tokens=5, width=32, heads=2, depth=1, actions=3, action_width=8,
-        output="state", residual=True,
-    ),
-)  # fmt: skip
+    DynamicsConfig(**SIZES, output="state", residual=True),
+)
 
 
 def states(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
