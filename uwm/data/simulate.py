@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -219,9 +220,16 @@ def check_renderer() -> None:
         raise UserError(MISSING.format(reason=reason)) from error
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports a bad option in one line, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
 def command(argv: Sequence[str] | None = None) -> int:
     """Parses the command line, renders what is missing, and says where it went."""
-    parser = argparse.ArgumentParser(prog="python -m uwm.data.simulate", description=__doc__.splitlines()[0])
+    parser = _Parser(prog="python -m uwm.data.simulate", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--corpus", nargs="+", help=f"of {', '.join(CORPORA)} (all)")
     parser.add_argument("--split", nargs="+", help=f"of {', '.join(SPLITS)} (all)")
