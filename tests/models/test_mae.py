@@ -284,6 +284,14 @@ def test_warm_start_makes_the_blocks_the_identity_that_still_learns() -> None:
     assert mae.blocks[0].mlp.fc2.weight.grad.abs().max() > 0
 
 
+def test_warm_start_is_reproducible() -> None:
+    one, other = make(), MaskedAutoencoder(TINY, seed=9)
+    for mae in (one, other):
+        warm_start(mae, smooth_pictures(64, seed=1))
+    assert torch.equal(one.patch_embed.proj.weight, other.patch_embed.proj.weight)
+    assert torch.equal(one.decoder_pred.weight, other.decoder_pred.weight)
+
+
 def test_warm_start_refuses_an_encoder_wider_than_a_patch() -> None:
     config = MAEConfig(**{**vars(TINY), "patch_size": 2})
     with pytest.raises(ValueError, match="12"):

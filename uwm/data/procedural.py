@@ -3,7 +3,6 @@ noise'), so that a small autoencoder also learns to show what no corpus of ours 
 """
 
 from functools import lru_cache
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +47,7 @@ def dead_leaves(rng: Rng, size: int) -> Floats:
 
 def scene(rng: Rng, size: int) -> Floats:
     """A wall and a ground with gradients and texture, and a few large shapes on them: (3, S, S)."""
-    y, x = np.mgrid[:size, :size] / size
+    y, x = _coordinates(size)
     tilt, horizon = rng.normal(0, 0.15), rng.uniform(0.1, 0.9)
     distance = y - horizon + tilt * (x - 0.5)  # below the horizon: positive
     wall, far, near, side = _colours(rng, 4)[:, :, None, None]
@@ -62,7 +61,7 @@ def scene(rng: Rng, size: int) -> Floats:
 
 def texture(rng: Rng, size: int) -> Floats:
     """Stripes or checks in two colours, bent and with soft to hard edges: (3, S, S)."""
-    y, x = np.mgrid[:size, :size] / size
+    y, x = _coordinates(size)
     bend = rng.exponential(0.05)
     x, y = x + bend * _smooth(rng, size, 4), y + bend * _smooth(rng, size, 4)
     angle, frequency = rng.uniform(0, np.pi), np.exp(rng.uniform(np.log(2), np.log(size / 6)))
@@ -87,11 +86,11 @@ def mixture(rng: Rng, size: int) -> Floats:
 def _add_shapes(rng: Rng, background: Floats, radii: Floats, shadows: bool = False) -> Floats:
     """Paint one filled, textured shape per radius (in picture widths) over `background` (3, S, S)."""
     size, count = background.shape[-1], len(radii)
-    outlines = _outlines(rng, radii) * size * SUPERSAMPLING  # (count, points, 2)
+    outlines = _outlines(rng, radii)  # (count, points, 2)
     paint = np.column_stack([_colours(rng, count), rng.exponential(0.3, count).clip(0, 1)])  # RGB, roughness
     cover = np.moveaxis(_draw(outlines, np.column_stack([paint, np.ones(count)]), size), -1, 0)  # (5, S, S)
     if shadows:
-        shift = rng.normal(0, 0.03, 2) * size * SUPERSAMPLING
+        shift = rng.normal(0, 0.03, 2)
         shade = _draw(outlines + shift, np.ones((count, 1)), size, blur=rng.uniform(0.5, 4))[..., 0]
         background = background * (1 - rng.uniform(0, 0.6) * shade)
     grain = rng.uniform(0.05, 0.2) * _noise(rng, size, 1, rng.uniform(0.8, 1.8, 2))
@@ -99,9 +98,9 @@ def _add_shapes(rng: Rng, background: Floats, radii: Floats, shadows: bool = Fal
 
 
 def _draw(outlines: Floats, values: Floats, size: int, blur: float = 0.0) -> Floats:
-    """Fill outlines (count, points, 2), later over earlier, with values (count, C) in [0, 1] -> (S, S, C)."""
+    """Fill outlines (count, points, 2) with values (count, C) in [0, 1], the last on top: (S, S, C)."""
     side, levels = size * SUPERSAMPLING, np.round(values * 255).astype(int)
-    shapes = [list(chain.from_iterable(points)) for points in outlines.tolist()]
+    shapes = (outlines * side).reshape(len(outlines), -1).tolist()
     channels = []
     for start in range(0, levels.shape[1], 3):
         part = levels[:, start : start + 3]
@@ -112,7 +111,7 @@ def _draw(outlines: Floats, values: Floats, size: int, blur: float = 0.0) -> Flo
             draw.polygon(shape, fill=tuple(level))
         small = canvas.reduce(SUPERSAMPLING)
         channels.append(np.asarray(small.filter(ImageFilter.GaussianBlur(blur)) if blur else small))
-    return np.concatenate(channels, axis=-1)[..., : levels.shape[1]] / 255
+    return np.concatenate(channels, axis=-1)[..., : levels.shape[1]] * np.float32(1 / 255)
 
 
 def _outlines(rng: Rng, radii: Floats) -> Floats:
@@ -151,6 +150,12 @@ def _frequencies(size: int) -> tuple[Floats, Floats, Floats]:
     return fx2.astype(np.float32), fy2.astype(np.float32), (1 / squared).astype(np.float32)
 
 
+def _coordinates(size: int) -> tuple[Floats, Floats]:
+    """Rows (S, 1) and columns (1, S) in picture widths, float32."""
+    places = np.arange(size, dtype=np.float32) / np.float32(size)
+    return places[:, None], places[None]
+
+
 def _smooth(rng: Rng, size: int, cells: int) -> Floats:
     """A smooth random field (S, S) of about unit variance with some `cells` bumps along a side."""
     grid = Image.fromarray(rng.standard_normal((cells, cells), np.float32))
@@ -159,14 +164,15 @@ def _smooth(rng: Rng, size: int, cells: int) -> Floats:
 
 def _illumination(rng: Rng, size: int) -> Floats:
     """A slowly varying light (S, S) around 1."""
-    return np.exp(rng.uniform(0, 0.25) * _smooth(rng, size, 3))
+    return np.exp(np.float32(rng.uniform(0, 0.25)) * _smooth(rng, size, 3))
 
 
 def _colours(rng: Rng, count: int) -> Floats:
     """Colours (count, 3) in [0, 1]: any lightness, mostly unsaturated."""
     tint = rng.normal(size=(count, 3))
     tint -= tint.mean(axis=1, keepdims=True)
-    return np.clip(rng.beta(1.1, 1.1, (count, 1)) + rng.exponential(0.09, (count, 1)) * tint, 0, 1)
+    colours = np.clip(rng.beta(1.1, 1.1, (count, 1)) + rng.exponential(0.09, (count, 1)) * tint, 0, 1)
+    return colours.astype(np.float32)
 
 
 def _colour_mixing(rng: Rng) -> Floats:

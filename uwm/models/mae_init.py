@@ -18,7 +18,7 @@ def warm_start(
     images: Tensor,
     *,
     spectrum_power: float = 0.5,
-    token_scale: float = 0.5,
+    token_scale: float = 0.3,
     ridge: float = 1e-5,
 ) -> None:
     """Set the weights of `mae` such that its unmasked reconstruction of such `images` is good at once.
@@ -30,12 +30,12 @@ def warm_start(
        token_scale^2 * l_i^p / mean_j(l_j^p), p = `spectrum_power`: 1 keeps the variances of PCA, 0 whitens.
        The tokens' root mean square is thus `token_scale`, where that of the fixed positions is 0.7. (The
        encoder's LayerNorm divides each token by its norm, contrast included; the larger the positions'
-       share in that norm, the more linear the codec.) The components lie on an orthogonal basis of the
-       channels, the strong ones where the positions vary least: see `_quiet_basis`.
+       share in that norm, the more linear the codec.) Each component has one channel, the strong ones
+       those where the positions vary least: see `_quiet_channels`.
     2. All residual branches start at zero (`attn.proj`, `mlp.fc2`): both transformers are the identity.
-    3. `decoder_embed` is the (semi-)orthogonal map of the encoder's basis to the decoder's, and
-       `decoder_pred` is fitted by ridge regression from the decoder's final tokens to the target patches;
-       the penalty is `ridge` times the tokens' mean variance.
+    3. `decoder_embed` moves the encoder's quiet channels to the decoder's (a partial permutation; the
+       identity for equal widths), and `decoder_pred` is fitted by ridge regression from the decoder's final
+       tokens to the target patches; the penalty is `ridge` times the tokens' mean variance.
 
     Raises ValueError if the encoder is wider than a patch has values.
     """
@@ -43,8 +43,9 @@ def warm_start(
     for block in [*mae.blocks, *mae.decoder_blocks]:
         _silence(cast(Block, block))
     shared = min(mae.config.encoder_width, mae.config.decoder_width)
-    source, target = _quiet_basis(mae.pos_embed)[:, :shared], _quiet_basis(mae.decoder_pos_embed)[:, :shared]
-    mae.decoder_embed.weight.copy_(target @ source.T)
+    source, target = _quiet_channels(mae.pos_embed), _quiet_channels(mae.decoder_pos_embed)
+    nn.init.zeros_(mae.decoder_embed.weight)
+    mae.decoder_embed.weight[target[:shared], source[:shared]] = 1.0
     nn.init.zeros_(mae.decoder_embed.bias)
     _fit_prediction(mae, images, ridge)
 
@@ -60,22 +61,21 @@ def _set_patch_embedding(mae: MaskedAutoencoder, images: Tensor, power: float, s
     variances, directions = variances.flip(0)[:width], directions.flip(1)[:, :width]  # (D,), (P*P*3, D)
     variances = variances.clamp_min(EIGENVALUE_FLOOR * variances[0])
     gain = scale * variances ** ((power - 1) / 2) / (variances**power).mean().sqrt()
-    rows = (directions * gain).T  # (D, P*P*3), values in the order of `patchify`
-    rows = _quiet_basis(mae.pos_embed).to(rows) @ rows
+    signs = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True)).sign()  # else arbitrary
+    rows = torch.empty_like(directions.T)  # (D, P*P*3), values in the order of `patchify`
+    rows[_quiet_channels(mae.pos_embed)] = (directions * signs * gain).T
     p = mae.config.patch_size
     mae.patch_embed.proj.weight.copy_(rows.reshape(width, p, p, 3).permute(0, 3, 1, 2))  # (D, 3, P, P)
     cast(Tensor, mae.patch_embed.proj.bias).copy_(-(rows @ patches.mean()))
 
 
-def _quiet_basis(positions: Tensor) -> Tensor:
-    """Orthogonal basis (D, D) of the channels, in columns from the least disturbed to the most.
+def _quiet_channels(positions: Tensor) -> Tensor:
+    """Channels (D,) of positions (1, 1 + N, D), from those that vary least over the places to the most.
 
-    A pooled linear read-out can't tell content from position where the positions (1, 1 + N, D) vary, and
-    LayerNorm removes the channels' mean altogether, so the weakest components belong there.
+    A read-out shared by all places can't tell content from position where the positions vary, so the
+    weakest components belong there.
     """
-    places = positions[0, 1:].double()  # (N, D)
-    disturbance = torch.cov(places.T) + len(places)  # adding a constant matrix puts the mean direction last
-    return torch.linalg.eigh(disturbance).eigenvectors.to(positions)
+    return positions[0, 1:].var(dim=0).argsort(stable=True)
 
 
 def _silence(block: Block) -> None:
