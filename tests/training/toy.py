@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # optimisers import it at first use: here once for all processes forked from here
 import torch.distributed as dist
 from torch import Tensor, nn
 
