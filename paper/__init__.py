@@ -1,0 +1,1 @@
+"""The paper regenerated from records: tables, figures, checks, report. Nothing here imports torch."""

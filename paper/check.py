@@ -1,0 +1,118 @@
+"""Compare the records with what the paper reports: `make check`.
+
+Prints item, reported, measured with its interval, and verdict. Exits 1 when an item differs or failed and
+`paper/deviations.md` does not name its id, or when a record is altered, removed, stale or not finite.
+With --release, a missing item fails too.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from paper.claims import DIFFERS, FAILED, MISSING, Item, all_items
+from paper.integrity import problems
+from paper.store import ROOT, SCALES, Reported, Results
+from paper.tables import Table
+from uwm.errors import run_cli
+
+
+def named(items: list[Item], deviations: Path) -> set[str]:
+    """Ids of the items that the ledger names in backquotes."""
+    text = deviations.read_text(encoding="utf-8") if deviations.exists() else ""
+    return {item.id for item in items if f"`{item.id}`" in text}
+
+
+def verdict_table(items: list[Item], excused: set[str]) -> Table:
+    """Item, reported, measured, verdict."""
+    rows = [
+        [
+            f"{item.id}",
+            item.item,
+            item.reported,
+            item.measured,
+            item.verdict + (" (named)" if item.id in excused else ""),
+        ]
+        for item in items
+    ]
+    return Table("verdicts", "Reported and measured", ["Id", "Item", "Reported", "Measured", "Verdict"], rows)
+
+
+def item_table(items: list[Item], excused: set[str]) -> Table:
+    """The same for people: the scale instead of the id, which the row's origin tells with the reason."""
+    labels = {item.id: f"{item.item} [{item.id.partition('/')[0]}]" for item in items}
+    rows = [[labels[row[0]], *row[2:]] for row in verdict_table(items, excused).rows]
+    origins = {labels[item.id]: f"{item.id}. {item.why}" for item in items}
+    return Table(
+        "items", "Every checked item", ["Item", "Reported", "Measured", "Verdict"], rows, origins=origins
+    )
+
+
+def failures(items: list[Item], excused: set[str], *, release: bool) -> list[str]:
+    """Ids of the items that make the check fail."""
+    bad = {DIFFERS, FAILED} | ({MISSING} if release else set())
+    return [
+        item.id
+        for item in items
+        if item.verdict in bad and not (item.id in excused and item.verdict == DIFFERS)
+    ]
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m paper.check", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--scale", action="append", help=f"default: {' and '.join(SCALES)}")
+    parser.add_argument("--deviations", type=Path, default=ROOT / "paper" / "deviations.md")
+    parser.add_argument(
+        "--experiments", type=Path, default=ROOT / "experiments", help="to tell stale records"
+    )
+    parser.add_argument("--release", action="store_true", help="a missing item fails too")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    options = parser.parse_args(argv)
+    results = Results(options.results, tuple(options.scale or SCALES))
+    broken = problems(results, options.experiments)
+    items = all_items(results, Reported())
+    excused = named(items, options.deviations)
+    failing = failures(items, excused, release=options.release)
+    report(items, excused, broken, failing, as_json=options.json)
+    return int(bool(broken or failing))
+
+
+def report(
+    items: list[Item], excused: set[str], broken: list[str], failing: list[str], *, as_json: bool
+) -> None:
+    """Print the outcome, and append it to GitHub's step summary where there is one."""
+    counts = Counter(item.verdict for item in items)
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+    outcome = "FAIL" if broken or failing else "ok"
+    table = verdict_table(items, excused)
+    if as_json:
+        content = {"ok": outcome == "ok", "items": [asdict(i) | {"named": i.id in excused} for i in items]}
+        print(json.dumps(content | {"failing": failing, "problems": broken}, indent=1, allow_nan=False))
+    else:
+        print(plain(table))
+        print(*(f"record problem: {line}" for line in broken), sep="\n", end="\n" if broken else "")
+        print(*(f"fails: {item}" for item in failing), sep="\n", end="\n" if failing else "")
+        print(f"check {outcome}: {summary}; {len(broken)} record problems")
+    if "GITHUB_STEP_SUMMARY" in os.environ:
+        with open(os.environ["GITHUB_STEP_SUMMARY"], "a", encoding="utf-8") as file:
+            lines = "".join(f"- {line}\n" for line in [*broken, *(f"fails: `{item}`" for item in failing)])
+            file.write(f"### check {outcome}: {summary}\n\n{lines}\n{table.markdown()}\n")
+
+
+def plain(table: Table) -> str:
+    """Fixed-width columns for a terminal, without the items' long texts."""
+    rows = [[row[0], *row[2:]] for row in [table.columns, *table.rows]]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(lambda: main(sys.argv[1:])))

@@ -1,0 +1,167 @@
+"""What is checked: the reported numbers and the claims, each as a question put to the records.
+
+Ids, statements and sources stand in `results/reported/*.csv`; how a claim is measured stands here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from paper.store import Measured, Reported, Results
+from paper.style import DASH, corpus_label, number
+from paper.tables import STAND_INS, corpora
+
+AGREES, DIFFERS, MISSING, FAILED = "agrees", "differs", "missing", "failed"
+REACHED, NOT_REACHED = "target reached", "target not reached"
+NOT_COMPARED = "not compared"
+# A model "matches" another when it is worse by less than this share of the other's mean, interval included.
+MARGIN = 0.10
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of `make check`."""
+
+    id: str
+    item: str
+    reported: str
+    measured: str
+    verdict: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`better` has the lower `metric` than `worse`; with `margin`, is worse by less than that share of it."""
+
+    better: str
+    worse: str
+    metric: str = "lpips_to_next"
+    margin: float = 0.0
+
+
+COMPARISONS = {
+    # Against the sharp O_t+1: the oracle, which the decoder alone limits, has more than half of the distance.
+    "table1/blur-from-decoder": Comparison("uwm", "oracle", "lpips_to_next_true", margin=1.0),
+    "table1/not-a-copy": Comparison("uwm", "copy"),
+    "table1/uses-the-action": Comparison("uwm", "shuffled-action"),
+    "figure4/pretrained-is-worse": Comparison("w_ft", "w_pre"),
+    "figure4/finetuned-matches-scratch": Comparison("w_ft", "w_tfs", margin=MARGIN),
+    "figure4/pretrained-is-no-copy": Comparison("w_pre", "copy"),
+    "figure5/adapter-matches-latent": Comparison("r_gt", "r_la", margin=MARGIN),
+    "figure5/adapter-is-no-copy": Comparison("r_gt", "copy"),
+}
+RATIO_CLAIM = "table1/nearer-to-next"
+HALVES = {"": "all", "_moving": "moving"}
+
+
+def all_items(results: Results, reported: Reported) -> list[Item]:
+    """Every item in a fixed order: reported numbers, targets, claims of each scale."""
+    items = list(numeric_items(results, reported)) if "paper" in results.scales else []
+    if "mini" in results.scales:
+        items += targets(results, reported)
+    for scale in results.scales:
+        items += claims(results, reported, scale)
+    return items
+
+
+def _text(measured: Measured, metric: str) -> str:
+    return (
+        f"{number(measured.value, metric)} [{number(measured.low, metric)}, {number(measured.high, metric)}]"
+    )
+
+
+def _absent(results: Results, scale: str, experiment: str, corpus: str, *methods: str) -> str:
+    """`failed` when one of the cells failed, else `missing`."""
+    states = [results.status(scale, experiment, method, corpus) for method in methods]
+    return FAILED if "failed" in states else MISSING
+
+
+def numeric_items(results: Results, reported: Reported) -> Iterator[Item]:
+    """Scale `paper` against the reported numbers, with each item's stated tolerance."""
+    for row in reported.items.itertuples():
+        corpus, metric, tolerance = str(row.corpus), str(row.metric), float(str(row.tolerance))
+        ratio = row.statistic == "ratio_of_means"
+        expected = reported.ratio(corpus) if ratio else reported.share_nearer_to_next(corpus)
+        measured = results.measure("paper", str(row.experiment), "uwm", corpus, metric)
+        text = f"{number(expected, metric)} ± {number(tolerance, metric)}"
+        what = "ratio of mean LPIPS to O_t+1 and to O_t" if ratio else "pairs nearer to O_t+1, %"
+        name = f"{corpus_label(corpus)}: {what}"
+        if measured is None:
+            verdict = _absent(results, "paper", str(row.experiment), corpus, "uwm")
+            yield Item(f"paper/{row.id}", name, text, DASH, verdict, str(row.why))
+            continue
+        near = abs(measured.value - expected) <= tolerance
+        verdict = AGREES if near else DIFFERS
+        if "lpips-random" in measured.protocol:
+            verdict = NOT_COMPARED
+        yield Item(f"paper/{row.id}", name, text, _text(measured, metric), verdict, str(row.why))
+
+
+def targets(results: Results, reported: Reported) -> Iterator[Item]:
+    """Scale `mini`: the moving half's ratio against the paper's means, a target and no reproduction."""
+    for corpus, stand_ins in STAND_INS.items():
+        ours, goal, metric = stand_ins["mini"], reported.ratio(corpus), "lpips_ratio_moving"
+        measured = results.measure("mini", "table1", "uwm", ours, metric)
+        name = (
+            f"{corpus_label(ours)}: ratio, moving half, no worse than the paper's on {corpus_label(corpus)}"
+        )
+        why = "A target for the simulated stand-in; no reproduction of the number."
+        text, verdict = DASH, _absent(results, "mini", "table1", ours, "uwm")
+        if measured is not None:
+            text, verdict = _text(measured, metric), REACHED if measured.value <= goal else NOT_REACHED
+            verdict = NOT_COMPARED if "lpips-random" in measured.protocol else verdict
+        yield Item(f"mini/table1/target/{ours}", name, f"≤ {goal:.3f}", text, verdict, why)
+
+
+def claims(results: Results, reported: Reported, scale: str) -> Iterator[Item]:
+    """Every claim of the paper on every corpus of the scale, over all pairs and over the moving half."""
+    for row in reported.claims.itertuples():
+        claim, experiment, statement = str(row.id), str(row.experiment), str(row.statement)
+        if claim != RATIO_CLAIM and claim not in COMPARISONS:
+            yield Item(
+                f"{scale}/{claim}",
+                statement,
+                "claim",
+                DASH,
+                NOT_COMPARED,
+                "No measurement is defined for it.",
+            )
+            continue
+        for corpus in corpora(results, scale, experiment) or [""]:
+            for suffix, half in HALVES.items():
+                place = "/".join(filter(None, (scale, claim, corpus, half if corpus else "")))
+                name = f"{statement} ({corpus_label(corpus)}, {half} pairs)" if corpus else statement
+                text, verdict, why = _judge(results, scale, experiment, claim, corpus, suffix)
+                yield Item(place, name, "claim", text, verdict, why)
+                if not corpus:
+                    break
+
+
+def _judge(
+    results: Results, scale: str, experiment: str, claim: str, corpus: str, suffix: str
+) -> tuple[str, str, str]:
+    """(measured text, verdict, why) of one claim on one corpus."""
+    if claim == RATIO_CLAIM:
+        return _judge_ratio(results, scale, experiment, corpus, suffix)
+    rule = COMPARISONS[claim]
+    a, b = (results.find(scale, experiment, method, corpus) for method in (rule.better, rule.worse))
+    ok = [[cell for cell in cells if cell.status == "ok"] for cells in (a, b)]
+    difference = results.difference(ok[0], ok[1], rule.metric + suffix)
+    if difference is None:
+        return DASH, _absent(results, scale, experiment, corpus, rule.better, rule.worse), ""
+    other = results.interval(ok[1], rule.metric + suffix)
+    limit = rule.margin * other.estimate if other else 0.0
+    pair = f"{rule.metric}, {rule.better} minus {rule.worse}, paired over clips"
+    why = f"{pair}; agrees when all of the interval is below {limit:.3f}"
+    return _text(difference, rule.metric), AGREES if difference.high < limit else DIFFERS, why
+
+
+def _judge_ratio(
+    results: Results, scale: str, experiment: str, corpus: str, suffix: str
+) -> tuple[str, str, str]:
+    metric = f"lpips_ratio{suffix}"
+    measured = results.measure(scale, experiment, "uwm", corpus, metric)
+    if measured is None:
+        return DASH, _absent(results, scale, experiment, corpus, "uwm"), ""
+    why = "Ratio of mean LPIPS to O_t+1 and to O_t; agrees when all of the interval is below 1"
+    return _text(measured, metric), AGREES if measured.high < 1 else DIFFERS, why

@@ -1,0 +1,105 @@
+r"""The report's numbers: one `\define{key}{text}` per number, and one figure float per drawn figure.
+
+`paper/main.tex` writes `\val{mini/table1/uwm/sim-ego/lpips_ratio_moving}`; an unknown key stops LaTeX.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from paper.claims import AGREES, DIFFERS, FAILED, MISSING, NOT_COMPARED, NOT_REACHED, REACHED, Item
+from paper.store import Reported, Results
+from paper.style import DASH, corpus_label, number, tex
+from paper.tables import MAIN, MORE, STAND_INS, corpora, methods, protocol, shown
+
+VERDICTS = (AGREES, DIFFERS, MISSING, FAILED, NOT_COMPARED, REACHED, NOT_REACHED)
+
+
+def constants(results: Results, reported: Reported, items: list[Item]) -> dict[str, str]:
+    """Every number that the report's prose may quote, by key; a missing one is a dash."""
+    found: dict[str, str] = {}
+    for scale in results.scales:
+        for corpus in corpora(results, scale, "table1"):
+            found[f"{scale}/table1/{corpus}/protocol"] = protocol(results, scale, "table1", corpus) or DASH
+            found |= _numbers(results, scale, corpus)
+        found |= _compute(results, scale)
+        counts = Counter(item.verdict for item in items if item.id.startswith(f"{scale}/"))
+        found |= {f"{scale}/verdicts/{verdict}": str(counts[verdict]) for verdict in VERDICTS}
+    for corpus in STAND_INS:
+        found[f"reported/{corpus}/ratio"] = number(reported.ratio(corpus))
+        for metric in ("lpips_to_current", "lpips_to_next"):
+            found[f"reported/{corpus}/{metric}"] = number(reported.mean(corpus, metric))
+    return found
+
+
+def _numbers(results: Results, scale: str, corpus: str) -> dict[str, str]:
+    found = {}
+    for method in methods(results, scale, "table1", corpus):
+        status = results.status(scale, "table1", method, corpus)
+        for metric in [name + half for name in MAIN + MORE for half in ("", "_moving")]:
+            measured = results.measure(scale, "table1", method, corpus, metric)
+            key = f"{scale}/table1/{method}/{corpus}/{metric}"
+            found[key] = shown(measured, status, metric)
+            found[f"{key}/n"] = str(measured.n) if measured else DASH
+    return found
+
+
+def _compute(results: Results, scale: str) -> dict[str, str]:
+    """Records, minutes and memory of Table 1, and what it ran on."""
+    cells = results.cells.get((scale, "table1"), [])
+    runs = [cell.record["run"] for cell in cells]
+    devices = sorted({str(cell.record["env"]["device"]) for cell in cells})
+    return {
+        f"{scale}/table1/records": str(len(cells)) if cells else DASH,
+        f"{scale}/table1/minutes": f"{sum(run['seconds'] for run in runs) / 60:.1f}" if runs else DASH,
+        f"{scale}/table1/peak_gb": f"{max(run['peak_gb'] for run in runs):.1f}" if runs else DASH,
+        f"{scale}/table1/device": ", ".join(devices) or DASH,
+    }
+
+
+def tex_constants(results: Results, reported: Reported, items: list[Item]) -> str:
+    """The constants as LaTeX definitions."""
+    pairs = constants(results, reported, items).items()
+    return "".join(rf"\define{{{key}}}{{{tex(value)}}}" + "\n" for key, value in pairs)
+
+
+def tex_verdicts(items: list[Item]) -> str:
+    """Rows of the report's table of items: item with its scale, reported, measured, verdict."""
+    rows = ([f"{i.item} [{i.id.partition('/')[0]}]", i.reported, i.measured, i.verdict] for i in items)
+    return "".join(" & ".join(tex(cell) for cell in row) + " \\\\\n" for row in rows)
+
+
+CAPTIONS = {
+    "figure3": "The paper's Figure 3, {corpus}, scale {scale}. The observations, their reconstructions and "
+    "the predicted frame; below, the LPIPS from the prediction to O_t and to O_t+1, both reconstructed.",
+    "table1_curve": "Training curve ({corpus}), scale {scale}.",
+    "table1_code_use": "Use of the codes on the test pairs, scale {scale}; the dotted line is even use.",
+}
+
+
+def tex_figures(results: Results, out: Path) -> str:
+    """Floats of two drawn figures each, and for a scale without any, one sentence that says so."""
+    drawn = {scale: sorted((out / scale).glob("*.pdf")) for scale in results.scales}
+    lines = [
+        f"Scale {scale} has no records yet, hence no figures." for scale, paths in drawn.items() if not paths
+    ]
+    lines.append("")
+    for scale, paths in drawn.items():
+        for first in range(0, len(paths), 2):
+            row = [_minipage(path, scale) for path in paths[first : first + 2]]
+            lines += [r"\begin{figure}[!htb]\centering", r"\hfill".join(row), r"\end{figure}"]
+    return "\n".join([*lines, ""])
+
+
+def _minipage(path: Path, scale: str) -> str:
+    """One picture, column wide, with its caption."""
+    picture = rf"\includegraphics[width=\linewidth]{{{scale}/{path.name}}}"
+    caption = rf"\caption{{{tex(_caption(path.stem, scale))}}}"
+    return rf"\begin{{minipage}}[t]{{.48\linewidth}}\centering {picture}{caption}\end{{minipage}}"
+
+
+def _caption(stem: str, scale: str) -> str:
+    for prefix, caption in CAPTIONS.items():
+        if stem.startswith(prefix):
+            rest = stem.removeprefix(prefix).strip("_")
+            return caption.format(corpus=corpus_label(rest).replace("_", " "), scale=scale)
+    return f"{stem.replace('_', ' ')}, scale {scale}."

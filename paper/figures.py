@@ -1,0 +1,179 @@
+"""Draw everything that is generated from records: `make figures`.
+
+Tables (Markdown, CSV, LaTeX), panels, training curves and code use (PDF, PNG), the constants of the report
+and the HTML page, below `paper/out/`. The same records give the same bytes.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
+
+from paper import check, constants, page, tables
+from paper.claims import all_items
+from paper.ledger import ledger_table
+from paper.store import ROOT, SCALES, Reported, Results
+from paper.style import COLUMN_INCHES, PANEL_ROWS, corpus_label, math, number, save
+from uwm.errors import run_cli
+
+OUT = ROOT / "paper" / "out"
+COUNTS = ("perplexity", "used", "codes")
+UNDRAWN = ("lr", "learning_rate", "grad_norm", "gradient_norm", "step")
+
+
+def panel_figure(results: Results, scale: str, experiment: str, corpus: str) -> Figure | None:
+    """Panels `<k>_<column>.png`: one column per pair, one row per kind of picture, LPIPS below; or None."""
+    table = tables.read_panels(results, scale, experiment, corpus)
+    if table is None:
+        return None
+    folder = results.root / scale / experiment / "panels" / corpus
+    kinds = tables.panel_kinds(folder)
+    figure, axes = plt.subplots(
+        len(kinds),
+        len(table),
+        figsize=(COLUMN_INCHES, (COLUMN_INCHES - 0.4) * len(kinds) / len(table) + 0.42),
+        squeeze=False,
+        layout=ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01),
+    )
+    for row, kind in zip(axes, kinds, strict=True):
+        row[0].set_ylabel(math(PANEL_ROWS.get(kind, kind)), rotation=0, ha="right", va="center")
+        for axis, k in zip(row, table["k"], strict=True):
+            _picture(axis, folder / f"{k}_{kind}.png")
+    for number_, axis in enumerate(axes[0], 1):
+        axis.set_title(f"({number_})", pad=2)
+    if {"lpips_to_current", "lpips_to_next"} <= set(table.columns):
+        for axis, now, then in zip(axes[-1], table["lpips_to_current"], table["lpips_to_next"], strict=True):
+            axis.set_xlabel(f"{number(now)}\n{number(then)}", fontsize=6.5, labelpad=2)
+        axes[-1][0].text(
+            -0.08,
+            -0.04,
+            math("to O_t\nto O_t+1"),
+            transform=axes[-1][0].transAxes,
+            ha="right",
+            va="top",
+            fontsize=6,
+        )
+    return figure
+
+
+def _picture(axis: Axes, path: Path) -> None:
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    if path.exists():
+        axis.imshow(np.asarray(Image.open(path).convert("RGB")), interpolation="none")
+    else:
+        axis.text(0.5, 0.5, "–", ha="center", va="center", transform=axis.transAxes)
+
+
+def curve_figure(path: Path) -> Figure:
+    """A training curve: losses on a logarithmic axis; counts such as perplexity in a panel of their own."""
+    table = pd.read_csv(path)
+    names = [name for name in table.columns if name not in UNDRAWN and table[name].notna().any()]
+    groups = [[n for n in names if not n.endswith(COUNTS)], [n for n in names if n.endswith(COUNTS)]]
+    groups = [group for group in groups if group]
+    figure, axes = plt.subplots(
+        len(groups), 1, figsize=(COLUMN_INCHES, 1.0 + 1.2 * len(groups)), sharex=True, squeeze=False
+    )
+    for axis, group in zip(axes[:, 0], groups, strict=True):
+        for name in group:
+            kept = table[["step", name]].dropna()
+            shown = _thinned(kept)
+            thin = len(kept) > 300
+            axis.plot(
+                shown["step"],
+                shown[name],
+                label=name,
+                linewidth=0.7 if thin else 1.2,
+                alpha=0.8 if thin else 1,
+            )
+        if (table[group].min() > 0).all() and not group[0].endswith(COUNTS):
+            axis.set_yscale("log")
+        axis.legend(fontsize=6, ncols=2)
+    axes[0, 0].set_ylabel("loss")
+    axes[-1, 0].set_xlabel("step")
+    return figure
+
+
+def _thinned(table: pd.DataFrame, points: int = 400) -> pd.DataFrame:
+    """Means of blocks of rows, so that a curve has at most `points` points."""
+    block = -(-len(table) // points)
+    return table.groupby(np.arange(len(table)) // block).mean()
+
+
+def code_use_figure(paths: list[Path]) -> Figure:
+    """Share of the codes' uses, sorted, one line per corpus; the dotted line is even use."""
+    figure, axis = plt.subplots(figsize=(COLUMN_INCHES, 2.0))
+    for path in paths:
+        counts = np.sort(pd.read_csv(path)["count"].to_numpy(float))[::-1]
+        share = counts / max(counts.sum(), 1)
+        used = share[share > 0]
+        perplexity = np.exp(-(used * np.log(used)).sum())
+        label = f"{corpus_label(path.stem)}: {len(used)} of {len(counts)} codes, perplexity {perplexity:.0f}"
+        axis.plot(np.arange(1, len(used) + 1), 100 * used, label=label)
+        axis.axhline(100 / len(counts), color="0.6", linewidth=0.6, linestyle=":")
+    axis.set(xlabel="codes, most used first", ylabel="share of uses, %", yscale="log")
+    axis.legend(fontsize=6)
+    return figure
+
+
+def draw(results: Results, scale: str, out: Path) -> None:
+    """All figures of one scale below `out/<scale>`."""
+    experiments = sorted(name for s, name in results.cells if s == scale)
+    for experiment in experiments:
+        folder = results.root / scale / experiment
+        for panels in sorted(path for path in (folder / "panels").glob("*") if path.is_dir()):
+            figure = panel_figure(results, scale, experiment, panels.name)
+            if figure is not None:
+                save(figure, out / scale / f"{tables.PANELS_OF.get(experiment, experiment)}_{panels.name}")
+        for curve in sorted((folder / "curves").glob("*.csv")):
+            save(curve_figure(curve), out / scale / f"{experiment}_curve_{curve.stem}")
+        used = sorted((folder / "code_use").glob("*.csv"))
+        if used:
+            save(code_use_figure(used), out / scale / f"{experiment}_code_use")
+
+
+def write_all(results: Results, out: Path, deviations: Path) -> None:
+    """Write `out` anew, so that nothing of an older run stays; report.pdf, which LaTeX makes, is kept."""
+    reported = Reported()
+    for scale in results.scales:
+        shutil.rmtree(out / scale, ignore_errors=True)
+        for table in tables.experiment_tables(results, scale):
+            table.write(out / scale)
+        draw(results, scale, out)
+    items = all_items(results, reported)
+    excused = check.named(items, deviations)
+    shared = [tables.reproduced(results, reported), tables.reported_layout(reported)]
+    for table in [*shared, check.verdict_table(items, excused)]:
+        table.write(out)
+    people = [*shared, check.item_table(items, excused)]
+    (out / "deviations.tex").write_text(ledger_table(deviations), encoding="utf-8")
+    (out / "verdict_rows.tex").write_text(constants.tex_verdicts(items), encoding="utf-8")
+    (out / "constants.tex").write_text(constants.tex_constants(results, reported, items), encoding="utf-8")
+    (out / "figures.tex").write_text(constants.tex_figures(results, out), encoding="utf-8")
+    (out / "index.html").write_text(page.render(results, people, out), encoding="utf-8")
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m paper.figures", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--scale", action="append", help=f"default: {' and '.join(SCALES)}")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--deviations", type=Path, default=ROOT / "paper" / "deviations.md")
+    options = parser.parse_args(argv)
+    write_all(Results(options.results, tuple(options.scale or SCALES)), options.out, options.deviations)
+    print(f"wrote {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(lambda: main(sys.argv[1:])))

@@ -1,0 +1,120 @@
+"""Whether the records can be trusted: unaltered, complete, current, finite. No torch, no jsonschema."""
+
+import ast
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from paper.store import ROOT, Cell, Results
+from uwm.runs.record import config_digest, file_sha256, file_stem
+
+RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
+
+
+def problems(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
+    """One line per record that is altered, orphaned, stale or not finite, as `file: what`."""
+    found = [f"{_shown(path, results)}: {reason}" for path, reason in results.unreadable]
+    for cells in results.cells.values():
+        for cell in cells:
+            try:
+                lines = list(cell_problems(results, cell, experiments))
+            except (KeyError, TypeError, ValueError, OSError) as error:
+                lines = [f"{type(error).__name__}: {error}"]
+            found += [f"{_shown(cell.path, results)}: {line}" for line in lines]
+    return found + list(removed(results))
+
+
+def _shown(path: Path, results: Results) -> str:
+    return path.relative_to(results.root).as_posix()
+
+
+def cell_problems(results: Results, cell: Cell, experiments: Path) -> Iterator[str]:
+    """Problems of one record."""
+    record = cell.record
+    if cell.path.stem != file_stem(record["cell"]):
+        yield f"holds cell {record['cell']}"
+    folders = (cell.path.parent.parent.name, cell.path.parent.name)
+    if (record["scale"], record["experiment"]) != folders:
+        yield f"is of {record['scale']}/{record['experiment']} but lies in {'/'.join(folders)}"
+    current = declared_version(experiments / f"{record['experiment']}.py")
+    if current is not None and record["version"] != current:
+        yield f"stale: version {record['version']}, the experiment is at version {current}; run it again"
+    digest = config_digest(record["experiment"], record["version"], record["config"], record["cell"])
+    if record["config_digest"] != digest:
+        yield "altered: config_digest is not that of its config, version and cell"
+    yield from _metric_problems(record)
+    if cell.samples_path is not None:
+        yield from _sample_problems(results, cell)
+
+
+def _metric_problems(record: dict[str, Any]) -> Iterator[str]:
+    for name, entry in record["metrics"].items():
+        numbers = [entry["value"], *(entry["ci"] or [])]
+        if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+            yield f"{name} is not finite"
+        elif entry["ci"] and not entry["ci"][0] <= entry["ci"][1]:
+            yield f"{name}: interval {entry['ci']} runs backwards"
+    if record["status"] == "ok" and not record["metrics"]:
+        yield "has status ok and no metric"
+
+
+def _sample_problems(results: Results, cell: Cell) -> Iterator[str]:
+    """The samples file is the recorded one, and the metrics follow from it."""
+    path, record = cell.samples_path, cell.record
+    if path is None or not path.exists():
+        yield f"samples file {record['samples']['path']} is missing"
+        return
+    if file_sha256(path) != record["samples"]["sha256"]:
+        yield f"altered: samples file {record['samples']['path']} has another SHA-256"
+    for name, entry in record["metrics"].items():
+        again = results.interval([cell], name)
+        if again is None:
+            continue
+        if not _close(entry["value"], again.estimate):
+            yield f"altered: {name} is {entry['value']:g}, its samples give {again.estimate:g}"
+        width = max(again.high - again.low, ABSOLUTE)
+        for limit, ours in zip(entry["ci"] or [], again.ci, strict=False):
+            if abs(limit - ours) > 0.25 * width:  # another seed of the bootstrap may move it a little
+                yield f"altered: {name} has interval limit {limit:g}, its samples give {ours:g}"
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+
+
+def removed(results: Results) -> Iterator[str]:
+    """Samples whose record is gone: a column `<method>[/sSEED]/...` with no record of that cell."""
+    for (scale, experiment), cells in results.cells.items():
+        folder = results.root / scale / experiment
+        known = {(cell.column, cell.corpus) for cell in cells}
+        for path in sorted((folder / "samples").glob("*.csv")):
+            users = {cell.corpus for cell in cells if cell.samples_path == path}
+            corpus = users.pop() if users else path.stem
+            columns = {name.rpartition("/")[0] for name in results.samples(path).columns if "/" in name}
+            for column in sorted(columns):
+                if (column, corpus) not in known:
+                    where = f"{scale}/{experiment}/samples/{path.name}"
+                    yield f"{where}: the record of {column} on {corpus} was removed"
+
+
+def declared_version(experiment: Path) -> int | None:
+    """The literal `version=` of the file's `Experiment(...)`, read without importing it; None without one."""
+    if not experiment.exists():
+        return None
+    tree = ast.parse(experiment.read_text(encoding="utf-8"))
+    constants = {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Experiment":
+            for keyword in node.keywords:
+                value = keyword.value
+                if keyword.arg == "version" and isinstance(value, ast.Constant | ast.Name):
+                    found = value.value if isinstance(value, ast.Constant) else constants.get(value.id)
+                    return found if isinstance(found, int) else None
+    return None

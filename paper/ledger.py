@@ -1,0 +1,27 @@
+"""`paper/deviations.md` as a LaTeX table."""
+
+from pathlib import Path
+
+from paper.style import tex
+
+
+def ledger_rows(path: Path) -> list[list[str]]:
+    """Cells of every row of the file's Markdown tables, headings and rules left out."""
+    rows: list[list[str]] = []
+    if not path.exists():
+        return rows
+    for line in path.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if line.startswith("|") and not set("".join(cells)) <= set("-: ") and cells[0] != "Point":
+            rows.append(cells)
+    return rows
+
+
+def ledger_table(path: Path) -> str:
+    """The rows of a longtable with five columns; main.tex sets the frame."""
+    lines = [" & ".join(_plain(cell) for cell in row) + r" \\" for row in ledger_rows(path)]
+    return "\n".join([*lines, ""])
+
+
+def _plain(cell: str) -> str:
+    return tex(cell.replace("`", "").replace("**", "")).replace("/", r"/\allowbreak{}")

@@ -1,0 +1,45 @@
+"""The generated table of README.md, between its two marks.
+
+python -m paper.readme           write it
+python -m paper.readme --check   write nothing; exit 1 when it is out of date
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from paper.store import ROOT, Reported, Results
+from paper.tables import reproduced
+from uwm.errors import UserError, run_cli
+
+MARKS = ("<!-- table1:begin -->", "<!-- table1:end -->")
+
+
+def readme_with(text: str, block: str) -> str:
+    """README's text with `block` between the two marks."""
+    if any(text.count(mark) != 1 for mark in MARKS):
+        raise UserError(f"README.md needs the lines {MARKS[0]} and {MARKS[1]} once each; add them")
+    before, rest = text.split(MARKS[0])
+    return f"{before}{MARKS[0]}\n{block.strip()}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m paper.readme", description="README's generated table")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when out of date")
+    parser.add_argument("--file", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    options = parser.parse_args(argv)
+    if not options.file.exists():
+        raise UserError(f"no file {options.file}; name the README with --file")
+    text = options.file.read_text(encoding="utf-8")
+    wanted = readme_with(text, reproduced(Results(options.results), Reported()).markdown())
+    if options.check:
+        state = "up to date" if text == wanted else "out of date; run make figures"
+        print(f"{options.file.name}: its table is {state}")
+        return int(text != wanted)
+    options.file.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(lambda: main(sys.argv[1:])))

@@ -1,0 +1,161 @@
+"""One look for all tables and figures: names, colours, fonts, number formats, deterministic saving."""
+
+import os
+import re
+from html import escape
+from pathlib import Path
+
+import matplotlib
+from cycler import cycler
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+COLUMN_INCHES = 3.4  # one column of a two-column page
+PAGE_INCHES = 6.5
+# Okabe and Ito's palette: told apart by colour-blind readers and, in this order, in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
+DASH = "–"
+FAILED = "F"
+
+CORPORA = {
+    "ssv2": "SSv2",
+    "ego4d": "EGO4D",
+    "sim-third-person": "sim third person",
+    "sim-ego": "sim ego",
+}
+METHODS = {
+    "uwm": "Universal world model",
+    "copy": "Copy of O_t",
+    "oracle": "Oracle: MAE of O_t+1",
+    "zero-action": "Zero action",
+    "random-action": "Random action",
+    "shuffled-action": "Shuffled action",
+    "continuous": "Continuous action (no VQ)",
+    "w_pre": "W_pre",
+    "w_ft": "W_ft",
+    "w_tfs": "W_tfs",
+    "scratch": "From scratch, same pairs",
+    "r_la": "R_LA",
+    "r_gt": "R_GT",
+    "no-action": "No action",
+    "shuffled": "Shuffled action",
+    "direct": "Direct",
+    "ficc": "FICC",
+}
+PANEL_ROWS = {
+    "o_t": "O_t",
+    "r_t": "R_t",
+    "o_next": "O_t+1",
+    "r_next": "R_t+1",
+    "prediction": "Predict",
+    "w_pre": "W_pre",
+    "w_ft": "W_ft",
+    "w_tfs": "W_tfs",
+    "r_la": "R_LA",
+    "r_gt": "R_GT",
+}
+METRICS = {
+    "lpips_to_current": "LPIPS to O_t",
+    "lpips_to_next": "LPIPS to O_t+1",
+    "lpips_ratio": "Ratio",
+    "success_vs_current": "Nearer to O_t+1 than to O_t, %",
+    "success_vs_copy": "Nearer to O_t+1 than a copy, %",
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+    "state_mse": "State MSE",
+    "perplexity": "Code perplexity",
+}
+# Subscripted symbols, as they stand in names and as LaTeX and HTML set them.
+_SYMBOL = re.compile(r"\b([ORSWA])_(t\+1|t|pre|ft|tfs|LA|GT)(?![\w+])")
+
+plt.rcParams.update(
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 7,
+        "axes.titlesize": 7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "lines.linewidth": 1.1,
+        "legend.frameon": False,
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "uwm",
+        "savefig.dpi": 200,
+        "figure.constrained_layout.use": True,
+        "axes.prop_cycle": cycler(color=COLOURS, linestyle=DASHES),
+    }
+)
+
+
+def corpus_label(corpus: str) -> str:
+    return CORPORA.get(corpus, corpus)
+
+
+def method_label(method: str) -> str:
+    return METHODS.get(method, method)
+
+
+def _tex_symbol(match: re.Match[str]) -> str:
+    below = match[2] if match[2].startswith("t") and match[2] != "tfs" else rf"\mathrm{{{match[2]}}}"
+    return f"${match[1]}_{{{below}}}$"
+
+
+def tex(text: str) -> str:
+    """`text` for LaTeX: special characters escaped, O_t+1 and the like set as symbols."""
+    parts, end = [], 0
+    for match in _SYMBOL.finditer(text):
+        parts += [_tex_escape(text[end : match.start()]), _tex_symbol(match)]
+        end = match.end()
+    return "".join([*parts, _tex_escape(text[end:])])
+
+
+def _tex_escape(text: str) -> str:
+    special = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": "$<$",
+        ">": "$>$",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "–": "--",
+        "→": r"$\to$",
+        "β": r"$\beta$",
+    } | {char: "\\" + char for char in "&%$#_{}"}
+    return "".join(special.get(char, char) for char in text)
+
+
+def html(text: str) -> str:
+    """`text` for HTML and Markdown: escaped, with the symbols' subscripts."""
+    return _SYMBOL.sub(lambda m: f"{m[1]}<sub>{m[2]}</sub>", escape(text, quote=False))
+
+
+def math(text: str) -> str:
+    """`text` for Matplotlib's mathtext."""
+    return _SYMBOL.sub(_tex_symbol, text)
+
+
+def number(value: float, metric: str = "") -> str:
+    """A value as tables show it; shares as percentages."""
+    name = metric.removesuffix("_moving")
+    if name.startswith("success"):
+        return f"{100 * value:.1f}"
+    if name in ("psnr", "perplexity"):
+        return f"{value:.1f}"
+    return f"{value:.3f}"
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write `stem`.pdf and `stem`.png with the same bytes for the same content: no date, no producer."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    os.environ["SOURCE_DATE_EPOCH"] = "0"
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")]
+    figure.savefig(paths[0], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.savefig(paths[1], metadata={"Software": None})
+    plt.close(figure)
+    return paths

@@ -1,0 +1,279 @@
+"""Tables from records: each a grid of short texts, written as Markdown, CSV and LaTeX.
+
+A missing cell is a dash, a failed one an F. Reported numbers stand in columns of their own.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from paper.store import Measured, Reported, Results
+from paper.style import DASH, FAILED, METRICS, PANEL_ROWS, corpus_label, html, method_label, number, tex
+
+METHODS = {
+    "table1": ["uwm", "copy", "zero-action", "random-action", "shuffled-action", "continuous", "oracle"],
+    "figure4": ["w_pre", "w_ft", "w_tfs", "scratch", "copy", "oracle"],
+    "figure5": ["r_la", "r_gt", "direct", "ficc", "no-action", "shuffled", "copy", "oracle"],
+}
+CORPORA = {
+    ("table1", "mini"): ["sim-third-person", "sim-ego"],
+    ("table1", "paper"): ["ssv2", "ego4d"],
+}
+# The reported corpus and what stands in for it at each scale.
+STAND_INS = {
+    "ssv2": {"paper": "ssv2", "mini": "sim-third-person"},
+    "ego4d": {"paper": "ego4d", "mini": "sim-ego"},
+}
+# The figure of the paper that each experiment's panels stand for.
+PANELS_OF = {"table1": "figure3"}
+MAIN = ["lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current", "success_vs_copy"]
+MORE = ["psnr", "ssim", "state_mse", "perplexity"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """`columns` over `rows` of equal length; a row with one text is a heading over the whole width.
+
+    `origins` says per row label what computed it; the HTML page shows it.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        lines = [
+            f"**{html(self.title)}**",
+            "",
+            _md(self.columns),
+            _md(["---"] + ["---:"] * (len(self.columns) - 1)),
+        ]
+        lines += [
+            _md([f"**{row[0]}**"] + [""] * (len(self.columns) - 1) if len(row) == 1 else row)
+            for row in self.rows
+        ]
+        return "\n".join([*lines, *(["", html(self.note)] if self.note else []), ""])
+
+    def csv(self) -> str:
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
+        return out.getvalue()
+
+    def latex(self) -> str:
+        width = len(self.columns)
+        body = [
+            rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(row[0])}}}}} \\" if len(row) == 1 else _tex(row)
+            for row in self.rows
+        ]
+        head = " & ".join(_stacked(text) for text in self.columns) + r" \\"
+        lines = [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", head, r"\midrule", *body]
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, text in (("md", self.markdown()), ("csv", self.csv()), ("tex", self.latex())):
+            (folder / f"{self.name}.{kind}").write_text(text, encoding="utf-8")
+
+
+def _md(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(html(cell).replace("|", r"\|") for cell in cells) + " |"
+
+
+def _tex(cells: Sequence[str]) -> str:
+    return " & ".join(tex(cell) for cell in cells) + r" \\"
+
+
+def _stacked(text: str, width: int = 14) -> str:
+    """A column head of LaTeX broken into short lines."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return r"\shortstack[r]{" + r"\\".join(tex(line) for line in lines) + "}" if text else ""
+
+
+def shown(measured: Measured | None, status: str, metric: str, *, interval: bool = True) -> str:
+    """`0.193 [0.180, 0.206]`, a dash or an F."""
+    if measured is None:
+        return FAILED if status == "failed" else DASH
+    value = number(measured.value, metric)
+    if not interval or measured.low != measured.low:
+        return value
+    return f"{value} [{number(measured.low, metric)}, {number(measured.high, metric)}]"
+
+
+def methods(results: Results, scale: str, experiment: str, corpus: str) -> list[str]:
+    """The expected methods in their order, then others that have a record."""
+    known = METHODS.get(experiment, [])
+    found = [c.method for c in results.cells.get((scale, experiment), []) if c.corpus == corpus]
+    return known + sorted(set(found) - set(known))
+
+
+def corpora(results: Results, scale: str, experiment: str) -> list[str]:
+    """The expected corpora in their order, then others that have a record."""
+    known = CORPORA.get((experiment, scale), [])
+    return known + [corpus for corpus in results.corpora(scale, experiment) if corpus not in known]
+
+
+def protocol(results: Results, scale: str, experiment: str, corpus: str) -> str:
+    """The LPIPS protocols of the shown records, comma-separated."""
+    cells = [c for c in results.cells.get((scale, experiment), []) if c.corpus == corpus]
+    entries = [
+        entry for c in cells for name, entry in c.record["metrics"].items() if name.startswith("lpips")
+    ]
+    return ", ".join(sorted({str(entry.get("protocol")) for entry in entries}))
+
+
+def method_table(
+    results: Results, scale: str, experiment: str, corpus: str, metrics: list[str], suffix: str = ""
+) -> Table:
+    """Methods by metrics, over all pairs and over the moving half."""
+    rows: list[list[str]] = []
+    for moving, label in (("", "All pairs"), ("_moving", "Moving half")):
+        block, counts = [], set()
+        for method in methods(results, scale, experiment, corpus):
+            status = results.status(scale, experiment, method, corpus)
+            found = {m: results.measure(scale, experiment, method, corpus, m + moving) for m in metrics}
+            counts |= {entry.n for entry in found.values() if entry}
+            texts = [shown(entry, status, m, interval=metrics is MAIN) for m, entry in found.items()]
+            block.append([method_label(method), *texts])
+        rows += [[f"{label} (n = {', '.join(str(n) for n in sorted(counts))})" if counts else label], *block]
+    used = protocol(results, scale, experiment, corpus)
+    title = f"{experiment}, scale {scale}, {corpus_label(corpus)}"
+    note = "95% intervals over clips in brackets. " if metrics is MAIN else ""
+    note += f"LPIPS: {used}." if used else "No record yet."
+    if "lpips-random" in used:
+        note += " Untrained backbone: not to be compared with reported numbers."
+    columns = ["", *(METRICS[m] for m in metrics)]
+    return Table(
+        f"{experiment}_{corpus}{suffix}",
+        title,
+        columns,
+        rows,
+        note,
+        origins(results, scale, experiment, corpus),
+    )
+
+
+def origins(results: Results, scale: str, experiment: str, corpus: str) -> dict[str, str]:
+    """Per method's label: status, commit, seed and command of its records."""
+    found: dict[str, str] = {}
+    for cell in results.cells.get((scale, experiment), []):
+        if cell.corpus == corpus:
+            code, run = cell.record["code"], cell.record["run"]
+            commit = f"commit {(code['commit'] or 'unknown')[:12]}{' (modified)' if code['dirty'] else ''}"
+            seed = cell.seed or f"seed {cell.record['config'].get('seed', '–')}"
+            text = f"{cell.status}; {commit}; {seed}; {run['command']}"
+            label = method_label(cell.method)
+            found[label] = "; ".join(filter(None, (found.get(label), text)))
+    return found
+
+
+def paper_layout(results: Results, scale: str) -> Table:
+    """Table 1 in the paper's own layout: five panels per corpus, rows O_t and O_t+1."""
+    rows: list[list[str]] = []
+    first = 1
+    for corpus in corpora(results, scale, "table1"):
+        panels = read_panels(results, scale, "table1", corpus)
+        rows.append([corpus_label(corpus), *(f"({k})" for k in range(first, first + 5))])
+        for name, column in (("O_t", "lpips_to_current"), ("O_t+1", "lpips_to_next")):
+            values = [] if panels is None else [number(value) for value in panels[column]][:5]
+            rows.append([name, *values, *[DASH] * (5 - len(values))])
+        first += 5
+    title = f"Table 1 in the paper's layout, scale {scale}: LPIPS of the predicted frame to two observations"
+    note = "The five pairs of a corpus are chosen by the rule stated in experiments/table1.py."
+    return Table("table1_panels", title, rows[0], rows[1:], note)
+
+
+def read_panels(results: Results, scale: str, experiment: str, corpus: str) -> pd.DataFrame | None:
+    """`panels/<corpus>/panels.csv` sorted by k, or None."""
+    path = results.root / scale / experiment / "panels" / corpus / "panels.csv"
+    return pd.read_csv(path).sort_values("k", ignore_index=True) if path.exists() else None
+
+
+def panel_kinds(folder: Path) -> list[str]:
+    """The kinds of picture in a panel folder, the known ones first and in the paper's order."""
+    found = {path.stem.partition("_")[2] for path in folder.glob("[0-9]*_*.png")}
+    return [kind for kind in PANEL_ROWS if kind in found] + sorted(found - set(PANEL_ROWS))
+
+
+def reported_layout(reported: Reported) -> Table:
+    """The paper's own Table 1."""
+    rows: list[list[str]] = []
+    for corpus in STAND_INS:
+        columns = reported.row(corpus, "lpips_to_current")["column"]
+        rows.append([corpus_label(corpus), *(f"({k})" for k in columns)])
+        for name, metric in (("O_t", "lpips_to_current"), ("O_t+1", "lpips_to_next")):
+            rows.append([name, *(f"{value:.3f}" for value in reported.row(corpus, metric)["value"])])
+    return Table("table1_reported", "Table 1 as the paper reports it", rows[0], rows[1:])
+
+
+def reproduced(results: Results, reported: Reported) -> Table:
+    """Reported numbers next to our own at scales paper and mini, over the moving half."""
+    scales = [scale for scale in ("paper", "mini", "smoke") if scale in results.scales]
+    rows: list[list[str]] = []
+    for corpus, stand_in in STAND_INS.items():
+        places = [(scale, stand_in.get(scale, stand_in["mini"])) for scale in scales]
+        names = dict.fromkeys(corpus_label(name) for name in (corpus, *(place[1] for place in places)))
+        rows.append([" / ".join(names)])
+        printed = {m: f"{reported.mean(corpus, m):.3f}" for m in ("lpips_to_current", "lpips_to_next")}
+        printed["lpips_ratio"] = f"{reported.ratio(corpus):.3f}"
+        printed["success_vs_current"] = f"{100 * reported.share_nearer_to_next(corpus):.0f}"
+        for metric in MAIN:
+            rows.append(
+                [
+                    f"Prediction: {METRICS[metric]}",
+                    printed.get(metric, DASH),
+                    *_across(results, places, "uwm", metric),
+                ]
+            )
+        for method in ("copy", "shuffled-action"):
+            label = f"{method_label(method)}: {METRICS['lpips_to_next']}"
+            rows.append([label, DASH, *_across(results, places, method, "lpips_to_next")])
+    columns = ["", "Paper (5 pairs)", *(f"Ours, scale {scale}" for scale in scales)]
+    note = (
+        "Ours: test pairs of the moving half, 95% intervals over clips. Scale mini runs on simulated corpora "
+        "that stand in for SSv2 and EGO4D: compare it by claim, never by value, with the paper's column. "
+        f"– is not measured yet, F failed. {_protocols(results)}"
+    )
+    return Table("reproduced", "Table 1, reported and reproduced", columns, rows, note)
+
+
+def _across(results: Results, places: Sequence[tuple[str, str]], method: str, metric: str) -> list[str]:
+    found = [
+        (results.measure(s, "table1", method, c, metric + "_moving"), results.status(s, "table1", method, c))
+        for s, c in places
+    ]
+    return [shown(measured, status, metric) for measured, status in found]
+
+
+def _protocols(results: Results) -> str:
+    parts = []
+    for scale in results.scales:
+        used = {
+            protocol(results, scale, "table1", corpus) for corpus in corpora(results, scale, "table1")
+        } - {""}
+        parts += [f"{', '.join(sorted(used))} at scale {scale}"] if used else []
+    untrained = (
+        " (lpips-random is an untrained backbone)" if any("lpips-random" in part for part in parts) else ""
+    )
+    return f"LPIPS: {'; '.join(parts)}{untrained}." if parts else ""
+
+
+def experiment_tables(results: Results, scale: str) -> list[Table]:
+    """The paper's layout, then per experiment and corpus the main metrics and the others."""
+    tables = [paper_layout(results, scale)]
+    names = dict.fromkeys([*METHODS, *(name for s, name in results.cells if s == scale)])
+    for experiment in names:
+        for corpus in corpora(results, scale, experiment):
+            tables.append(method_table(results, scale, experiment, corpus, MAIN))
+            tables.append(method_table(results, scale, experiment, corpus, MORE, "_more"))
+    return tables

@@ -1,0 +1,36 @@
+"""Fixtures around the toy records."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for toy_records, which the test modules share
+
+from toy_records import toy_results
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> Path:
+    """A results folder to read only."""
+    return toy_results(tmp_path_factory.mktemp("toy") / "results")
+
+
+@pytest.fixture
+def results(toy, tmp_path) -> Path:
+    """A copy of it to change."""
+    return Path(shutil.copytree(toy, tmp_path / "results"))
+
+
+@pytest.fixture
+def edit():
+    """Change a record file in place: edit(path, lambda content: ...)."""
+
+    def change(path: Path, how) -> None:
+        content = json.loads(path.read_text())
+        how(content)
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+    return change

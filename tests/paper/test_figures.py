@@ -1,0 +1,79 @@
+"""`make figures`: the same bytes twice, no torch, no leftovers; the page asks for nothing outside itself."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from paper.figures import main, write_all
+from paper.store import ROOT, Results
+
+
+@pytest.fixture(scope="module")
+def drawn(toy, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    shutil.copytree(toy, folder / "results")
+    assert main(["--results", str(folder / "results"), "--out", str(folder / "out")]) == 0
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_same_bytes_in_another_process_and_no_torch(drawn):
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['jsonschema'] = None\n"
+        "from paper.figures import main; raise SystemExit(main(sys.argv[1:]))"
+    )
+    arguments = ["--results", str(drawn / "results"), "--out", str(drawn / "again")]
+    subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, cwd=ROOT, env={"PYTHONHASHSEED": "7"}
+    )
+    first, second = content(drawn / "out"), content(drawn / "again")
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_all_kinds_of_output_are_there(drawn):
+    names = set(content(drawn / "out"))
+    for corpus in ("sim-ego", "sim-third-person"):
+        assert {f"mini/figure3_{corpus}.{kind}" for kind in ("pdf", "png")} <= names
+        assert {f"mini/table1_{corpus}.{kind}" for kind in ("md", "csv", "tex")} <= names
+    assert {"mini/table1_code_use.pdf", "mini/table1_curve_mae.png", "index.html", "verdicts.md"} <= names
+    assert {"paper/table1_ssv2.md", "constants.tex", "figures.tex", "reproduced.md"} <= names
+
+
+def test_figures_fit_a_column_and_embed_type_42(drawn):
+    for path in (drawn / "out").rglob("*.png"):
+        assert Image.open(path).width <= 3.4 * 200 + 1
+    pdf = (drawn / "out" / "mini" / "table1_code_use.pdf").read_bytes()
+    assert b"CreationDate" not in pdf
+    assert b"/Type3" not in pdf
+
+
+def test_a_removed_panel_folder_leaves_no_old_figure(drawn, tmp_path):
+    stale = drawn / "out" / "paper" / "figure3_ssv2.png"
+    stale.write_bytes(b"old")
+    write_all(Results(drawn / "results"), drawn / "out", tmp_path / "none.md")
+    assert not stale.exists()
+
+
+def test_page_is_self_contained(drawn):
+    text = (drawn / "out" / "index.html").read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', text)
+    assert len(sources) > 60
+    assert all(source.startswith("data:") for source in sources)
+    assert "<script" not in text
+    assert "experiments/table1.py" in text
+    assert all(alt for alt in re.findall(r'<img alt="([^"]*)"', text))
+
+
+def test_no_records_at_all(tmp_path):
+    assert main(["--results", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert "No records yet" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
