@@ -1,28 +1,35 @@
 """Frozen lists of frame pairs: which two frames of which video, `gap` seconds apart.
 
+    python -m uwm.data.manifest ssv2=DIR --split validation --pairs 10000 --seed 0
+
 A manifest is a table with one row per pair, sorted by video and frame, the same bytes for the same files,
 arguments and seed. Columns: video (path in the corpus's folder), t0, t1 (s from the first frame), gap (true,
 s), frame0, frame1, width, height, fps, sha256 (`content_hash` of the file).
 """
 
+import argparse
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from uwm.data.corpora import Clip, Corpus
+from uwm.data.corpora import Clip, Corpus, parse_data
+from uwm.data.sampling import nearest_pairs, visit_order, without_cuts
 from uwm.data.video import BadVideo, VideoInfo, content_hash, probe
-from uwm.errors import UserError
+from uwm.data.workers import Failure, crash_proof_map
+from uwm.errors import UserError, run_cli
 
 COLUMNS = ["video", "t0", "t1", "gap", "frame0", "frame1", "width", "height", "fps", "sha256"]
-GAP_TOLERANCE = 0.5  # a pair's true gap is within this share of the wanted one, else the frames make no pair
 MAX_BAD_SHARE = 0.2
+CHECK_EVERY = 200  # clips between two looks at the share of bad ones
 MAX_BAD_FEW = 5  # so many bad clips never stop a run, however small the corpus
 Skipped = list[tuple[str, str]]
 
@@ -63,26 +70,6 @@ class BadClips:
                          f"the first of {len(self.skipped)} is {clip}: {reason}")
 
 
-def nearest_pairs(timestamps: NDArray[np.float64], gap: float) -> NDArray[np.int64]:
-    """All (frame, frame nearest to `gap` s later): (n,2) indices, by timestamp; needs ascending timestamps.
-
-    The later of two equally near frames is taken. Frames whose partner would lie beyond the end make no pair.
-    """
-    if len(timestamps) < 2:
-        return np.empty((0, 2), np.int64)
-    wanted = timestamps + gap
-    after = np.searchsorted(timestamps, wanted).clip(1, len(timestamps) - 1)
-    before = after - 1
-    half_frame = np.median(np.diff(timestamps)) / 2
-    # a nanosecond, so that rounding errors don't decide between equally near frames
-    nearest = np.where(wanted - timestamps[before] < timestamps[after] - wanted - 1e-9, before, after)
-    start = np.arange(len(timestamps))
-    true_gap = timestamps[nearest] - timestamps
-    inside = wanted <= timestamps[-1] + half_frame
-    fits = inside & (nearest > start) & (np.abs(true_gap - gap) <= GAP_TOLERANCE * gap)
-    return np.stack([start[fits], nearest[fits]], axis=1)  # (n, 2)
-
-
 def build_manifest(
     corpus: Corpus,
     split: str,
@@ -91,22 +78,27 @@ def build_manifest(
     pairs_per_clip: int | None = None,
     gap: float = 0.2,
     seed: int = 0,
+    pairs_per_visit: int = 1,
     max_bad_share: float = MAX_BAD_SHARE,
+    workers: int = 0,
+    progress: bool = False,
 ) -> Manifest:
     """Draw pairs from a split's clips: `pairs` in all, or `pairs_per_clip` of each, or every pair there is.
 
     `pairs` are spread evenly over the clips; where clips are too short or bad, others give more. A clip's own
-    draw depends on `seed` and its path alone. `UserError` when too many clips are bad or none has a pair.
+    draw depends on `seed` and its path alone. `pairs_per_visit` draws that many pairs of a long video from
+    the same 4 s, since pairs that lie near each other are decoded together. `workers` processes read the
+    files. `UserError` when too many clips are bad or none has a pair.
     """
     clips = list(corpus.of(split))
-    quota = pairs_per_clip
-    if pairs is not None:  # more clips than pairs: a random share of them is enough
+    if pairs is not None:  # with more clips than pairs, a random share of the clips is enough
         np.random.default_rng(seed).shuffle(clips)
-        quota = None
     bad = BadClips(max_bad_share)
-    offers = _offers(corpus, clips, gap, seed, bad)
-    chosen = _take(offers, pairs, len(clips)) if pairs is not None else [offer[:quota] for offer in offers]
-    bad.check(len(clips))
+    # of a long video, some more than its share: enough to stand in for others
+    limit = pairs_per_clip if pairs is None else 20 * -(-pairs // len(clips)) + 100
+    describe = partial(_describe, corpus.folder, gap, seed, pairs_per_visit, limit)
+    offers = _offers(tqdm(clips, unit="clip", disable=not progress), describe, workers, bad)
+    chosen = list(offers) if pairs is None else _take(offers, pairs, len(clips))
     if not chosen:
         raise bad.none_left(corpus, split)
     table = pd.concat(chosen).sort_values(["video", "frame0"], ignore_index=True)
@@ -114,21 +106,32 @@ def build_manifest(
 
 
 def _offers(
-    corpus: Corpus, clips: list[Clip], gap: float, seed: int, bad: BadClips
+    clips: Iterable[Clip], describe: Callable[[Clip], pd.DataFrame], workers: int, bad: BadClips
 ) -> Iterator[pd.DataFrame]:
-    """For each good clip, all of its pairs in a random order."""
-    for clip in clips:
-        try:
-            info = probe(corpus.file(clip))
-        except BadVideo as error:
-            bad.add(clip.path, error.reason)
-            continue
-        found = nearest_pairs(info.timestamps, gap)
-        if len(found) == 0:
-            bad.add(clip.path, f"no two frames {gap:g} s apart")
-            continue
-        draw = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(clip.path.encode()).digest()[:8])])
-        yield _rows(clip.path, info, draw.permutation(found), content_hash(corpus.file(clip)))
+    """For each good clip, its pairs in a random order."""
+    seen = 0
+    for seen, (clip, rows) in enumerate(crash_proof_map(describe, clips, workers), start=1):
+        if isinstance(rows, Failure):
+            bad.add(clip.path, rows.reason)
+        else:
+            yield rows
+        if seen % CHECK_EVERY == 0:
+            bad.check(seen)
+    bad.check(seen)
+
+
+def _describe(
+    folder: Path, gap: float, seed: int, per_visit: int, limit: int | None, clip: Clip
+) -> pd.DataFrame:
+    """At most `limit` pairs of one clip in the order in which they are to be taken."""
+    file = folder / clip.path
+    info = probe(file)
+    found = without_cuts(nearest_pairs(info.timestamps, gap), info.timestamps, clip.cuts)
+    if len(found) == 0:
+        raise BadVideo(file, f"no two frames {gap:g} s apart")
+    draw = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(clip.path.encode()).digest()[:8])])
+    order = visit_order(info.timestamps[found[:, 0]], draw, per_visit)
+    return _rows(clip.path, info, found[order[:limit]], content_hash(file))
 
 
 def _rows(video: str, info: VideoInfo, found: NDArray[np.int64], sha256: str) -> pd.DataFrame:
@@ -178,6 +181,12 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
     os.replace(partial, path)
 
 
+def write_skipped(skipped: Skipped, path: Path | str) -> None:
+    """The clips that gave nothing, as CSV: file, reason."""
+    table = pd.DataFrame(skipped, columns=["file", "reason"])
+    Path(path).write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+
+
 def read_manifest(path: Path | str) -> Manifest:
     """Read what `write_manifest` wrote; `UserError` for anything else."""
     try:
@@ -188,3 +197,37 @@ def read_manifest(path: Path | str) -> Manifest:
     if missing:
         raise UserError(f"{path}: no manifest, the columns {', '.join(missing)} are missing")
     return Manifest(table[COLUMNS])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m uwm.data.manifest", description="Write a list of pairs.")
+    parser.add_argument("data", metavar="NAME=DIR", help="a corpus, or the name of a bundled one")
+    parser.add_argument("--split", default="validation", help="train, validation or test")
+    parser.add_argument("--pairs", type=int, help="pairs in all (default: every pair)")
+    parser.add_argument("--pairs-per-clip", type=int)
+    parser.add_argument("--pairs-per-visit", type=int, default=1, help="pairs from the same 4 s")
+    parser.add_argument("--gap", type=float, default=0.2, help="seconds between the frames of a pair")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="default: NAME-SPLIT.csv")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read the files")
+    parser.add_argument("--max-bad-share", type=float, default=MAX_BAD_SHARE)
+    args = parser.parse_args(argv)
+    corpus = parse_data(args.data)
+    manifest = build_manifest(
+        corpus, args.split, pairs=args.pairs, pairs_per_clip=args.pairs_per_clip, gap=args.gap,
+        seed=args.seed, pairs_per_visit=args.pairs_per_visit, max_bad_share=args.max_bad_share,
+        workers=args.workers, progress=True,
+    )  # fmt: skip
+    out = args.out or Path(f"{corpus.name}-{args.split}.csv")
+    write_manifest(manifest, out)
+    clips = manifest.table.video.nunique()
+    print(f"{out}: {len(manifest.table)} pairs of {clips} clips, sha256 {manifest.sha256}")
+    if manifest.skipped:
+        write_skipped(manifest.skipped, f"{out}.skipped.csv")
+        print(f"{out}.skipped.csv: {len(manifest.skipped)} clips were skipped; "
+              f"the first is {': '.join(manifest.skipped[0])}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(main))

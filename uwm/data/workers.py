@@ -1,0 +1,182 @@
+"""A parallel map that survives what a decoder can do to its process: crash it, or never return."""
+
+import multiprocessing
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+from uwm.data.decoders import BadVideo
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+TIMEOUT = 1800.0  # s for one item before its worker is replaced; hours of video are scanned in less
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that gave no result, and why."""
+
+    reason: str
+
+
+def crash_proof_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, *, timeout: float = TIMEOUT
+) -> Iterator[tuple[Item, Result | Failure]]:
+    """`(item, function(item))` in the order of `items`, computed by `workers` processes (0: in this one).
+
+    A `BadVideo`, a crash of the process or a timeout becomes a `Failure`; the other items are not touched.
+    Any other exception is raised here. `function` must be picklable.
+    """
+    if workers == 0:
+        for item in items:
+            yield item, _attempt(function, item)
+        return
+    pool = [_Worker(function, timeout) for _ in range(workers)]
+    try:
+        yield from _serve_in_order(pool, iter(items))
+    finally:
+        for worker in pool:
+            worker.stop()
+
+
+def _serve_in_order(pool: list["_Worker[Any, Any]"], items: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
+    """Keep all workers busy, but at most four results per worker ahead of the one that is due."""
+    asked: dict[int, Any] = {}  # the items that are computing or wait to be handed out
+    done: dict[int, Any] = {}
+    due = count = 0
+    exhausted = False
+    while not exhausted or asked:
+        for worker in pool:
+            if worker.place is None and not exhausted and len(asked) < 4 * len(pool):
+                try:
+                    asked[count] = next(items)
+                except StopIteration:
+                    exhausted = True
+                    break
+                worker.send(count, asked[count])
+                count += 1
+        for worker in _ready(pool):
+            place, result = worker.receive()
+            done[place] = result
+        while due in done:
+            result = done.pop(due)
+            if isinstance(result, BaseException):
+                raise result
+            yield asked.pop(due), result
+            due += 1
+
+
+def _ready(pool: list["_Worker[Any, Any]"]) -> list["_Worker[Any, Any]"]:
+    busy = [worker for worker in pool if worker.place is not None]
+    if not busy:
+        return []
+    first = min(worker.deadline for worker in busy)
+    open_pipes = wait([worker.pipe for worker in busy], timeout=max(0.0, first - time.monotonic()))
+    late = time.monotonic()
+    return [worker for worker in busy if worker.pipe in open_pipes or worker.deadline <= late]
+
+
+class _Worker(Generic[Item, Result]):
+    """One process that computes one item at a time; replaced when it dies."""
+
+    def __init__(self, function: Callable[[Item], Result], timeout: float) -> None:
+        self.function, self.timeout = function, timeout
+        self.place: int | None = None
+        self.deadline = 0.0
+        self._start()
+
+    def _start(self) -> None:
+        # spawn: a fork of a process with running threads (torch's, a decoder's) may hang
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(self.function, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def send(self, place: int, item: Item) -> None:
+        self.place, self.deadline = place, time.monotonic() + self.timeout
+        self.pipe.send(item)
+
+    def receive(self) -> tuple[int, Result | Failure]:
+        assert self.place is not None
+        place, self.place = self.place, None
+        try:
+            if self.pipe.poll():
+                return place, self.pipe.recv()
+            reason = f"the decoder did not return within {self.timeout:g} s"
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            reason = f"the decoder crashed (exit code {self.process.exitcode})"
+        self.stop()
+        self._start()
+        return place, Failure(reason)
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.kill()
+        self.process.join()
+
+
+def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
+    try:
+        return function(item)
+    except BadVideo as error:
+        return Failure(error.reason)
+
+
+def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
+    while True:
+        try:
+            item = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            pipe.send(_attempt(function, item))
+        except Exception as error:  # shown by the parent
+            pipe.send(error)
+
+
+def prefetched(items: Iterator[Item], active: bool = True) -> Iterator[Item]:
+    """The same items, each made by a thread while the one before is in use. Exceptions pass through."""
+    if not active:
+        yield from items
+        return
+    box: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
+    stopped = threading.Event()
+
+    def put(kind: str, value: Any) -> None:
+        while not stopped.is_set():
+            try:
+                return box.put((kind, value), timeout=0.1)
+            except queue.Full:
+                continue
+
+    def fill() -> None:
+        try:
+            for item in items:
+                put("item", item)
+                if stopped.is_set():
+                    return
+            put("end", None)
+        except BaseException as error:
+            put("error", error)
+        finally:
+            items.close()  # type: ignore[attr-defined]  # stops the workers of a generator
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = box.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        stopped.set()
+        thread.join()
