@@ -12,9 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from paper import check, constants, page, tables
@@ -25,6 +23,8 @@ from paper.style import COLUMN_INCHES, PANEL_ROWS, corpus_label, math, number, s
 from uwm.errors import run_cli
 
 OUT = ROOT / "paper" / "out"
+LABEL_INCHES = 0.45  # left of the panels
+MARGIN_INCHES = 0.23  # above and, a little more, below them
 COUNTS = ("perplexity", "used", "codes")
 UNDRAWN = ("lr", "learning_rate", "grad_norm", "gradient_norm", "step")
 
@@ -36,41 +36,44 @@ def panel_figure(results: Results, scale: str, experiment: str, corpus: str) -> 
         return None
     folder = results.root / scale / experiment / "panels" / corpus
     kinds = tables.panel_kinds(folder)
-    figure, axes = plt.subplots(
-        len(kinds),
-        len(table),
-        figsize=(COLUMN_INCHES, (COLUMN_INCHES - 0.4) * len(kinds) / len(table) + 0.42),
-        squeeze=False,
-        layout=ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01),
-    )
-    for row, kind in zip(axes, kinds, strict=True):
-        row[0].set_ylabel(math(PANEL_ROWS.get(kind, kind)), rotation=0, ha="right", va="center")
-        for axis, k in zip(row, table["k"], strict=True):
-            _picture(axis, folder / f"{k}_{kind}.png")
-    for number_, axis in enumerate(axes[0], 1):
-        axis.set_title(f"({number_})", pad=2)
-    if {"lpips_to_current", "lpips_to_next"} <= set(table.columns):
-        for axis, now, then in zip(axes[-1], table["lpips_to_current"], table["lpips_to_next"], strict=True):
-            axis.set_xlabel(f"{number(now)}\n{number(then)}", fontsize=6.5, labelpad=2)
-        axes[-1][0].text(
-            -0.08,
-            -0.04,
-            math("to O_t\nto O_t+1"),
-            transform=axes[-1][0].transAxes,
-            ha="right",
-            va="top",
-            fontsize=6,
-        )
+    pictures = [[_pixels(folder / f"{k}_{kind}.png") for k in table["k"]] for kind in kinds]
+    side = next((picture.shape[0] for row in pictures for picture in row if picture is not None), 1)
+    figure = Figure()
+    figure.set_layout_engine("none")
+    picture_inches = (COLUMN_INCHES - LABEL_INCHES) / len(table)
+    height = picture_inches * len(kinds)
+    figure.set_size_inches(COLUMN_INCHES, height + 2 * MARGIN_INCHES)
+    left, bottom = LABEL_INCHES / COLUMN_INCHES, 1.2 * MARGIN_INCHES / (height + 2 * MARGIN_INCHES)
+    axis = figure.add_axes((left, bottom, 1 - left, height / (height + 2 * MARGIN_INCHES)))
+    axis.imshow(mosaic(pictures, side), extent=(0, len(table), len(kinds), 0), interpolation="none")
+    axis.axis("off")
+    for row, kind in enumerate(kinds):
+        axis.text(-0.08, row + 0.5, math(PANEL_ROWS.get(kind, kind)), ha="right", va="center")
+    for column in range(len(table)):
+        axis.text(column + 0.48, -0.08, f"({column + 1})", ha="center", va="bottom")
+    for line, (metric, label) in enumerate((("lpips_to_current", "to O_t"), ("lpips_to_next", "to O_t+1"))):
+        if metric in table:
+            below = len(kinds) + 0.08 + 0.2 * line
+            axis.text(-0.08, below, math(label), ha="right", va="center", fontsize=6.5)
+            for column, value in enumerate(table[metric]):
+                axis.text(column + 0.48, below, number(value), ha="center", va="center", fontsize=6.5)
     return figure
 
 
-def _picture(axis: Axes, path: Path) -> None:
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
-    if path.exists():
-        axis.imshow(np.asarray(Image.open(path).convert("RGB")), interpolation="none")
-    else:
-        axis.text(0.5, 0.5, "–", ha="center", va="center", transform=axis.transAxes)
+def _pixels(path: Path) -> np.ndarray | None:
+    """uint8 (S, S, 3), or None for a picture that is not there."""
+    return np.asarray(Image.open(path).convert("RGB")) if path.exists() else None
+
+
+def mosaic(pictures: list[list[np.ndarray | None]], side: int) -> np.ndarray:
+    """uint8 pictures (S, S, 3) in rows, each with a thin white edge to its right and below."""
+    cell = side + max(side // 32, 1)
+    canvas = np.full((cell * len(pictures), cell * len(pictures[0]), 3), 255, np.uint8)
+    for i, row in enumerate(pictures):
+        for j, picture in enumerate(row):
+            if picture is not None:
+                canvas[i * cell : i * cell + side, j * cell : j * cell + side] = picture
+    return canvas
 
 
 def curve_figure(path: Path) -> Figure:

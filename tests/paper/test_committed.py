@@ -1,0 +1,56 @@
+"""The committed records: they match the schema, are current, and tell nothing of the machine they ran on.
+
+The generated files are checked where they are cheap to make: README's table and `paper/out`'s texts.
+"""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from paper.integrity import problems
+from paper.store import ROOT, SCALES, Results, read_json
+from uwm.runs.record import config_digest, record_problems
+
+RECORDS = sorted(path for scale in SCALES for path in (ROOT / "results" / scale).glob("*/*.json"))
+NAMES = [path.relative_to(ROOT / "results").as_posix() for path in RECORDS]
+PRIVATE = re.compile(r"/home/|/root/|/Users/|/tmp/|/work/|[A-Za-z]:\\\\")
+each_record = pytest.mark.parametrize("path", RECORDS, ids=NAMES)
+
+
+@each_record
+def test_record_matches_the_schema(path):
+    assert list(record_problems(path)) == []
+
+
+@each_record
+def test_record_is_private(path):
+    text = path.read_text(encoding="utf-8")
+    assert PRIVATE.findall(text) == []
+    host = socket.gethostname()
+    assert len(host) < 4 or host == "localhost" or host not in text
+
+
+@each_record
+def test_record_is_of_the_current_cell(path):
+    """The digest of the experiment's present version and config, not of those that the record holds."""
+    pytest.importorskip("torch")
+    from uwm.runs.experiment import load_experiment
+    from uwm.runs.settings import plain
+
+    record = read_json(path)
+    experiment = load_experiment(ROOT / "experiments" / f"{record['experiment']}.py")
+    config = plain(experiment.configs[record["scale"]])
+    current = config_digest(experiment.name, experiment.version, config, record["cell"])
+    assert record["config_digest"] == current, f"{path.name} is stale: run the experiment again"
+
+
+def test_committed_records_follow_from_their_samples():
+    assert problems(Results()) == []
+
+
+def test_private_names_are_found():
+    for text in ("/home/someone/x", '"/root/x"', "C:\\\\Users"):
+        assert PRIVATE.search(text)
+    assert not PRIVATE.search(Path("results/mini/table1/uwm__sim-ego.json").as_posix())
