@@ -187,6 +187,18 @@ def write_skipped(skipped: Skipped, path: Path | str) -> None:
     Path(path).write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
 
 
+def skipped_path(manifest: Path) -> Path:
+    return manifest.with_name(f"{manifest.name}.skipped.csv")
+
+
+def read_skipped(manifest: Path) -> Skipped:
+    """The clips that were skipped when the manifest was made, if that is still known."""
+    path = skipped_path(manifest)
+    if not path.is_file():
+        return []
+    return [(str(file), str(reason)) for file, reason in pd.read_csv(path, dtype=str).to_numpy()]
+
+
 def read_manifest(path: Path | str) -> Manifest:
     """Read what `write_manifest` wrote; `UserError` for anything else."""
     try:
@@ -223,8 +235,8 @@ def main(argv: list[str] | None = None) -> int:
     clips = manifest.table.video.nunique()
     print(f"{out}: {len(manifest.table)} pairs of {clips} clips, sha256 {manifest.sha256}")
     if manifest.skipped:
-        write_skipped(manifest.skipped, f"{out}.skipped.csv")
-        print(f"{out}.skipped.csv: {len(manifest.skipped)} clips were skipped; "
+        write_skipped(manifest.skipped, skipped_path(out))
+        print(f"{skipped_path(out)}: {len(manifest.skipped)} clips were skipped; "
               f"the first is {': '.join(manifest.skipped[0])}")
     return 0
 

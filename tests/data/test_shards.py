@@ -1,0 +1,168 @@
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.video_files import read_number, truncate, write_video
+from uwm.data.corpora import Clip, Corpus
+from uwm.data.manifest import build_manifest, read_manifest, write_manifest
+from uwm.data.pairs import load_pairs
+from uwm.data.prepare import Settings, main, prepare
+from uwm.data.shards import load_row, read_index, shard_stream
+from uwm.data.stream import video_stream
+from uwm.errors import UserError
+
+SETTINGS = Settings(short_side=64, quality=95, shard_pairs=12, pairs_per_visit=4)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Corpus:
+    folder = tmp_path_factory.mktemp("corpus")
+    for i, (suffix, fps) in enumerate([(".mp4", 25), (".webm", 12), (".mp4", 60), (".mp4", 10)]):
+        write_video(folder / f"{i}{suffix}", 40, fps=fps, size=(96, 64), first=100 * i)
+    write_video(folder / "4.mp4", 40, fps=10, size=(64, 64))
+    files = sorted(file.name for file in folder.iterdir())
+    return Corpus("numbers", folder, tuple(Clip(name, "train") for name in files))
+
+
+@pytest.fixture(scope="module")
+def manifest(corpus):
+    return build_manifest(corpus, "train", pairs_per_clip=10)
+
+
+@pytest.fixture(scope="module")
+def shards(corpus, manifest, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("shards")
+    assert prepare(corpus, "train", manifest, out, SETTINGS).pairs == 50
+    return out
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def test_every_pair_is_stored_once_and_right(shards, manifest, corpus):
+    rows = []
+    for name in read_index(shards).shards:
+        with tarfile.open(shards / name) as tar:
+            members = {member.name: tar.extractfile(member).read() for member in tar}
+        for key in sorted({name.split(".")[0] for name in members}):
+            rows.append(int(key))
+            card = json.loads(members[f"{key}.json"])
+            expected = manifest.table.iloc[int(key)]
+            assert {column: card[column] for column in manifest.table} == expected.to_dict()
+            first = 100 * int(card["video"][0]) if card["video"][0] != "4" else 0
+            pictures = [np.asarray(Image.open(io.BytesIO(members[f"{key}.{i}.jpg"]))) for i in (0, 1)]
+            assert [read_number(image) - first for image in pictures] == [card["frame0"], card["frame1"]]
+    assert sorted(rows) == list(range(50))
+
+
+def test_pictures_are_nearly_those_of_the_videos(shards, corpus, manifest):
+    pairs = load_pairs(corpus, manifest, 64)
+    for row in (0, 13, 27, 44):
+        stored = load_row(shards, row)
+        left = (stored.shape[-1] - 64) // 2
+        error = (stored[..., left : left + 64].float() - pairs[row].float()).abs().mean()
+        assert error < 2.5
+
+
+def test_stream_of_shards_matches_the_stream_of_videos(shards, corpus, manifest):
+    live = video_stream(corpus, manifest, 48, 50, short_side=64, seed=4)
+    stored = shard_stream(shards, 48, 50, seed=4)
+    by_video, by_shard = (next(stream.batches()).float() for stream in (live, stored))
+    distances = torch.cdist(by_video.flatten(1), by_shard.flatten(1))
+    assert sorted(distances.argmin(1).tolist()) == list(range(50))  # the same crops and flips
+    assert (by_video - by_shard[distances.argmin(1)]).abs().mean() < 2.5
+
+
+def test_shard_stream_resumes_and_mixes(shards):
+    def build():
+        return shard_stream(shards, 48, 6, buffer=18, piece=4)
+
+    whole, resumed = build().batches(), build().batches(7)
+    everything = [next(whole) for _ in range(12)]
+    assert all(torch.equal(next(resumed), batch) for batch in everything[7:])
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_make_the_same_shards(shards, corpus, manifest, tmp_path, parts):
+    made = [prepare(corpus, "train", manifest, tmp_path, SETTINGS, part=(i, parts)) for i in range(parts)]
+    assert made[:-1] == [None] * (parts - 1)
+    assert digests(tmp_path) == digests(shards)
+
+
+KILLER = """
+import os, signal, sys
+from pathlib import Path
+from uwm.data import prepare
+from uwm.data.corpora import Clip, Corpus
+from uwm.data.manifest import read_manifest
+encode, calls = prepare._encode_visit, []
+def dying(*args):
+    calls.append(1)
+    if len(calls) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return encode(*args)
+prepare._encode_visit = dying
+folder, out, manifest = map(Path, sys.argv[1:])
+clips = tuple(Clip(name, "train") for name in sorted(p.name for p in folder.iterdir()))
+settings = prepare.Settings(short_side=64, quality=95, shard_pairs=12, pairs_per_visit=4)
+prepare.prepare(Corpus("numbers", folder, clips), "train", read_manifest(manifest), out, settings)
+"""
+
+
+def test_killed_and_resumed_is_the_same_byte_for_byte(shards, corpus, manifest, tmp_path):
+    write_manifest(manifest, tmp_path / "manifest.csv")
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLER, str(corpus.folder), str(out), str(tmp_path / "manifest.csv")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    before = digests(out)
+    assert "00000.json" in before
+    assert any(name.endswith(".partial") for name in before)
+    with pytest.raises(UserError, match=r"no index\.json"):
+        read_index(out)
+    prepare(corpus, "train", manifest, out, SETTINGS)
+    assert digests(out) == digests(shards)
+
+
+def test_command_line_names_what_it_skips(tmp_path, capsys):
+    folder, out = tmp_path / "ssv2", tmp_path / "out"
+    for name in ("0", "1", "2"):
+        write_video(folder / f"{name}.webm", 20, fps=12, size=(64, 64))
+    truncate(write_video(folder / "cut.webm", 60, size=(64, 64)), 0.5)
+    (folder / "text.webm").write_text("no video")
+    rows = [{"id": name} for name in ("0", "1", "2", "cut", "text", "gone")]
+    (folder / "something-something-v2-train.json").write_text(json.dumps(rows))
+    command = [f"ssv2={folder}", "--out", str(out), "--size", "64", "--pairs-per-clip", "3"]
+    assert main([*command, "--manifest-only"]) == 0
+    counts = read_manifest(out / "manifest.csv").table.video.value_counts().to_dict()
+    assert counts == {"0.webm": 3, "1.webm": 3, "2.webm": 3}
+    (folder / "1.webm").write_bytes(b"")  # breaks after the manifest was made
+    assert main([*command, "--part", "0/1"]) == 0
+    assert "6 pairs in 1 shards; 1 clips were skipped" in capsys.readouterr().out
+    named = pd.read_csv(out / "skipped.csv").file.tolist()
+    assert sorted(named) == ["1.webm", "cut.webm", "gone.webm", "text.webm"]
+    with pytest.raises(UserError, match="other settings"):
+        main([*command, "--quality", "50"])
+
+
+def test_bad_options(tmp_path):
+    write_video(tmp_path / "videos" / "a.mp4", 20)
+    command = [f"wild={tmp_path / 'videos'}", "--split", "test", "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="manifest-only"):
+        main([*command, "--part", "1/2"])
+    for part in ("2/2", "x"):
+        with pytest.raises(UserError, match="--part"):
+            main([*command, "--part", part])

@@ -1,0 +1,237 @@
+"""Decode a corpus once into shards that any later run streams.
+
+    python -m uwm.data.prepare ssv2=DIR --out SHARDS --size 256 --workers 16
+    python -m uwm.data.prepare ssv2=DIR --out SHARDS --manifest-only     # then, as a Slurm array 0-31:
+    python -m uwm.data.prepare ssv2=DIR --out SHARDS --part $SLURM_ARRAY_TASK_ID/32
+
+Started again after a kill it goes on with the shards that are missing; the result is the same, byte for byte.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from uwm.data.corpora import Corpus, parse_data
+from uwm.data.manifest import (
+    MAX_BAD_SHARE,
+    BadClips,
+    Manifest,
+    build_manifest,
+    read_manifest,
+    read_skipped,
+    skipped_path,
+    write_manifest,
+    write_skipped,
+)
+from uwm.data.shards import (
+    FORMAT,
+    Sample,
+    ShardIndex,
+    describe_shard,
+    dump,
+    to_jpeg,
+    write_atomically,
+    write_shard,
+)
+from uwm.data.stream import Visit, decode_visit, one_thread_in_workers, visits
+from uwm.data.video import DecoderName
+from uwm.data.workers import Failure, crash_proof_map
+from uwm.errors import UserError, run_cli
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the shards' bytes depend on, besides the manifest and the videos."""
+
+    short_side: int = 256
+    quality: int = 95
+    shard_pairs: int = 1024
+    pairs_per_visit: int = 8
+    seed: int = 0
+    decoder: DecoderName = "auto"
+
+
+def prepare(
+    corpus: Corpus,
+    split: str,
+    manifest: Manifest,
+    out: Path,
+    settings: Settings,
+    *,
+    part: tuple[int, int] = (0, 1),
+    workers: int = 0,
+    max_bad_share: float = MAX_BAD_SHARE,
+    progress: bool = False,
+) -> ShardIndex | None:
+    """Write the missing shards of this part. Returns the index when all shards of all parts are there."""
+    out.mkdir(parents=True, exist_ok=True)
+    _same_settings(out, manifest, settings)
+    plan = shard_plan(manifest, settings)
+    names = [f"{number:05d}.tar" for number in range(len(plan))]
+    todo = [number for number in range(part[0], len(plan), part[1])
+            if not (out / names[number]).with_suffix(".json").is_file()]  # fmt: skip
+    bad = BadClips(max_bad_share)
+    jobs = (visit for number in todo for visit in plan[number])
+    encode = partial(_encode_visit, corpus.folder, settings)
+    results = crash_proof_map(encode, jobs, workers)
+    done, total = 0, sum(len(plan[number]) for number in todo)
+    with tqdm(total=total, unit="visit", disable=not progress) as bar:
+        for number in todo:
+            skipped: list[tuple[str, str]] = []
+            samples = _samples(plan[number], results, manifest, bad, skipped, bar)
+            write_shard(out / names[number], samples, skipped)
+            done += len(plan[number])
+            bad.check(done)
+    return _finish(corpus, split, manifest, out, settings, names)
+
+
+def shard_plan(manifest: Manifest, settings: Settings) -> list[list[Visit]]:
+    """Visits in a random order, cut into shards of about `shard_pairs` pairs: a shard mixes videos."""
+    found = visits(manifest.table, settings.pairs_per_visit)
+    draw = np.random.default_rng(settings.seed)
+    plan: list[list[Visit]] = [[]]
+    count = 0
+    for i in draw.permutation(len(found)):
+        if count >= settings.shard_pairs:
+            plan.append([])
+            count = 0
+        plan[-1].append(found[i])
+        count += len(found[i].rows)
+    return plan
+
+
+def _encode_visit(folder: Path, settings: Settings, visit: Visit) -> list[tuple[bytes, bytes]]:
+    """The JPEGs of a visit's pairs; a frame of two pairs is encoded once."""
+    one_thread_in_workers()
+    frames = decode_visit(folder, settings.short_side, settings.decoder, visit).permute(0, 2, 3, 1).numpy()
+    jpegs: dict[int, bytes] = {}
+    for number, frame in zip(visit.frames.reshape(-1).tolist(), frames, strict=True):
+        if number not in jpegs:
+            jpegs[number] = to_jpeg(frame, settings.quality)
+    return [(jpegs[first], jpegs[second]) for first, second in visit.frames.tolist()]
+
+
+def _samples(
+    plan: list[Visit], results: Iterator[tuple[Visit, Any]], manifest: Manifest, bad: BadClips,
+    skipped: list[tuple[str, str]], bar: Any,
+) -> Iterator[Sample]:  # fmt: skip
+    for visit in plan:
+        _, jpegs = next(results)
+        bar.update()
+        if isinstance(jpegs, Failure):
+            skipped.append((visit.video, jpegs.reason))
+            if visit.video not in dict(bad.skipped):
+                bad.add(visit.video, jpegs.reason)
+            continue
+        for row, pair in zip(visit.rows.tolist(), jpegs, strict=True):
+            yield Sample(row, _card(manifest, row), pair)
+
+
+def _card(manifest: Manifest, row: int) -> dict[str, Any]:
+    values = manifest.table.iloc[row].items()
+    return {str(key): value.item() if isinstance(value, np.generic) else value for key, value in values}
+
+
+def _same_settings(out: Path, manifest: Manifest, settings: Settings) -> None:
+    """Shards of other settings in the same folder would silently mix; refuse them."""
+    file = out / "settings.json"
+    wanted = dump({"manifest_sha256": manifest.sha256, **vars(settings)})
+    if not file.is_file():
+        write_atomically(file, wanted)
+    elif file.read_bytes() != wanted:
+        raise UserError(f"{out}: holds shards of another manifest or other settings; take another --out")
+
+
+def _finish(
+    corpus: Corpus, split: str, manifest: Manifest, out: Path, settings: Settings, names: list[str]
+) -> ShardIndex | None:
+    """Write the index and the report of skipped clips once every shard is there, whoever made it."""
+    if not all((out / name).with_suffix(".json").is_file() for name in names):
+        return None
+    described = [describe_shard(out / name) for name in names]
+    skipped = sorted({(file, reason) for shard in described for file, reason in shard["skipped"]})
+    pairs = sum(len(shard["rows"]) for shard in described)
+    index = ShardIndex(FORMAT, corpus.name, split, manifest.sha256, settings.short_side, settings.quality,
+                       names, pairs, len({file for file, _ in skipped}))  # fmt: skip
+    report = list(manifest.skipped) + skipped
+    write_skipped(report, out / "skipped.csv")
+    for leftover in out.glob("[0-9]*.partial"):  # of a run that was killed
+        leftover.unlink(missing_ok=True)
+    index.write(out)
+    return index
+
+
+def _part(text: str) -> tuple[int, int]:
+    try:
+        number, count = map(int, text.split("/"))
+    except ValueError:
+        raise UserError(f"--part {text}: write NUMBER/COUNT, e.g. 3/32") from None
+    if not 0 <= number < count:
+        raise UserError(f"--part {text}: the number counts from 0 to COUNT-1")
+    return number, count
+
+
+def _manifest(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -> Manifest:
+    """The manifest that was given, the one already in the folder, or a new one written there."""
+    path = args.manifest or args.out / "manifest.csv"
+    if path.is_file() or args.manifest:
+        return Manifest(read_manifest(path).table, read_skipped(path))
+    if part[1] > 1:
+        raise UserError(f"{path} is missing: write it first, with --manifest-only and without --part")
+    manifest = build_manifest(
+        corpus, args.split, pairs_per_clip=args.pairs_per_clip, gap=args.gap, seed=args.seed,
+        pairs_per_visit=8, max_bad_share=args.max_bad_share, workers=args.workers, progress=True,
+    )  # fmt: skip
+    write_manifest(manifest, path)
+    write_skipped(manifest.skipped, skipped_path(path))
+    return manifest
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m uwm.data.prepare", description=__doc__.splitlines()[0])
+    parser.add_argument("data", metavar="NAME=DIR")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--size", type=int, default=256, help="short side of the stored pictures")
+    parser.add_argument("--quality", type=int, default=95, help="of the JPEGs")
+    parser.add_argument("--manifest", type=Path, help="pairs to take (default: drawn into OUT/manifest.csv)")
+    parser.add_argument("--manifest-only", action="store_true")
+    parser.add_argument("--pairs-per-clip", type=int, default=8)
+    parser.add_argument("--gap", type=float, default=0.2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shard-pairs", type=int, default=1024)
+    parser.add_argument("--decoder", choices=["auto", "decord", "pyav"], default="auto")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--part", default="0/1", help="NUMBER/COUNT: this share of the shards, from 0")
+    parser.add_argument("--max-bad-share", type=float, default=MAX_BAD_SHARE)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    part = _part(args.part)
+    corpus = parse_data(args.data)
+    args.out.mkdir(parents=True, exist_ok=True)
+    manifest = _manifest(args, corpus, part)
+    if args.manifest_only:
+        print(f"{args.out / 'manifest.csv'}: {len(manifest.table)} pairs")
+        return 0
+    settings = Settings(args.size, args.quality, args.shard_pairs, 8, args.seed, args.decoder)
+    index = prepare(corpus, args.split, manifest, args.out, settings, part=part, workers=args.workers,
+                    max_bad_share=args.max_bad_share, progress=True)  # fmt: skip
+    if index is None:
+        print(f"{args.out}: this part is done; the index follows with the last part")
+    else:
+        print(f"{args.out}: {index.pairs} pairs in {len(index.shards)} shards; "
+              f"{index.skipped} clips were skipped here, all are named in {args.out / 'skipped.csv'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(main))
