@@ -5,7 +5,8 @@ import pytest
 
 from tests.data.video_files import read_number, truncate, write_video
 from uwm.data.corpora import Clip, Corpus
-from uwm.data.manifest import COLUMNS, build_manifest, nearest_pairs, read_manifest, write_manifest
+from uwm.data.manifest import COLUMNS, build_manifest, main, read_manifest, write_manifest
+from uwm.data.sampling import nearest_pairs, visit_order, without_cuts
 from uwm.data.video import read_frames
 from uwm.errors import UserError
 
@@ -59,7 +60,8 @@ def test_same_bytes_each_time_and_after_reading(corpus, tmp_path):
 
 
 def test_quota_and_what_there_is(corpus):
-    assert len(build_manifest(corpus, "train", pairs=3).table) == 3
+    assert build_manifest(corpus, "train", pairs=3).table.video.nunique() == 3
+    assert sorted(build_manifest(corpus, "train", pairs=6).table.video.value_counts()) == [1, 1, 2, 2]
     everything = build_manifest(corpus, "train").table
     per_clip = everything.groupby("video").size().to_dict()
     assert per_clip == {"0.mp4": 28, "1.mp4": 25, "2.mp4": 18, "3.mp4": 24}
@@ -99,3 +101,36 @@ def test_reading_something_else(tmp_path: Path):
     for path in (tmp_path / "x.csv", tmp_path / "nowhere.csv"):
         with pytest.raises(UserError, match="no manifest"):
             read_manifest(path)
+
+
+def test_workers_give_the_same_bytes(corpus):
+    alone = build_manifest(corpus, "train", pairs=20, seed=5)
+    assert build_manifest(corpus, "train", pairs=20, seed=5, workers=2).sha256 == alone.sha256
+
+
+def test_no_pair_spans_a_cut():
+    times = np.arange(10) / 10
+    pairs = without_cuts(nearest_pairs(times, 0.2), times, (0.5,))
+    assert pairs[:, 0].tolist() == [0, 1, 2, 5, 6, 7]
+
+
+def test_visits_stay_together():
+    starts = np.arange(0, 100, 0.1)
+    for per_visit in (1, 4, 8):
+        order = visit_order(starts, np.random.default_rng(0), per_visit)
+        assert sorted(order) == list(range(1000))
+        visits = (starts[order[:96]] // 4).reshape(-1, per_visit)
+        assert (visits == visits[:, :1]).all()
+        assert len(np.unique(visits[:12, 0])) > 6
+
+
+def test_command_line(corpus, tmp_path, capsys):
+    (corpus.folder / "broken.mp4").write_bytes(b"nothing")
+    out = tmp_path / "pairs.csv"
+    command = [f"wild={corpus.folder}", "--split", "train", "--pairs", "7", "--out", str(out)]
+    try:
+        assert main(command) == 0
+    finally:
+        (corpus.folder / "broken.mp4").unlink()
+    assert len(read_manifest(out).table) == 7
+    assert read_manifest(out).sha256 in capsys.readouterr().out

@@ -146,12 +146,12 @@ def _rows(video: str, info: VideoInfo, found: NDArray[np.int64], sha256: str) ->
 
 def _take(offers: Iterator[pd.DataFrame], pairs: int, clips: int) -> list[pd.DataFrame]:
     """`pairs` rows: an even share of each clip, then what is missing from the clips with rows to spare."""
-    quota = -(-pairs // clips)
+    quota, extra = divmod(pairs, clips)
     taken: list[pd.DataFrame] = []
     spare: list[pd.DataFrame] = []
     missing = pairs
-    for offer in offers:
-        share = min(quota, missing)
+    for place, offer in enumerate(offers):
+        share = quota + (place < extra)
         taken.append(offer[:share])
         spare.append(offer[share:])
         missing -= len(taken[-1])

@@ -1,0 +1,229 @@
+"""Speed of the data path, as ratios of interleaved runs on one thread: `make bench`.
+
+Pairs/s of (a) the naive way: open, seek and decode two frames with decord for each pair; (b) ours from video,
+8 pairs per visit; (c) ours from prepared shards; (d) the limits: plain decoding of the video, and reading and
+decoding the JPEGs alone. (a), (b) and (c) end with the same resize and 224 px crop. Corpora: VP9 427x240 at
+12 fps (as Something-Something V2) and H.264 960x540 at 30 fps (as Ego4D), synthetic pictures at such bit
+rates. Process CPU time is taken, so that a busy machine disturbs less; medians over rounds.
+
+    python tests/bench/data.py [--clips DIR] [--opens 10000]     # DIR keeps the videos for the next time
+"""
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import cycle
+from pathlib import Path
+
+import av
+import decord
+import numpy as np
+import pandas as pd
+import torch
+
+from uwm.data.corpora import Clip, Corpus
+from uwm.data.decoders import PyAVReader
+from uwm.data.manifest import Manifest, build_manifest
+from uwm.data.pairs import resize_short_side, to_tensor
+from uwm.data.prepare import Settings, prepare
+from uwm.data.shards import describe_shard, from_jpeg, read_index, read_spans, shard_stream
+from uwm.data.stream import Crop, PairStream, video_stream
+from uwm.data.video import read_frames
+
+ROUNDS = 5
+CROP = Crop(224, 256)
+PER_VISIT = 8
+
+
+def scene(seed: int, frames: int, width: int, height: int) -> Iterator[np.ndarray]:
+    """(H,W,3) frames: a camera that pans over a 1/f texture, and a patch that moves across it."""
+    draw = np.random.default_rng(seed)
+    fx, fy = np.meshgrid(np.fft.rfftfreq(2 * width), np.fft.fftfreq(2 * height))
+    falloff = np.maximum(np.hypot(fx, fy), 1e-3) ** -1.2
+    noise = np.fft.rfft2(draw.standard_normal((3, 2 * height, 2 * width)))
+    layers = np.fft.irfft2(noise * falloff, s=(2 * height, 2 * width)).transpose(1, 2, 0)  # (2H,2W,3)
+    picture = (255 * (layers - layers.min()) / np.ptp(layers)).astype(np.uint8)
+    for i in range(frames):
+        x, y = int(width * (0.5 + np.sin(i / 17) / 4)), int(height * (0.5 + np.cos(i / 23) / 5))
+        frame = picture[y : y + height, x : x + width].copy()
+        x, y = int(width * (0.4 + 0.4 * np.sin(i / 9))), int(height * (0.35 + 0.35 * np.sin(i / 13)))
+        frame[y : y + height // 4, x : x + width // 5] = picture[: height // 4, : width // 5][::-1]
+        yield frame
+
+
+def write(path: Path, seed: int, frames: int, size: tuple[int, int], fps: int, **codec: object) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(str(codec["name"]), rate=Fraction(fps))
+        stream.width, stream.height = size
+        stream.pix_fmt, stream.bit_rate, stream.options = "yuv420p", codec["rate"], codec["options"]
+        stream.codec_context.gop_size = codec["gop"]
+        for frame in scene(seed, frames, *size):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def corpora(folder: Path) -> list[Corpus]:
+    """The two benchmark corpora, written once. SSv2: one keyframe per clip; Ego4D: one per 250 frames."""
+    fast = {"cpu-used": "8", "deadline": "realtime"}
+    vp9 = {"name": "libvpx-vp9", "rate": 180_000, "gop": 128, "options": fast}
+    h264 = {"name": "libx264", "rate": 1_500_000, "gop": 250, "options": {"preset": "veryfast"}}
+    plans = [
+        ("ssv2-like", 12, 46, (427, 240), 12, ".webm", vp9),
+        ("ego4d-like", 2, 900, (960, 540), 30, ".mp4", h264),
+    ]
+    found = []
+    for name, clips, frames, size, fps, suffix, codec in plans:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        paths = [folder / name / f"{i}{suffix}" for i in range(clips)]
+        for i, path in enumerate(paths):
+            if not path.is_file():
+                write(path, i, frames, size, fps, **codec)
+        found.append(Corpus(name, folder / name, tuple(Clip(path.name, "train") for path in paths)))
+    return found
+
+
+def medians(runs: dict[str, Callable[[], int]]) -> dict[str, float]:
+    """Median CPU seconds per item of each function (which returns how many it did), interleaved."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for counted in range(ROUNDS + 1):
+        for name, run in runs.items():
+            start = time.process_time()
+            items = run()
+            if counted:
+                times[name].append((time.process_time() - start) / items)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def naive(corpus: Corpus, table: pd.DataFrame) -> Callable[[], int]:
+    """A new reader for each pair, in random order."""
+    places = iter(np.random.default_rng(0).integers(len(table), size=100_000).tolist())
+
+    def run(pairs: int = 6) -> int:
+        for _ in range(pairs):
+            row = table.iloc[next(places)]
+            reader = decord.VideoReader(str(corpus.file(row.video)), num_threads=1)
+            frames = reader.get_batch([row.frame0, row.frame1]).asnumpy()
+            CROP(resize_short_side(to_tensor(frames), CROP.short_side), 0, 0)
+        return pairs
+
+    return run
+
+
+def ours(stream: PairStream, units: int) -> Callable[[], int]:
+    """Read some units of a stream, without the shuffle."""
+    order = iter(np.random.default_rng(0).integers(len(stream.units), size=100_000).tolist())
+
+    def run() -> int:
+        return sum(len(stream.load(stream.task(unit, stream.units[unit], 0))) for unit in
+                   [next(order) for _ in range(units)])  # fmt: skip
+
+    return run
+
+
+def plain_decode(corpus: Corpus, frames: int) -> Callable[[], int]:
+    """Decode a video from its start to RGB; counted in pairs, two frames each."""
+
+    def run() -> int:
+        with PyAVReader(corpus.file(corpus.clips[0])) as reader:
+            decoded = [frame.to_ndarray(format="rgb24") for frame, _ in
+                       zip(reader.container.decode(reader.stream), range(frames), strict=False)]  # fmt: skip
+        return len(decoded) // 2
+
+    return run
+
+
+def jpegs_alone(folder: Path, pairs: int = 64) -> Callable[[], int]:
+    path = folder / read_index(folder).shards[0]
+    spans = describe_shard(path)["spans"][:pairs]
+
+    def run() -> int:
+        for first, second in read_spans(path, spans):
+            from_jpeg(first), from_jpeg(second)
+        return len(spans)
+
+    return run
+
+
+def ways(corpus: Corpus, folder: Path) -> None:
+    """(a) to (d) for one corpus, side by side."""
+    manifest = build_manifest(corpus, "train", pairs_per_clip=32, pairs_per_visit=PER_VISIT)
+    shards = folder / f"{corpus.name}-shards"
+    prepare(corpus, "train", manifest, shards, Settings(short_side=256, pairs_per_visit=PER_VISIT))
+    live = {name: video_stream(corpus, manifest, 224, PER_VISIT, short_side=256, decoder=name)
+            for name in ("auto", "pyav")}  # fmt: skip
+    seconds = medians({
+        "(a) naive, decord per pair": naive(corpus, manifest.table),
+        "(b) ours from video, decord": ours(live["auto"], 3),
+        "(b) ours from video, PyAV": ours(live["pyav"], 3),
+        "(c) ours from shards": ours(shard_stream(shards, 224, PER_VISIT, piece=32), 2),
+        "(d) JPEGs alone": jpegs_alone(shards),
+        "(d) plain decoding, 2 frames": plain_decode(corpus, 46),
+    })  # fmt: skip
+    print(f"\n{corpus.name}: pairs/s of one thread")
+    slowest = seconds["(a) naive, decord per pair"]
+    for name, value in seconds.items():
+        print(f"  {name:30}{1 / value:9.1f} pairs/s {slowest / value:8.2f} x")
+    stored = sum((shards / name).stat().st_size for name in read_index(shards).shards)
+    print(f"  a stored pair takes {stored / len(manifest.table) / 1024:.0f} KiB")
+
+
+def growth(corpus: Corpus, folder: Path) -> None:
+    """Cost per pair with 100 and with 10,000 clips (links to the same files): planning, then 64 pairs."""
+    source = build_manifest(corpus, "train", pairs_per_clip=8, pairs_per_visit=PER_VISIT).table
+    print("\nfrom 100 to 10,000 clips: wall seconds for an epoch's plan, CPU ms per decoded pair")
+    for clips in (100, 1_000, 10_000):
+        home = folder / f"links-{clips}"
+        home.mkdir(exist_ok=True)
+        parts = []
+        for i, (video, rows) in zip(range(clips), cycle(source.groupby("video")), strict=False):
+            link = home / f"{i:05d}{Path(str(video)).suffix}"
+            link.symlink_to(corpus.file(str(video)).resolve())
+            parts.append(rows.assign(video=link.name))
+        manifest = Manifest(pd.concat(parts, ignore_index=True))
+        start = time.perf_counter()
+        linked = Corpus(corpus.name, home, ())
+        stream = video_stream(linked, manifest, 224, 64, short_side=256, buffer=64, decoder="pyav")
+        stream.blocks(0, 0, 1, 64)
+        planned = time.perf_counter() - start
+        batches = stream.batches()
+        next(batches)
+        costs = []
+        for _ in range(3):
+            start = time.process_time()
+            next(batches)
+            costs.append((time.process_time() - start) / 64)
+        print(f"  {clips:6} clips  plan {planned:6.2f} s   {1e3 * statistics.median(costs):6.2f} ms per pair")
+
+
+def memory(corpus: Corpus, opens: int) -> None:
+    """Resident memory of this process, with torch loaded, over many videos."""
+    print(f"\nmemory over {opens} opened videos (peak, MiB)")
+    for decoder in ("decord", "pyav"):
+        marks = []
+        for i in range(opens):
+            read_frames(corpus.file(corpus.clips[i % len(corpus.clips)]), [0], times=[0.0], decoder=decoder)
+            if i in (opens // 10, opens // 2, opens - 1):
+                marks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(f"  {decoder:7} after a tenth {marks[0]:.0f}, half {marks[1]:.0f}, all {marks[2]:.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=Path, help="folder that keeps the benchmark's videos")
+    parser.add_argument("--opens", type=int, default=1000, help="videos for the memory measurement")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        found = corpora(args.clips or Path(temporary) / "clips")
+        for corpus in found:
+            ways(corpus, Path(temporary))
+        growth(found[0], Path(temporary))
+        memory(found[0], args.opens)
+
+
+if __name__ == "__main__":
+    main()
