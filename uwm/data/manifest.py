@@ -61,13 +61,17 @@ class BadClips:
         bad = len(self.skipped)
         if bad > MAX_BAD_FEW and bad > self.max_share * seen:
             clip, reason = self.skipped[0]
-            raise UserError(f"{bad} of {seen} clips cannot be used, more than the allowed share "
-                            f"{self.max_share:g}; the first is {clip}: {reason}")
+            raise UserError(
+                f"{bad} of {seen} clips cannot be used, more than the allowed share "
+                f"{self.max_share:g}; the first is {clip}: {reason}"
+            )
 
     def none_left(self, corpus: Corpus, split: str) -> UserError:
         clip, reason = self.skipped[0]
-        return UserError(f"no usable clip in the {split} split of {corpus.name!r}; "
-                         f"the first of {len(self.skipped)} is {clip}: {reason}")
+        return UserError(
+            f"no usable clip in the {split} split of {corpus.name!r}; "
+            f"the first of {len(self.skipped)} is {clip}: {reason}"
+        )
 
 
 def build_manifest(
@@ -146,12 +150,12 @@ def _rows(video: str, info: VideoInfo, found: NDArray[np.int64], sha256: str) ->
 
 def _take(offers: Iterator[pd.DataFrame], pairs: int, clips: int) -> list[pd.DataFrame]:
     """`pairs` rows: an even share of each clip, then what is missing from the clips with rows to spare."""
-    quota, extra = divmod(pairs, clips)
+    quota, remainder = divmod(pairs, clips)
     taken: list[pd.DataFrame] = []
     spare: list[pd.DataFrame] = []
     missing = pairs
     for place, offer in enumerate(offers):
-        share = quota + (place < extra)
+        share = quota + (place < remainder)
         taken.append(offer[:share])
         spare.append(offer[share:])
         missing -= len(taken[-1])
@@ -236,8 +240,10 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{out}: {len(manifest.table)} pairs of {clips} clips, sha256 {manifest.sha256}")
     if manifest.skipped:
         write_skipped(manifest.skipped, skipped_path(out))
-        print(f"{skipped_path(out)}: {len(manifest.skipped)} clips were skipped; "
-              f"the first is {': '.join(manifest.skipped[0])}")
+        print(
+            f"{skipped_path(out)}: {len(manifest.skipped)} clips were skipped; "
+            f"the first is {': '.join(manifest.skipped[0])}"
+        )
     return 0
 
 
