@@ -81,14 +81,14 @@ MINI = Config(
         preset="mini",
         file=None,
         train=TrainConfig(
-            steps=2000,
+            steps=1200,
             batch_size=64,
-            learning_rate=1e-3,
+            learning_rate=6e-4,
             warmup_steps=50,
-            checkpoint_every=200,
-            validate_every=200,
+            checkpoint_every=100,
+            validate_every=100,
         ),
-        procedural=4000,
+        procedural=6000,
     ),
     pretrain=PretrainRecipe(
         preset="mini",
@@ -101,7 +101,7 @@ MINI = Config(
             validate_every=250,
         ),
         short_side=128,
-        views=3,
+        views=2,
     ),
     test_pairs=600,
 )
@@ -113,7 +113,11 @@ SMOKE = Config(
         preset="tiny", file=None, train=TrainConfig(steps=4, batch_size=8), procedural=16, short_side=64
     ),
     pretrain=PretrainRecipe(
-        preset="mini", train=TrainConfig(steps=4, batch_size=8, learning_rate=1e-3), short_side=64, views=1
+        preset="mini",
+        train=TrainConfig(steps=4, batch_size=8, learning_rate=1e-3),
+        short_side=64,
+        clips=4,
+        views=1,
     ),
     test_pairs=20,
 )

@@ -6,8 +6,8 @@ Table 1, Figure 4 and Figure 5 declare the same stages, so they share one pre-tr
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -17,10 +17,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from uwm.data.corpora import Corpus
+from uwm.data.corpora import SPLITS, Corpus
 from uwm.data.manifest import Manifest, build_manifest
 from uwm.data.pairs import FrameBank, center_crop, load_frames, load_pairs
 from uwm.data.procedural import procedural_images
+from uwm.data.stream import video_stream
 from uwm.errors import UserError
 from uwm.metrics.image import psnr
 from uwm.models import MAE_PRESETS, MAEConfig, MaskedAutoencoder, WorldModel, world_model_config
@@ -46,6 +47,7 @@ class MAERecipe:
     train: TrainConfig | None = None
     mask_ratios: tuple[float, ...] = (0.75, 0.0)  # section 3 names one; 0 is how the world model uses it
     spectrum_power: float = 0.5  # of the PCA start, see `warm_start`
+    token_scale: float = 0.5  # the same
     procedural: int = 0  # procedural images beside the corpora's frames, so that new pictures decode too
     short_side: int = 128  # of the frames, before the random crop
 
@@ -59,6 +61,7 @@ class PretrainRecipe:
     short_side: int = 256  # the frames' shorter side, before the random crop
     gap: float = 0.2  # seconds between the frames of a pair (section 5.1)
     pairs: int | None = None  # training pairs per corpus; None: every pair there is
+    clips: int | None = None  # per corpus and split; None: every clip there is
     views: int = 0  # crops per clip whose states are computed once; 0: crop and encode anew at every step
 
 
@@ -104,6 +107,7 @@ def obtain_world(
     mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: Stop
 ) -> World:
     """The MAE and the world model of two recipes: released, cached, or trained now on `corpora`."""
+    corpora = {name: _first_clips(corpus, pretrain.clips) for name, corpus in corpora.items()}
     inputs = training_manifests(corpora, pretrain)
     autoencoder, mae_sha256, mae_digest = _obtain_mae(mae, corpora, inputs, artifacts, stop)
     stage = world_model_stage(pretrain, autoencoder.config, {**inputs, "mae": mae_digest})
@@ -111,6 +115,12 @@ def obtain_world(
     weights = artifact.path / WEIGHTS
     world_model = WorldModel.load(weights)
     return World(autoencoder, world_model, {"mae": mae_sha256, "world-model": sha256_of(weights)})
+
+
+def _first_clips(corpus: Corpus, clips: int | None) -> Corpus:
+    """The corpus with at most so many clips in each split."""
+    chosen = [clip for split in SPLITS for clip in [c for c in corpus.clips if c.split == split][:clips]]
+    return replace(corpus, clips=tuple(chosen))
 
 
 def training_manifests(corpora: Corpora, recipe: PretrainRecipe) -> dict[str, str]:
@@ -167,7 +177,7 @@ def _train_mae(recipe: MAERecipe, corpora: Corpora, stop: Stop, folder: Path) ->
     generator = torch.Generator().manual_seed(seed)
     sample = images[torch.randperm(len(images), generator=generator)[:1024]]
     crops = random_crops(sample, size, generator).float() / 255
-    warm_start(mae, crops, spectrum_power=recipe.spectrum_power)
+    warm_start(mae, crops, spectrum_power=recipe.spectrum_power, token_scale=recipe.token_scale)
     held_out = {name: _held_out_frames(recipe, size, corpus) for name, corpus in corpora.items()}
     load = cropped_images(images, size)
     source = IndexSource(len(images), load, batch_size=recipe.train.batch_size, seed=seed)
@@ -236,9 +246,42 @@ def _view_states(recipe: PretrainRecipe, mae: MaskedAutoencoder, bank: FrameBank
     return torch.stack([encode_images(mae, view, name=f"view {i + 1}") for i, view in enumerate(views)])
 
 
-def live_video(recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> BatchSource:
-    """Batches of image pairs decoded on the fly, for corpora that fit in no memory."""
-    raise NotImplementedError
+class JoinedBatches:
+    """Batches with an equal share of pairs from each of several sources."""
+
+    def __init__(self, sources: Sequence[BatchSource]) -> None:
+        self.sources = sources
+
+    def batches(self, start_step: int, rank: int, world_size: int) -> Iterator[Tensor]:
+        """Endless: the sources' batches of each step, one after the other."""
+        streams = [source.batches(start_step, rank, world_size) for source in self.sources]
+        for parts in zip(*streams, strict=True):
+            yield torch.cat(parts)
+
+
+def live_video(recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> JoinedBatches:
+    """Batches of image pairs (B, 2, 3, S, S) decoded on the fly, for corpora that fit in no memory."""
+    share, rest = divmod(recipe.train.batch_size, len(corpora))
+    if rest or recipe.train.accumulate > 1:
+        raise UserError(
+            f"batch_size {recipe.train.batch_size} must be a multiple of the {len(corpora)} corpora, "
+            "and accumulate 1, for training on live video"
+        )
+    workers = len(os.sched_getaffinity(0)) - 1  # where they run changes no batch
+    return JoinedBatches(
+        [
+            video_stream(
+                corpus,
+                training_manifest(corpus, recipe),
+                mae.config.image_size,
+                share,
+                short_side=recipe.short_side,
+                seed=recipe.train.seed,
+                workers=workers,
+            )
+            for corpus in corpora.values()
+        ]
+    )
 
 
 def _held_out_states(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.mae import MAEConfig
-from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, VectorQuantizer
+from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, QuantizerOutput, VectorQuantizer
 from uwm.models.storage import load_module, save_module
 
 
@@ -22,6 +22,10 @@ class WorldModelConfig:
     extractor: ActionExtractorConfig = field(default_factory=ActionExtractorConfig)
     quantizer: QuantizerConfig = field(default_factory=lambda: QUANTIZER_PRESETS["paper"])
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    # Training steps with latent actions as they are, before the codebook comes in (and is drawn from them).
+    # A codebook of random vectors at the start teaches the dynamics to ignore the actions. The paper and the
+    # authors' code have no such phase: 0.
+    continuous_steps: int = 0
 
     def __post_init__(self) -> None:
         a, d = self.extractor, self.dynamics
@@ -46,8 +50,11 @@ def world_model_config(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
     if preset == "mini":
         return WorldModelConfig(
             ActionExtractorConfig(**state, **heads),
-            replace(QUANTIZER_PRESETS["authors"], beta=0.25),
+            # Few and small steps: unused codes restart after 75 steps instead of 178; a commitment of 0.25
+            # draws each slot to two codes before the dynamics have learnt to read them.
+            replace(QUANTIZER_PRESETS["authors"], ema_decay=0.97, restart_threshold=0.1),
             DynamicsConfig(**state, **heads, output="state", residual=True),
+            continuous_steps=150,
         )
     if preset == "authors":
         return WorldModelConfig(
@@ -83,8 +90,11 @@ class WorldModelOutput(NamedTuple):
 class WorldModel(nn.Module):
     """Predicts the next state of a frozen MAE through discrete latent actions (eq. 7-12).
 
+    A call in training mode is one training step: the codebook counts and moves with it.
     `seed` draws the initial weights, whatever the state of torch's global generator, which is left as it was.
     """
+
+    step: Tensor
 
     def __init__(self, config: WorldModelConfig, seed: int = 0) -> None:
         super().__init__()
@@ -94,6 +104,7 @@ class WorldModel(nn.Module):
             self.extractor = ActionExtractor(config.extractor)
             self.quantizer = VectorQuantizer(config.quantizer)
             self.dynamics = Dynamics(config.dynamics)
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def infer_actions(self, s_t: Tensor, s_next: Tensor) -> LatentActions:
         """Latent actions between two states, each (B, 1+N, D) (eq. 8 and 9). Changes nothing in the model."""
@@ -115,7 +126,8 @@ class WorldModel(nn.Module):
 
     def forward(self, s_t: Tensor, s_next: Tensor) -> WorldModelOutput:
         """Training forward on two states, each (B, 1+N, D); in training mode the codebook may move."""
-        quantized = self.quantizer(self.extractor(s_t, s_next))
+        latents = self.extractor(s_t, s_next)
+        quantized = self._quantize(latents)
         prediction = self.dynamics(s_t, quantized.quantized)
         state_mse = F.mse_loss(prediction.float(), s_next.float())
         # The first term of eq. 12 is eq. 5's, written for images: here the state's error takes its place,
@@ -129,6 +141,17 @@ class WorldModel(nn.Module):
             quantized.used,
             quantized.ema_perplexity,
         )
+
+    def _quantize(self, latents: Tensor) -> QuantizerOutput:
+        """The codebook, or in the first training steps the latents themselves."""
+        if not self.training:
+            return self.quantizer(latents)
+        self.step += 1
+        if self.step > self.config.continuous_steps:
+            return self.quantizer(latents)
+        zero = latents.new_zeros(())
+        codes = torch.zeros(latents.shape[:2], dtype=torch.int64, device=latents.device)
+        return QuantizerOutput(latents, codes, zero, zero, zero, zero)
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
         """Write weights and configuration as safetensors; `card` holds further JSON about the training."""
