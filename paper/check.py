@@ -76,7 +76,10 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     results = Results(options.results, tuple(options.scale or SCALES))
     broken = problems(results, options.experiments)
-    items = all_items(results, Reported())
+    try:
+        items = all_items(results, Reported())
+    except (KeyError, TypeError, ValueError, OSError) as error:  # records too broken to compare
+        items, broken = [], [*broken, f"nothing compared: {type(error).__name__}: {error}"]
     excused = named(items, options.deviations)
     failing = failures(items, excused, release=options.release)
     report(items, excused, broken, failing, as_json=options.json)

@@ -63,9 +63,10 @@ def tex_constants(results: Results, reported: Reported, items: list[Item]) -> st
 
 
 def tex_verdicts(items: list[Item]) -> str:
-    """Rows of the report's table of items: item with its scale, reported, measured, verdict."""
-    rows = ([f"{i.item} [{i.id.partition('/')[0]}]", i.reported, i.measured, i.verdict] for i in items)
-    return "".join(" & ".join(tex(cell) for cell in row) + " \\\\\n" for row in rows)
+    """Rows of the report's table of items, missing ones left out: item, reported, measured, verdict."""
+    there = [item for item in items if item.verdict != MISSING]
+    rows = [[f"{i.item} [{i.id.partition('/')[0]}]", i.reported, i.measured, i.verdict] for i in there]
+    return "".join(" & ".join(tex(cell) for cell in row) + " \\\\\n" for row in rows or [[DASH] * 4])
 
 
 CAPTIONS = {

@@ -83,7 +83,7 @@ def curve_figure(path: Path) -> Figure:
     groups = [[n for n in names if not n.endswith(COUNTS)], [n for n in names if n.endswith(COUNTS)]]
     groups = [group for group in groups if group]
     figure, axes = plt.subplots(
-        len(groups), 1, figsize=(COLUMN_INCHES, 1.0 + 1.2 * len(groups)), sharex=True, squeeze=False
+        len(groups), 1, figsize=(COLUMN_INCHES, 0.6 + 0.95 * len(groups)), sharex=True, squeeze=False
     )
     for axis, group in zip(axes[:, 0], groups, strict=True):
         for name in group:

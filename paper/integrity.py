@@ -22,7 +22,10 @@ def problems(results: Results, experiments: Path = ROOT / "experiments") -> list
             except (KeyError, TypeError, ValueError, OSError) as error:
                 lines = [f"{type(error).__name__}: {error}"]
             found += [f"{_shown(cell.path, results)}: {line}" for line in lines]
-    return found + list(removed(results))
+    try:
+        return found + list(removed(results))
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        return [*found, f"samples: {type(error).__name__}: {error}"]
 
 
 def _shown(path: Path, results: Results) -> str:

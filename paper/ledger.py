@@ -1,5 +1,6 @@
 """`paper/deviations.md` as a LaTeX table."""
 
+import re
 from pathlib import Path
 
 from paper.style import tex
@@ -24,4 +25,5 @@ def ledger_table(path: Path) -> str:
 
 
 def _plain(cell: str) -> str:
-    return tex(cell.replace("`", "").replace("**", "")).replace("/", r"/\allowbreak{}")
+    plain = re.sub(r'"([^"]*)"', r"“\1”", cell.replace("`", "").replace("**", ""))
+    return tex(plain).replace("/", r"/\allowbreak{}")

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from paper.store import Results
-from paper.style import PANEL_ROWS, corpus_label, html, number
+from paper.style import PANEL_ROWS, corpus_label, experiment_label, html, number
 from paper.tables import PANELS_OF, Table, experiment_tables, panel_kinds, read_panels
 
 STYLE = """
@@ -22,6 +22,7 @@ th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8884
 th:first-child, td:first-child { text-align: left }
 td.wide, .items td:first-child { text-align: left; white-space: normal; min-width: 14rem }
 tr[title] { cursor: help }
+@media (max-width: 600px) { th, td { white-space: normal; padding: .2rem .3rem; font-size: .75rem } }
 .panels { display: grid; gap: 3px; max-width: 44rem;
   grid-template-columns: max-content repeat(var(--n), minmax(0, 1fr)) }
 .panels > * { min-width: 0; font-size: .75rem; align-self: center; text-align: center }
@@ -113,7 +114,9 @@ def _panels(results: Results, scale: str, experiment: str, corpus: str) -> Itera
                 f"<span>{html(label)}</span>",
                 *(f"<span>{number(value)}</span>" for value in table[metric]),
             ]
-    title = f"{PANELS_OF.get(experiment, experiment)}, scale {scale}, {corpus_label(corpus)}"
+    title = (
+        f"{experiment_label(PANELS_OF.get(experiment, experiment))}, scale {scale}, {corpus_label(corpus)}"
+    )
     yield f'<h3>{escape(title)}</h3><div class="panels" style="--n:{len(table)}">{"".join(cells)}</div>'
     if {"r_t", "r_next", "prediction"} <= set(kinds):
         yield from _blinking(folder, list(table["k"]))

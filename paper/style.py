@@ -69,7 +69,7 @@ METRICS = {
     "perplexity": "Code perplexity",
 }
 # Subscripted symbols, as they stand in names and as LaTeX and HTML set them.
-_SYMBOL = re.compile(r"\b([ORSWA])_(t\+1|t|pre|ft|tfs|LA|GT)(?![\w+])")
+_SYMBOL = re.compile(r"\b([ORSWAs])_(t\+1|t|pre|ft|tfs|LA|GT)(?![\w+])")
 
 plt.rcParams.update(
     {
@@ -88,6 +88,11 @@ plt.rcParams.update(
         "axes.prop_cycle": cycler(color=COLOURS, linestyle=DASHES),
     }
 )
+
+
+def experiment_label(name: str) -> str:
+    """`table1` -> `Table 1`; other names as they are, but for underscores."""
+    return re.sub(r"^(table|figure)(\d+)$", lambda m: f"{m[1].capitalize()} {m[2]}", name).replace("_", " ")
 
 
 def corpus_label(corpus: str) -> str:

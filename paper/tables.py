@@ -12,7 +12,18 @@ from pathlib import Path
 import pandas as pd
 
 from paper.store import Measured, Reported, Results
-from paper.style import DASH, FAILED, METRICS, PANEL_ROWS, corpus_label, html, method_label, number, tex
+from paper.style import (
+    DASH,
+    FAILED,
+    METRICS,
+    PANEL_ROWS,
+    corpus_label,
+    experiment_label,
+    html,
+    method_label,
+    number,
+    tex,
+)
 
 METHODS = {
     "table1": ["uwm", "copy", "zero-action", "random-action", "shuffled-action", "continuous", "oracle"],
@@ -72,7 +83,7 @@ class Table:
             rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(row[0])}}}}} \\" if len(row) == 1 else _tex(row)
             for row in self.rows
         ]
-        head = " & ".join(_stacked(text) for text in self.columns) + r" \\"
+        head = " & ".join(_stacked(text, "r" if k else "l") for k, text in enumerate(self.columns)) + r" \\"
         lines = [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", head, r"\midrule", *body]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -90,14 +101,14 @@ def _tex(cells: Sequence[str]) -> str:
     return " & ".join(tex(cell) for cell in cells) + r" \\"
 
 
-def _stacked(text: str, width: int = 14) -> str:
+def _stacked(text: str, side: str, width: int = 16) -> str:
     """A column head of LaTeX broken into short lines."""
     lines = [""]
     for word in text.split():
         if lines[-1] and len(lines[-1]) + len(word) >= width:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
-    return r"\shortstack[r]{" + r"\\".join(tex(line) for line in lines) + "}" if text else ""
+    return rf"\shortstack[{side}]{{" + r"\\".join(tex(line) for line in lines) + "}" if text else ""
 
 
 def shown(measured: Measured | None, status: str, metric: str, *, interval: bool = True) -> str:
@@ -147,7 +158,7 @@ def method_table(
             block.append([method_label(method), *texts])
         rows += [[f"{label} (n = {', '.join(str(n) for n in sorted(counts))})" if counts else label], *block]
     used = protocol(results, scale, experiment, corpus)
-    title = f"{experiment}, scale {scale}, {corpus_label(corpus)}"
+    title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}"
     note = "95% intervals over clips in brackets. " if metrics is MAIN else ""
     note += f"LPIPS: {used}." if used else "No record yet."
     if "lpips-random" in used:

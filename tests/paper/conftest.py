@@ -11,11 +11,22 @@ sys.path.insert(0, str(Path(__file__).parent))  # for toy_records, which the tes
 
 from toy_records import toy_results
 
+from paper.figures import main
+
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> Path:
     """A results folder to read only."""
     return toy_results(tmp_path_factory.mktemp("toy") / "results")
+
+
+@pytest.fixture(scope="session")
+def drawn(toy, tmp_path_factory) -> Path:
+    """A folder with `results` and what figures draws from them in `out`, to read only."""
+    folder = tmp_path_factory.mktemp("drawn")
+    shutil.copytree(toy, folder / "results")
+    assert main(["--results", str(folder / "results"), "--out", str(folder / "out")]) == 0
+    return folder
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`make check` passes on sound records and fails on altered, removed, stale, failed or non-finite ones."""
 
+import csv
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from toy_records import METHODS, toy_experiment, toy_record
 
 from paper.check import main
 from paper.store import Results
+from uwm.runs.record import file_sha256
 
 RECORD = "mini/table1/uwm__sim-ego.json"
 
@@ -77,6 +79,18 @@ def test_altered_samples_fail(run, results):
     code, report = run()
     assert code == 1
     assert any("SHA-256" in problem for problem in report["problems"])
+
+
+@pytest.mark.parametrize("cell", ["nan", "", "text", "inf"])
+def test_broken_samples_fail(cell, run, results, edit):
+    path = results / "mini/table1/samples/sim-ego.csv"
+    rows = list(csv.reader(path.read_text().splitlines()))
+    rows[1][rows[0].index("uwm/lpips_to_next")] = cell
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+    edit(results / RECORD, lambda r: r["samples"].update(sha256=file_sha256(path)))
+    code, report = run()
+    assert code == 1
+    assert any("uwm__sim-ego" in problem for problem in report["problems"]), report["problems"]
 
 
 def test_removed_record_fails(run, results):

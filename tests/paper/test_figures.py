@@ -1,24 +1,15 @@
 """`make figures`: the same bytes twice, no torch, no leftovers; the page asks for nothing outside itself."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from PIL import Image
+from toy_records import toy_experiment
 
 from paper.figures import main, write_all
 from paper.store import ROOT, Results
-
-
-@pytest.fixture(scope="module")
-def drawn(toy, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("drawn")
-    shutil.copytree(toy, folder / "results")
-    assert main(["--results", str(folder / "results"), "--out", str(folder / "out")]) == 0
-    return folder
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -57,11 +48,23 @@ def test_figures_fit_a_column_and_embed_type_42(drawn):
     assert b"/Type3" not in pdf
 
 
-def test_a_removed_panel_folder_leaves_no_old_figure(drawn, tmp_path):
-    stale = drawn / "out" / "paper" / "figure3_ssv2.png"
-    stale.write_bytes(b"old")
-    write_all(Results(drawn / "results"), drawn / "out", tmp_path / "none.md")
-    assert not stale.exists()
+def test_nothing_of_an_older_run_stays(tmp_path):
+    old = tmp_path / "out" / "paper" / "figure3_ssv2.png"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"old")
+    write_all(Results(tmp_path, ("paper",)), tmp_path / "out", tmp_path / "none.md")
+    assert not old.exists()
+
+
+def test_other_experiments_are_drawn_alike(tmp_path):
+    toy_experiment(
+        tmp_path, "mini", "figure4", ["lift"], {"w_pre": (0.1, 0.08), "w_ft": (0.1, 0.05)}, seeds=2
+    )
+    write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md")
+    assert {"mini/figure4_lift.pdf", "mini/figure4_lift.md"} <= set(content(tmp_path / "out"))
+    assert "W<sub>ft</sub> | 0.1" in (tmp_path / "out" / "mini" / "figure4_lift.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_page_is_self_contained(drawn):

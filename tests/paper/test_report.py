@@ -10,7 +10,6 @@ import pytest
 
 from paper import build, constants
 from paper.claims import all_items
-from paper.figures import main
 from paper.ledger import ledger_rows
 from paper.store import ROOT, Reported, Results
 from uwm.errors import UserError
@@ -36,19 +35,13 @@ def test_every_row_of_the_ledger_is_whole():
     assert all(all(row) for row in rows)
 
 
-@pytest.fixture(scope="module")
-def drawn(toy, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
-    assert main(["--results", str(toy), "--out", str(folder / "out")]) == 0
-    return folder
-
-
 @pytest.mark.skipif(not shutil.which("latexmk"), reason="no latexmk to build the report with")
-def test_report_builds_without_overfull_pages(drawn):
-    shutil.copyfile(MAIN, drawn / "main.tex")
-    pdf = build.build(drawn)
+def test_report_builds_without_overfull_lines(drawn, tmp_path):
+    shutil.copytree(drawn / "out", tmp_path / "out")
+    shutil.copyfile(MAIN, tmp_path / "main.tex")
+    pdf = build.build(tmp_path)
     assert pdf.read_bytes().startswith(b"%PDF")
-    log = (drawn / "build" / "main.log").read_text(errors="replace")
+    log = (tmp_path / "build" / "main.log").read_text(errors="replace")
     wide = [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log)]
     assert [points for points in wide if points > 3] == []
     assert "undefined" not in log.lower()
