@@ -1,6 +1,8 @@
 """Submit a run to Slurm through submitit, and cancel it."""
 
+import contextlib
 import dataclasses
+import io
 import shlex
 import subprocess
 import tempfile
@@ -104,10 +106,14 @@ def _submit_job(prepared: Prepared, job: Job, ids: Mapping[str, str], work: Path
     executor.update_parameters(**parameters(job, site, prepared.code, dependency(job, ids)))
     plan, code, grace_s = str(prepared.plan_file), str(prepared.code), site.signal_delay_s / 2
     tasks = [Task(plan, item, code, prepared.code_digest, grace_s) for item in job.items]
+    complaints = io.StringIO()
     try:
-        submitted = executor.submit_array(tasks)
+        with contextlib.redirect_stderr(complaints):
+            submitted = executor.submit_array(tasks)
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-        raise UserError(f"Slurm refused {job.name}: {_reason(error)}") from error
+        raise UserError(
+            f"Slurm refused {job.name}: {_reason(complaints.getvalue() or str(error))}"
+        ) from error
     now = time.time()
     entries = zip(job.items, submitted, strict=True)
     state.note_jobs(
@@ -116,12 +122,10 @@ def _submit_job(prepared: Prepared, job: Job, ids: Mapping[str, str], work: Path
     return str(submitted[0].job_id).partition("_")[0]
 
 
-def _reason(error: Exception) -> str:
-    """The last line in which Slurm says what it dislikes."""
-    output = getattr(error, "stderr", None) or str(error)
-    text = output.decode() if isinstance(output, bytes) else str(output)
-    lines = [line.strip() for line in text.splitlines() if "error:" in line]
-    return lines[-1].partition("error:")[2].strip() if lines else " ".join(text.split())[:300]
+def _reason(text: str) -> str:
+    """The first line in which Slurm says what it dislikes."""
+    lines = [line.partition("error:")[2].strip() for line in text.splitlines() if "error:" in line]
+    return lines[0] if lines else " ".join(text.split())[:300]
 
 
 def dry_run(context: Context, cells: list[Cell], site: Site, *, check: bool, as_json: bool) -> int:

@@ -3,17 +3,18 @@
 Nothing here talks to a cluster, so that `--dry-run` works anywhere.
 """
 
+import shlex
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uwm.errors import UserError
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.slurm_site import Resources, Site
 from uwm.runs.task import STAGE
 
-COMMAND = "python -u -m submitit.core._submit"
+ENTRY = "-u -m submitit.core._submit"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def plan_jobs(
     `live` gives the job id of items that are queued or running already, `done` the cells with a record. Jobs
     depend on live ones by their id, on new ones by their name.
     """
-    skipped: dict[str, str] = dict.fromkeys(done, "done")
+    skipped: dict[str, str] = {cell.name: "done" for cell in cells if cell.name in done}
     stages = _stage_jobs(context, site, live, skipped) if any(cell.name not in done for cell in cells) else []
     names = tuple(job.name for job in stages)
     waiting = tuple(live[item] for item in live if item.startswith(STAGE))
@@ -123,7 +124,7 @@ def parameters(job: Job, site: Site, code: Path, depends: str) -> dict[str, Any]
         "ntasks_per_node": wanted.processes_per_node,
         "cpus_per_task": wanted.cpus_per_task,
         "signal_delay_s": site.signal_delay_s,
-        "setup": [*site.setup_lines(), f"export PYTHONPATH={_quoted(code)}${{PYTHONPATH:+:$PYTHONPATH}}"],
+        "setup": [*site.setup_lines(), *_code_lines(code)],
         "srun_args": ["--kill-on-bad-exit=1"],
         "stderr_to_stdout": True,
         "array_parallelism": job.parallel,
@@ -137,11 +138,10 @@ def parameters(job: Job, site: Site, code: Path, depends: str) -> dict[str, Any]
     return chosen
 
 
-def _quoted(path: Path) -> str:
-    text = str(path)
-    if any(character in text for character in "\"'$`\\\n"):
-        raise UserError(f"the run folder {text} has a character in its name that no shell line should hold")
-    return f'"{text}"'
+def _code_lines(code: Path) -> list[str]:
+    """Python looks for modules in the working directory, then along PYTHONPATH: both are the snapshot."""
+    quoted = shlex.quote(str(code))
+    return [f"cd {quoted}", f"export PYTHONPATH={quoted}${{PYTHONPATH:+:$PYTHONPATH}}"]
 
 
 def sbatch_text(job: Job, site: Site, code: Path, folder: Path, ids: Mapping[str, str]) -> str:
@@ -150,7 +150,7 @@ def sbatch_text(job: Job, site: Site, code: Path, folder: Path, ids: Mapping[str
 
     chosen = parameters(job, site, code, dependency(job, ids))
     count = len(job.items) if len(job.items) > 1 else None
-    command = f"{site.python or 'python'} {COMMAND.partition(' ')[2]} {folder}"
+    command = f"{site.python or shlex.quote(sys.executable)} {ENTRY} {shlex.quote(str(folder))}"
     return str(_make_sbatch_string(command=command, folder=folder, map_count=count, **chosen))
 
 

@@ -50,7 +50,7 @@ def outside_of_jobs() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def ask(*command: str, timeout_s: float = 10.0) -> str | None:
+def ask(*command: str, timeout_s: float = 5.0) -> str | None:
     """Output of a Slurm command; None where it is missing, fails or doesn't answer in time."""
     try:
         with outside_of_jobs():
@@ -97,17 +97,36 @@ def finished(jobs: Iterable[str]) -> dict[str, QueueEntry]:
         return {}
     text = ask("sacct", "-n", "-X", "-P", "-o", "JobID,State,NodeList", "-j", ",".join(main_ids))
     if text:
-        rows = (line.split("|") for line in text.splitlines())
-        return {row[0]: QueueEntry(row[1].split(" ")[0], "", row[2]) for row in rows if len(row) == 3}
+        return dict(_accounting_entries(text))
     return {job: entry for main in main_ids[:20] for job, entry in _controller_entries(main)}
+
+
+def _accounting_entries(text: str) -> Iterator[tuple[str, QueueEntry]]:
+    """Lines `12|COMPLETED|n1`, `12_3|FAILED|n2`, `12_[4-7%2]|CANCELLED by 0|None assigned`."""
+    for line in text.splitlines():
+        name, state, nodes = [*line.split("|"), "", ""][:3]
+        main, _, index = name.partition("_")
+        entry = QueueEntry(state.partition(" ")[0], "", "" if nodes == "None assigned" else nodes)
+        if index.startswith("["):
+            yield from ((f"{main}_{number}", entry) for number in _indices(index.strip("[]")))
+        else:
+            yield name, entry
 
 
 def _controller_entries(job: str) -> Iterator[tuple[str, QueueEntry]]:
     for line in (ask("scontrol", "--oneliner", "show", "job", job) or "").splitlines():
         values = dict(part.split("=", 1) for part in line.split() if "=" in part)
-        array, index = values.get("ArrayJobId"), values.get("ArrayTaskId")
-        name = f"{array}_{index}" if array and index else values.get("JobId", job)
-        yield (
-            name,
-            QueueEntry(values.get("JobState", ""), values.get("Reason", ""), values.get("NodeList", "")),
-        )
+        entry = QueueEntry(values.get("JobState", ""), values.get("Reason", ""), values.get("NodeList", ""))
+        indices = _indices(values.get("ArrayTaskId", ""))
+        for name in [f"{values['ArrayJobId']}_{index}" for index in indices] or [values.get("JobId", job)]:
+            yield name, entry
+
+
+def _indices(text: str) -> list[int]:
+    """Tasks of an array that Slurm still keeps together: `0-2,5%4` -> 0, 1, 2, 5."""
+    found: list[int] = []
+    for part in text.partition("%")[0].split(","):
+        first, dash, last = part.partition("-")
+        if first.isdigit():
+            found += range(int(first), int(last if dash else first) + 1)
+    return found

@@ -1,0 +1,306 @@
+"""A throwaway Slurm cluster on this machine: two nodes with fake GPUs, preemption, no accounting.
+
+Each daemon runs in the foreground as a child of the test process. Without the daemons' binaries (Debian:
+slurmctld slurmd slurm-client munge) or without root the tests are skipped, or fail with UWM_REQUIRE_SLURM=1.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uwm.runs.experiment import load_experiment
+
+PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
+NODES = ("n1", "n2")
+
+SLURM_CONF = """
+ClusterName=throwaway
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={base}/munge.socket,cred_expire=5
+StateSaveLocation={base}/state
+SlurmdSpoolDir={base}/spool-%n
+SlurmctldPidFile={base}/slurmctld.pid
+SlurmdPidFile={base}/slurmd-%n.pid
+SlurmctldLogFile={base}/slurmctld.log
+SlurmdLogFile={base}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+MailProg=/bin/true
+ReturnToService=2
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
+SlurmctldParameters=preempt_send_user_signal
+JobRequeue=1
+KillWait=5
+MinJobAge=3600
+SlurmdTimeout=300
+MessageTimeout=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+GresTypes=gpu
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+NodeName=DEFAULT CPUs=16 RealMemory=16000 Gres=gpu:2
+NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}]
+PartitionName=low Nodes=n[1-2] Default=YES MaxTime=INFINITE DefMemPerCPU=100 PriorityTier=10 GraceTime=60
+PartitionName=high Nodes=n[1-2] MaxTime=INFINITE DefMemPerCPU=100 PriorityTier=100 PreemptMode=OFF
+"""
+
+
+class Cluster:
+    """The daemons, and what the tests do to them."""
+
+    def __init__(self, base: Path, port: int) -> None:
+        self.base, self.port = base, port
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        base, host = self.base, socket.gethostname().split(".")[0]
+        for folder in ("state", "spool-n1", "spool-n2"):
+            (base / folder).mkdir()
+        for number in (0, 1):
+            os.mknod(base / f"gpu{number}", 0o666 | 0o020000, os.makedev(1, 3))
+        key = base / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o600)
+        values = {
+            "base": base,
+            "host": host,
+            "port": self.port,
+            "first": self.port + 1,
+            "last": self.port + 2,
+        }
+        (base / "slurm.conf").write_text(SLURM_CONF.format(**values))
+        (base / "gres.conf").write_text(f"NodeName=n[1-2] Name=gpu File={base}/gpu[0-1]\n")
+        os.environ["SLURM_CONF"] = str(base / "slurm.conf")
+        files = [f"--{name}={base}/munged.{name[:3]}" for name in ("pid-file", "log-file", "seed-file")]
+        self.daemon("munged", "munged", "-F", f"--key-file={key}", f"--socket={base}/munge.socket", *files)
+        self.wait_for(lambda: self.call("munge", "-n", f"--socket={base}/munge.socket")[0] == 0)
+        self.daemon("slurmctld", "slurmctld", "-D", "-i")
+        for node in NODES:
+            self.start_node(node)
+        self.wait_for(lambda: set(self.call("sinfo", "-hN", "-o", "%T")[1].split()) == {"idle"})
+
+    def daemon(self, name: str, *command: str) -> None:
+        with open(self.base / f"{name}.console", "ab") as console:
+            self.daemons[name] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+            )
+
+    def start_node(self, node: str) -> None:
+        self.daemon(f"slurmd-{node}", "slurmd", "-D", "-N", node)
+
+    def call(self, *command: str) -> tuple[int, str]:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    def wait_for(
+        self, condition: Callable[[], object], timeout_s: float = 180, what: str = "the cluster"
+    ) -> None:
+        """Poll until `condition()`; generous, since the machine may be busy."""
+        end = time.monotonic() + timeout_s
+        while not condition():
+            for name, process in self.daemons.items():
+                if process.poll() is not None:
+                    console = (self.base / f"{name}.console").read_text()[-1500:]
+                    raise RuntimeError(f"{name} ended with {process.returncode}: {console}")
+            if time.monotonic() > end:
+                queue = self.call("squeue")[1] + self.call("sinfo")[1]
+                raise TimeoutError(f"waited {timeout_s} s for {what}: {queue}")
+            time.sleep(0.1)
+
+    def kill(self, name: str) -> None:
+        process = self.daemons.pop(name)
+        process.kill()
+        process.wait()
+
+    def restart_controller(self) -> None:
+        """An update of the cluster's software: the controller ends, saves its state, and starts again."""
+        process = self.daemons.pop("slurmctld")
+        process.terminate()
+        process.wait()
+        self.daemon("slurmctld", "slurmctld", "-D")
+        self.wait_for(lambda: self.call("squeue")[0] == 0, what="the controller")
+
+    def crash(self, node: str) -> None:
+        """As after a power cut: daemon, steps and processes of a node are gone at once, no signal handled."""
+        self.kill(f"slurmd-{node}")
+        marks = (f"SLURMD_NODENAME={node}\0".encode(), b"SLURM_CONF=" + bytes(self.base))
+        for _ in range(2):  # the second time for processes that were just being started
+            for folder in Path("/proc").glob("[0-9]*"):
+                if self._belongs(folder, node, marks):
+                    os.kill(int(folder.name), signal.SIGKILL)
+        self.call("scontrol", "update", f"nodename={node}", "state=DOWN", "reason=crash")
+
+    def _belongs(self, folder: Path, node: str, marks: tuple[bytes, bytes]) -> bool:
+        try:
+            environment = (folder / "environ").read_bytes() + b"\0"
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            return False
+        if command.startswith(b"slurmstepd") or b"/slurmstepd" in command:
+            return self._steps_of(node, command)
+        return all(mark in environment for mark in marks)
+
+    def _steps_of(self, node: str, command: bytes) -> bool:
+        """A step daemon is titled `slurmstepd: [12.0]`; it belongs to the node where that job runs."""
+        job = command.partition(b"[")[2].partition(b".")[0].decode()
+        return node in self.call("squeue", "-h", "-o", "%N", "-j", job)[1]
+
+    def revive(self, node: str) -> None:
+        self.start_node(node)
+        self.call("scontrol", "update", f"nodename={node}", "state=RESUME")
+        self.wait_for(lambda: "idle" in self.call("sinfo", "-hN", "-n", node, "-o", "%T")[1])
+
+    def jobs(self) -> dict[str, str]:
+        """State of each job in the queue by id."""
+        lines = self.call("squeue", "-h", "-r", "-o", "%i %T")[1].splitlines()
+        return dict(line.split(" ", 1) for line in lines if line[:1].isdigit())
+
+    def wait_until_empty(self, timeout_s: float = 180) -> None:
+        self.wait_for(lambda: not self.jobs(), timeout_s, "an empty queue")
+
+    def stop(self) -> None:
+        if "slurmctld" in self.daemons:
+            self.call("scancel", "--user=root")
+            time.sleep(0.5)
+        for process in reversed(self.daemons.values()):
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` free ports in a row."""
+    for first in range(16800, 30000, 10):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    raise OSError("no free ports")
+
+
+def _missing() -> str:
+    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+    if absent:
+        return f"no {', '.join(absent)} on this machine (Debian: slurmctld slurmd slurm-client munge)"
+    return "" if os.geteuid() == 0 else "Slurm's daemons need root"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A running cluster; `SLURM_CONF` points to it. Its node names are made resolvable in /etc/hosts."""
+    os.environ["PATH"] += os.pathsep + "/usr/sbin:/sbin"
+    reason = _missing()
+    if reason:
+        if os.environ.get("UWM_REQUIRE_SLURM") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    base = Path(tempfile.mkdtemp(prefix="uwm-slurm-"))
+    base.chmod(0o755)  # munged refuses a socket in a private folder
+    hosts = Path("/etc/hosts")
+    before, old_conf = hosts.read_text(), os.environ.get("SLURM_CONF")
+    if " n1 n2" not in before:
+        hosts.write_text(before.rstrip("\n") + "\n127.0.0.1 n1 n2\n")
+    running = Cluster(base, free_ports(3))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+        hosts.write_text(before)
+        shutil.rmtree(base, ignore_errors=True)
+        if old_conf is None:
+            os.environ.pop("SLURM_CONF", None)
+        else:
+            os.environ["SLURM_CONF"] = old_conf
+
+
+class Project:
+    """A folder with an experiment file, its cache and its runs; `run` is the experiment's command line."""
+
+    def __init__(
+        self, root: Path, source: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.root, self.cluster, self.capsys = root, cluster, capsys
+        self.file = root / "experiments" / "toy.py"
+        self.file.parent.mkdir()
+        shutil.copyfile(source, self.file)
+        self.site = root / "site.toml"
+        self.site.write_text('partition = "low"\nhours = 1\n')
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, standard output and error of a command line, in this process."""
+        self.capsys.readouterr()
+        code = load_experiment(self.file).main(arguments)
+        return code, *self.capsys.readouterr()
+
+    def submit(self, *settings: str) -> None:
+        code, _, error = self.run("--submit", "--site", str(self.site), *settings)
+        assert code == 0, error
+
+    def states(self, *settings: str) -> dict[str, str]:
+        return {row["item"]: row["state"] for row in self.rows(*settings)}
+
+    def rows(self, *settings: str) -> list[dict[str, Any]]:
+        return list(json.loads(self.run("--status", "--json", *settings)[1]))
+
+    def finish(self, *settings: str, timeout_s: float = 180) -> None:
+        """Wait for the jobs, then collect; every cell must be there."""
+        self.cluster.wait_until_empty(timeout_s)
+        code, _, error = self.run("--collect", *settings)
+        logs = "".join(path.read_text()[-3000:] for path in self.root.rglob("*_log.out")) if code else ""
+        assert code == 0, error + logs
+
+    def steps(self) -> list[int]:
+        """Numbers of the steps that the stage took, in order, over all attempts."""
+        logs = [*self.root.rglob("steps.log")]
+        return [int(line) for line in logs[0].read_text().split()] if logs else []
+
+    def records(self, folder: Path | None = None) -> dict[str, dict[str, Any]]:
+        """Records by file name, without what differs from run to run."""
+        found = {}
+        for path in (folder or self.root).rglob("*__*.json"):
+            if "runs" not in path.relative_to(self.root).parts[:1] or folder:
+                found[path.name] = {**json.loads(path.read_text()), "run": None}
+        return found
+
+
+@pytest.fixture
+def project(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Project]:
+    """A project with the toy experiment on the running cluster."""
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("UWM_RUNS", raising=False)
+    monkeypatch.delenv("UWM_SITE", raising=False)
+    yield Project(tmp_path, Path(__file__).with_name("toy.py"), cluster, capsys)
+    cluster.call("scancel", "--user=root")
+    cluster.wait_until_empty()

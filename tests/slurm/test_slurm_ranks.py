@@ -1,0 +1,52 @@
+"""Trainings over 2 nodes x 2 ranks (gloo): the same numbers as one process, preemption, a rank that dies."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slurm
+SITE = 'partition = "low"\nhours = 1\n[stages]\nnodes = 2\ntasks_per_node = 2\n'
+
+
+@pytest.fixture
+def ddp(project):
+    project.file = project.root / "experiments" / "ddp.py"
+    shutil.copyfile(Path(__file__).with_name("ddp.py"), project.file)
+    project.site.write_text(SITE)
+    return project
+
+
+def weights(folder):
+    record = json.loads((folder / "regression__numbers.json").read_text())
+    return [metric["value"] for metric in record["metrics"].values()]
+
+
+def test_two_nodes_with_a_preemption_equal_one_process(ddp, monkeypatch):
+    settings = ("--set", "step_s=0.3")
+    ddp.submit(*settings)
+    logs = lambda: [*ddp.root.glob("cache/regression-*.partial/log.jsonl")]  # noqa: E731
+    ddp.cluster.wait_for(lambda: logs() and len(logs()[0].read_text().splitlines()) >= 4, what="four steps")
+    job = json.loads(next(ddp.root.rglob("jobs.jsonl")).read_text().splitlines()[0])["job"]
+    ddp.cluster.call("scancel", "--signal=USR2", job)
+    ddp.finish(*settings)
+    rows = {row["item"]: row for row in ddp.rows(*settings)}
+    assert rows["stage:regression"]["attempts"] == 2
+    (log,) = ddp.root.glob("cache/regression-*/log.jsonl")
+    assert sum("loss" in json.loads(line) for line in log.read_text().splitlines()) == 30
+    monkeypatch.setenv("UWM_CACHE", str(ddp.root / "another-cache"))
+    assert ddp.run("--out", str(ddp.root / "alone"))[0] == 0
+    alone = weights(ddp.root / "alone")
+    assert weights(next(ddp.root.glob("runs/mini/ddp-*/results"))) == pytest.approx(alone, abs=1e-5)
+
+
+def test_one_dead_rank_ends_the_job_and_its_traceback_is_shown(ddp):
+    settings = ("--set", "fail_rank=3")
+    ddp.submit(*settings)
+    ddp.cluster.wait_until_empty()
+    rows = {row["item"]: row for row in ddp.rows(*settings)}
+    assert rows["stage:regression"]["state"] == "failed"
+    assert rows["stage:regression"]["error"] == "ArithmeticError: rank 3 was told to die"
+    logs = json.loads(ddp.run("--logs", "--json", *settings)[1])
+    assert "told to die" in logs[0]["traceback"]
