@@ -30,12 +30,13 @@ from uwm.data.decoders import PyAVReader
 from uwm.data.manifest import Manifest, build_manifest
 from uwm.data.pairs import resize_short_side, to_tensor
 from uwm.data.prepare import Settings, prepare
-from uwm.data.shards import describe_shard, from_jpeg, read_index, read_spans, shard_stream
+from uwm.data.shards import decode_picture, describe_shard, read_index, read_spans, shard_stream
 from uwm.data.stream import Crop, PairStream, video_stream
 from uwm.data.video import read_frames
 
 ROUNDS = 5
-CROP = Crop(224, 256)
+SIDE = 240  # SSv2's own height: nothing is enlarged
+CROP = Crop(224, SIDE)
 PER_VISIT = 8
 
 
@@ -142,7 +143,7 @@ def jpegs_alone(folder: Path, pairs: int = 64) -> Callable[[], int]:
 
     def run() -> int:
         for first, second in read_spans(path, spans):
-            from_jpeg(first), from_jpeg(second)
+            decode_picture(first), decode_picture(second)
         return len(spans)
 
     return run
@@ -151,15 +152,17 @@ def jpegs_alone(folder: Path, pairs: int = 64) -> Callable[[], int]:
 def ways(corpus: Corpus, folder: Path) -> None:
     """(a) to (d) for one corpus, side by side."""
     manifest = build_manifest(corpus, "train", pairs_per_clip=32, pairs_per_visit=PER_VISIT)
-    shards = folder / f"{corpus.name}-shards"
-    prepare(corpus, "train", manifest, shards, Settings(short_side=256, pairs_per_visit=PER_VISIT))
-    live = {name: video_stream(corpus, manifest, 224, PER_VISIT, short_side=256, decoder=name)
+    shards, raw = folder / f"{corpus.name}-jpeg", folder / f"{corpus.name}-raw"
+    for out, quality in ((shards, 90), (raw, 0)):
+        prepare(corpus, "train", manifest, out, Settings(SIDE, quality, pairs_per_visit=PER_VISIT))
+    live = {name: video_stream(corpus, manifest, 224, PER_VISIT, short_side=SIDE, decoder=name)
             for name in ("auto", "pyav")}  # fmt: skip
     seconds = medians({
         "(a) naive, decord per pair": naive(corpus, manifest.table),
         "(b) ours from video, decord": ours(live["auto"], 3),
         "(b) ours from video, PyAV": ours(live["pyav"], 3),
-        "(c) ours from shards": ours(shard_stream(shards, 224, PER_VISIT, piece=32), 2),
+        "(c) ours from JPEG shards": ours(shard_stream(shards, 224, PER_VISIT, piece=32), 2),
+        "(c) ours from raw shards": ours(shard_stream(raw, 224, PER_VISIT, piece=32), 4),
         "(d) JPEGs alone": jpegs_alone(shards),
         "(d) plain decoding, 2 frames": plain_decode(corpus, 46),
     })  # fmt: skip
@@ -167,8 +170,9 @@ def ways(corpus: Corpus, folder: Path) -> None:
     slowest = seconds["(a) naive, decord per pair"]
     for name, value in seconds.items():
         print(f"  {name:30}{1 / value:9.1f} pairs/s {slowest / value:8.2f} x")
-    stored = sum((shards / name).stat().st_size for name in read_index(shards).shards)
-    print(f"  a stored pair takes {stored / len(manifest.table) / 1024:.0f} KiB")
+    sizes = [sum((out / name).stat().st_size for name in read_index(out).shards) / len(manifest.table) / 1024
+             for out in (shards, raw)]  # fmt: skip
+    print(f"  a stored pair takes {sizes[0]:.0f} KiB as JPEG, {sizes[1]:.0f} KiB raw")
 
 
 def growth(corpus: Corpus, folder: Path) -> None:
@@ -186,7 +190,7 @@ def growth(corpus: Corpus, folder: Path) -> None:
         manifest = Manifest(pd.concat(parts, ignore_index=True))
         start = time.perf_counter()
         linked = Corpus(corpus.name, home, ())
-        stream = video_stream(linked, manifest, 224, 64, short_side=256, buffer=64, decoder="pyav")
+        stream = video_stream(linked, manifest, 224, 64, short_side=SIDE, buffer=64, decoder="pyav")
         stream.blocks(0, 0, 1, 64)
         planned = time.perf_counter() - start
         batches = stream.batches()

@@ -86,6 +86,18 @@ def test_stream_of_shards_matches_the_stream_of_videos(shards, corpus, manifest)
     assert (by_video - by_shard[distances.argmin(1)]).abs().mean() < 2.5
 
 
+def test_raw_shards_hold_the_very_pixels(corpus, manifest, tmp_path):
+    prepare(corpus, "train", manifest, tmp_path, Settings(short_side=64, quality=0, shard_pairs=12))
+    pairs = load_pairs(corpus, manifest, 64)
+    for row in (0, 13, 44):
+        stored = load_row(tmp_path, row)
+        left = (stored.shape[-1] - 64) // 2
+        assert torch.equal(stored[..., left : left + 64], pairs[row])
+    live = next(video_stream(corpus, manifest, 48, 50, short_side=64).batches())
+    shown = {pair.numpy().tobytes() for pair in live}
+    assert {pair.numpy().tobytes() for pair in next(shard_stream(tmp_path, 48, 50).batches())} == shown
+
+
 def test_shard_stream_resumes_and_mixes(shards):
     def build():
         return shard_stream(shards, 48, 6, buffer=18, piece=4)

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from uwm.data.corpora import Corpus
-from uwm.data.manifest import BadClips, Manifest, Skipped, nearest_pairs
+from uwm.data.manifest import BadClips, Manifest, Skipped
+from uwm.data.sampling import nearest_pairs, without_cuts
 from uwm.data.video import BadVideo, Frames, probe, read_frames
 
 
@@ -27,7 +28,7 @@ def resize_short_side(frames: Tensor, short_side: int) -> Tensor:
     """Resize (n,3,H,W) uint8 so that the shorter side is `short_side`: bicubic with antialias, ratio kept."""
     height, width = frames.shape[-2:]
     if min(height, width) == short_side:
-        return frames.contiguous()
+        return frames
     scale = short_side / min(height, width)
     size = (max(short_side, round(height * scale)), max(short_side, round(width * scale)))
     return interpolate(frames, size=size, mode="bicubic", antialias=True).contiguous()
@@ -113,7 +114,7 @@ def _whole_clips(
     for clip in corpus.of(split):
         try:
             info = probe(corpus.file(clip))
-            pairs = nearest_pairs(info.timestamps, gap)
+            pairs = without_cuts(nearest_pairs(info.timestamps, gap), info.timestamps, clip.cuts)
             if len(pairs) == 0:
                 raise BadVideo(clip.path, f"no two frames {gap:g} s apart")
             frames = read_frames(corpus.file(clip), range(info.frames), times=info.timestamps.tolist())

@@ -35,7 +35,7 @@ from uwm.data.shards import (
     ShardIndex,
     describe_shard,
     dump,
-    to_jpeg,
+    encode_picture,
     write_atomically,
     write_shard,
 )
@@ -50,7 +50,7 @@ class Settings:
     """What the shards' bytes depend on, besides the manifest and the videos."""
 
     short_side: int = 256
-    quality: int = 95
+    quality: int = 90  # of the JPEGs; 0 stores raw pictures
     shard_pairs: int = 1024
     pairs_per_visit: int = 8
     seed: int = 0
@@ -107,14 +107,14 @@ def shard_plan(manifest: Manifest, settings: Settings) -> list[list[Visit]]:
 
 
 def _encode_visit(folder: Path, settings: Settings, visit: Visit) -> list[tuple[bytes, bytes]]:
-    """The JPEGs of a visit's pairs; a frame of two pairs is encoded once."""
+    """The stored form of a visit's pairs; a frame of two pairs is encoded once."""
     one_thread_in_workers()
     frames = decode_visit(folder, settings.short_side, settings.decoder, visit).permute(0, 2, 3, 1).numpy()
-    jpegs: dict[int, bytes] = {}
+    stored: dict[int, bytes] = {}
     for number, frame in zip(visit.frames.reshape(-1).tolist(), frames, strict=True):
-        if number not in jpegs:
-            jpegs[number] = to_jpeg(frame, settings.quality)
-    return [(jpegs[first], jpegs[second]) for first, second in visit.frames.tolist()]
+        if number not in stored:
+            stored[number] = encode_picture(frame, settings.quality)
+    return [(stored[first], stored[second]) for first, second in visit.frames.tolist()]
 
 
 def _samples(
@@ -122,14 +122,14 @@ def _samples(
     skipped: list[tuple[str, str]], bar: Any,
 ) -> Iterator[Sample]:  # fmt: skip
     for visit in plan:
-        _, jpegs = next(results)
+        _, stored = next(results)
         bar.update()
-        if isinstance(jpegs, Failure):
-            skipped.append((visit.video, jpegs.reason))
+        if isinstance(stored, Failure):
+            skipped.append((visit.video, stored.reason))
             if visit.video not in dict(bad.skipped):
-                bad.add(visit.video, jpegs.reason)
+                bad.add(visit.video, stored.reason)
             continue
-        for row, pair in zip(visit.rows.tolist(), jpegs, strict=True):
+        for row, pair in zip(visit.rows.tolist(), stored, strict=True):
             yield Sample(row, _card(manifest, row), pair)
 
 
@@ -199,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--split", default="train")
     parser.add_argument("--size", type=int, default=256, help="short side of the stored pictures")
-    parser.add_argument("--quality", type=int, default=95, help="of the JPEGs")
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEGs; 0 stores raw pictures")
     parser.add_argument("--manifest", type=Path, help="pairs to take (default: drawn into OUT/manifest.csv)")
     parser.add_argument("--manifest-only", action="store_true")
     parser.add_argument("--pairs-per-clip", type=int, default=8)
@@ -228,8 +228,10 @@ def main(argv: list[str] | None = None) -> int:
     if index is None:
         print(f"{args.out}: this part is done; the index follows with the last part")
     else:
-        print(f"{args.out}: {index.pairs} pairs in {len(index.shards)} shards; "
-              f"{index.skipped} clips were skipped here, all are named in {args.out / 'skipped.csv'}")
+        print(
+            f"{args.out}: {index.pairs} pairs in {len(index.shards)} shards; "
+            f"{index.skipped} clips were skipped here, all are named in {args.out / 'skipped.csv'}"
+        )
     return 0
 
 

@@ -1,8 +1,8 @@
-"""Prepared shards: pairs decoded once, as JPEGs in plain tar files (the WebDataset form).
+"""Prepared shards: pairs decoded once, as JPEG or raw pictures in plain tar files (the WebDataset form).
 
-A shard `00000.tar` holds `KEY.0.jpg`, `KEY.1.jpg` and `KEY.json` (its manifest row) per pair. Beside it lies
-`00000.json`: where each JPEG starts, what was skipped, and the shard's sha256; it is written last, so a shard
-with it is complete. `index.json` closes the folder once all shards are there.
+A shard `00000.tar` holds `KEY.0.jpg`, `KEY.1.jpg` (or `.npy`) and `KEY.json` (its manifest row) per pair.
+Beside it lies `00000.json`: where each picture starts, what was skipped, and the shard's sha256; it is
+written last, so a shard with it is complete. `index.json` closes the folder once all shards are there.
 """
 
 import hashlib
@@ -17,36 +17,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from uwm.data.decoders import BadVideo
-from uwm.data.pairs import resize_short_side
+from uwm.data.pairs import to_tensor
 from uwm.data.stream import Crop, PairStream, Rows, crop_all, one_thread_in_workers
 from uwm.errors import UserError
 
 FORMAT = 1
+NPY = b"\x93NUMPY"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One pair as it is stored: its row in the manifest, what is known of it, and the two JPEGs."""
+    """One pair as it is stored: its row in the manifest, what is known of it, and the two pictures."""
 
     row: int
     card: dict[str, Any]
-    jpegs: tuple[bytes, bytes]
+    pictures: tuple[bytes, bytes]
 
 
-def to_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
-    """(H,W,3) -> JPEG with full colour resolution."""
+def encode_picture(image: NDArray[np.uint8], quality: int) -> bytes:
+    """(H,W,3) -> JPEG with halved colour resolution, as the videos have it; quality 0 -> raw, as `.npy`."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0)
+    if quality:
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
+    else:
+        np.save(buffer, image, allow_pickle=False)
     return buffer.getvalue()
 
 
-def from_jpeg(data: bytes) -> NDArray[np.uint8]:
+def decode_picture(data: bytes) -> NDArray[np.uint8]:
+    """(H,W,3) of either form."""
+    if data.startswith(NPY):
+        raw: NDArray[np.uint8] = np.load(io.BytesIO(data), allow_pickle=False)
+        return raw
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -70,7 +77,9 @@ def write_shard(path: Path, samples: Iterable[Sample], skipped: list[tuple[str, 
     with tarfile.open(partial_path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
             key = f"{sample.row:09d}"
-            span = [place for i in (0, 1) for place in _add(tar, f"{key}.{i}.jpg", sample.jpegs[i])]
+            span: list[int] = []
+            for i, picture in enumerate(sample.pictures):
+                span += _add(tar, f"{key}.{i}.{'npy' if picture.startswith(NPY) else 'jpg'}", picture)
             _add(tar, f"{key}.json", dump(sample.card))
             rows.append(sample.row)
             spans.append(span)
@@ -126,7 +135,7 @@ def describe_shard(path: Path) -> dict[str, Any]:
 
 
 def read_spans(path: Path, spans: list[list[int]]) -> list[tuple[bytes, bytes]]:
-    """The two JPEGs of some pairs of a shard; each span is (start, size, start, size)."""
+    """The two pictures of some pairs of a shard; each span is (start, size, start, size)."""
     try:
         with path.open("rb") as file:
             return [(_read(file, *span[:2]), _read(file, *span[2:])) for span in spans]
@@ -153,10 +162,9 @@ def _load_rows(crop: Crop, task: ShardTask) -> NDArray[np.uint8]:
     one_thread_in_workers()
     out = np.empty((len(task.rows), 2, 3, crop.image_size, crop.image_size), np.uint8)
     try:
-        for i, (row, jpegs) in enumerate(zip(task.rows, read_spans(task.path, task.spans), strict=True)):
-            frames = np.stack([from_jpeg(jpeg) for jpeg in jpegs]).transpose(0, 3, 1, 2)  # (2,3,H,W)
-            resized = resize_short_side(torch.from_numpy(frames), crop.short_side)
-            out[i] = crop_all(crop, resized, task.epoch, [row])[0]
+        for i, (row, stored) in enumerate(zip(task.rows, read_spans(task.path, task.spans), strict=True)):
+            frames = to_tensor(np.stack([decode_picture(picture) for picture in stored]))  # (2,3,H,W)
+            out[i] = crop_all(crop, frames, task.epoch, [row])[0]
     except (OSError, ValueError, SyntaxError) as error:
         raise BadVideo(task.path, f"holds a broken picture ({error})") from None
     return out
@@ -167,8 +175,8 @@ def load_row(folder: Path, row: int) -> Tensor:
     for name in read_index(folder).shards:
         description = describe_shard(folder / name)
         if row in description["rows"]:
-            [jpegs] = read_spans(folder / name, [description["spans"][description["rows"].index(row)]])
-            return torch.from_numpy(np.stack([from_jpeg(jpeg) for jpeg in jpegs])).permute(0, 3, 1, 2)
+            [stored] = read_spans(folder / name, [description["spans"][description["rows"].index(row)]])
+            return to_tensor(np.stack([decode_picture(picture) for picture in stored]))
     raise UserError(f"{folder}: no shard holds row {row}")
 
 
