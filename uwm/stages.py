@@ -3,12 +3,12 @@
 Table 1, Figure 4 and Figure 5 declare the same stages, so they share one pre-training.
 """
 
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -111,7 +111,7 @@ def obtain_world(
     inputs = training_manifests(corpora, pretrain)
     autoencoder, mae_sha256, mae_digest = _obtain_mae(mae, corpora, inputs, artifacts, stop)
     stage = world_model_stage(pretrain, autoencoder.config, {**inputs, "mae": mae_digest})
-    artifact = artifacts.obtain(stage, partial(_pretrain, pretrain, autoencoder, corpora, stop))
+    artifact = artifacts.obtain(stage, functools.partial(_pretrain, pretrain, autoencoder, corpora, stop))
     weights = artifact.path / WEIGHTS
     world_model = WorldModel.load(weights)
     return World(autoencoder, world_model, {"mae": mae_sha256, "world-model": sha256_of(weights)})
@@ -128,8 +128,9 @@ def training_manifests(corpora: Corpora, recipe: PretrainRecipe) -> dict[str, st
     return {name: training_manifest(corpus, recipe).sha256 for name, corpus in corpora.items()}
 
 
+@functools.lru_cache(maxsize=16)
 def training_manifest(corpus: Corpus, recipe: PretrainRecipe) -> Manifest:
-    """The frozen training pairs of one corpus."""
+    """The frozen training pairs of one corpus. Made once per process: it opens every file."""
     return build_manifest(corpus, "train", gap=recipe.gap, pairs=recipe.pairs, seed=recipe.train.seed)
 
 
@@ -145,7 +146,7 @@ def _obtain_mae(
         sha256 = sha256_of(path)
         return MaskedAutoencoder.load(path), sha256, sha256
     stage = mae_stage(recipe, inputs)
-    artifact = artifacts.obtain(stage, partial(_train_mae, recipe, corpora, stop))
+    artifact = artifacts.obtain(stage, functools.partial(_train_mae, recipe, corpora, stop))
     weights = artifact.path / WEIGHTS
     return MaskedAutoencoder.load(weights), sha256_of(weights), stage.digest
 
@@ -182,7 +183,7 @@ def _train_mae(recipe: MAERecipe, corpora: Corpora, stop: Stop, folder: Path) ->
     load = cropped_images(images, size)
     source = IndexSource(len(images), load, batch_size=recipe.train.batch_size, seed=seed)
     objective = MaskedReconstruction(mae, recipe.mask_ratios)
-    validate = partial(reconstruction_psnr, mae, held_out)
+    validate = functools.partial(reconstruction_psnr, mae, held_out)
     train(objective, source, recipe.train, folder / "run", validate=validate, name="MAE", stop=stop)
     _finish(mae, folder, recipe)
 
@@ -226,7 +227,7 @@ def _pretrain(
     source = cached_states(recipe, mae, corpora) if cached else live_video(recipe, mae, corpora)
     objective = LatentActionPrediction(world_model, None if cached else mae)
     held_out = {name: _held_out_states(recipe, mae, corpus) for name, corpus in corpora.items()}
-    validate = partial(_action_gaps, world_model, held_out, recipe.train.seed)
+    validate = functools.partial(_action_gaps, world_model, held_out, recipe.train.seed)
     train(objective, source, recipe.train, folder / "run", validate=validate, name="world model", stop=stop)
     _finish(world_model, folder, recipe)
 

@@ -1,0 +1,76 @@
+"""Objectives: what is minimised, the action gap, and the perplexity of codes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel, world_model_config
+from uwm.training.objectives import (
+    LatentActionPrediction,
+    MaskedReconstruction,
+    action_gap,
+    code_counts,
+    derangement,
+    perplexity,
+)
+
+MAE = MAE_PRESETS["tiny"]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_masked_reconstruction_is_the_mean_of_its_ratios() -> None:
+    mae = MaskedAutoencoder(MAE)
+    batch = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=generator())
+    out = MaskedReconstruction(mae, (0.75, 0.0))(batch, generator(1))
+    assert out["loss"].item() == pytest.approx((out["loss_mask_0.75"] + out["loss_mask_0"]).item() / 2)
+    whole = mae(batch[4:].float() / 255, 0.0, generator(2)).loss  # ratio 0 sees the second half of the batch
+    assert out["loss_mask_0"].item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_live_encoding_equals_cached_states_and_leaves_the_mae_alone() -> None:
+    mae = MaskedAutoencoder(MAE)
+    before = {k: v.clone() for k, v in mae.state_dict().items()}
+    images = torch.randint(0, 256, (4, 2, 3, 64, 64), dtype=torch.uint8, generator=generator())
+    config = world_model_config("mini", MAE)
+    live = LatentActionPrediction(WorldModel(config), mae)
+    cached = LatentActionPrediction(WorldModel(config))
+    with torch.no_grad():
+        states = mae.encode(images.flatten(0, 1).float() / 255).unflatten(0, (4, 2))
+    losses = live(images, generator())["loss"], cached(states, generator())["loss"]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+    losses[0].backward()
+    assert set(live.state_dict()) == set(cached.state_dict())  # the MAE is no part of a checkpoint
+    assert not any(p.requires_grad or p.grad is not None for p in mae.parameters())
+    assert all(torch.equal(before[k], v) for k, v in mae.state_dict().items())
+
+
+def test_action_gap_is_zero_where_the_action_is_ignored() -> None:
+    model = WorldModel(world_model_config("mini", MAE))  # its residual head is zero: it copies
+    states = torch.randn(16, 2, 17, 48, generator=generator())
+    gaps = action_gap(model, states.split(8), generator())
+    assert model.training
+    expected = (states[:, 1] - states[:, 0]).square().mean().item()
+    assert gaps["state_mse"] == pytest.approx(expected, rel=1e-5)
+    assert gaps["state_mse_copy"] == pytest.approx(expected, rel=1e-5)
+    assert gaps["action_gap"] == pytest.approx(0, abs=1e-6)
+    torch.nn.init.normal_(model.dynamics.head.weight, generator=generator())
+    assert action_gap(model, states.split(8), generator())["action_gap"] != pytest.approx(0, abs=1e-6)
+
+
+@given(st.integers(2, 50), st.integers(0, 1000))
+def test_a_derangement_moves_everyone(n: int, seed: int) -> None:
+    order = derangement(n, generator(seed))
+    assert sorted(order.tolist()) == list(range(n))
+    assert (order != torch.arange(n)).all()
+
+
+def test_perplexity_by_hand() -> None:
+    assert perplexity(np.array([0, 7, 0])) == pytest.approx(1)
+    assert perplexity(np.array([3, 3, 3, 3])) == pytest.approx(4)
+    assert perplexity(np.array([2, 1, 1])) == pytest.approx(2**1.5)  # 1.5 bits
+    assert code_counts(torch.tensor([[0, 2], [2, 2]]), 4).tolist() == [1, 0, 3, 0]
