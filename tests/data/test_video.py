@@ -122,3 +122,22 @@ def test_index_beyond_the_end_and_wrong_times(tmp_path: Path):
         read_frames(path, [12], times=[1.0])
     with pytest.raises(BadVideo, match="file changed"):
         read_frames(path, [3], times=[0.9])
+
+
+def test_long_files_are_read_by_seeking(tmp_path: Path, monkeypatch):
+    path = write_video(tmp_path / "long.mp4", 90, fps=30, gop=10)
+    times = probe(path).timestamps
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a long file must not be read as a whole")
+
+    monkeypatch.setattr("uwm.data.video.LONG_FILE", 10)
+    monkeypatch.setattr("uwm.data.video.DecordReader", refuse)
+    monkeypatch.setattr("uwm.data.decoders.scan", refuse)
+    indices = [71, 5, 77, 11, 11]
+    assert numbers(read_frames(path, indices, times=times[indices].tolist())) == indices
+
+
+def test_missing_file(tmp_path: Path):
+    with pytest.raises(BadVideo, match=r"gone\.mp4"):
+        read_frames(tmp_path / "gone.mp4", [0])
