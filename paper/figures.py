@@ -26,7 +26,8 @@ OUT = ROOT / "paper" / "out"
 LABEL_INCHES = 0.45  # left of the panels
 MARGIN_INCHES = 0.23  # above and, a little more, below them
 COUNTS = ("perplexity", "used", "codes")
-UNDRAWN = ("lr", "learning_rate", "grad_norm", "gradient_norm", "step")
+PSNR, CODES = "PSNR on validation, dB", "codes in use"
+UNDRAWN = ("step", "lr", "grad_norm", "ema_perplexity", "action_gap")  # the gap is shuffled minus own
 
 
 def panel_figure(results: Results, scale: str, experiment: str, corpus: str) -> Figure | None:
@@ -77,32 +78,39 @@ def mosaic(pictures: list[list[np.ndarray | None]], side: int) -> np.ndarray:
 
 
 def curve_figure(path: Path) -> Figure:
-    """A training curve: losses on a logarithmic axis; counts such as perplexity in a panel of their own."""
+    """A training curve, one plot per kind of number: training, validation by corpus, PSNR, codes in use."""
     table = pd.read_csv(path)
-    names = [name for name in table.columns if name not in UNDRAWN and table[name].notna().any()]
-    groups = [[n for n in names if not n.endswith(COUNTS)], [n for n in names if n.endswith(COUNTS)]]
-    groups = [group for group in groups if group]
-    figure, axes = plt.subplots(
-        len(groups), 1, figsize=(COLUMN_INCHES, 0.6 + 0.95 * len(groups)), sharex=True, squeeze=False
-    )
-    for axis, group in zip(axes[:, 0], groups, strict=True):
-        for name in group:
-            kept = table[["step", name]].dropna()
-            shown = _thinned(kept)
-            thin = len(kept) > 300
-            axis.plot(
-                shown["step"],
-                shown[name],
-                label=name,
-                linewidth=0.7 if thin else 1.2,
-                alpha=0.8 if thin else 1,
-            )
-        if (table[group].min() > 0).all() and not group[0].endswith(COUNTS):
+    groups = curve_groups([name for name in table.columns if table[name].notna().any()])
+    size = (COLUMN_INCHES, 0.6 + 0.95 * len(groups))
+    figure, axes = plt.subplots(len(groups), 1, figsize=size, sharex=True, squeeze=False)
+    for axis, (title, lines) in zip(axes[:, 0], groups.items(), strict=True):
+        for name, label in lines.items():
+            shown = _thinned(table[["step", name]].dropna())
+            axis.plot(shown["step"], shown[name], label=label)
+        if title not in (PSNR, CODES) and (table[list(lines)].min() > 0).all():
             axis.set_yscale("log")
+        axis.set_title(title, loc="left", pad=2)
         axis.legend(fontsize=6, ncols=2)
-    axes[0, 0].set_ylabel("loss")
     axes[-1, 0].set_xlabel("step")
     return figure
+
+
+def curve_groups(names: list[str]) -> dict[str, dict[str, str]]:
+    """Plot's title -> column -> line's label. Columns: `loss`, `val/<number>/<corpus>` and the like."""
+    groups: dict[str, dict[str, str]] = {}
+    for name in names:
+        validation = name.startswith("val/")
+        number_, _, corpus = name.removeprefix("val/").partition("/")
+        if number_ in UNDRAWN:
+            continue
+        if "psnr" in number_ or number_.endswith(COUNTS):
+            title = PSNR if "psnr" in number_ else CODES
+            label = f"{number_} {corpus_label(corpus)}".strip()
+        else:
+            title = f"validation {corpus_label(corpus)}".strip() if validation else "training"
+            label = number_
+        groups.setdefault(title, {})[name] = label.replace("_", " ")
+    return groups
 
 
 def _thinned(table: pd.DataFrame, points: int = 400) -> pd.DataFrame:

@@ -80,7 +80,8 @@ plt.rcParams.update(
         "axes.spines.right": False,
         "axes.linewidth": 0.6,
         "lines.linewidth": 1.1,
-        "legend.frameon": False,
+        "legend.edgecolor": "none",
+        "legend.framealpha": 0.8,
         "pdf.fonttype": 42,
         "svg.hashsalt": "uwm",
         "savefig.dpi": 200,
@@ -152,7 +153,7 @@ def number(value: float, metric: str = "") -> str:
         return f"{100 * value:.1f}"
     if name in ("psnr", "perplexity"):
         return f"{value:.1f}"
-    return f"{value:.3f}"
+    return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

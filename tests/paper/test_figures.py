@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from toy_records import toy_experiment
 
-from paper.figures import main, write_all
+from paper.figures import curve_groups, main, write_all
 from paper.store import ROOT, Results
 
 
@@ -80,3 +80,16 @@ def test_page_is_self_contained(drawn):
 def test_no_records_at_all(tmp_path):
     assert main(["--results", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert "No records yet" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_curves_are_grouped_by_kind():
+    groups = curve_groups(
+        ["step", "lr", "loss", "used", "val/psnr/sim-ego", "val/state_mse/sim-ego", "val/mse"]
+    )
+    assert groups == {
+        "training": {"loss": "loss"},
+        "codes in use": {"used": "used"},
+        "PSNR on validation, dB": {"val/psnr/sim-ego": "psnr sim ego"},
+        "validation sim ego": {"val/state_mse/sim-ego": "state mse"},
+        "validation": {"val/mse": "mse"},
+    }
