@@ -99,16 +99,16 @@ class Artifacts:
             return None
         return Artifact(cached, stage.digest, "cached")
 
-    def obtain(self, stage: Stage, compute: Callable[[Path], None]) -> Artifact:
+    def obtain(self, stage: Stage, compute: Callable[[Path], None], *, together: bool = True) -> Artifact:
         """Find `stage`'s artifact, or let `compute` fill its working folder.
 
         The working folder `root/<name>-<digest>.partial` is kept when `compute` fails or is killed, so that
         the next attempt can continue there. Under torch.distributed all ranks call this together: rank 0
-        looks and locks, all of them compute, rank 0 finishes.
+        looks and locks, all compute (a training; with `together=False` rank 0 alone), rank 0 finishes.
         """
         found = _from_rank_zero(lambda: self.find(stage))
         if found is None:
-            found = self._compute(stage, compute)
+            found = self._compute(stage, compute if together or _rank() == 0 else lambda folder: None)
         self.obtained[stage.name] = found
         return found
 

@@ -90,13 +90,15 @@ class StageJob:
     """A stage that several cells share, as a job of its own on a cluster (locally it runs in the first cell).
 
     `run` computes it through `context.artifacts.obtain`. `stage` tells its identity, so that a plan can say
-    whether it is cached. `needs` names the stage jobs that come first.
+    whether it is cached. `needs` names the stage jobs that come first. A stage that
+    `trains` gets the site's resources for trainings (many GPUs), any other those of a cell.
     """
 
     name: str
     run: Callable[["Context"], object]
     stage: Callable[["Context"], Stage] | None = None
     needs: tuple[str, ...] = ()
+    trains: bool = True
 
 
 @dataclass

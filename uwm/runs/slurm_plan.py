@@ -84,7 +84,8 @@ def _stage_jobs(context: Context, site: Site, live: Mapping[str, str], skipped: 
                 raise ValueError(f"stage {stage.name} needs {unknown[0]}, which is not declared before it")
             after = tuple(names[need] for need in stage.needs if need in names)
             names[stage.name] = f"{context.experiment.name}-{stage.name}"
-            jobs.append(Job(names[stage.name], (item,), site.stages, after))
+            resources = site.stages if stage.trains else site.cells
+            jobs.append(Job(names[stage.name], (item,), resources, after))
     return jobs
 
 

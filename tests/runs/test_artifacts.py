@@ -1,0 +1,158 @@
+"""Stages: found by digest, computed once, continued after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from uwm.runs.artifacts import Artifacts, Stage
+from uwm.runs.lock import Lock
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGE = Stage("weights", 1, {"steps": 3}, {"manifest": "abc"})
+
+
+def write(text):
+    return lambda folder: (folder / "weights.txt").write_text(text)
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    return Artifacts(tmp_path / "cache", tmp_path / "released")
+
+
+def test_digest_depends_on_everything_that_is_declared():
+    others = [
+        Stage("other", 1, {"steps": 3}, {"manifest": "abc"}),
+        Stage("weights", 2, {"steps": 3}, {"manifest": "abc"}),
+        Stage("weights", 1, {"steps": 4}, {"manifest": "abc"}),
+        Stage("weights", 1, {"steps": 3}, {"manifest": "abd"}),
+    ]
+    assert len({STAGE.digest, *(stage.digest for stage in others)}) == 5
+    assert (
+        Stage("weights", 1, {"b": (1, 2), "a": None}).digest
+        == Stage("weights", 1, {"a": None, "b": [1, 2]}).digest
+    )
+
+
+def test_computed_then_cached(artifacts):
+    first = artifacts.obtain(STAGE, write("one"))
+    second = artifacts.obtain(STAGE, write("two"))
+    assert (first.origin, second.origin) == ("computed", "cached")
+    assert (second.path / "weights.txt").read_text() == "one"
+    content = json.loads((second.path / "stage.json").read_text())
+    assert (content["name"], content["digest"], content["fields"]) == ("weights", STAGE.digest, {"steps": 3})
+    assert sorted(path.name for path in artifacts.root.iterdir()) == [STAGE.folder_name]
+
+
+def test_released_comes_first_and_recompute_passes_it_over(artifacts, tmp_path):
+    released = artifacts.released / STAGE.folder_name
+    released.mkdir(parents=True)
+    assert artifacts.obtain(STAGE, write("x")).origin == "released"
+    again = Artifacts(artifacts.root, artifacts.released, recompute=True)
+    assert again.obtain(STAGE, write("new")).origin == "computed"
+    assert again.obtain(STAGE, write("newer")).origin == "cached"  # one run computes it once
+
+
+def test_recompute_replaces_what_is_cached(artifacts):
+    artifacts.obtain(STAGE, write("old"))
+    again = Artifacts(artifacts.root, artifacts.released, recompute=True)
+    assert (again.obtain(STAGE, write("new")).path / "weights.txt").read_text() == "new"
+
+
+def test_a_changed_recipe_is_said(artifacts, capsys):
+    (artifacts.released / f"weights-{'0' * 16}").mkdir(parents=True)
+    artifacts.obtain(STAGE, write("x"))
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"stage weights: its recipe or data differ from those of the released weights-{'0' * 16}" in error
+
+
+def test_a_failed_computation_goes_on_in_its_folder(artifacts):
+    def fail(folder):
+        (folder / "checkpoint").write_text("half")
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        artifacts.obtain(STAGE, fail)
+    assert artifacts.find(STAGE) is None
+    found = []
+    artifacts.obtain(STAGE, lambda folder: found.append((folder / "checkpoint").read_text()))
+    assert found == ["half"]
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from uwm.runs.artifacts import Artifacts, Stage
+def compute(folder):
+    with open(folder / "attempts.txt", "a") as file:
+        file.write("x")
+    time.sleep(float(sys.argv[2]))
+found = Artifacts(Path(sys.argv[1]) / "cache", Path(sys.argv[1]) / "none").obtain(Stage("s", 1, {}), compute)
+print(found.origin)
+"""
+
+
+def worker(folder, seconds):
+    command = [sys.executable, "-c", WORKER, str(folder), str(seconds)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def attempts(folder):
+    return [path.read_text() for path in folder.glob("cache/s-*/attempts.txt")]
+
+
+def test_several_processes_compute_a_stage_once(tmp_path):
+    origins = sorted(
+        process.communicate()[0].strip() for process in [worker(tmp_path, 0.5) for _ in range(4)]
+    )
+    assert origins == ["cached"] * 3 + ["computed"]
+    assert attempts(tmp_path) == ["x"]
+
+
+def test_a_killed_owner_is_followed_at_once(tmp_path):
+    first = worker(tmp_path, 600)
+    while not list(tmp_path.glob("cache/*.partial/attempts.txt")):
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert worker(tmp_path, 0).communicate()[0].strip() == "computed"
+    assert attempts(tmp_path) == ["xx"]
+
+
+def test_a_silent_owner_on_another_machine_is_followed_and_notices(tmp_path):
+    path = tmp_path / "stage.lock"
+    owner = Lock(path, stale_s=0.6, poll_s=0.01)
+    with owner:
+        owner._released.set()  # its heart stops
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"machine": "elsewhere"}))
+        with Lock(path, stale_s=0.3, poll_s=0.01) as heir:
+            assert json.loads(path.read_text())["token"] == heir.token
+            owner._released.clear()
+            owner._beat()
+            assert owner.lost.is_set()
+            assert not heir.lost.is_set()
+    assert not path.exists()
+
+
+def test_a_living_owner_is_waited_for(tmp_path):
+    path, order = tmp_path / "stage.lock", []
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path; from uwm.runs.lock import Lock; import time
+with Lock(Path({str(path)!r}), stale_s=0.5):
+    print("held", flush=True); time.sleep(1.5)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with Lock(path, stale_s=0.5, poll_s=0.02):
+        order.append(process.wait())
+    assert order == [0]

@@ -1,0 +1,170 @@
+"""The command line of an experiment, run locally."""
+
+import json
+import subprocess
+
+import pytest
+
+from uwm.runs.cli import choose
+from uwm.runs.experiment import Cell
+from uwm.runs.record import record_problems
+
+
+def test_a_run_writes_valid_records_and_prints_the_table(project):
+    code, out, _ = project.run()
+    assert code == 0
+    assert out == "copy/ours ok\nuwm/ours/s0 ok\nuwm/ours/s1 ok\n"
+    paths = sorted(project.results.glob("*.json"))
+    assert [path.stem for path in paths] == ["copy__ours", "uwm__ours__s0", "uwm__ours__s1"]
+    assert [problem for path in paths for problem in record_problems(path)] == []
+    record = project.record("uwm__ours__s0")
+    assert record["metrics"]["error"] == {
+        "value": 3.33333, "n": 3, "better": "lower", "ci": [1.66667, 6.66667], "protocol": "toy",
+    }  # fmt: skip
+    assert record["inputs"]["stages"]["weights"]["origin"] == "trained"
+    assert str(project.root) not in json.dumps(record)
+
+
+def test_the_same_command_gives_the_same_record_apart_from_run(project):
+    project.run()
+    first = project.record("uwm__ours__s0")
+    project.run()
+    second = project.record("uwm__ours__s0")
+    assert first.pop("run").keys() == second.pop("run").keys()
+    assert first == second
+    assert list(first) == list(second)
+
+
+def test_processes_give_the_same_records_as_one(project, tmp_path):
+    project.run("--out", str(tmp_path / "one"))
+    project.run("--out", str(tmp_path / "two"), "--jobs", "2")
+    for name in ("copy__ours", "uwm__ours__s0"):
+        one, two = project.record(name, tmp_path / "one"), project.record(name, tmp_path / "two")
+        assert {**one, "run": None} == {**two, "run": None}
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_failed_cell_is_a_status_and_the_others_go_on(project, jobs):
+    settings = ("--set", "fault=error")
+    code, _, error = project.run(*settings, "--jobs", jobs)
+    assert code == 1
+    assert error.endswith("failed: copy/ours: ValueError: it broke\n")
+    (folder,) = project.root.glob("runs/mini/toy-*/results")
+    failed = project.record("copy__ours", folder)
+    assert (failed["status"], failed["error"], failed["metrics"]) == ("failed", "ValueError: it broke", {})
+    assert project.record("uwm__ours__s1", folder)["status"] == "ok"
+    assert not project.results.exists()
+    rows = {row["item"]: row for row in json.loads(project.run("--status", "--json", *settings)[1])}
+    assert rows["copy/ours"]["state"] == "failed"
+    assert rows["uwm/ours/s0"]["state"] == "done"
+    assert "Traceback" in project.run("--logs", *settings)[1]
+
+
+def test_a_number_that_is_none_is_a_failure(project):
+    code, _, _ = project.run("--set", "fault=nan", "--only", "uwm/ours/s0")
+    (folder,) = project.root.glob("runs/mini/toy-*/results")
+    record = project.record("uwm__ours__s0", folder)
+    assert (code, record["status"], record["metrics"]) == (1, "failed", {})
+
+
+def test_a_skipped_cell_says_why(project):
+    assert project.run("--set", "fault=skip")[0] == 0
+    (folder,) = project.root.glob("runs/mini/toy-*/results")
+    assert project.record("copy__ours", folder)["error"] == "SkipCell: no GPU"
+
+
+def test_bad_input_in_a_cell_ends_the_run(project):
+    code, _, error = project.run("--set", "fault=input")
+    assert code == 2
+    assert error.splitlines()[-1] == "error: no video in ours"
+
+
+def test_missing_runs_only_what_has_no_current_record(project):
+    project.run("--only", "copy")
+    assert [line for line in project.run("--missing")[2].splitlines() if line.startswith("[")] == [
+        "[1/2] uwm/ours/s0",
+        "[2/2] uwm/ours/s1",
+    ]
+
+
+def test_added_data_gives_cells_of_its_own_beside_the_committed_results(project, tmp_path):
+    (tmp_path / "clips").mkdir()
+    code, out, _ = project.run("--data", f"wild={tmp_path / 'clips'}")
+    assert code == 0
+    assert "uwm/wild/s1 ok" in out
+    (folder,) = project.root.glob("runs/mini/toy-*/results")
+    assert (
+        project.record("copy__wild", folder)["run"]["command"]
+        == "python experiments/toy.py --data wild=clips"
+    )
+    assert not project.results.exists()
+
+
+def test_pretrain_on_sets_the_field(project):
+    project.run("--pretrain-on", "ours,wild", "--only", "copy")
+    (folder,) = project.root.glob("runs/mini/toy-*/results")
+    assert project.record("copy__ours", folder)["config"]["pretrain_on"] == ["ours", "wild"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "uvm/ours/s0"], "--only uvm/ours/s0: no such cell; did you mean 'uwm/ours/s0'?"),
+        (["--set", "trainin.steps=3"], "Config has no field 'trainin'; did you mean 'training'?"),
+        (["--set", "training.step=3"], "Training has no field 'step'; did you mean 'steps'?"),
+        (["--set", "training.steps=many"], "--set training.steps=many: 'many' is not a whole number"),
+        (["--set", "training.rates=1,x"], "'x' is not a number"),
+        (["--set", "training=3"], "'training' is a group; there are training.steps, training.rates"),
+        (["--set", "steps"], "--set steps: write --set NAME=VALUE"),
+        (["--scale", "huge"], "--scale huge: toy has no such scale; there are smoke, mini"),
+        (["--data", "wild=/nowhere"], "--data wild=/nowhere: no folder /nowhere"),
+        (["--data", "a/b=/"], "the name may hold letters"),
+        (["--site", "/nowhere.toml"], "--site /nowhere.toml: No such file or directory"),
+        (["--jobs", "0"], "--jobs 0: at least 1 is needed"),
+        (["--nonsense"], "unrecognized arguments: --nonsense; see --help"),
+    ],
+)
+def test_bad_input_is_one_line(project, arguments, message):
+    code, out, error = project.run(*arguments)
+    assert (code, out) == (2, "")
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(project):
+    code, _, error = project.run("--out", str(project.file / "below-a-file"))
+    assert code == 2
+    assert error.startswith("error: cannot write into ")
+
+
+def test_only_matches_patterns_and_prefixes():
+    cells = [Cell("uwm", "a", 0), Cell("uwm", "b", 0), Cell("copy", "a")]
+    assert [c.name for c in choose(cells, ["*/a", "*/a/s0"])] == ["uwm/a/s0", "copy/a"]
+    assert [c.name for c in choose(cells, ["uwm"])] == ["uwm/a/s0", "uwm/b/s0"]
+    assert [c.name for c in choose(cells, ["uwm/b,copy"])] == ["uwm/b/s0", "copy/a"]
+    assert choose(cells, []) == cells
+
+
+def test_dry_run_says_what_is_cached_and_writes_nothing(project):
+    assert "stage weights: to be computed" in project.run("--dry-run")[1]
+    assert not project.results.exists()
+    project.run()
+    assert "stage weights: cached" in project.run("--dry-run")[1]
+
+
+def test_provenance_comes_from_git(project):
+    git = ["git", "-C", str(project.root), "-c", "user.name=a", "-c", "user.email=b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "experiments"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
+    project.run("--only", "copy")
+    code = project.record("copy__ours")["code"]
+    blob = subprocess.run(
+        [*git, "rev-parse", "HEAD:experiments/toy.py"], capture_output=True, text=True
+    ).stdout
+    assert (code["experiment_blob"], code["dirty"]) == (blob.strip(), False)
+    assert len(code["commit"]) == 40
+    project.file.write_text(project.file.read_text() + "# changed\n")
+    project.run("--only", "copy")
+    assert project.record("copy__ours")["code"]["dirty"] is True

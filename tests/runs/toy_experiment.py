@@ -1,0 +1,77 @@
+"""A small experiment without torch; its file is copied into a project of the test's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from uwm.errors import UserError
+from uwm.runs.artifacts import Stage
+from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
+
+
+@dataclass(frozen=True)
+class Training:
+    steps: int = 10
+    rates: tuple[float, ...] = (0.1, 0.2)
+
+
+@dataclass(frozen=True)
+class Config:
+    training: Training = field(default_factory=Training)
+    pretrain_on: tuple[str, ...] = ("ours",)
+    fault: str = ""
+    limit: int | None = None
+
+
+def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
+    corpora = ("ours", *(name for name in data if name != "ours"))
+    return [Cell("copy", name) for name in corpora] + [
+        Cell("uwm", name, seed) for name in corpora for seed in (0, 1)
+    ]
+
+
+def weights_stage(context: Context) -> Stage:
+    return Stage("weights", 1, {"steps": context.config.training.steps})
+
+
+def train(context: Context) -> Path:
+    return context.artifacts.obtain(weights_stage(context), lambda folder: _train(context, folder)).path
+
+
+def _train(context: Context, folder: Path) -> None:
+    (folder / "weights.txt").write_text(str(context.config.training.steps))
+
+
+def run_cell(context: Context, cell: Cell) -> CellResult:
+    if cell.method == "copy" and context.config.fault:
+        raise {
+            "error": ValueError("it\nbroke"),
+            "input": UserError("no video in ours"),
+            "skip": SkipCell("no GPU"),
+        }[context.config.fault]
+    value = float((train(context) / "weights.txt").read_text()) / 3
+    if context.config.fault == "nan":
+        value = float("nan")
+    context.out.mkdir(parents=True, exist_ok=True)
+    samples = context.out / f"{cell.file_name}.csv"
+    samples.write_text(f"{value}\n")
+    return CellResult({"error": Metric(value, 3, "lower", (value / 2, value * 2), "toy")}, samples)
+
+
+def summarize(context: Context) -> None:
+    for name, record in context.records().items():
+        print(name, record.status)
+
+
+EXPERIMENT = Experiment(
+    name="toy",
+    version=1,
+    configs={"smoke": Config(Training(2)), "mini": Config()},
+    cells=cells,
+    run_cell=run_cell,
+    summarize=summarize,
+    stages=lambda config, data: [StageJob("weights", train, weights_stage)],
+)
+
+if __name__ == "__main__":
+    raise SystemExit(EXPERIMENT.main())
