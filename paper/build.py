@@ -1,5 +1,7 @@
 """Build the report: `make paper` writes `paper/out/report.pdf`, with latexmk or tectonic."""
 
+import argparse
+import hashlib
 import os
 import shutil
 import subprocess
@@ -44,11 +46,34 @@ def build(source: Path = FOLDER) -> Path:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith(("!", "error"))]
         raise UserError(f"TeX stopped: {(lines or ['no error line'])[0]}; see {folder.name}/main.log")
     shutil.copyfile(folder / "main.pdf", target)
+    target.with_suffix(".inputs").write_text(inputs_digest(source) + "\n", encoding="utf-8")
     return target
 
 
+def inputs_digest(source: Path) -> str:
+    """SHA-256 over all that the report is made of: `main.tex` and the generated LaTeX and figures."""
+    digest = hashlib.sha256((source / "main.tex").read_bytes())
+    for path in sorted([*(source / "out").rglob("*.tex"), *(source / "out").glob("*/*.pdf")]):
+        digest.update(path.relative_to(source).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def current(source: Path = FOLDER) -> bool:
+    """Whether `out/report.pdf` was built from the present inputs."""
+    stamp = source / "out" / "report.inputs"
+    return stamp.exists() and stamp.read_text(encoding="utf-8").strip() == inputs_digest(source)
+
+
 def main(argv: list[str]) -> int:
-    print(f"wrote {build(*map(Path, argv))}")
+    parser = argparse.ArgumentParser(prog="python -m paper.build", description="Build the report")
+    parser.add_argument("--check", action="store_true", help="build nothing; exit 1 when it is out of date")
+    parser.add_argument("--source", type=Path, default=FOLDER, help="folder of main.tex and out/")
+    options = parser.parse_args(argv)
+    if options.check:
+        fresh = current(options.source)
+        print(f"report.pdf is {'up to date' if fresh else 'out of date; run make paper'}")
+        return int(not fresh)
+    print(f"wrote {build(options.source)}")
     return 0
 
 

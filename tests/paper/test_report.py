@@ -45,6 +45,9 @@ def test_report_builds_without_overfull_lines(drawn, tmp_path):
     wide = [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log)]
     assert [points for points in wide if points > 3] == []
     assert "undefined" not in log.lower()
+    assert build.current(tmp_path)
+    (tmp_path / "out" / "constants.tex").write_text("")
+    assert not build.current(tmp_path)
 
 
 def test_without_tex_one_line_says_what_to_install(monkeypatch):
