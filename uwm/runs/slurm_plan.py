@@ -126,7 +126,8 @@ def parameters(job: Job, site: Site, code: Path, depends: str) -> dict[str, Any]
         "cpus_per_task": wanted.cpus_per_task,
         "signal_delay_s": site.signal_delay_s,
         "setup": [*site.setup_lines(), *_code_lines(code)],
-        "srun_args": ["--kill-on-bad-exit=1"],
+        # Since Slurm 22.05 srun no longer takes --cpus-per-task over from sbatch.
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={wanted.cpus_per_task}"],
         "stderr_to_stdout": True,
         "array_parallelism": job.parallel,
         "wckey": site.wckey or None,

@@ -1,0 +1,196 @@
+"""Site files, the plan of a submission and the batch scripts, without Slurm."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from uwm.errors import UserError
+from uwm.runs.experiment import Cell, Context, Experiment, StageJob
+from uwm.runs.slurm_plan import dependency, describe, plan_jobs, sbatch_text
+from uwm.runs.slurm_queue import _accounting_entries, _indices
+from uwm.runs.slurm_site import Resources, load_site
+from uwm.runs.snapshot import code_digest, take_snapshot
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).with_name("golden")
+
+SITE = """
+partition = "gpu"
+account = "physics"
+exclude = "n[3-4]"
+gpus_per_node = 8
+cpus_per_task = 12
+mem_gb = 500
+hours = 24
+modules = ["cuda/12.4"]
+setup = ["source /env/bin/activate"]
+python = "/env/bin/python"
+max_parallel = 16
+
+[stages]
+nodes = 2
+
+[cells]
+gpus_per_node = 1
+hours = 0.5
+
+[data]
+ssv2 = "/data/ssv2"
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seeds: int = 3
+
+
+def nothing(*_):
+    raise AssertionError("a plan computes nothing")
+
+
+@pytest.fixture
+def site(tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text(SITE)
+    return load_site(path)
+
+
+def context(tmp_path, seeds=3):
+    experiment = Experiment(
+        name="toy",
+        version=1,
+        configs={"mini": Config(seeds)},
+        cells=lambda config, data: [Cell("uwm", "ours", seed) for seed in range(config.seeds)],
+        run_cell=nothing,
+        stages=lambda config, data: [
+            StageJob("train", nothing),
+            StageJob("evaluate", nothing, needs=("train",), trains=False),
+        ],
+    )
+    return Context(
+        experiment, Config(seeds), "mini", {}, None, tmp_path / "out", tmp_path, "python toy.py", {}
+    )
+
+
+def plan(tmp_path, site, seeds=3, live=(), done=()):
+    made = context(tmp_path, seeds)
+    return plan_jobs(made, made.cells, site, dict(live), set(done))
+
+
+def test_site_tables_override_the_common_keys(site):
+    assert site.stages == Resources("gpu", "physics", "", "", "n[3-4]", 2, 8, 0, 12, 500, 24)
+    assert site.cells == Resources("gpu", "physics", "", "", "n[3-4]", 1, 1, 0, 12, 500, 0.5)
+    assert (site.stages.processes_per_node, site.stages.gpu_hours) == (8, 384)
+    assert site.data == {"ssv2": "/data/ssv2"}
+
+
+@pytest.mark.parametrize("name", ["gpu-8", "cpu"])
+def test_the_example_sites_can_be_read(name):
+    assert load_site(ROOT / "slurm" / f"{name}.toml").name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('partion = "gpu"', "unknown key 'partion'; did you mean 'partition'?"),
+        ("[cells]\nhour = 3", "unknown key 'cells.hour'; did you mean 'hours'?"),
+        ("nodes = 1.5", "nodes must be a int, not 1.5"),
+        ("nodes = true", "nodes must be a int, not True"),
+        ("hours = -1", "hours must not be negative, not -1"),
+        ('setup = "module load cuda"', "setup must be a list of text"),
+        ("data = 3", "data must be a table of folders by corpus name"),
+        ("cells = 3", "cells must be a table"),
+        ("nodes = ", "Invalid value"),
+    ],
+)
+def test_a_wrong_site_file_is_one_line(tmp_path, text, message):
+    path = tmp_path / "site.toml"
+    path.write_text(text + "\n")
+    with pytest.raises(UserError) as caught:
+        load_site(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_stages_come_first_and_cells_wait_for_them(tmp_path, site):
+    train, evaluate, cells = plan(tmp_path, site).jobs
+    assert (train.items, train.after_ok, train.resources) == (("stage:train",), (), site.stages)
+    assert (evaluate.after_ok, evaluate.resources) == (("toy-train",), site.cells)
+    assert cells.items == ("uwm/ours/s0", "uwm/ours/s1", "uwm/ours/s2")
+    assert cells.after_ok == ("toy-train", "toy-evaluate")
+    assert dependency(cells, {"toy-train": "7", "toy-evaluate": "8"}) == "afterok:7:8"
+
+
+def test_what_is_done_or_queued_gets_no_job(tmp_path, site):
+    live = {"stage:train": "5", "uwm/ours/s1": "6_1"}
+    made = plan(tmp_path, site, live=live.items(), done=["uwm/ours/s0"])
+    evaluate, cells = made.jobs
+    assert (evaluate.after_ok, dependency(evaluate, {})) == (("5",), "afterok:5")
+    assert cells.items == ("uwm/ours/s2",)
+    assert made.skipped == {
+        "uwm/ours/s0": "done", "stage:train": "already job 5", "uwm/ours/s1": "already job 6_1",
+    }  # fmt: skip
+    everything = [f"uwm/ours/s{seed}" for seed in range(3)]
+    assert plan(tmp_path, site, done=everything).jobs == ()
+
+
+def test_long_arrays_are_split_and_stay_below_the_limit_together(tmp_path, site):
+    site = dataclasses.replace(site, max_array=4, max_parallel=2)
+    *_, a, b, c = plan(tmp_path, site, seeds=10).jobs
+    assert [len(job.items) for job in (a, b, c)] == [4, 4, 2]
+    assert [job.parallel for job in (a, b, c)] == [1, 1, 1]
+    assert (a.after_any, b.after_any, c.after_any) == ((), (), ("toy-cells-0",))
+
+
+@pytest.mark.parametrize("name", ["toy-train", "toy-cells"])
+def test_batch_script(tmp_path, site, name):
+    """The scripts in `golden` are what is meant to be sent."""
+    job = next(job for job in plan(tmp_path, site).jobs if job.name == name)
+    text = sbatch_text(job, site, Path("/runs/my run/code"), Path("/runs/my run/jobs"), {"toy-train": "7"})
+    assert text.rstrip() == (GOLDEN / f"{name}.sbatch").read_text().rstrip()
+
+
+def test_the_plan_counts_gpu_hours(tmp_path, site):
+    lines = list(describe(plan(tmp_path, site), site))
+    assert lines[0] == "toy-train: stage:train; 2 x 8 processes, 8 GPUs per node, 12 CPUs each, 24 h"
+    assert lines[-1] == "site site: 3 jobs, at most 386 GPU hours per attempt"  # 2*8*24 + 0.5 + 3*0.5
+
+
+def test_dry_run_needs_no_slurm(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    path = tmp_path / "site.toml"
+    path.write_text(SITE)
+    code, out, _ = project.run("--dry-run", "--site", str(path))
+    assert code == 0
+    assert "#SBATCH --dependency=afterok:<toy-weights>" in out.replace("'", "")
+    content = json.loads(project.run("--dry-run", "--json", "--site", str(path))[1])
+    assert [job["name"] for job in content["jobs"]] == ["toy-weights", "toy-cells"]
+    code, _, error = project.run("--submit", "--site", str(path))
+    assert (code, error.count("\n")) == (2, 1)
+    assert "no sbatch on this machine" in error
+
+
+def test_answers_of_slurm_are_understood():
+    assert _indices("0-2,5%4") == [0, 1, 2, 5]
+    text = "12|COMPLETED|n1\n13_3|FAILED|n2\n13_[4-5%2]|CANCELLED by 0|None assigned\n"
+    found = {job: (entry.state, entry.nodes) for job, entry in _accounting_entries(text)}
+    cancelled = ("CANCELLED", "")
+    expected = {"12": ("COMPLETED", "n1"), "13_3": ("FAILED", "n2"), "13_4": cancelled, "13_5": cancelled}
+    assert found == expected
+
+
+def test_a_snapshot_holds_the_code_and_links_the_assets(tmp_path):
+    tree = tmp_path / "tree"
+    for name in ("uwm/a.py", "uwm/__pycache__/a.pyc", "uwm/assets/big.bin", "experiments/e.py", "notes.md"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(name)
+    folder, digest = take_snapshot(tree, tree, tmp_path / "work")
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert files == ["experiments/e.py", "uwm/a.py"]
+    assert (folder / "uwm/assets/big.bin").read_text() == "uwm/assets/big.bin"
+    assert code_digest(folder) == digest == code_digest(tree)
+    assert take_snapshot(tree, tree, tmp_path / "work") == (folder, digest)
+    (tree / "uwm/a.py").write_text("changed")
+    assert take_snapshot(tree, tree, tmp_path / "work")[1] != digest
