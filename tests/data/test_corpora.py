@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from uwm.data.corpora import BUNDLED, SPLITS, bundled, open_corpus, split_by_clip
+from uwm.data.corpora import BUNDLED, SPLITS, bundled, open_corpus
+from uwm.data.splits import split_by_clip
 from uwm.errors import UserError
 
 

@@ -29,9 +29,10 @@ SETTINGS = Settings(short_side=64, quality=95, shard_pairs=12, pairs_per_visit=4
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Corpus:
     folder = tmp_path_factory.mktemp("corpus")
-    for i, (suffix, fps) in enumerate([(".mp4", 25), (".webm", 12), (".mp4", 60), (".mp4", 10)]):
+    for i, (suffix, fps) in enumerate([(".mp4", 25), (".webm", 12), (".mp4", 60), (".mp4", 29.97)]):
         write_video(folder / f"{i}{suffix}", 40, fps=fps, size=(96, 64), first=100 * i)
-    write_video(folder / "4.mp4", 40, fps=10, size=(64, 64))
+    uneven = np.cumsum([0, *([1, 1, 2, 1, 3] * 8)])[:40].tolist()
+    write_video(folder / "4.mp4", 40, fps=15, size=(64, 64), ticks=uneven)
     files = sorted(file.name for file in folder.iterdir())
     return Corpus("numbers", folder, tuple(Clip(name, "train") for name in files))
 
@@ -163,7 +164,7 @@ def test_command_line_names_what_it_skips(tmp_path, capsys):
     assert counts == {"0.webm": 3, "1.webm": 3, "2.webm": 3}
     (folder / "1.webm").write_bytes(b"")  # breaks after the manifest was made
     assert main([*command, "--part", "0/1"]) == 0
-    assert "6 pairs in 1 shards; 1 clips were skipped" in capsys.readouterr().out
+    assert "6 pairs in 1 shards; 4 clips were skipped" in capsys.readouterr().out
     named = pd.read_csv(out / "skipped.csv").file.tolist()
     assert sorted(named) == ["1.webm", "cut.webm", "gone.webm", "text.webm"]
     with pytest.raises(UserError, match="other settings"):

@@ -228,10 +228,11 @@ def main(argv: list[str] | None = None) -> int:
     if index is None:
         print(f"{args.out}: this part is done; the index follows with the last part")
     else:
-        print(
-            f"{args.out}: {index.pairs} pairs in {len(index.shards)} shards; "
-            f"{index.skipped} clips were skipped here, all are named in {args.out / 'skipped.csv'}"
+        count = index.skipped + len(manifest.skipped)
+        skipped = (
+            f"{count} clips were skipped, see {args.out / 'skipped.csv'}" if count else "no clip was skipped"
         )
+        print(f"{args.out}: {index.pairs} pairs in {len(index.shards)} shards; {skipped}")
     return 0
 
 

@@ -99,7 +99,12 @@ class _Worker(Generic[Item, Result]):
 
     def send(self, place: int, item: Item) -> None:
         self.place, self.deadline = place, time.monotonic() + self.timeout
-        self.pipe.send(item)
+        try:
+            self.pipe.send(item)
+        except OSError:  # killed while it had nothing to do
+            self.stop()
+            self._start()
+            self.pipe.send(item)
 
     def receive(self) -> tuple[int, Result | Failure]:
         assert self.place is not None
@@ -110,6 +115,8 @@ class _Worker(Generic[Item, Result]):
             reason = f"the decoder did not return within {self.timeout:g} s"
         except (EOFError, ConnectionResetError):
             self.process.join()
+            if self.process.exitcode == 1:  # Python's own exit: no decoder did that
+                raise RuntimeError("a worker process could not start; see its error above") from None
             reason = f"the decoder crashed (exit code {self.process.exitcode})"
         self.stop()
         self._start()
