@@ -41,7 +41,7 @@ from uwm.metrics.perceptual import LPIPS, load_lpips
 from uwm.metrics.statistics import bootstrap_mean, bootstrap_ratio
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, StageJob
-from uwm.stages import MAERecipe, PretrainRecipe, World, obtain_world
+from uwm.stages import MAERecipe, PretrainRecipe, World, obtain_world, say_skipped
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.loop import TrainConfig
 from uwm.training.objectives import code_counts, derangement, perplexity
@@ -145,9 +145,11 @@ def test_manifest(context: Context, name: str) -> Manifest:
 @functools.lru_cache(maxsize=16)
 def frozen_pairs(corpus: Corpus, config: Config) -> Manifest:
     """Made once per process: it opens every file of the test split."""
-    return build_manifest(
+    manifest = build_manifest(
         corpus, config.test_split, pairs=config.test_pairs, gap=config.pretrain.gap, seed=config.seed
     )
+    say_skipped(corpus, config.test_split, manifest)
+    return manifest
 
 
 def pretrain(context: Context) -> World:
@@ -419,7 +421,9 @@ def draw_figure(folder: Path) -> Path:
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: pre-training, then an evaluation per corpus that its cells read."""
     evaluations = [
-        StageJob(f"evaluate-{name}", functools.partial(_evaluate_job, name), needs=("pretrain",), trains=False)
+        StageJob(
+            f"evaluate-{name}", functools.partial(_evaluate_job, name), needs=("pretrain",), trains=False
+        )
         for name in corpora_of(config, data)
     ]
     return [StageJob("pretrain", pretrain), *evaluations]

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -131,7 +132,15 @@ def training_manifests(corpora: Corpora, recipe: PretrainRecipe) -> dict[str, st
 @functools.lru_cache(maxsize=16)
 def training_manifest(corpus: Corpus, recipe: PretrainRecipe) -> Manifest:
     """The frozen training pairs of one corpus. Made once per process: it opens every file."""
-    return build_manifest(corpus, "train", gap=recipe.gap, pairs=recipe.pairs, seed=recipe.train.seed)
+    manifest = build_manifest(corpus, "train", gap=recipe.gap, pairs=recipe.pairs, seed=recipe.train.seed)
+    say_skipped(corpus, "train", manifest)
+    return manifest
+
+
+def say_skipped(corpus: Corpus, split: str, manifest: Manifest) -> None:
+    """Name the clips that cannot be used, on stderr."""
+    for file, reason in manifest.skipped:
+        print(f"skipped {corpus.name} ({split}): {file}: {reason}", file=sys.stderr)
 
 
 # The MAE

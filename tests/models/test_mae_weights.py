@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from uwm.errors import UserError
 from uwm.models.mae import MAEConfig, MaskedAutoencoder
+from uwm.models.storage import read_metadata
 
 # Widths whose heads are known (192: 3, 384: 6), since a FAIR file does not tell its heads.
 CONFIG = MAEConfig(
@@ -274,8 +274,7 @@ def test_own_file_round_trip(tmp_path: Path) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(read.state_dict().values(), mae.state_dict().values(), strict=True)
     )
-    with safe_open(tmp_path / "new" / "mae.safetensors", "pt") as opened:
-        assert json.loads(opened.metadata()["card"]) == {"steps": 3}
+    assert read_metadata(tmp_path / "new" / "mae.safetensors")["card"] == {"steps": 3}
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["mae.safetensors"]
 
 
@@ -404,6 +403,10 @@ def test_truncated_files_are_refused(tmp_path: Path, fair: dict[str, Tensor]) ->
 
 def test_own_file_of_another_version_is_refused(tmp_path: Path, fair: dict[str, Tensor]) -> None:
     file = tmp_path / "mae.safetensors"
-    for config in ('{"image_sizes": 3}', '{"image_size": 20}', "{", "[]"):
-        save_file(fair, file, {"class": "MaskedAutoencoder", "config": config})
+    for config in ({"image_sizes": 3}, {"image_size": 20}):
+        about = {"class": "MaskedAutoencoder", "config": config}
+        save_file(fair, file, {"uwm": json.dumps(about)})
         refused(file, "config")
+    for text in ("{", "[]"):
+        save_file(fair, file, {"uwm": text})
+        refused(file, "metadata")

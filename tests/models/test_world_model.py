@@ -150,6 +150,8 @@ def test_save_and_load(tmp_path) -> None:
     assert loaded.config == TINY
     model.eval()
     assert torch.equal(loaded.infer_actions(s_t, s_next).codes, model.infer_actions(s_t, s_next).codes)
+    model.save(tmp_path / "again.safetensors", card={"seed": 0})
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "w.safetensors").read_bytes()
     model.save(tmp_path / "half.safetensors", dtype=torch.float16)
     half = WorldModel.load(tmp_path / "half.safetensors")
     assert all(v.dtype in (torch.float32, torch.int64) for v in half.state_dict().values())

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from uwm.errors import UserError
+from uwm.models.storage import parse_metadata
 
 OWN_CLASS = "MaskedAutoencoder"  # "class" in the metadata of our own files, see `uwm.models.storage`
 HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -77,7 +78,7 @@ def read_checkpoint(
     file = _weights_file(path)
     tensors, metadata, arguments = _read_file(file)
     if metadata.get("class") == OWN_CLASS:
-        fields = _json_object(metadata.get("config", ""), file, "config in its metadata")
+        fields = dict(metadata["config"])
     elif any(name.startswith(("vit.", "embeddings.")) for name in tensors):
         _refuse_encoder_only(path, any(name.startswith("decoder.") for name in tensors))
         config = _read_json(file.with_name("config.json"))
@@ -121,14 +122,14 @@ def _weights_file(path: Path) -> Path:
     raise UserError(f"{path}: the folder holds neither {HF_WEIGHTS[0]} nor {HF_WEIGHTS[1]}: {WANTED}")
 
 
-def _read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, str], argparse.Namespace | None]:
-    """Tensors, safetensors metadata, and the training arguments that FAIR keeps beside its weights."""
+def _read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], argparse.Namespace | None]:
+    """Tensors, what our own files say of themselves, and the training arguments that FAIR keeps."""
     if file.suffix == ".safetensors":
         try:
             with safe_open(file, framework="pt") as opened:
                 names = opened.keys()  # no dict: the handle itself can't be iterated
                 tensors = dict(zip(names, map(opened.get_tensor, names), strict=True))
-                return tensors, opened.metadata() or {}, None
+                return tensors, parse_metadata(file, opened.metadata()), None
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file}: not a readable safetensors file ({_one_line(error)})") from error
     try:

@@ -1,4 +1,8 @@
-"""Models on disk: safetensors, with the class, the configuration and a card as JSON in the metadata."""
+"""Models on disk: safetensors, with the class, the configuration and a card as JSON in the metadata.
+
+The JSON stands under one key, for safetensors writes several in no fixed order: so the same model gives the
+same bytes, and a file's sha256 means something.
+"""
 
 import dataclasses
 import json
@@ -16,6 +20,7 @@ from torch import Tensor, nn
 from uwm.errors import UserError
 
 C = TypeVar("C")
+METADATA_KEY = "uwm"
 
 
 def save_module(
@@ -26,25 +31,38 @@ def save_module(
         key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
         for key, value in module.state_dict().items()
     }
-    metadata = {
+    about = {
         "class": type(module).__name__,
-        "config": json.dumps(dataclasses.asdict(module.config), allow_nan=False),  # type: ignore[call-overload]
-        "card": json.dumps(card or {}, allow_nan=False),
+        "config": dataclasses.asdict(module.config),  # type: ignore[call-overload]
+        "card": card or {},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, partial, metadata=metadata)
+    save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(about, allow_nan=False)})
     os.replace(partial, path)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The JSON metadata of a safetensors file: `{}` where it holds none. UserError when it can't be read."""
+    """What `save_module` wrote beside the tensors: class, config and card; `{}` for other files.
+
+    UserError when the file can't be read.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            return parse_metadata(path, file.metadata())
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
-    return {k: json.loads(v) if k in ("config", "card") else v for k, v in metadata.items()}
+
+
+def parse_metadata(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
+    """The same from a safetensors file's raw metadata."""
+    try:
+        about = json.loads((metadata or {}).get(METADATA_KEY, "{}"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: its metadata is no JSON ({error}): fetch the file again") from error
+    if not isinstance(about, dict):
+        raise UserError(f"{path}: its metadata is no JSON object: fetch the file again")
+    return about
 
 
 def load_module(path: Path, class_name: str, config_type: type[C]) -> tuple[C, dict[str, Tensor]]:
