@@ -63,6 +63,7 @@ METRICS = {
     "lpips_ratio": "Ratio",
     "success_vs_current": "Nearer to O_t+1 than to O_t, %",
     "success_vs_copy": "Nearer to O_t+1 than a copy, %",
+    "lpips_to_next_true": "LPIPS to sharp O_t+1",
     "psnr": "PSNR, dB",
     "ssim": "SSIM",
     "state_mse": "State MSE",

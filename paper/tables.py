@@ -42,7 +42,7 @@ STAND_INS = {
 # The figure of the paper that each experiment's panels stand for.
 PANELS_OF = {"table1": "figure3"}
 MAIN = ["lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current", "success_vs_copy"]
-MORE = ["psnr", "ssim", "state_mse", "perplexity"]
+MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,10 @@ def method_table(
         rows += [[f"{label} (n = {', '.join(str(n) for n in sorted(counts))})" if counts else label], *block]
     used = protocol(results, scale, experiment, corpus)
     title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}"
-    note = "95% intervals over clips in brackets. " if metrics is MAIN else ""
+    title += "" if metrics is MAIN else ", other measures"
+    note = (
+        "95% intervals over clips in brackets. " if metrics is MAIN else "Against O_t+1 itself, not blurred. "
+    )
     note += f"LPIPS: {used}." if used else "No record yet."
     if "lpips-random" in used:
         note += " Untrained backbone: not to be compared with reported numbers."
