@@ -10,7 +10,8 @@ rates. Process CPU time is taken, so that a busy machine disturbs less; medians 
 """
 
 import argparse
-import resource
+import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -32,7 +33,7 @@ from uwm.data.pairs import resize_short_side, to_tensor
 from uwm.data.prepare import Settings, prepare
 from uwm.data.shards import decode_picture, describe_shard, read_index, read_spans, shard_stream
 from uwm.data.stream import Crop, PairStream, video_stream
-from uwm.data.video import read_frames
+from uwm.data.video import DecoderName, read_frames
 
 ROUNDS = 5
 SIDE = 240  # SSv2's own height: nothing is enlarged
@@ -204,15 +205,26 @@ def growth(corpus: Corpus, folder: Path) -> None:
 
 
 def memory(corpus: Corpus, opens: int) -> None:
-    """Resident memory of this process, with torch loaded, over many videos."""
-    print(f"\nmemory over {opens} opened videos (peak, MiB)")
+    """Resident memory of a worker, with torch loaded, over many opened videos."""
+    print(f"\nresident memory of a worker over {opens} opened videos (MiB)")
     for decoder in ("decord", "pyav"):
-        marks = []
-        for i in range(opens):
-            read_frames(corpus.file(corpus.clips[i % len(corpus.clips)]), [0], times=[0.0], decoder=decoder)
-            if i in (opens // 10, opens // 2, opens - 1):
-                marks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        print(f"  {decoder:7} after a tenth {marks[0]:.0f}, half {marks[1]:.0f}, all {marks[2]:.0f}")
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            marks = pool.apply(resident, (corpus, opens, decoder))
+        print(f"  {decoder:7} at the first {marks[0]:.0f}, after a tenth {marks[1]:.0f}, all {marks[2]:.0f}")
+
+
+def resident(corpus: Corpus, opens: int, decoder: DecoderName) -> list[float]:
+    torch.set_num_threads(1)
+    marks = []
+    for i in range(opens):
+        frames = read_frames(
+            corpus.file(corpus.clips[i % len(corpus.clips)]), [0], times=[0.0], decoder=decoder
+        )
+        resize_short_side(to_tensor(frames), SIDE)
+        if i in (0, opens // 10, opens - 1):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            marks.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+    return marks
 
 
 def main() -> None:

@@ -131,3 +131,12 @@ def test_frame_folders_need_a_stated_rate(tmp_path: Path):
     corpus = open_corpus("frames", tmp_path)
     with pytest.raises(UserError, match="one number"):
         build_manifest(corpus, "test")
+
+
+def test_links_are_followed_once(tmp_path: Path):
+    write_video(tmp_path / "elsewhere" / "a.mp4", 5)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "videos").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(root)
+    assert [clip.path for clip in open_corpus("wild", root).clips] == ["videos/a.mp4"]

@@ -1,8 +1,8 @@
 """The folders of known corpora as their owners ship them, recognised by the corpus's name.
 
-ssv2*   Something-Something V2: `<id>.webm` (or frame folders `<id>/000001.jpg`) anywhere below the folder;
-        the official splits from `train.json`, `validation.json`, `test.json` (in `labels/`), or the older
-        `something-something-v2-*.json`.
+ssv2*   Something-Something V2: `<id>.webm` (or frame folders `<id>/000001.jpg` beside an `fps.txt`) anywhere
+        below the folder; the official splits from `train.json`, `validation.json` and `test.json` (in
+        `labels/`), or the older `something-something-v2-*.json`.
 ego4d*  what the Ego4D CLI leaves: `ego4d.json` and `video_540ss/`, `full_scale/` or `clips/`, in `v2/` or
         `v1/` or directly. The first of the three that holds videos is used. Split by the hash of the video's
         uid.
@@ -10,12 +10,12 @@ epic*   EPIC-KITCHENS-100: `Pxx/videos/*.MP4`; split by the hash of the particip
 """
 
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from uwm.data.decoders import picture_files
 from uwm.data.splits import SPLITS, Clip, split_by_clip, split_by_group
 from uwm.data.video import VIDEO_SUFFIXES
 from uwm.errors import UserError
@@ -33,18 +33,26 @@ def read_layout(name: str, root: Path) -> tuple[Clip, ...]:
 
 def _paths(name: str, root: Path) -> list[str]:
     """Video files and frame folders, relative to `root`."""
-    found = [path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
-    found += _frame_folders(root)
+    found = list(_walk(root))
     if not found:
         raise UserError(f"--data {name}={root}: no video file in that folder or below it")
     return sorted(path.relative_to(root).as_posix() for path in found)
 
 
-def _frame_folders(root: Path) -> list[Path]:
-    """Folders of pictures, where an `fps.txt` says that pictures are meant as video."""
-    stated = {file.parent for file in root.rglob("fps.txt")}
-    folders = {folder for place in stated for folder in (place, *place.glob("*/"), *place.glob("*/*/"))}
-    return [folder for folder in folders if folder.is_dir() and picture_files(folder)]
+def _walk(root: Path) -> Iterator[Path]:
+    """Video files, and the folders beside an `fps.txt` (or its own folder): those are not looked into, since
+    they hold millions of pictures. Links are followed, each folder once."""
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        if "fps.txt" in files:
+            yield from [Path(folder, name) for name in subfolders] or [Path(folder)]
+            subfolders.clear()
+        yield from (Path(folder, name) for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES)
 
 
 def _ssv2(name: str, root: Path) -> tuple[Clip, ...]:
