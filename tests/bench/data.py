@@ -157,10 +157,10 @@ def ways(corpus: Corpus, folder: Path) -> None:
     for out, quality in ((shards, 90), (raw, 0)):
         prepare(corpus, "train", manifest, out, Settings(SIDE, quality, pairs_per_visit=PER_VISIT))
     live = {name: video_stream(corpus, manifest, 224, PER_VISIT, short_side=SIDE, decoder=name)
-            for name in ("auto", "pyav")}  # fmt: skip
+            for name in ("decord", "pyav")}  # fmt: skip
     seconds = medians({
         "(a) naive, decord per pair": naive(corpus, manifest.table),
-        "(b) ours from video, decord": ours(live["auto"], 3),
+        "(b) ours from video, decord": ours(live["decord"], 3),
         "(b) ours from video, PyAV": ours(live["pyav"], 3),
         "(c) ours from JPEG shards": ours(shard_stream(shards, 224, PER_VISIT, piece=32), 2),
         "(c) ours from raw shards": ours(shard_stream(raw, 224, PER_VISIT, piece=32), 4),

@@ -91,9 +91,14 @@ def test_late_start_counts_from_the_first_frame(tmp_path: Path):
 
 
 def test_frames_between_open_gop_keyframes(tmp_path: Path):
-    path = write_video(tmp_path / "b.mp4", 60, gop=7)
-    for start in range(0, 60, 9):
-        assert numbers(read_frames(path, [start, 59 - start], decoder="pyav")) == [start, 59 - start]
+    params = {"preset": "medium", "x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=10:min-keyint=10"}
+    path = write_video(tmp_path / "b.mp4", 60, options=params)
+    for decoder in ("auto", "pyav"):
+        for start in range(60):
+            assert numbers(read_frames(path, [start, 59 - start], decoder=decoder)) == [start, 59 - start]
+    assert any(numbers(read_frames(path, [i], decoder="decord")) != [i] for i in range(60))  # why not decord
+    times = probe(path).timestamps
+    assert all(numbers(read_frames(path, [i], times=[times[i]], decoder="pyav")) == [i] for i in range(60))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.mkv"])
@@ -141,3 +146,21 @@ def test_long_files_are_read_by_seeking(tmp_path: Path, monkeypatch):
 def test_missing_file(tmp_path: Path):
     with pytest.raises(BadVideo, match=r"gone\.mp4"):
         read_frames(tmp_path / "gone.mp4", [0])
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {"preset": "medium"}),
+        ("a.mp4", "mpeg4", {"bf": "2"}),
+        (
+            "a.webm",
+            "libvpx-vp9",
+            {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"},
+        ),
+    ],
+)
+def test_frames_stored_out_of_order(tmp_path: Path, name, codec, options):
+    path = write_video(tmp_path / name, 50, codec=codec, gop=12, options=options)
+    for i in range(50):
+        assert numbers(read_frames(path, [i, max(0, i - 3)])) == [i, max(0, i - 3)]

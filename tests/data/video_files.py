@@ -42,6 +42,7 @@ def write_video(
     ticks: Sequence[int] | None = None,
     gop: int = 12,
     first: int = 0,
+    options: dict[str, str] | None = None,
 ) -> Path:
     """Write frames numbered from `first`. `ticks` (in 1/fps) give a variable rate; `rotation` is a flag only:
     the stored pictures are turned the other way, so that the upright ones are readable."""
@@ -54,7 +55,8 @@ def write_video(
         stream.width, stream.height = size[::-1] if turned else size
         stream.pix_fmt = pix_fmt
         stream.codec_context.gop_size = gop
-        stream.options = {"cpu-used": "8", "deadline": "realtime"} if vp9 else {"preset": "ultrafast"}
+        fast = {"cpu-used": "8", "deadline": "realtime"} if vp9 else {"preset": "ultrafast"}
+        stream.options = options or fast
         if rotation:
             stream.set_display_rotation(rotation)
         for i in range(frames):

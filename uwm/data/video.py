@@ -4,10 +4,13 @@ A frame's index is its place in display order; its timestamp counts seconds from
 as stored in the file (so a variable rate stays what it is). Frames come upright (rotation flags applied),
 RGB, uint8. A video is a file of any container, or a folder of numbered pictures with its rate in `fps.txt`.
 
-decord is the default decoder. PyAV is the fallback: it is taken whenever decord cannot open a file or gives
-other frames than the container promises, since decord keeps frames that an edit list cuts away and returns
-broken pictures for files with a rotation flag. It also reads the long files: decord goes through a whole file
-to open it (0.6 s for an hour of 540p, where a visit of 8 pairs takes PyAV 0.25 s), PyAV seeks.
+decord is the default decoder wherever it is right, PyAV takes the rest:
+- files with B-frames: after a seek decord silently returns wrong frames where groups of pictures overlap
+  (H.264 with open GOPs, MPEG-4), as a test here shows of the installed version;
+- files that decord cannot open, or of which it gives other frames than the container promises: it keeps
+  frames that an edit list cuts away, and returns broken pictures for a rotation flag;
+- long files: decord goes through a whole file to open it (0.6 s for an hour of 540p, where a visit of 8 pairs
+  takes PyAV 0.25 s), PyAV seeks.
 """
 
 import hashlib
@@ -26,6 +29,7 @@ from uwm.data.decoders import (
     PyAVReader,
     Times,
     decord,
+    open_stream,
 )
 
 LONG_FILE = 32 << 20  # bytes; larger files are read by seeking
@@ -75,13 +79,13 @@ def read_frames(
 
     `times` (s from the first frame) are what a manifest says of these indices. With "auto", decord's result
     is kept only when its timestamps agree with them (or, without `times`, with the container's); else, and
-    for long files, PyAV decodes. Raises `BadVideo` when neither decoder can.
+    for long files and those with B-frames, PyAV decodes. Raises `BadVideo` when neither decoder can.
     """
     if Path(path).is_dir():
         return FolderReader(path).read(indices)
     if decoder == "decord":
         return DecordReader(path).read(indices)
-    if decoder == "auto" and decord is not None and not _is_long(path):
+    if decoder == "auto" and decord is not None and not _needs_pyav(path):
         try:
             reader = DecordReader(path)
             if reader.agrees(indices, _expected_times(path, indices) if times is None else np.asarray(times)):
@@ -92,11 +96,17 @@ def read_frames(
         return fallback.read(indices) if times is None else fallback.read_at(times)
 
 
-def _is_long(path: Path | str) -> bool:
-    try:
-        return Path(path).stat().st_size > LONG_FILE
-    except OSError:  # the decoder will say what is wrong
+def _needs_pyav(path: Path | str) -> bool:
+    """Is the file long, or stored in another order than it is shown? WebM's codecs have no such order."""
+    if not Path(path).is_file():
+        raise BadVideo(path, "there is no such file")
+    if Path(path).stat().st_size > LONG_FILE:
+        return True
+    if Path(path).suffix.lower() == ".webm":
         return False
+    container, stream = open_stream(path)
+    with container:
+        return bool(stream.codec_context.has_b_frames)
 
 
 def _expected_times(path: Path | str, indices: Sequence[int]) -> Times:
