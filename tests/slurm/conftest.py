@@ -174,8 +174,10 @@ class Cluster:
 
     def jobs(self) -> dict[str, str]:
         """State of each job in the queue by id."""
-        lines = self.call("squeue", "-h", "-r", "-o", "%i %T")[1].splitlines()
-        return dict(line.split(" ", 1) for line in lines if line[:1].isdigit())
+        code, text = self.call("squeue", "-h", "-r", "-o", "%i %T")
+        if code != 0:
+            return {"?": text}  # no answer is not an empty queue
+        return dict(line.split(" ", 1) for line in text.splitlines())
 
     def wait_until_empty(self, timeout_s: float = 180) -> None:
         self.wait_for(lambda: not self.jobs(), timeout_s, "an empty queue")

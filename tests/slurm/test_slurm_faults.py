@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = pytest.mark.slurm
 STEPS = 40
-SLOW = ("--set", f"steps={STEPS}", "step_s=0.1", "checkpoint_every=10", "seeds=1")
+SLOW = ("--set", f"steps={STEPS}", "step_s=0.1", "checkpoint_every=10", "seeds=1", "own_job=false")
 
 
 def undisturbed(steps):
@@ -42,7 +42,7 @@ def finish(project, record_property, *settings, fault):
     return lost
 
 
-def stage_job(project):
+def job_of(project):
     (path,) = project.root.rglob("jobs.jsonl")
     return json.loads(path.read_text().splitlines()[0])["job"]
 
@@ -61,18 +61,17 @@ def test_preemption(project, record_property):
 
 def test_warning_before_the_time_limit(project, record_property):
     start(project, *SLOW, at_step=13)
-    project.cluster.call("scancel", "--signal=USR2", stage_job(project))
+    project.cluster.call("scancel", "--signal=USR2", job_of(project))
     assert finish(project, record_property, *SLOW, fault="time limit") == 0
     assert attempts(project, *SLOW) == 2
 
 
 def test_a_job_without_attempts_left_is_a_timeout(project):
     project.site.write_text('partition = "low"\nhours = 0.1\nmax_attempts = 0\n')  # each USR2 is a time-out
-    settings = (*SLOW, "own_job=false")
-    start(project, *settings, at_step=3)
-    project.cluster.call("scancel", "--signal=USR2", stage_job(project))
+    start(project, *SLOW, at_step=3)
+    project.cluster.call("scancel", "--signal=USR2", job_of(project))
     project.cluster.wait_until_empty()
-    (row,) = project.rows(*settings)
+    (row,) = project.rows(*SLOW)
     assert row["state"] == "timeout"
     (record,) = project.records(next(project.root.glob("runs/mini/*/results"))).values()
     assert record["status"] == "timeout"
@@ -80,7 +79,7 @@ def test_a_job_without_attempts_left_is_a_timeout(project):
 
 def test_preemption_at_a_site_without_the_user_signal(project, record_property):
     start(project, *SLOW, at_step=13)
-    job = stage_job(project)
+    job = job_of(project)
     project.cluster.call("scancel", "--signal=TERM", job)
     count = len(project.steps())
     project.cluster.call("scontrol", "requeue", job)
@@ -91,7 +90,7 @@ def test_preemption_at_a_site_without_the_user_signal(project, record_property):
 
 def test_node_crash(project, record_property):
     start(project, *SLOW, at_step=13)
-    (node,) = {row["node"] for row in project.rows(*SLOW) if row["item"] == "stage:chain"}
+    node = project.rows(*SLOW)[0]["node"]
     project.cluster.crash(node)
     try:
         lost = finish(project, record_property, *SLOW, fault="node crash")

@@ -24,7 +24,7 @@ def weights(folder):
 
 
 def test_two_nodes_with_a_preemption_equal_one_process(ddp, monkeypatch):
-    settings = ("--set", "step_s=0.3")
+    settings = ("--set", "step_s=0.2")
     ddp.submit(*settings)
     logs = lambda: [*ddp.root.glob("cache/regression-*.partial/log.jsonl")]  # noqa: E731
     ddp.cluster.wait_for(lambda: logs() and len(logs()[0].read_text().splitlines()) >= 4, what="four steps")
@@ -42,11 +42,12 @@ def test_two_nodes_with_a_preemption_equal_one_process(ddp, monkeypatch):
 
 
 def test_one_dead_rank_ends_the_job_and_its_traceback_is_shown(ddp):
-    settings = ("--set", "fail_rank=3")
+    settings = ("--set", "fail_rank=1")
+    ddp.site.write_text(SITE.replace("tasks_per_node = 2", "tasks_per_node = 1"))
     ddp.submit(*settings)
     ddp.cluster.wait_until_empty()
     rows = {row["item"]: row for row in ddp.rows(*settings)}
     assert rows["stage:regression"]["state"] == "failed"
-    assert rows["stage:regression"]["error"] == "ArithmeticError: rank 3 was told to die"
+    assert rows["stage:regression"]["error"] == "ArithmeticError: rank 1 was told to die"
     logs = json.loads(ddp.run("--logs", "--json", *settings)[1])
     assert "told to die" in logs[0]["traceback"]

@@ -26,6 +26,7 @@ from uwm.runs import state
 from uwm.runs.artifacts import Artifact, Artifacts, Stage
 from uwm.runs.provenance import environment, peak_gb
 from uwm.runs.record import (
+    REPOSITORY,
     Record,
     config_digest,
     file_stem,
@@ -131,7 +132,7 @@ class Context:
     @cached_property
     def env(self) -> dict[str, Any]:
         """The record's `env` field."""
-        return environment(self.experiment.root)
+        return environment(REPOSITORY)
 
     @cached_property
     def plain_config(self) -> dict[str, Any]:

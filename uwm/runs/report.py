@@ -18,10 +18,12 @@ from uwm.runs.plan import say
 from uwm.runs.record import read_record
 from uwm.runs.task import STAGE
 
+Queue = Mapping[str, slurm_queue.QueueEntry] | None  # None: squeue doesn't answer
+
 
 @dataclass(frozen=True)
 class Row:
-    """A cell or stage: pending, running, done, skipped, failed, timeout, or lost (no job and no result)."""
+    """A cell or stage: pending, running, done, skipped, failed, timeout, unknown, or lost (no job left)."""
 
     item: str
     state: str
@@ -55,7 +57,7 @@ def done_cells(context: Context, cells: list[Cell]) -> set[str]:
 def rows(context: Context, cells: list[Cell]) -> list[Row]:
     """The state of each stage and cell."""
     submitted = state.submitted_jobs(context.work)
-    queue = (slurm_queue.queue() or {}) if submitted else {}
+    queue = slurm_queue.queue() if submitted else {}
     found = [
         _stage_row(context, job, submitted, queue)
         for job in context.experiment.stages(context.config, context.data)
@@ -66,12 +68,12 @@ def rows(context: Context, cells: list[Cell]) -> list[Row]:
     return [_explained(row, known) for row in found]
 
 
-def _stage_row(context: Context, job: Any, submitted: Mapping[str, Any], queue: Mapping[str, Any]) -> Row:
+def _stage_row(context: Context, job: Any, submitted: Mapping[str, Any], queue: Queue) -> Row:
     artifact = context.artifacts.find(job.stage(context)) if job.stage else None
     return _row(context, STAGE + job.name, "done" if artifact else None, None, submitted, queue)
 
 
-def _cell_row(context: Context, cell: Cell, submitted: Mapping[str, Any], queue: Mapping[str, Any]) -> Row:
+def _cell_row(context: Context, cell: Cell, submitted: Mapping[str, Any], queue: Queue) -> Row:
     record = peek(context, cell) or {}
     status = record.get("status")
     return _row(
@@ -85,10 +87,10 @@ def _row(
     result: str | None,
     error: str | None,
     submitted: Mapping[str, state.SubmittedJob],
-    queue: Mapping[str, slurm_queue.QueueEntry],
+    queue: Queue,
 ) -> Row:
     job, attempts = submitted.get(item), state.read_attempts(context.work, item)
-    entry = queue.get(job.job) if job else None
+    entry = queue.get(job.job) if job and queue else None
     node = (entry.nodes if entry else "") or attempts.node
     about: dict[str, Any] = {"attempts": attempts.count, "job": job.job if job else None, "node": node,
                              "log": str(job.log) if job else None}  # fmt: skip
@@ -99,7 +101,12 @@ def _row(
         return Row(item, "pending" if waits else "running", error=entry.reason if waits else None, **about)
     if result:
         return Row(item, result, error=error, **about)
-    return _row_without_result(context, item, job, attempts, about)
+    found = _row_without_result(context, item, job, attempts, about)
+    if (
+        queue is None and job and attempts.outcome in (None, "stopped")
+    ):  # an earlier attempt's traces say nothing
+        return Row(item, "unknown", error="squeue doesn't answer", **about)
+    return found
 
 
 def _row_without_result(
