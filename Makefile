@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
+# Tables, figures and checks need pandas and matplotlib only: without the environment, the caller's Python serves.
+LIGHT := $(if $(wildcard $(RUN)),$(RUN),$(PYTHON))
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-robot test lint format reproduce reproduce-all figures check validate paper bench corpora
 
@@ -36,27 +38,28 @@ format: setup  ## let ruff mend what it can
 
 reproduce: setup  ## set-up and the main job: Table 1 and Figure 3 at scale mini, then figures and check
 	$(RUN) experiments/table1.py --scale mini
-	$(RUN) -m paper.figures
-	$(RUN) -m paper.check
+	$(MAKE) --no-print-directory figures check
 
 reproduce-all: setup  ## the same from scratch: trains the MAE and the world model first (hours)
 	$(RUN) experiments/table1.py --scale mini --recompute
+	$(MAKE) --no-print-directory figures check
 
-figures: setup  ## tables and figures of the paper from results/, without torch
-	$(RUN) -m paper.figures
+figures:  ## tables and figures of the paper from results/, without torch
+	$(LIGHT) -m paper.figures
+	$(LIGHT) -m paper.readme
 
-check: setup  ## measured against reported numbers and claims
-	$(RUN) -m paper.check
+check:  ## measured against reported numbers and claims
+	$(LIGHT) -m paper.check
 
-validate: setup  ## every record against results/schema.json
-	$(RUN) -m uwm.runs.record validate results
+validate:  ## every record against results/schema.json
+	$(LIGHT) -m uwm.runs.record validate results
 
 paper: figures  ## the report as PDF and the HTML page
-	$(RUN) -m paper.build
+	$(LIGHT) -m paper.build
 
 bench: setup  ## speed, as ratios measured side by side
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/models.py
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/data.py
 
-corpora: setup-robot  ## render the simulated corpora again from their seeds (an hour on 2 cores)
-	$(RUN) -m uwm.data.simulate --out uwm/assets/corpora
+corpora: setup-robot  ## render the simulated corpora again from their seeds, beside the ones here (half an hour)
+	$(RUN) -m uwm.data.simulate --out runs/corpora

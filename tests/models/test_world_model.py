@@ -8,7 +8,13 @@ import torch
 
 from uwm.errors import UserError
 from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel, WorldModelConfig, world_model_config
-from uwm.models.action_extractor import ActionExtractorConfig, SlotStandardizer
+from uwm.models.action_extractor import (
+    ActionExtractorConfig,
+    SlotStandardizer,
+    patches_of_regions,
+    region_grid,
+    regions_of_patches,
+)
 from uwm.models.dynamics import DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig
 from uwm.models.storage import config_from_json
@@ -53,12 +59,15 @@ def test_paper_and_authors_differ_only_where_the_text_and_the_code_do() -> None:
 
 @pytest.mark.parametrize("reading", ["channels", "tokens"])
 @pytest.mark.parametrize("standardize", ["batch", "layer", "none"])
+@pytest.mark.parametrize("slots", ["queries", "regions"])
 @pytest.mark.parametrize("output", ["queries", "state"])
-def test_every_reading_has_the_shapes_of_the_contract(reading: str, standardize: str, output: str) -> None:
+def test_every_reading_has_the_shapes_of_the_contract(
+    reading: str, standardize: str, slots: str, output: str
+) -> None:
     config = replace(
         TINY,
-        extractor=replace(TINY.extractor, reading=reading, standardize=standardize),
-        dynamics=replace(TINY.dynamics, output=output, residual=False),
+        extractor=replace(TINY.extractor, reading=reading, standardize=standardize, slots=slots),
+        dynamics=replace(TINY.dynamics, output=output, slots=slots, residual=False),
     )
     model, (s_t, s_next) = WorldModel(config), states(4)
     out = model(s_t, s_next)
@@ -70,6 +79,18 @@ def test_every_reading_has_the_shapes_of_the_contract(reading: str, standardize:
     assert actions.codes.shape == (4, 3)
     assert torch.equal(actions.quantized, model.quantizer.codebook[actions.codes])
     assert model.rollout(s_t, actions.quantized[:, None].expand(-1, 4, -1, -1)).shape == (4, 4, 5, 16)
+
+
+def test_regions_by_hand() -> None:
+    patches = torch.arange(16.0).reshape(1, 16, 1)  # a raster of 4 x 4
+    means = regions_of_patches(patches, 4)
+    assert means.flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    spread = patches_of_regions(means, 16)[0, :, 0]
+    assert spread.reshape(4, 4)[:, 0].tolist() == [2.5, 2.5, 10.5, 10.5]
+    assert spread.reshape(4, 4)[0].tolist() == [2.5, 2.5, 4.5, 4.5]
+    assert [region_grid(n) for n in (24, 16, 7, 3)] == [(4, 6), (4, 4), (1, 7), (1, 3)]
+    assert regions_of_patches(torch.randn(2, 49, 5), 24).shape == (2, 24, 5)
+    assert patches_of_regions(torch.randn(2, 24, 5), 49).shape == (2, 49, 5)
 
 
 def test_rollout_is_repeated_prediction() -> None:
@@ -134,7 +155,7 @@ def test_standardizer_removes_each_slots_mean_and_scale() -> None:
     out = layer(latents)
     torch.testing.assert_close(out.mean(0), torch.zeros(3, 4), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.var(0, correction=0), torch.ones(3, 4), atol=1e-4, rtol=0)
-    reference = torch.nn.BatchNorm1d(12, momentum=0.05, affine=False)
+    reference = torch.nn.BatchNorm1d(12, momentum=0.1, affine=False)
     torch.testing.assert_close(out.flatten(1), reference(latents.flatten(1)), atol=1e-5, rtol=0)
     torch.testing.assert_close(layer.mean.flatten(), reference.running_mean)
     for _ in range(400):

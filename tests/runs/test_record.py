@@ -16,6 +16,7 @@ from uwm.runs.record import (
     digest_of,
     read_record,
     read_records,
+    record_problems,
     round_floats,
 )
 
@@ -119,3 +120,11 @@ def test_reading_records_needs_no_torch():
 
 def test_committed_records_are_valid():
     assert validate(ROOT / "results").returncode == 0
+
+
+def test_nan_in_a_record_is_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "uwm__a.json"
+    path.write_text('{"metrics": {"lpips": {"value": NaN}}}')
+    assert any("NaN" in problem for problem in record_problems(path))
+    with pytest.raises(UserError, match="NaN"):
+        read_record(path)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -28,9 +29,33 @@ class ActionExtractorConfig:
     # "concatenated" (section 4.1) along channels, [s_t, s_t+1 - s_t] per token, as FICC reads it, or
     # along tokens, [s_t; s_t+1], as the authors' code does. Channels learn some three times sooner.
     reading: Literal["channels", "tokens"] = "channels"
+    # Where the latent action tokens come from: learned queries beside the state tokens (authors' code), or
+    # the means of the output tokens over as many regions of the picture, in raster order. Regions learn
+    # sooner: a slot need not first find out what to look at.
+    slots: Literal["queries", "regions"] = "queries"
     # What is done to the latents before the codebook. "batch" standardises each slot and channel over the
     # batch, so that codes can't be spent on telling the slots apart; the authors' code does nothing.
     standardize: Literal["batch", "layer", "none"] = "batch"
+
+
+def region_grid(actions: int) -> tuple[int, int]:
+    """Rows and columns of the regions: the most nearly square ones whose product is `actions`."""
+    rows = max(r for r in range(1, math.isqrt(actions) + 1) if actions % r == 0)
+    return rows, actions // rows
+
+
+def regions_of_patches(patches: Tensor, actions: int) -> Tensor:
+    """Means of patch tokens (B, N, C) over the regions of the picture: (B, L, C)."""
+    side = math.isqrt(patches.shape[1])
+    picture = patches.transpose(1, 2).unflatten(2, (side, side))  # (B, C, side, side)
+    return F.adaptive_avg_pool2d(picture, region_grid(actions)).flatten(2).transpose(1, 2)
+
+
+def patches_of_regions(regions: Tensor, patches: int) -> Tensor:
+    """Each patch's region, (B, L, C) -> (B, N, C): the nearest one."""
+    side = math.isqrt(patches)
+    picture = regions.transpose(1, 2).unflatten(2, region_grid(regions.shape[1]))
+    return F.interpolate(picture, size=(side, side), mode="nearest-exact").flatten(2).transpose(1, 2)
 
 
 class SlotStandardizer(nn.Module):
@@ -43,7 +68,7 @@ class SlotStandardizer(nn.Module):
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, slots: int, width: int, momentum: float = 0.05, eps: float = 1e-5) -> None:
+    def __init__(self, slots: int, width: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         self.momentum, self.eps = momentum, eps
         self.register_buffer("mean", torch.zeros(slots, width))
@@ -80,7 +105,8 @@ class ActionExtractor(nn.Module):
         )
         if config.reading == "tokens":  # both frames share one position table; this tells them apart
             self.frame_embedding = nn.Parameter(0.02 * torch.randn(2, 1, width))
-        self.queries = nn.Parameter(0.02 * torch.randn(config.actions, width))
+        if config.slots == "queries":
+            self.queries = nn.Parameter(0.02 * torch.randn(config.actions, width))
         self.blocks = nn.Sequential(*transformer_blocks(width, config.depth, config.heads))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, config.action_width)
@@ -93,10 +119,13 @@ class ActionExtractor(nn.Module):
     def forward(self, s_t: Tensor, s_next: Tensor) -> Tensor:
         """States of two frames, each (B, 1+N, D) -> continuous latent actions A_L (B, L, W)."""
         x = self._tokens(s_t, s_next)
-        queries = self.queries.expand(len(x), -1, -1)
-        x = self.blocks(torch.cat([x, queries], dim=1))
-        latents = self.head(self.norm(x[:, -self.config.actions :]))  # (B, L, W)
-        return self.standardize(latents)
+        if self.config.slots == "queries":
+            x = torch.cat([x, self.queries.expand(len(x), -1, -1)], dim=1)
+            slots = self.norm(self.blocks(x))[:, -self.config.actions :]
+        else:
+            patches = self.norm(self.blocks(x))[:, -(self.config.state_tokens - 1) :]  # (B, N, width)
+            slots = regions_of_patches(patches, self.config.actions)
+        return self.standardize(self.head(slots))  # (B, L, W)
 
     def _tokens(self, s_t: Tensor, s_next: Tensor) -> Tensor:
         if self.config.reading == "channels":

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from uwm.models.action_extractor import patches_of_regions
 from uwm.models.mae import sincos_positions, transformer_blocks
 
 
@@ -21,6 +22,9 @@ class DynamicsConfig:
     heads: int = 12
     actions: int = 24
     action_width: int = 64
+    # How the actions come in: as tokens of their own beside the state's (authors' code), or added to the
+    # state tokens of their region, where the extractor reads regions.
+    slots: Literal["queries", "regions"] = "queries"
     # Which outputs become s_t+1: those of N+1 learned queries (authors' code), or those at the places of
     # s_t itself, which saves two fifths of the tokens.
     output: Literal["queries", "state"] = "queries"
@@ -42,7 +46,8 @@ class Dynamics(nn.Module):
         self.register_buffer(
             "positions", sincos_positions(width, math.isqrt(config.state_tokens - 1)), persistent=False
         )
-        self.slots = nn.Parameter(0.02 * torch.randn(config.actions, width))
+        if config.slots == "queries":
+            self.slots = nn.Parameter(0.02 * torch.randn(config.actions, width))
         if config.output == "queries":
             self.queries = nn.Parameter(0.02 * torch.randn(config.state_tokens, width))
         self.blocks = nn.Sequential(*transformer_blocks(width, config.depth, config.heads))
@@ -55,7 +60,12 @@ class Dynamics(nn.Module):
         """`s_t` (B, 1+N, D), `actions` (B, L, W) after the codebook -> predicted s_t+1 (B, 1+N, D)."""
         tokens = self.config.state_tokens
         state = self.embed_state(s_t) + self.positions  # (B, 1+N, width)
-        parts = [state, self.embed_action(actions) + self.slots]
+        action = self.embed_action(actions)  # (B, L, width)
+        if self.config.slots == "queries":
+            parts = [state, action + self.slots]
+        else:
+            spread = patches_of_regions(action, tokens - 1)  # (B, N, width)
+            parts = [state + torch.cat([action.mean(1, keepdim=True), spread], dim=1)]
         if self.config.output == "queries":
             parts.append((self.queries + self.positions).expand(len(s_t), -1, -1))
         x = self.blocks(torch.cat(parts, dim=1))

@@ -29,7 +29,7 @@ class WorldModelConfig:
 
     def __post_init__(self) -> None:
         a, d = self.extractor, self.dynamics
-        for name in ("state_width", "state_tokens", "actions", "action_width"):
+        for name in ("state_width", "state_tokens", "actions", "action_width", "slots"):
             if getattr(a, name) != getattr(d, name):
                 raise ValueError(f"{name} differs: extractor {getattr(a, name)}, dynamics {getattr(d, name)}")
         if self.quantizer.width != a.action_width:
@@ -49,12 +49,12 @@ def world_model_config(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
     heads: dict[str, Any] = {"heads": mae.encoder_heads}
     if preset == "mini":
         return WorldModelConfig(
-            ActionExtractorConfig(**state, **heads),
+            ActionExtractorConfig(**state, **heads, slots="regions"),
             # Few and small steps: unused codes restart after 75 steps instead of 178; a commitment of 0.25
             # draws each slot to two codes before the dynamics have learnt to read them.
             replace(QUANTIZER_PRESETS["authors"], ema_decay=0.97, restart_threshold=0.1),
-            DynamicsConfig(**state, **heads, output="state", residual=True),
-            continuous_steps=150,
+            DynamicsConfig(**state, **heads, slots="regions", output="state", residual=True),
+            continuous_steps=100,
         )
     if preset == "authors":
         return WorldModelConfig(

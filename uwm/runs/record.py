@@ -116,6 +116,15 @@ def file_stem(cell: str) -> str:
     return cell.replace("/", "__")
 
 
+def strict_json(text: str) -> Any:
+    """JSON without NaN and infinities, which Python's reader would let pass. Raises ValueError."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON number")
+
+    return json.loads(text, parse_constant=refuse)
+
+
 def read_record(path: Path) -> Record:
     """Read and validate one record.
 
@@ -123,7 +132,7 @@ def read_record(path: Path) -> Record:
         UserError: the file is missing, is not JSON or breaks the schema.
     """
     try:
-        content = json.loads(path.read_text())
+        content = strict_json(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"record {path} cannot be read ({error}); compute it again") from error
     problem = next(schema_problems(content), None)
@@ -165,7 +174,7 @@ def sample_entry(path: Path, folder: Path) -> dict[str, str]:
 def record_problems(path: Path) -> Iterator[str]:
     """What is wrong with a record file: schema, file name, digest, samples."""
     try:
-        content = json.loads(path.read_text())
+        content = strict_json(path.read_text())
     except ValueError as error:
         yield f"not JSON: {error}"
         return
