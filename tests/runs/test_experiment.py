@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -76,7 +77,26 @@ def test_a_skipped_cell_says_why(project):
 def test_bad_input_in_a_cell_ends_the_run(project):
     code, _, error = project.run("--set", "fault=input")
     assert code == 2
-    assert error.splitlines()[-1] == "error: no video in ours"
+    assert error.splitlines()[-1] == "error: no video"
+
+
+def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_goes_on_later(project):
+    settings = ("--set", "fault=slow", "--only", "uwm/ours/s0")
+    process = project.start(*settings)
+    while not list(project.root.glob("cache/*.partial/busy.txt")):
+        time.sleep(0.05)
+    (row,) = [
+        row for row in json.loads(project.run("--status", "--json", *settings)[1]) if "/" in row["item"]
+    ]
+    assert row["state"] == "running"
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 143
+    assert not list(project.root.glob("runs/mini/*/results/*.json"))
+    assert project.run(*settings)[0] == 0
+    (folder,) = project.root.glob("runs/mini/toy-*/results")
+    assert project.record("uwm__ours__s0", folder)["status"] == "ok"
+    assert len(list(project.root.glob("cache/weights-*/half.txt"))) == 1
 
 
 def test_missing_runs_only_what_has_no_current_record(project):

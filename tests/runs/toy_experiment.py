@@ -1,10 +1,11 @@
 """A small experiment without torch; its file is copied into a project of the test's own."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from uwm.errors import UserError
+from uwm.errors import Interrupted, UserError
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
 
@@ -39,16 +40,19 @@ def train(context: Context) -> Path:
 
 
 def _train(context: Context, folder: Path) -> None:
+    while context.config.fault == "slow" and not (folder / "half.txt").exists():
+        if context.stop():
+            (folder / "half.txt").write_text("half")
+            raise Interrupted("stopped half way")
+        (folder / "busy.txt").touch()
+        time.sleep(0.01)
     (folder / "weights.txt").write_text(str(context.config.training.steps))
 
 
 def run_cell(context: Context, cell: Cell) -> CellResult:
-    if cell.method == "copy" and context.config.fault:
-        raise {
-            "error": ValueError("it\nbroke"),
-            "input": UserError("no video in ours"),
-            "skip": SkipCell("no GPU"),
-        }[context.config.fault]
+    faults = {"error": ValueError("it\nbroke"), "input": UserError("no video"), "skip": SkipCell("no GPU")}
+    if cell.method == "copy" and context.config.fault in faults:
+        raise faults[context.config.fault]
     value = float((train(context) / "weights.txt").read_text()) / 3
     if context.config.fault == "nan":
         value = float("nan")

@@ -32,12 +32,11 @@ def repeated(project):
     return len(taken) - STEPS
 
 
-def finish(project, record_property, *settings, fault):
+def finish(project, *settings, fault):
     project.finish(*settings)
     (record,) = project.records(next(project.root.glob("runs/mini/*/results"))).values()
     assert record["metrics"]["value"]["value"] == undisturbed(STEPS)
     lost = repeated(project)
-    record_property(fault, lost)
     print(f"{fault}: {lost} steps repeated")
     return lost
 
@@ -51,18 +50,18 @@ def attempts(project, *settings):
     return project.rows(*settings)[0]["attempts"]
 
 
-def test_preemption(project, record_property):
+def test_preemption(project):
     start(project, *SLOW, at_step=13)
     both = ("--nodes=2", "--exclusive", "--wrap=sleep 1", "--output=/dev/null")
     assert project.cluster.call("sbatch", "--partition=high", *both)[0] == 0
-    assert finish(project, record_property, *SLOW, fault="preemption") == 0
+    assert finish(project, *SLOW, fault="preemption") == 0
     assert attempts(project, *SLOW) == 2
 
 
-def test_warning_before_the_time_limit(project, record_property):
+def test_warning_before_the_time_limit(project):
     start(project, *SLOW, at_step=13)
     project.cluster.call("scancel", "--signal=USR2", job_of(project))
-    assert finish(project, record_property, *SLOW, fault="time limit") == 0
+    assert finish(project, *SLOW, fault="time limit") == 0
     assert attempts(project, *SLOW) == 2
 
 
@@ -77,40 +76,40 @@ def test_a_job_without_attempts_left_is_a_timeout(project):
     assert record["status"] == "timeout"
 
 
-def test_preemption_at_a_site_without_the_user_signal(project, record_property):
+def test_preemption_at_a_site_without_the_user_signal(project):
     start(project, *SLOW, at_step=13)
     job = job_of(project)
     project.cluster.call("scancel", "--signal=TERM", job)
     count = len(project.steps())
     project.cluster.call("scontrol", "requeue", job)
-    assert finish(project, record_property, *SLOW, fault="requeue after SIGTERM alone") <= 1
+    assert finish(project, *SLOW, fault="requeue after SIGTERM alone") <= 1
     assert count < STEPS
     assert attempts(project, *SLOW) == 2
 
 
-def test_node_crash(project, record_property):
+def test_node_crash(project):
     start(project, *SLOW, at_step=13)
     node = project.rows(*SLOW)[0]["node"]
     project.cluster.crash(node)
     try:
-        lost = finish(project, record_property, *SLOW, fault="node crash")
+        lost = finish(project, *SLOW, fault="node crash")
     finally:
         project.cluster.revive(node)
     assert 0 < lost < 10  # at most what was done since the last checkpoint
     assert attempts(project, *SLOW) == 2
 
 
-def test_cancel_then_submit_again(project, record_property):
+def test_cancel_then_submit_again(project):
     start(project, *SLOW, at_step=13)
     assert project.run("--cancel", *SLOW)[0] == 0
     project.cluster.wait_until_empty()
     assert set(project.states(*SLOW).values()) == {"lost"}
     project.submit(*SLOW)
-    assert finish(project, record_property, *SLOW, fault="cancel, then submit") == 0
+    assert finish(project, *SLOW, fault="cancel, then submit") == 0
 
 
-def test_controller_restart(project, record_property):
+def test_controller_restart(project):
     start(project, *SLOW, at_step=13)
     project.cluster.restart_controller()
-    assert finish(project, record_property, *SLOW, fault="controller restart") == 0
+    assert finish(project, *SLOW, fault="controller restart") == 0
     assert attempts(project, *SLOW) == 1
