@@ -7,7 +7,7 @@ from PIL import Image
 from tests.data.video_files import picture, read_number, write_video
 from uwm.data.corpora import open_corpus
 from uwm.data.manifest import build_manifest
-from uwm.data.pairs import load_pairs
+from uwm.data.pairs import load_frames, load_pairs
 from uwm.errors import UserError
 
 
@@ -49,6 +49,8 @@ def test_ssv2_frame_folders(tmp_path: Path):
     pairs = load_pairs(corpus, manifest, 64)
     numbers = [[read_number(image.permute(1, 2, 0).numpy()) for image in pair] for pair in pairs]
     assert numbers == manifest.table[["frame0", "frame1"]].to_numpy().tolist()
+    bank = load_frames(corpus, "train", 64)
+    assert [read_number(image.permute(1, 2, 0).numpy()) for image in bank.frames] == 3 * list(range(10))
 
 
 def test_ssv2_without_split_files(tmp_path: Path):

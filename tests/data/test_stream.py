@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from tests.data.video_files import read_number, truncate, write_video
 from uwm.data.corpora import Clip, Corpus
@@ -144,3 +145,9 @@ def test_dataset_and_stream_crop_alike(corpus, manifest, stream):
 def test_too_few_pairs_for_a_batch(corpus, manifest):
     with pytest.raises(UserError, match="do not fill"):
         video_stream(corpus, manifest, 64, 100)
+
+
+def test_dataset_in_a_data_loader(corpus, manifest):
+    data = VideoPairs(corpus, manifest, 64, short_side=64)
+    loader = DataLoader(data, batch_size=9, shuffle=True, generator=torch.Generator().manual_seed(0))
+    assert [batch.shape for batch in loader] == [(9, 2, 3, 64, 64)] * 6

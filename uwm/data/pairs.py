@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import BadClips, Manifest, Skipped
 from uwm.data.sampling import nearest_pairs, without_cuts
-from uwm.data.video import BadVideo, Frames, probe, read_frames
+from uwm.data.video import BadVideo, Frames, probe, read_frames, read_whole
 
 
 def to_tensor(frames: Frames) -> Tensor:
@@ -117,8 +117,8 @@ def _whole_clips(
             pairs = without_cuts(nearest_pairs(info.timestamps, gap), info.timestamps, clip.cuts)
             if len(pairs) == 0:
                 raise BadVideo(clip.path, f"no two frames {gap:g} s apart")
-            frames = read_frames(corpus.file(clip), range(info.frames), times=info.timestamps.tolist())
+            parts = [resize_short_side(to_tensor(part), short_side) for part in read_whole(corpus.file(clip))]
         except BadVideo as error:
             bad.add(clip.path, error.reason)
             continue
-        yield clip.path, resize_short_side(to_tensor(frames), short_side), info.timestamps, pairs
+        yield clip.path, torch.cat(parts), info.timestamps, pairs

@@ -14,7 +14,7 @@ decord is the default decoder wherever it is right, PyAV takes the rest:
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,7 +38,16 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv"}
 )
 
-__all__ = ["VIDEO_SUFFIXES", "BadVideo", "Frames", "VideoInfo", "content_hash", "probe", "read_frames"]
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "BadVideo",
+    "Frames",
+    "VideoInfo",
+    "content_hash",
+    "probe",
+    "read_frames",
+    "read_whole",
+]
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,19 @@ def read_frames(
             pass  # PyAV's error, if it fails too, is the one to show
     with PyAVReader(path) as fallback:
         return fallback.read(indices) if times is None else fallback.read_at(times)
+
+
+def read_whole(path: Path | str, chunk: int = 64) -> Iterator[Frames]:
+    """Every frame in order, in pieces (<= chunk,H,W,3), so that a long clip needs little memory."""
+    if Path(path).is_dir():
+        folder = FolderReader(path)
+        for start in range(0, len(folder.files), chunk):
+            yield folder.read(range(start, min(start + chunk, len(folder.files))))
+        return
+    with PyAVReader(path) as reader:
+        frames = len(reader.index.pts)
+        for start in range(0, frames, chunk):
+            yield reader.read(range(start, min(start + chunk, frames)))
 
 
 def _needs_pyav(path: Path | str) -> bool:
