@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from uwm.data.corpora import Corpus
 from uwm.data.decoders import BadVideo
+from uwm.data.manifest import Manifest
 from uwm.data.pairs import to_tensor
-from uwm.data.stream import Crop, PairStream, Rows, crop_all, one_thread_in_workers
+from uwm.data.stream import Crop, PairStream, Rows, crop_all, one_thread_in_workers, video_stream
 from uwm.errors import UserError
 
 FORMAT = 1
@@ -217,3 +219,18 @@ def _shard_task(
     first = int(np.flatnonzero(units[unit] == rows[0])[0])  # `rows` is a stretch of the unit's
     wanted = spans[unit][first : first + len(rows)]
     return ShardTask(root / names[unit], rows.tolist(), wanted.tolist(), epoch)
+
+
+def pair_stream(
+    corpus: Corpus, manifest: Manifest, image_size: int, batch_size: int, *, short_side: int,
+    shards: Path | None = None, seed: int = 0, workers: int = 0,
+) -> PairStream:  # fmt: skip
+    """The pairs of a manifest: from the shards below the folder `shards` that were prepared from this very
+    manifest at this `short_side`, or else decoded live."""
+    for file in sorted(shards.glob("*/index.json")) if shards else []:
+        index = read_index(file.parent)
+        if (index.manifest_sha256, index.short_side) == (manifest.sha256, short_side):
+            return shard_stream(file.parent, image_size, batch_size, seed=seed, workers=workers)
+    return video_stream(
+        corpus, manifest, image_size, batch_size, short_side=short_side, seed=seed, workers=workers
+    )
