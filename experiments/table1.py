@@ -171,7 +171,7 @@ def predictions(world: World, s_t: Tensor, s_next: Tensor, seed: int) -> tuple[d
     inputs = {
         "uwm": actions.quantized,
         "zero-action": torch.zeros_like(actions.quantized),
-        "random-action": model.quantizer.lookup(random_codes),
+        "random-action": model.quantizer.lookup(random_codes.to(s_t.device)),
         "shuffled-action": actions.quantized[derangement(len(s_t), generator)],
         "continuous": actions.continuous,
     }
@@ -213,7 +213,7 @@ def measure_pairs(
             "state_mse": (predicted[method] - predicted["oracle"]).square().mean((1, 2)),
         }
         columns.update({f"{method}/{name}": value for name, value in measured.items()})
-    table = pd.DataFrame({name: value.double().numpy() for name, value in columns.items()})
+    table = pd.DataFrame({name: value.double().cpu().numpy() for name, value in columns.items()})
     return table, frames["uwm"]
 
 

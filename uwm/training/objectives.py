@@ -71,13 +71,13 @@ def action_gap(
     `pairs` are batches of states (B, 2, 1+N, D), B > 1. The *action gap*, shuffled minus own, is zero while
     the dynamics ignore the action, however far the training loss has fallen.
     """
-    was_training = world_model.training
+    was_training, device = world_model.training, world_model.step.device
     world_model.eval()
     sums = torch.zeros(3, dtype=torch.float64)
     count = 0
     codes = []
     for states in pairs:
-        s_t, s_next = states.float().unbind(1)
+        s_t, s_next = states.to(device, torch.float32).unbind(1)
         actions = world_model.infer_actions(s_t, s_next)
         other = actions.quantized[derangement(len(s_t), generator)]
         predictions = (world_model.predict(s_t, actions.quantized), world_model.predict(s_t, other), s_t)
