@@ -158,9 +158,11 @@ class Cluster:
             command = (folder / "cmdline").read_bytes()
         except OSError:
             return False
-        if command.startswith(b"slurmstepd") or b"/slurmstepd" in command:
+        if marks[1] not in environment:
+            return False
+        if b"slurmstepd" in command.split(b"\0")[0]:
             return self._steps_of(node, command)
-        return all(mark in environment for mark in marks)
+        return marks[0] in environment
 
     def _steps_of(self, node: str, command: bytes) -> bool:
         """A step daemon is titled `slurmstepd: [12.0]`; it belongs to the node where that job runs."""
@@ -196,8 +198,9 @@ class Cluster:
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` free ports in a row."""
-    for first in range(16800, 30000, 10):
+    """The first of `count` free ports in a row; each worker of pytest-xdist looks in a range of its own."""
+    start = 16800 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for first in range(start, start + 1000, 10):
         try:
             for port in range(first, first + count):
                 with socket.socket() as probe:
@@ -217,7 +220,7 @@ def _missing() -> str:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A running cluster; `SLURM_CONF` points to it. Its node names are made resolvable in /etc/hosts."""
+    """A running cluster; `SLURM_CONF` points to it."""
     os.environ["PATH"] += os.pathsep + "/usr/sbin:/sbin"
     reason = _missing()
     if reason:
@@ -226,17 +229,13 @@ def cluster() -> Iterator[Cluster]:
         pytest.skip(reason)
     base = Path(tempfile.mkdtemp(prefix="uwm-slurm-"))
     base.chmod(0o755)  # munged refuses a socket in a private folder
-    hosts = Path("/etc/hosts")
-    before, old_conf = hosts.read_text(), os.environ.get("SLURM_CONF")
-    if " n1 n2" not in before:
-        hosts.write_text(before.rstrip("\n") + "\n127.0.0.1 n1 n2\n")
+    old_conf = os.environ.get("SLURM_CONF")
     running = Cluster(base, free_ports(3))
     try:
         running.start()
         yield running
     finally:
         running.stop()
-        hosts.write_text(before)
         shutil.rmtree(base, ignore_errors=True)
         if old_conf is None:
             os.environ.pop("SLURM_CONF", None)

@@ -24,6 +24,13 @@ def run_local(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> dic
     join_ranks()
     stop = Stop()
     stop.install()
+    try:
+        return _run_in_turn(context, cells, stop)
+    finally:
+        stop.uninstall()
+
+
+def _run_in_turn(context: Context, cells: list[Cell], stop: Stop) -> dict[str, str]:
     failed: dict[str, str] = {}
     for number, cell in enumerate(cells, 1):
         say(f"[{number}/{len(cells)}] {cell.name}")

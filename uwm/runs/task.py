@@ -7,6 +7,7 @@ let the sender end the process. A node crash sends nothing: the next attempt sta
 
 import os
 import signal
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from uwm.errors import Interrupted, UserError
-from uwm.runs import state
+from uwm.runs import slurm_queue, state
 from uwm.runs.experiment import Context, give_up, measure, one_line
 from uwm.runs.plan import Plan, find_cell, find_stage
 from uwm.runs.snapshot import code_digest
@@ -36,11 +37,17 @@ class Stop:
     def __init__(self) -> None:
         self.asked = False
         self.process = os.getpid()
+        self.before: dict[int, Any] = {}
 
     def install(self) -> None:
         """Listen to SIGTERM and SIGUSR2 (main thread only)."""
-        signal.signal(signal.SIGTERM, self.on_term)
-        signal.signal(signal.SIGUSR2, self.on_term)
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            self.before[number] = signal.signal(number, self.on_term)
+
+    def uninstall(self) -> None:
+        """Leave the signals as they were."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
     def on_term(self, *_: object) -> None:
         """Note the wish; the second time, end at once."""
@@ -119,7 +126,7 @@ def run_item(context: Context, item: str, stop: Stop) -> str:
         state.note_start(context.work, item)
     try:
         outcome = _until_done(context, item, stop, rank)
-    except SystemExit:
+    except (SystemExit, KeyboardInterrupt):
         if leads:
             state.note_end(context.work, item, "stopped")
         raise
@@ -218,6 +225,16 @@ def slurm_ranks(environment: Any) -> dict[str, str]:
         "RANK": environment["SLURM_PROCID"],
         "LOCAL_RANK": environment["SLURM_LOCALID"],
         "WORLD_SIZE": environment["SLURM_NTASKS"],
-        "MASTER_ADDR": JobEnvironment().hostnames[0],
+        "MASTER_ADDR": _address(JobEnvironment().hostnames[0]),
         "MASTER_PORT": str(20000 + (7 * job + restart) % 20000),
     }
+
+
+def _address(node: str) -> str:
+    """The node's name, or, where that doesn't resolve, the address by which Slurm reaches it."""
+    try:
+        socket.gethostbyname(node)
+    except OSError:
+        about = slurm_queue.ask("scontrol", "--oneliner", "show", "node", node) or ""
+        return next((part.partition("=")[2] for part in about.split() if part.startswith("NodeAddr=")), node)
+    return node
