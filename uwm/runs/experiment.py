@@ -288,14 +288,3 @@ def _record(
         env=context.env,
         run=run,
     )
-
-
-def check_config(config: Any) -> None:
-    """A config is a frozen dataclass of plain values.
-
-    Raises:
-        TypeError: it is not.
-    """
-    parameters = getattr(type(config), "__dataclass_params__", None)
-    if parameters is None or not parameters.frozen:
-        raise TypeError(f"the config {type(config).__name__} must be a frozen dataclass")

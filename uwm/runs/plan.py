@@ -14,7 +14,7 @@ from typing import Any
 
 from uwm.errors import UserError
 from uwm.runs.artifacts import Artifacts, cache_root
-from uwm.runs.experiment import Cell, Context, Experiment, StageJob, check_config, load_experiment
+from uwm.runs.experiment import Cell, Context, Experiment, StageJob, load_experiment
 from uwm.runs.provenance import code_provenance, shown_command
 from uwm.runs.record import digest_of, write_atomically
 from uwm.runs.settings import nearest, plain, with_settings
@@ -86,6 +86,17 @@ def config_for(experiment: Experiment, scale: str, settings: tuple[str, ...]) ->
     config = with_settings(experiment.configs[scale], settings)
     check_config(config)
     return config
+
+
+def check_config(config: Any) -> None:
+    """A config is a frozen dataclass of plain values.
+
+    Raises:
+        TypeError: it is not.
+    """
+    parameters = getattr(type(config), "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        raise TypeError(f"the config {type(config).__name__} must be a frozen dataclass")
 
 
 def runs_root(experiment: Experiment) -> Path:
