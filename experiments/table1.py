@@ -34,14 +34,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from uwm.data.corpora import BUNDLED, Corpus, open_corpus
-from uwm.data.manifest import Manifest, build_manifest, write_manifest
+from uwm.data.manifest import Manifest, write_manifest
 from uwm.data.pairs import center_crop, load_pairs
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS, load_lpips
 from uwm.metrics.statistics import bootstrap_mean, bootstrap_ratio
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, StageJob
-from uwm.stages import MAERecipe, PretrainRecipe, World, obtain_world, say_skipped
+from uwm.stages import MAERecipe, PretrainRecipe, World, frozen_pairs, obtain_world
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.loop import TrainConfig
 from uwm.training.objectives import code_counts, derangement, perplexity
@@ -139,17 +139,9 @@ def corpus(context: Context, name: str) -> Corpus:
 
 def test_manifest(context: Context, name: str) -> Manifest:
     """The frozen test pairs of a corpus."""
-    return frozen_pairs(corpus(context, name), context.config)
-
-
-@functools.lru_cache(maxsize=16)
-def frozen_pairs(corpus: Corpus, config: Config) -> Manifest:
-    """Made once per process: it opens every file of the test split."""
-    manifest = build_manifest(
-        corpus, config.test_split, pairs=config.test_pairs, gap=config.pretrain.gap, seed=config.seed
-    )
-    say_skipped(corpus, config.test_split, manifest)
-    return manifest
+    config: Config = context.config
+    gap, pairs = config.pretrain.gap, config.test_pairs
+    return frozen_pairs(corpus(context, name), config.test_split, gap, pairs, config.seed)
 
 
 def pretrain(context: Context) -> World:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from uwm.data.corpora import SPLITS, Corpus
-from uwm.data.manifest import Manifest, build_manifest
+from uwm.data.manifest import Manifest
+from uwm.data.manifest_cache import cached_manifest
 from uwm.data.pairs import FrameBank, center_crop, load_frames, load_pairs
 from uwm.data.procedural import procedural_images
 from uwm.data.stream import video_stream
@@ -28,7 +29,7 @@ from uwm.metrics.image import psnr
 from uwm.models import MAE_PRESETS, MAEConfig, MaskedAutoencoder, WorldModel, world_model_config
 from uwm.models.mae_init import warm_start
 from uwm.models.world_model import Preset
-from uwm.runs.artifacts import Artifacts, Stage
+from uwm.runs.artifacts import Artifacts, Stage, cache_root
 from uwm.training.batches import BatchSource, IndexSource
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import LatentActionPrediction, MaskedReconstruction, action_gap
@@ -129,18 +130,19 @@ def training_manifests(corpora: Corpora, recipe: PretrainRecipe) -> dict[str, st
     return {name: training_manifest(corpus, recipe).sha256 for name, corpus in corpora.items()}
 
 
-@functools.lru_cache(maxsize=16)
 def training_manifest(corpus: Corpus, recipe: PretrainRecipe) -> Manifest:
-    """The frozen training pairs of one corpus. Made once per process: it opens every file."""
-    manifest = build_manifest(corpus, "train", gap=recipe.gap, pairs=recipe.pairs, seed=recipe.train.seed)
-    say_skipped(corpus, "train", manifest)
-    return manifest
+    """The frozen training pairs of one corpus."""
+    return frozen_pairs(corpus, "train", recipe.gap, recipe.pairs, recipe.train.seed)
 
 
-def say_skipped(corpus: Corpus, split: str, manifest: Manifest) -> None:
-    """Name the clips that cannot be used, on stderr."""
+@functools.lru_cache(maxsize=32)
+def frozen_pairs(corpus: Corpus, split: str, gap: float, pairs: int | None, seed: int) -> Manifest:
+    """The pair list of a split: made once for the same files, for that opens each. Names bad clips."""
+    cache = cache_root() / "manifests"
+    manifest = cached_manifest(cache, corpus, split, gap=gap, pairs=pairs, seed=seed)
     for file, reason in manifest.skipped:
         print(f"skipped {corpus.name} ({split}): {file}: {reason}", file=sys.stderr)
+    return manifest
 
 
 # The MAE
@@ -298,7 +300,7 @@ def _held_out_states(
     recipe: PretrainRecipe, mae: MaskedAutoencoder, corpus: Corpus, pairs: int = 256
 ) -> list[Tensor]:
     """State pairs of the validation split, in batches of 64."""
-    manifest = build_manifest(corpus, "validation", gap=recipe.gap, pairs=pairs, seed=recipe.train.seed)
+    manifest = frozen_pairs(corpus, "validation", recipe.gap, pairs, recipe.train.seed)
     size = mae.config.image_size
     images = center_crop(load_pairs(corpus, manifest, recipe.short_side), size, size)
     states = encode_images(mae, images.flatten(0, 1), name=f"{corpus.name} validation")
