@@ -15,7 +15,7 @@ from uwm.runs.record import config_digest, record_problems
 
 RECORDS = sorted(path for scale in SCALES for path in (ROOT / "results" / scale).glob("*/*.json"))
 NAMES = [path.relative_to(ROOT / "results").as_posix() for path in RECORDS]
-PRIVATE = re.compile(r"/home/|/root/|/Users/|/tmp/|/work/|[A-Za-z]:\\\\")
+PRIVATE = re.compile(r"/home/|/root/|/Users/|/tmp/|/opt/|/srv/|[A-Za-z]:\\\\")
 each_record = pytest.mark.parametrize("path", RECORDS, ids=NAMES)
 
 
