@@ -48,6 +48,7 @@ def world_model_config(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
     state: dict[str, Any] = {"state_width": mae.encoder_width, "state_tokens": 1 + mae.tokens}
     heads: dict[str, Any] = {"heads": mae.encoder_heads}
     if preset == "mini":
+        state["actions"] = mae.tokens  # one per patch: with 24 regions the codebook limits what is predicted
         return WorldModelConfig(
             ActionExtractorConfig(**state, **heads, slots="regions"),
             # Few and small steps: unused codes restart after 75 steps instead of 178; a commitment of 0.25
