@@ -90,7 +90,7 @@ def finished(wild: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert result.returncode == 0, result.stderr
         assert "Table 1, wild" in result.stdout
