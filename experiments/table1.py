@@ -4,8 +4,8 @@ Claim (section 5.2): on in-the-wild video, the frame predicted from O_t and the 
 O_t+1 than to O_t in LPIPS, both observations blurred alike by the MAE. The paper shows five pairs a corpus;
 here all test pairs of frozen manifests are measured, next to reference rows that say what the numbers mean.
 
-    python experiments/table1.py                      # mini: simulated corpora, released weights, ~5 min
-    python experiments/table1.py --recompute          # trains MAE and world model from scratch first, ~2 h
+    python experiments/table1.py                      # mini: simulated corpora, released weights, 2 min
+    python experiments/table1.py --recompute          # trains MAE and world model from scratch first, ~40 min
     python experiments/table1.py --data wild=DIR      # adds any folder of videos, zero-shot
     python experiments/table1.py --scale paper --data ssv2=DIR ego4d=DIR --submit
 
@@ -13,8 +13,8 @@ Methods: `uwm` (the model), `copy` (R_t as the prediction), `oracle` (the MAE's 
 best that the frozen decoder can show), `zero-action`, `random-action`, `shuffled-action` (another pair's
 actions) and `continuous` (latent actions not discretised).
 
-Expected at `mini`: ratio LPIPS(prediction, O_t+1) / LPIPS(prediction, O_t) on the moving half under the
-paper's own 0.56 (SSv2) and 0.69 (Ego4D); `copy` and `shuffled-action` clearly worse.
+Hoped for at `mini`: ratio LPIPS(prediction, O_t+1) / LPIPS(prediction, O_t) on the moving half under the
+paper's own 0.56 (SSv2) and 0.69 (Ego4D). Measured: 0.78 and 0.73, better than `copy` and `shuffled-action`.
 """
 
 import functools
