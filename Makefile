@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(RUN) -m pip install -q --no-deps -e .
 	touch $@
 
-setup-robot: setup  ## robosuite, for rendering the simulated corpora anew
+setup-robot: setup  ## robosuite, for robot data (python -m uwm.data.robot) and the simulated corpora
 	$(RUN) -m pip install -q --no-deps -r requirements-robot.txt
 
 test: setup  ## set-up and all tests
@@ -57,9 +57,11 @@ validate:  ## every record against results/schema.json
 paper: figures  ## the report as PDF and the HTML page
 	$(LIGHT) -m paper.build
 
-bench: setup  ## speed, as ratios measured side by side
+bench: setup-robot  ## speed, as ratios measured side by side
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/models.py
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/data.py
+	OMP_NUM_THREADS=1 $(RUN) tests/bench/robot.py
 
-corpora: setup-robot  ## render the simulated corpora again from their seeds, beside the ones here (half an hour)
+corpora: setup-robot  ## render the simulated corpora again from their seeds, beside the ones here (an hour)
 	$(RUN) -m uwm.data.simulate --out runs/corpora
+	$(RUN) -m uwm.data.robot corpus --out runs/corpora

@@ -1,6 +1,4 @@
 import hashlib
-import importlib.util
-import os
 import re
 import sys
 from itertools import islice
@@ -9,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.data.robot_simulator import needs_robosuite
 from uwm.data.simulate import command, encode, finish, render_clip, work_units
 from uwm.data.simulate_clips import CORPORA, SPLITS, Clip, Row, all_clips, read_rows, write_rows
 from uwm.data.simulate_policies import Explorer, Workspace, at_least
@@ -74,7 +73,7 @@ def test_manifest_describes_the_committed_clips(corpus):
 
 
 def test_corpora_fit_in_24_mb():
-    assert sum(path.stat().st_size for path in ASSETS.rglob("*.mp4")) < 24e6
+    assert sum(path.stat().st_size for name in CORPORA for path in (ASSETS / name).rglob("*.mp4")) < 24e6
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
@@ -171,12 +170,6 @@ def test_finished_clips_are_kept(tmp_path, capsys):
     assert "0 clips rendered and 1 kept" in capsys.readouterr().out
     assert read_rows(tmp_path / clip.corpus / "clips.csv") == [row]
     assert not (tmp_path / clip.corpus / ".rows").exists()
-
-
-needs_robosuite = pytest.mark.skipif(
-    importlib.util.find_spec("robosuite") is None and os.environ.get("UWM_REQUIRE_ROBOSUITE") != "1",
-    reason="robosuite is not installed: make setup-robot",
-)
 
 
 def cheap_clip(corpus: str) -> Clip:

@@ -260,6 +260,9 @@ class FolderReader:
             raise BadVideo(path, "no pictures in the folder")
         self.fps = stated_fps(self.path)
 
+    def __len__(self) -> int:
+        return len(self.files)
+
     def times(self) -> Times:
         return np.arange(len(self.files)) / self.fps
 

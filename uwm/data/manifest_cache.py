@@ -15,6 +15,7 @@ from uwm.data.manifest import (
     write_manifest,
     write_skipped,
 )
+from uwm.data.robot_hdf5 import split_path
 
 VERSION = 1  # raise it when the same files and arguments come to give other pairs
 
@@ -43,7 +44,9 @@ def _key(corpus: Corpus, split: str, arguments: dict[str, Any]) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of change; (0, 0) for a missing file."""
+    """Size and time of change, of the file itself or the one that it lies in; (0, 0) for a missing file."""
+    if inside := split_path(path):
+        path = inside[0]
     try:
         status = path.stat()
     except OSError:

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import multiprocessing
 import os
-import queue
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,6 +33,7 @@ from uwm.data.simulate_clips import (
     read_rows,
     write_rows,
 )
+from uwm.data.simulate_jobs import in_processes
 from uwm.data.simulate_scene import FPS, SIZE, Scene, Simulator, choose, import_robosuite
 from uwm.errors import UserError, run_cli
 
@@ -42,23 +41,24 @@ CRF = {THIRD_PERSON: 24, EGO: 26}
 """Constant rate factor of the encoder: the picture quality, chosen so that both corpora fit in 24 MB."""
 
 MISSING = (
-    "the simulated corpora need robosuite and an OpenGL library: run `make setup-robot`, and "
-    "`apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri` ({reason})"
+    "this needs robosuite and an OpenGL library: run `make setup-robot`, and `apt-get install libegl1 "
+    "libegl-mesa0 libgl1 libgl1-mesa-dri`, or libosmesa6 and set MUJOCO_GL=osmesa ({reason})"
 )
 
 
-def encode(path: Path, images: Sequence[np.ndarray], crf: int) -> None:
+def encode(path: Path, images: Sequence[np.ndarray], crf: int, keyframe_every: int = FPS) -> None:
     """Writes an H.264 video whose bytes depend on the pictures and the encoder's version only.
 
     Args:
         path: the new file, ending in .mp4.
         images: (height, width, 3) uint8 RGB pictures, `FPS` a second.
         crf: constant rate factor; a smaller one is a better picture.
+        keyframe_every: frames from one key frame to the next; by default a second's.
     """
     import av
 
-    # No B-frames, and a key frame each second: a pair of frames is decoded fast from anywhere.
-    options = {"crf": str(crf), "preset": "slow", "bf": "0", "g": str(FPS), "threads": "1"}
+    # No B-frames, and key frames close together: a pair of frames is decoded fast from anywhere.
+    options = {"crf": str(crf), "preset": "slow", "bf": "0", "g": str(keyframe_every), "threads": "1"}
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.height, stream.width = images[0].shape[:2]
@@ -123,57 +123,21 @@ def work_units(clips: Iterable[Clip]) -> list[tuple[Scene, list[Clip]]]:
     return [(scene, group) for (_, scene), group in ordered]
 
 
-def _worker(tasks: multiprocessing.Queue, results: multiprocessing.Queue, out: Path) -> None:
-    """Renders units until there are none. Reports None for each clip that is done, or the error as text."""
-    try:
-        while (unit := tasks.get()) is not None:
-            simulator = Simulator(unit[0])
-            for clip in unit[1]:
-                render_clip(simulator, clip, out)
-                results.put(None)
-            simulator.close()
-    except Exception as error:
-        results.put(f"{type(error).__name__}: {error}")
+def _render_unit(out: Path, unit: tuple[Scene, list[Clip]], done: Callable[[], None]) -> None:
+    simulator = Simulator(unit[0])
+    for clip in unit[1]:
+        render_clip(simulator, clip, out)
+        done()
+    simulator.close()
 
 
 def render(clips: Sequence[Clip], out: Path, jobs: int) -> None:
-    """Renders clips in `jobs` processes; each prints nothing, this one shows the progress.
+    """Renders clips in `jobs` processes.
 
     Raises:
         UserError: a process failed.
     """
-    from tqdm import tqdm
-
-    # A process forked after rendering hangs in the OpenGL library.
-    context = multiprocessing.get_context("spawn")
-    tasks, results = context.Queue(), context.Queue()
-    for unit in work_units(clips):
-        tasks.put(unit)
-    workers = [context.Process(target=_worker, args=(tasks, results, out), daemon=True) for _ in range(jobs)]
-    for worker in workers:
-        tasks.put(None)
-        worker.start()
-    for _ in tqdm(clips, desc="rendering", unit="clip"):
-        error = _next_result(results, workers)
-        if error:
-            raise UserError(f"rendering failed: {error}")
-    for worker in workers:
-        worker.join()
-
-
-def _next_result(results: multiprocessing.Queue, workers: Sequence[BaseProcess]) -> str | None:
-    """Returns None when a clip is done, else what went wrong; notices a process that was killed."""
-    while True:
-        try:
-            error: str | None = results.get(timeout=5)
-        except queue.Empty:
-            codes = [worker.exitcode for worker in workers]
-            if any(codes):
-                return (
-                    f"a process ended with code {next(filter(None, codes))}; run the command again to go on"
-                )
-        else:
-            return error
+    in_processes(partial(_render_unit, out), work_units(clips), len(clips), jobs, "clip")
 
 
 def finish(clips: Sequence[Clip], out: Path) -> None:
@@ -210,17 +174,26 @@ def select(arguments: argparse.Namespace) -> list[Clip]:
 
 def check_renderer() -> None:
     """Raises `UserError` where robosuite or the OpenGL library is missing."""
+    # A context that could not be made complains once more when it is freed, before this function ends.
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    fault = _renderer_fault()
+    sys.unraisablehook = hook
+    if fault is not None:
+        raise UserError(MISSING.format(reason=fault))
+
+
+def _renderer_fault() -> str | None:
     try:
         import_robosuite()
         import mujoco
 
         mujoco.GLContext(8, 8).free()
     except (ImportError, OSError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(MISSING.format(reason=reason)) from error
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Reports a bad option in one line, as every other error."""
 
     def error(self, message: str) -> NoReturn:
@@ -229,7 +202,7 @@ class _Parser(argparse.ArgumentParser):
 
 def command(argv: Sequence[str] | None = None) -> int:
     """Parses the command line, renders what is missing, and says where it went."""
-    parser = _Parser(prog="python -m uwm.data.simulate", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m uwm.data.simulate", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--corpus", nargs="+", help=f"of {', '.join(CORPORA)} (all)")
     parser.add_argument("--split", nargs="+", help=f"of {', '.join(SPLITS)} (all)")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from ctypes.util import find_library
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,6 @@ class Simulator:
 
     def __init__(self, scene: Scene) -> None:
         import_robosuite()
-        import mujoco
         import robosuite
 
         self.env = robosuite.make(
@@ -105,15 +105,7 @@ class Simulator:
             seed=0,
         )
         self.model = self.env.sim.model._model
-        # Twice the size and then a mean smooths edges at a fifth of the cost of multisampling on a CPU.
-        self.model.vis.quality.offsamples = 0
-        self.model.vis.quality.shadowsize = 1024
-        self.model.vis.global_.offwidth = self.model.vis.global_.offheight = 2 * SIZE
-        context = self.env.sim._render_context_offscreen
-        context.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-        context.gl_ctx.make_current()
-        context.con.free()
-        context._set_mujoco_context_and_buffers()
+        lighten(self.env, 2 * SIZE)
         self._original = {name: getattr(self.model, name).copy() for name in self._LOOK_FIELDS}
 
     def close(self) -> None:
@@ -135,29 +127,13 @@ class Simulator:
         self.env.rng.bit_generator.state = generators[0].bit_generator.state
         observation = self.env.reset()
         dress(self.env.sim, generators[1])
-        arms = self._arms(observation, generators[2])
+        arms = arm_policies(self.env, observation, generators[2])
         camera = camera_of(kind, self.env.sim, arms[0][1], generators[3], "Door" in type(self.env).__name__)
         for index in range(FRAMES):
             yield self._render(camera, index / FPS, observation), self._state()
             for _ in range(STEPS_PER_FRAME):
                 action = np.concatenate([policy(observation) for policy, _ in arms])
                 observation = self.env.step(action)[0]
-
-    def _arms(
-        self, observation: dict[str, Any], rng: np.random.Generator
-    ) -> list[tuple[ArmPolicy, Workspace]]:
-        """Returns the policy and the workspace of each arm, in the order of their actions."""
-        corner = getattr(self.env, "table_offset", None)
-        table = float((corner if corner is not None else self.env.bin1_pos)[2])
-        objects = object_names(observation)
-        arms = []
-        for number, robot in enumerate(self.env.robots):
-            base = np.array(self.env.sim.data.get_body_xmat(f"robot{number}_base")).reshape(3, 3)
-            home = np.asarray(observation[f"robot{number}_eef_pos"], dtype=np.float64)
-            space = workspace_around(home, base, table)
-            own = np.random.default_rng(rng.integers(2**63))
-            arms.append((ArmPolicy(own, f"robot{number}", base, space, objects, robot.action_dim), space))
-        return arms
 
     def _state(self) -> np.ndarray:
         return np.asarray(self.env.sim.get_state().flatten(), dtype=np.float64)
@@ -167,8 +143,50 @@ class Simulator:
         # Without this the picture would lag one physics step behind the state.
         self.env.sim.forward()
         large = self.env.sim.render(camera_name=camera.name, width=2 * SIZE, height=2 * SIZE)
-        mean = large[::-1].reshape(SIZE, 2, SIZE, 2, 3).astype(np.uint16).sum(axis=(1, 3)) + 2
-        return (mean // 4).astype(np.uint8)
+        return shrink(large[::-1])
+
+
+def lighten(env: Any, side: int) -> None:
+    """Makes the pictures of a robosuite environment cheap: no reflections, no multisampling, small shadows.
+
+    Drawing at `side` pixels, twice the wished size, and taking means with `shrink` smooths edges at a fifth
+    of the cost of multisampling on a CPU.
+    """
+    import mujoco
+
+    model, context = env.sim.model._model, env.sim._render_context_offscreen
+    model.vis.quality.offsamples = 0
+    model.vis.quality.shadowsize = 1024
+    model.vis.global_.offwidth = model.vis.global_.offheight = side
+    context.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+    context.gl_ctx.make_current()
+    context.con.free()
+    context._set_mujoco_context_and_buffers()
+
+
+def shrink(large: np.ndarray) -> np.ndarray:
+    """Returns the means of 2 x 2 pixels: (2H, 2W, 3) uint8 -> (H, W, 3) uint8, rounded."""
+    rows = large[0::2].astype(np.uint16)
+    rows += large[1::2]
+    mean = rows[:, 0::2] + rows[:, 1::2] + 2
+    return (mean // 4).astype(np.uint8)
+
+
+def arm_policies(
+    env: Any, observation: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> list[tuple[ArmPolicy, Workspace]]:
+    """Returns the policy and the workspace of each arm, in the order of their actions."""
+    corner = getattr(env, "table_offset", None)
+    table = float((corner if corner is not None else env.bin1_pos)[2])
+    objects = object_names(observation)
+    arms = []
+    for number, robot in enumerate(env.robots):
+        base = np.array(env.sim.data.get_body_xmat(f"robot{number}_base")).reshape(3, 3)
+        home = np.asarray(observation[f"robot{number}_eef_pos"], dtype=np.float64)
+        space = workspace_around(home, base, table)
+        own = np.random.default_rng(rng.integers(2**63))
+        arms.append((ArmPolicy(own, f"robot{number}", base, space, objects, robot.action_dim), space))
+    return arms
 
 
 def brisk_controller(robot: str) -> dict[str, Any]:
@@ -183,7 +201,7 @@ def brisk_controller(robot: str) -> dict[str, Any]:
     return config
 
 
-def object_names(observation: dict[str, Any]) -> tuple[str, ...]:
+def object_names(observation: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the names of the objects that an arm can reach for, sorted; empty where there are none."""
     names = (key.removesuffix("_pos") for key in observation if key.endswith("_pos"))
     return tuple(sorted(name for name in names if not name.startswith("robot") and "_to_" not in name))
@@ -195,7 +213,7 @@ def import_robosuite() -> None:
     Raises:
         ImportError: it is missing, or the OpenGL library that it renders with.
     """
-    os.environ.setdefault("MUJOCO_GL", "egl")
+    os.environ.setdefault("MUJOCO_GL", "egl" if find_library("EGL") else "osmesa")
     # One process renders on one core: the software rasteriser's own threads only get in the way.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     # robosuite reads this as a list of EGL devices, and fails where it is empty.

@@ -2,7 +2,8 @@
 
 A frame's index is its place in display order; its timestamp counts seconds from the first displayed frame,
 as stored in the file (so a variable rate stays what it is). Frames come upright (rotation flags applied),
-RGB, uint8. A video is a file of any container, or a folder of numbered pictures with its rate in `fps.txt`.
+RGB, uint8. A video is a file of any container, a folder of numbered pictures with its rate in `fps.txt`, or
+the pictures of a robot's demonstration in an HDF5 file.
 
 decord is the default decoder wherever it is right, PyAV takes the rest:
 - files with B-frames: after a seek decord silently returns wrong frames where groups of pictures overlap
@@ -31,6 +32,7 @@ from uwm.data.decoders import (
     decord,
     open_stream,
 )
+from uwm.data.robot_hdf5 import DemoReader, split_path
 
 LONG_FILE = 32 << 20  # bytes; larger files are read by seeking
 DecoderName = Literal["auto", "decord", "pyav"]
@@ -63,12 +65,19 @@ class VideoInfo:
 
 def probe(path: Path | str) -> VideoInfo:
     """Read a video's frame times and decode its first frame. `BadVideo` for unreadable or truncated files."""
-    if Path(path).is_dir():
-        folder = FolderReader(path)
-        return _info(folder.times(), folder.fps, folder.read([0]))
+    if pictures := _pictures(path):
+        return _info(pictures.times(), pictures.fps, pictures.read([0]))
     with PyAVReader(path) as reader:
         rate = reader.stream.average_rate
         return _info(reader.index.times(), float(rate or 0), reader.read([0]))
+
+
+def _pictures(path: Path | str) -> FolderReader | DemoReader | None:
+    """The reader of what is stored picture by picture; None for a video file."""
+    if Path(path).is_dir():
+        return FolderReader(path)
+    inside = split_path(path)
+    return DemoReader(*inside) if inside else None
 
 
 def _info(times: Times, fps: float, first: Frames) -> VideoInfo:
@@ -90,8 +99,8 @@ def read_frames(
     is kept only when its timestamps agree with them (or, without `times`, with the container's); else, and
     for long files and those with B-frames, PyAV decodes. Raises `BadVideo` when neither decoder can.
     """
-    if Path(path).is_dir():
-        return FolderReader(path).read(indices)
+    if pictures := _pictures(path):
+        return pictures.read(indices)
     if decoder == "decord":
         return DecordReader(path).read(indices)
     if decoder == "auto" and decord is not None and not _needs_pyav(path):
@@ -107,10 +116,9 @@ def read_frames(
 
 def read_whole(path: Path | str, chunk: int = 64) -> Iterator[Frames]:
     """Every frame in order, in pieces (<= chunk,H,W,3), so that a long clip needs little memory."""
-    if Path(path).is_dir():
-        folder = FolderReader(path)
-        for start in range(0, len(folder.files), chunk):
-            yield folder.read(range(start, min(start + chunk, len(folder.files))))
+    if pictures := _pictures(path):
+        for start in range(0, len(pictures), chunk):
+            yield pictures.read(range(start, min(start + chunk, len(pictures))))
         return
     with PyAVReader(path) as reader:
         frames = len(reader.index.pts)
@@ -140,7 +148,9 @@ def _expected_times(path: Path | str, indices: Sequence[int]) -> Times:
 
 
 def content_hash(path: Path) -> str:
-    """sha256 of a file's bytes; of a frame folder's pictures one after the other."""
+    """sha256 of a file's bytes; of a frame folder's or a demonstration's pictures one after the other."""
+    if inside := split_path(path):
+        return DemoReader(*inside).content_hash()
     digest = hashlib.sha256()
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         with file.open("rb") as stream:

@@ -1,0 +1,164 @@
+"""Data of robots: makes them with robosuite, and gives the actions of frame pairs.
+
+    python -m uwm.data.robot generate --out FILE.hdf5 --task Lift --robot Panda --episodes 100 --jobs 2
+    python -m uwm.data.robot render DEMOS.hdf5 --out FILE.hdf5 --camera frontview --size 224
+    python -m uwm.data.robot corpus --out DIR
+
+`generate` lets a policy act: `scripted` handles the task's objects and explores, `random` moves smoothly,
+`replay` acts as in a file of demonstrations. `render` shows the states of demonstrations that have no
+pictures. Both write HDF5 in robomimic's layout (`uwm.data.robot_hdf5`), a corpus for everything else:
+`--data NAME=FILE.hdf5`, or NAME=FILE.hdf5/CAMERA. `corpus` makes the bundled `sim-panda` again. An episode is
+a pure function of the settings, the seed and its number. A stopped run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from uwm.data.robot_actions import PairActions, pair_actions
+from uwm.data.robot_corpus import NAME, make_corpus
+from uwm.data.robot_generate import Recording, Take, demonstrations, make_file
+from uwm.data.robot_render import read_environment
+from uwm.data.robot_scene import SceneConfig, check_names
+from uwm.data.simulate import Parser, check_renderer
+from uwm.errors import UserError, run_cli
+
+__all__ = ["PairActions", "pair_actions"]
+
+CONTROL_SECONDS = 0.05  # robosuite's default: 20 control steps a second
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line. `UserError` for a bad one."""
+    parser = Parser(prog="python -m uwm.data.robot", description=str(__doc__).splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    generate = commands.add_parser("generate", help="new episodes")
+    generate.add_argument("--task", default="Lift", help="robosuite's task (Lift)")
+    generate.add_argument("--robot", nargs="+", default=["Panda"], help="one, or two for tasks of two arms")
+    generate.add_argument("--gripper", help="robosuite's gripper (the robot's own)")
+    generate.add_argument(
+        "--controller", help="of the arms, such as OSC_POSE or JOINT_POSITION (the robot's own)"
+    )
+    generate.add_argument("--episodes", type=int, help="how many (10; for replay one per demonstration)")
+    generate.add_argument(
+        "--first", type=int, default=0, help="number of the first (0): for parts of a whole"
+    )
+    generate.add_argument("--steps", type=int, help="control steps per episode (100; for replay all)")
+    generate.add_argument("--policy", choices=("scripted", "random", "replay"), default="scripted")
+    generate.add_argument("--demos", type=Path, help="file of demonstrations, for --policy replay")
+    generate.add_argument("--seed", type=int, default=0)
+    render = commands.add_parser("render", help="pictures of demonstrations")
+    render.add_argument("demos", type=Path, metavar="DEMOS.hdf5", help="with states and actions")
+    render.add_argument("--demo", nargs="+", help="names of some demos (all)")
+    for command in (generate, render):
+        command.add_argument("--out", type=Path, required=True, help="new HDF5 file")
+        command.add_argument("--camera", default="agentview", help="the task's, or workspace (agentview)")
+        command.add_argument("--size", type=int, default=224, help="side of the pictures, pixels (224)")
+        command.add_argument("--frame-seconds", type=float, default=0.1, help="between frames (0.1)")
+        command.add_argument("--quality", choices=("fast", "full"), default="fast")
+        command.add_argument(
+            "--jpeg", type=int, metavar="QUALITY", help="JPEG pictures instead of lossless ones"
+        )
+    corpus = commands.add_parser("corpus", help="the bundled sim-panda again")
+    corpus.add_argument("--out", type=Path, required=True, help="folder of corpora")
+    corpus.add_argument("--only", metavar="CLIP", help="one clip by name, such as test-0003")
+    for command in (generate, render, corpus):
+        command.add_argument("--jobs", type=int, default=2, help="processes (2)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line, makes what is missing, and says where it went."""
+    arguments = parse(argv)
+    if arguments.jobs < 1:
+        raise UserError("--jobs must be at least 1")
+    if arguments.command == "corpus":
+        made, kept = make_corpus(arguments.out, arguments.only, arguments.jobs)
+        print(f"{made} clips rendered and {kept} kept in {arguments.out / NAME}")
+        return 0
+    return _make(arguments)
+
+
+def _make(arguments: argparse.Namespace) -> int:
+    steps_per_frame = _check_numbers(arguments)
+    takes = _takes(arguments)
+    recording = Recording(
+        scene=_scene(arguments),
+        policy="look" if arguments.command == "render" else arguments.policy,
+        demos=str(arguments.demos) if arguments.demos else None,
+        steps=_steps(arguments),
+        steps_per_frame=steps_per_frame,
+        seed=getattr(arguments, "seed", 0),
+        jpeg=arguments.jpeg,
+    )
+    check_renderer()
+    check_names(recording.scene)
+    start = time.perf_counter()
+    made = make_file(arguments.out, recording, takes, arguments.jobs)
+    size = arguments.out.stat().st_size / 1e6
+    seconds = time.perf_counter() - start
+    print(f"{arguments.out}: {len(takes)} demos, {made} of them made now in {seconds:.0f} s, {size:.1f} MB")
+    return 0
+
+
+def _check_numbers(arguments: argparse.Namespace) -> int:
+    """Control steps per frame. `UserError` for numbers out of range."""
+    steps = round(arguments.frame_seconds / CONTROL_SECONDS)
+    if steps < 1 or abs(steps * CONTROL_SECONDS - arguments.frame_seconds) > 1e-6:
+        raise UserError(
+            f"--frame-seconds must be a multiple of {CONTROL_SECONDS:g}, the time of a control step"
+        )
+    limits = {
+        "size": (8, 4096),
+        "episodes": (1, None),
+        "steps": (1, None),
+        "first": (0, None),
+        "seed": (0, None),
+    }
+    limits["jpeg"] = (1, 100)
+    for name, (low, high) in limits.items():
+        value = getattr(arguments, name, None)
+        if value is not None and (value < low or (high is not None and value > high)):
+            raise UserError(f"--{name} must be at least {low}" + (f" and at most {high}" if high else ""))
+    if arguments.command == "generate" and (arguments.policy == "replay") != (arguments.demos is not None):
+        raise UserError("--policy replay and --demos FILE go together")
+    if arguments.out.suffix not in (".hdf5", ".h5"):
+        raise UserError(f"--out {arguments.out}: the name of the new file must end in .hdf5")
+    return steps
+
+
+def _steps(arguments: argparse.Namespace) -> int | None:
+    """Control steps per episode; None: as many as the demonstration has."""
+    if arguments.demos is not None:
+        return getattr(arguments, "steps", None)
+    return arguments.steps or 100
+
+
+def _scene(arguments: argparse.Namespace) -> SceneConfig:
+    look = {"camera": arguments.camera, "size": arguments.size, "quality": arguments.quality}
+    if arguments.command == "render":
+        task, robots, gripper = read_environment(arguments.demos)
+        return SceneConfig(task, robots, gripper, **look)
+    return SceneConfig(
+        arguments.task, tuple(arguments.robot), arguments.gripper, arguments.controller, **look
+    )
+
+
+def _takes(arguments: argparse.Namespace) -> list[Take]:
+    sources = demonstrations(arguments.demos) if arguments.demos else []
+    if arguments.command == "render":
+        chosen = arguments.demo or sources
+        for name in chosen:
+            if name not in sources:
+                raise UserError(f"{arguments.demos}: no demo {name!r}; there are {', '.join(sources[:9])}")
+        return [Take(name, number, name) for number, name in enumerate(chosen)]
+    numbers = range(arguments.first, arguments.first + (arguments.episodes or len(sources) or 10))
+    return [Take(f"demo_{i}", i, sources[i % len(sources)] if sources else None) for i in numbers]
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))
