@@ -1,5 +1,6 @@
 """The trainings that experiments share: on real video files, killed and resumed, found again by digest."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import pandas as pd
 import pytest
 import torch
 
+from uwm.data import prepare
 from uwm.data.corpora import Corpus, open_corpus
 from uwm.errors import UserError
-from uwm.models import MAEConfig, WorldModelConfig, world_model_config
+from uwm.models import MAE_PRESETS, MAEConfig, MaskedAutoencoder, WorldModelConfig, world_model_config
 from uwm.models.world_model import Preset
 from uwm.runs.artifacts import Artifacts
 from uwm.stages import MAERecipe, PretrainRecipe, live_video, obtain_world, published_mae, thinned_curve
@@ -148,6 +150,25 @@ def test_live_video_trains_too(corpus: Corpus, tmp_path: Path) -> None:
     assert batch.dtype == torch.uint8
     with pytest.raises(UserError, match="multiple of the 3 corpora"):
         live_video(recipe, world.mae, {"a": corpus, "b": corpus, "c": corpus})
+
+
+def test_training_reads_the_shards_of_its_own_pairs_or_says_how_to_make_them(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UWM_SHARDS", str(tmp_path / "shards"))
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    train = replace(PRETRAIN.train, steps=2, checkpoint_every=2)
+    recipe = replace(PRETRAIN, views=0, pairs=40, train=train, shards=90)
+    mae = MaskedAutoencoder(MAE_PRESETS["tiny"])
+    with pytest.raises(UserError, match=r"make them: python -m uwm\.data\.prepare ") as caught:
+        live_video(recipe, mae, {"made": corpus})
+    arguments = shlex.split(str(caught.value).split("uwm.data.prepare ")[1])
+    assert prepare.main(arguments) == 0
+    batch = next(live_video(recipe, mae, {"made": corpus}).batches(0, 0, 1))
+    assert batch.shape == (PRETRAIN.train.batch_size, 2, 3, 64, 64)
+    for other in (replace(recipe, shards=0), replace(recipe, pairs=30)):
+        with pytest.raises(UserError, match="no folder holds shards"):
+            live_video(other, mae, {"made": corpus})
 
 
 def test_a_published_mae_that_is_absent_names_its_place(

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from uwm.data.corpora import SPLITS, Corpus
-from uwm.data.manifest import Manifest
+from uwm.data.manifest import Manifest, write_manifest
 from uwm.data.manifest_cache import cached_manifest
 from uwm.data.pairs import FrameBank, center_crop, load_frames, load_pairs
 from uwm.data.procedural import procedural_images
-from uwm.data.stream import video_stream
+from uwm.data.shards import find_shards, shard_stream
+from uwm.data.stream import PairStream, video_stream
 from uwm.errors import UserError
 from uwm.metrics.image import psnr
 from uwm.models import MAE_PRESETS, MAEConfig, MaskedAutoencoder, WorldModel, world_model_config
@@ -65,6 +66,8 @@ class PretrainRecipe:
     pairs: int | None = None  # training pairs per corpus; None: every pair there is
     clips: int | None = None  # per corpus and split; None: every clip there is
     views: int = 0  # crops per clip whose states are computed once; 0: crop and encode anew at every step
+    # Read pairs from shards of this JPEG quality (0: raw) below the folder UWM_SHARDS; None: from the videos.
+    shards: int | None = None
 
 
 def thinned_curve(log: Path, rows: int = 200) -> pd.DataFrame:
@@ -98,10 +101,15 @@ class World:
         self.world_model.to(device)
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return self.mae.mean.device
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """uint8 images (B, ..., 3, S, S), on any device -> states (B, ..., 1+N, D) on the model's."""
-        flat = images.flatten(0, -4).to(self.mae.mean.device).float() / 255
+        flat = images.flatten(0, -4).to(self.device).float() / 255
         return self.mae.encode(flat).unflatten(0, images.shape[:-3])
 
 
@@ -109,9 +117,9 @@ def obtain_world(
     mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: Stop
 ) -> World:
     """The MAE and the world model of two recipes: released, cached, or trained now on `corpora`."""
-    corpora = {name: _first_clips(corpus, pretrain.clips) for name, corpus in corpora.items()}
+    autoencoder, mae_sha256, mae_digest = obtain_mae(mae, pretrain, corpora, artifacts, stop)
+    corpora = first_clips_of_each(corpora, pretrain.clips)
     inputs = training_manifests(corpora, pretrain)
-    autoencoder, mae_sha256, mae_digest = _obtain_mae(mae, corpora, inputs, artifacts, stop)
     stage = world_model_stage(pretrain, autoencoder.config, {**inputs, "mae": mae_digest})
     artifact = artifacts.obtain(stage, functools.partial(_pretrain, pretrain, autoencoder, corpora, stop))
     weights = artifact.path / WEIGHTS
@@ -119,7 +127,22 @@ def obtain_world(
     return World(autoencoder, world_model, {"mae": mae_sha256, "world-model": sha256_of(weights)})
 
 
-def _first_clips(corpus: Corpus, clips: int | None) -> Corpus:
+def world_stage(mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora) -> Stage:
+    """Identity of what `obtain_world` trains last, the world model. Trains nothing."""
+    inputs = training_manifests(first_clips_of_each(corpora, pretrain.clips), pretrain)
+    if mae.train is None:
+        path = published_mae(mae)
+        config, digest = MaskedAutoencoder.load(path).config, sha256_of(path)
+    else:
+        config, digest = MAE_PRESETS[mae.preset], mae_stage(mae, inputs).digest
+    return world_model_stage(pretrain, config, {**inputs, "mae": digest})
+
+
+def first_clips_of_each(corpora: Corpora, clips: int | None) -> dict[str, Corpus]:
+    return {name: first_clips(corpus, clips) for name, corpus in corpora.items()}
+
+
+def first_clips(corpus: Corpus, clips: int | None) -> Corpus:
     """The corpus with at most so many clips in each split."""
     chosen = [clip for split in SPLITS for clip in [c for c in corpus.clips if c.split == split][:clips]]
     return replace(corpus, clips=tuple(chosen))
@@ -148,15 +171,19 @@ def frozen_pairs(corpus: Corpus, split: str, gap: float, pairs: int | None, seed
 # The MAE
 
 
-def _obtain_mae(
-    recipe: MAERecipe, corpora: Corpora, inputs: Mapping[str, str], artifacts: Artifacts, stop: Stop
+def obtain_mae(
+    recipe: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: Stop
 ) -> tuple[MaskedAutoencoder, str, str]:
-    """The MAE, the sha256 of its weights, and what names it in other digests."""
+    """The MAE, the sha256 of its weights, and what names it in other digests.
+
+    It is trained on what the world model is: `pretrain` says which clips of the corpora.
+    """
     if recipe.train is None:
         path = published_mae(recipe)
         sha256 = sha256_of(path)
         return MaskedAutoencoder.load(path), sha256, sha256
-    stage = mae_stage(recipe, inputs)
+    corpora = first_clips_of_each(corpora, pretrain.clips)
+    stage = mae_stage(recipe, training_manifests(corpora, pretrain))
     artifact = artifacts.obtain(stage, functools.partial(_train_mae, recipe, corpora, stop))
     weights = artifact.path / WEIGHTS
     return MaskedAutoencoder.load(weights), sha256_of(weights), stage.digest
@@ -196,7 +223,7 @@ def _train_mae(recipe: MAERecipe, corpora: Corpora, stop: Stop, folder: Path) ->
     objective = MaskedReconstruction(mae, recipe.mask_ratios)
     validate = functools.partial(reconstruction_psnr, mae, held_out)
     train(objective, source, recipe.train, folder / "run", validate=validate, name="MAE", stop=stop)
-    _finish(mae, folder, recipe)
+    finish_training(mae, folder, recipe)
 
 
 def load_square_frames(corpus: Corpus, split: str, side: int) -> Tensor:
@@ -237,23 +264,24 @@ def _pretrain(
     cached = recipe.views > 0
     source = cached_states(recipe, mae, corpora) if cached else live_video(recipe, mae, corpora)
     objective = LatentActionPrediction(world_model, None if cached else mae)
-    held_out = {name: _held_out_states(recipe, mae, corpus) for name, corpus in corpora.items()}
-    validate = functools.partial(_action_gaps, world_model, held_out, recipe.train.seed)
+    held_out = {name: held_out_states(recipe, mae, corpus) for name, corpus in corpora.items()}
+    validate = functools.partial(action_gaps, world_model, held_out, recipe.train.seed)
     train(objective, source, recipe.train, folder / "run", validate=validate, name="world model", stop=stop)
-    _finish(world_model, folder, recipe)
+    finish_training(world_model, folder, recipe)
 
 
 def cached_states(recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> IndexSource:
     """Batches of state pairs whose states are all computed now: for frozen encoders and fixed crops."""
     banks = [load_frames(c, "train", recipe.short_side, gap=recipe.gap) for c in corpora.values()]
-    states = torch.cat([_view_states(recipe, mae, bank) for bank in banks], dim=1)  # (V, F, 1+N, D)
+    states = torch.cat([view_states(recipe, mae, bank) for bank in banks], dim=1)  # (V, F, 1+N, D)
     starts = np.cumsum([0, *(len(bank.frames) for bank in banks[:-1])])
     pairs = torch.cat([bank.pairs + int(start) for bank, start in zip(banks, starts, strict=True)])
     load = state_pairs(states, pairs)
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
 
 
-def _view_states(recipe: PretrainRecipe, mae: MaskedAutoencoder, bank: FrameBank) -> Tensor:
+def view_states(recipe: PretrainRecipe, mae: MaskedAutoencoder, bank: FrameBank) -> Tensor:
+    """States (V, F, 1+N, D) of all frames in each of the recipe's views."""
     views = fixed_views(bank.frames, bank.clip, mae.config.image_size, recipe.views, recipe.train.seed)
     return torch.stack([encode_images(mae, view, name=f"view {i + 1}") for i, view in enumerate(views)])
 
@@ -279,24 +307,44 @@ def live_video(recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora)
             f"batch_size {recipe.train.batch_size} must be a multiple of the {len(corpora)} corpora, "
             "and accumulate 1, for training on live video"
         )
-    workers = len(os.sched_getaffinity(0)) - 1  # where they run changes no batch
+    size = mae.config.image_size
     return JoinedBatches(
-        [
-            video_stream(
-                corpus,
-                training_manifest(corpus, recipe),
-                mae.config.image_size,
-                share,
-                short_side=recipe.short_side,
-                seed=recipe.train.seed,
-                workers=workers,
-            )
-            for corpus in corpora.values()
-        ]
+        [pair_stream(recipe, c, training_manifest(c, recipe), size, share) for c in corpora.values()]
     )
 
 
-def _held_out_states(
+def pair_stream(
+    recipe: PretrainRecipe, corpus: Corpus, manifest: Manifest, image_size: int, batch_size: int
+) -> PairStream:
+    """The pairs of a manifest in random crops, from a corpus's videos or from shards."""
+    seed = recipe.train.seed
+    workers = len(os.sched_getaffinity(0)) - 1  # where they run changes no batch
+    if recipe.shards is None:
+        side = recipe.short_side
+        return video_stream(
+            corpus, manifest, image_size, batch_size, short_side=side, seed=seed, workers=workers
+        )
+    folder = prepared_shards(recipe.shards, recipe.short_side, corpus, manifest)
+    return shard_stream(folder, image_size, batch_size, seed=seed, workers=workers)
+
+
+def prepared_shards(quality: int, short_side: int, corpus: Corpus, manifest: Manifest) -> Path:
+    """The folder of a manifest's shards below UWM_SHARDS. UserError with the command that makes them."""
+    root = Path(os.environ.get("UWM_SHARDS", "shards"))
+    try:
+        return find_shards(root, manifest, short_side, quality)
+    except UserError as error:
+        pairs = cache_root() / "manifests" / f"{corpus.name}-train-{manifest.sha256[:12]}.csv"
+        pairs.parent.mkdir(parents=True, exist_ok=True)
+        write_manifest(manifest, pairs)
+        raise UserError(
+            f"{error}; set UWM_SHARDS, or make them: "
+            f"python -m uwm.data.prepare {corpus.name}={corpus.folder} --manifest {pairs} "
+            f"--size {short_side} --quality {quality} --out {root / corpus.name}"
+        ) from None
+
+
+def held_out_states(
     recipe: PretrainRecipe, mae: MaskedAutoencoder, corpus: Corpus, pairs: int = 256
 ) -> list[Tensor]:
     """State pairs of the validation split, in batches of 64."""
@@ -307,9 +355,8 @@ def _held_out_states(
     return list(states.unflatten(0, (-1, 2)).split(64))
 
 
-def _action_gaps(
-    world_model: WorldModel, held_out: Mapping[str, list[Tensor]], seed: int
-) -> dict[str, float]:
+def action_gaps(world_model: WorldModel, held_out: Mapping[str, list[Tensor]], seed: int) -> dict[str, float]:
+    """`action_gap` on held-out pairs of each corpus, as `<number>/<corpus>`."""
     result = {}
     for name, batches in held_out.items():
         gaps = action_gap(world_model, batches, torch.Generator().manual_seed(seed))
@@ -317,7 +364,7 @@ def _action_gaps(
     return result
 
 
-def _finish(model: MaskedAutoencoder | WorldModel, folder: Path, recipe: Any) -> None:
+def finish_training(model: MaskedAutoencoder | WorldModel, folder: Path, recipe: Any) -> None:
     """Leave the weights, in half precision, and the curve."""
     curve = thinned_curve(folder / "run" / "log.jsonl")
     curve.to_csv(folder / "curve.csv", index=False, lineterminator="\n")

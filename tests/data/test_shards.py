@@ -19,7 +19,7 @@ from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import build_manifest, read_manifest, write_manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.prepare import Settings, main, prepare
-from uwm.data.shards import load_row, pair_stream, read_index, shard_stream
+from uwm.data.shards import find_shards, load_row, read_index, shard_stream
 from uwm.data.stream import video_stream
 from uwm.errors import UserError
 
@@ -108,15 +108,12 @@ def test_shard_stream_resumes_and_mixes(shards):
     assert all(torch.equal(next(resumed), batch) for batch in everything[7:])
 
 
-def test_shards_stand_in_for_the_videos_of_their_manifest_only(shards, corpus, manifest):
-    def stream(manifest, short_side):
-        return pair_stream(corpus, manifest, 48, 10, short_side=short_side, shards=shards.parent)
-
-    from_shards = stream(manifest, 64)
-    assert all(name.endswith(".tar") for name in from_shards.names)
-    assert "0.mp4" in stream(manifest, 72).names
-    assert "0.mp4" in stream(build_manifest(corpus, "train", pairs_per_clip=9), 64).names
-    assert "0.mp4" in pair_stream(corpus, manifest, 48, 10, short_side=64).names
+def test_shards_are_found_by_manifest_size_and_quality(shards, corpus, manifest):
+    assert find_shards(shards.parent, manifest, 64, SETTINGS.quality) == shards
+    others = build_manifest(corpus, "train", pairs_per_clip=9)
+    for asked in [(manifest, 72, SETTINGS.quality), (others, 64, SETTINGS.quality), (manifest, 64, 1)]:
+        with pytest.raises(UserError, match="no folder holds shards of the manifest"):
+            find_shards(shards.parent, *asked)
 
 
 @pytest.mark.parametrize("parts", [2, 3])

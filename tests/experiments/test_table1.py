@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -19,49 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "experiments" / "table1.py"
 EXPERIMENT = load_experiment(FILE)
 table1 = sys.modules[EXPERIMENT.run_cell.__module__]
-
-
-def pairs_of(columns: dict[str, list[float]], videos: list[str]) -> pd.DataFrame:
-    zeros = [0.0] * len(videos)
-    names = ("lpips_to_current_true", "lpips_to_next_true", "psnr", "ssim", "state_mse")
-    rest = {f"uwm/{name}": zeros for name in names}
-    return pd.DataFrame({"video": videos, **{f"uwm/{k}": v for k, v in columns.items()}, **rest})
-
-
-def test_metrics_by_hand() -> None:
-    pairs = pairs_of({"lpips_to_current": [0.4, 0.2], "lpips_to_next": [0.1, 0.3]}, ["a", "b"])
-    pairs["lpips_of_copy"] = [0.3, 0.2]
-    measured = table1.metrics(pairs, "uwm", "lpips-alex")
-    assert measured["lpips_to_current"].value == pytest.approx(0.3)
-    assert measured["lpips_to_next"].value == pytest.approx(0.2)
-    assert measured["lpips_ratio"].value == pytest.approx(0.2 / 0.3)  # ratio of means, not mean of ratios
-    assert measured["success_vs_current"].value == 0.5
-    assert measured["success_vs_copy"].value == 0.5
-    assert measured["lpips_to_next"].ci == pytest.approx((0.1, 0.3))  # two clips: the worst resamples
-    assert measured["psnr"].better == "higher"
-    assert measured["lpips_ratio"].protocol == "lpips-alex"
-    assert measured["state_mse"].protocol is None
-
-
-def test_a_copy_has_no_ratio() -> None:
-    pairs = pairs_of({"lpips_to_current": [0.0, 0.0], "lpips_to_next": [0.1, 0.3]}, ["a", "b"])
-    pairs["lpips_of_copy"] = [0.1, 0.3]
-    measured = table1.metrics(pairs, "uwm", "lpips-alex", "_moving")
-    assert "lpips_ratio_moving" not in measured
-    assert measured["success_vs_copy_moving"].value == 0
-
-
-def test_panels_are_chosen_by_motion_from_different_clips() -> None:
-    motion = np.linspace(0, 1, 200)
-    pairs = pd.DataFrame({"video": [f"v{i % 7}" for i in range(200)], "motion": motion})
-    pairs["moving"] = pairs["motion"] > pairs["motion"].median()
-    rows = table1.panel_rows(pairs)
-    assert len(rows) == 5
-    assert pairs.loc[rows, "video"].nunique() == 5
-    assert pairs.loc[rows, "moving"].all()
-    np.testing.assert_allclose(pairs.loc[rows, "motion"], [0.55, 0.65, 0.75, 0.85, 0.95], atol=0.04)
-    few = pairs[pairs["video"] == "v0"]
-    assert len(set(table1.panel_rows(few))) == 5  # one clip only: five different pairs of it
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,54 @@ def test_agrees_with_a_slow_twin() -> None:
     assert interval.ci == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist())
 
 
+def test_two_seeds_by_hand() -> None:
+    # one clip: only seeds are drawn; both 0 -> 0, one each -> 1, both 1 -> 2, and the pure ones are not rare
+    interval = bootstrap_mean([[0.0, 2.0]], ["a"])
+    assert (interval.estimate, interval.low, interval.high, interval.n) == (1.0, 0.0, 2.0, 1)
+
+
+def test_seeds_that_agree_change_nothing() -> None:
+    values, names = clustered(4)
+    one, three = (bootstrap_mean(v, names) for v in (values, np.stack([values] * 3, axis=1)))
+    assert [three.estimate, *three.ci] == pytest.approx([one.estimate, *one.ci])
+    ratio = bootstrap_ratio(np.stack([values + 9, values + 9], axis=1), np.ones((len(values), 2)), names)
+    assert ratio.ci == pytest.approx([9 + limit for limit in one.ci])
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    values, names = clustered(5)
+    apart = values[:, None] + np.array([-1.0, 0.0, 1.0])
+    one, three = bootstrap_mean(values, names), bootstrap_mean(apart, names)
+    assert three.estimate == pytest.approx(one.estimate)
+    assert three.high - three.low > 1.2 * (one.high - one.low)
+
+
+def test_seeds_agree_with_a_slow_twin() -> None:
+    values, names = clustered(6, clusters=4, rows=2)
+    table = values[:, None] + np.array([0.0, 0.5, 2.0])
+    clips = np.random.default_rng(5).multinomial(4, [1 / 4] * 4, size=200)
+    seeds = np.random.default_rng(6).multinomial(3, [1 / 3] * 3, size=200)
+    means = []
+    for clip_counts, seed_counts in zip(clips, seeds, strict=True):
+        rows = np.concatenate(
+            [np.tile(table[names == n], (k, 1)) for n, k in zip(np.unique(names), clip_counts, strict=True)]
+        )
+        means.append(np.repeat(rows, seed_counts, axis=1).mean())
+    interval = bootstrap_mean(table, names, samples=200, seed=5)
+    assert interval.ci == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist())
+
+
+def test_a_difference_pairs_seeds_with_seeds_or_with_one() -> None:
+    values, names = clustered(7)
+    table = values[:, None] + np.array([0.0, 1.0])
+    same = bootstrap_difference(table + 0.25, table, names)
+    assert [same.estimate, *same.ci] == pytest.approx([0.25] * 3)
+    against_one = bootstrap_difference(table, values, names)
+    assert (against_one.estimate, *against_one.ci) == pytest.approx((0.5, 0.0, 1.0))
+    with pytest.raises(ValueError, match="seeds: 2 and 3"):
+        bootstrap_difference(table, np.stack([values] * 3, axis=1), names)
+
+
 def test_one_row_per_cluster_is_the_ordinary_bootstrap() -> None:
     values = np.random.default_rng(2).gamma(2.0, size=150)
     interval = bootstrap_mean(values, np.arange(150), samples=8000)

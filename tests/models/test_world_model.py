@@ -46,7 +46,7 @@ def test_presets_have_the_papers_sizes(preset: str) -> None:
     config = world_model_config(preset, MAE_PRESETS["base"])  # type: ignore[arg-type]
     assert (config.extractor.depth, config.dynamics.depth) == (4, 2)
     assert (config.quantizer.codes, config.quantizer.width) == (1024, 64)
-    assert config.extractor.actions == (196 if preset == "mini" else 24)
+    assert config.extractor.actions == (392 if preset == "mini" else 24)
     assert (config.extractor.state_width, config.extractor.state_tokens) == (768, 197)
     assert config_from_json(WorldModelConfig, asdict(config)) == config
 
@@ -80,6 +80,32 @@ def test_every_reading_has_the_shapes_of_the_contract(
     assert actions.codes.shape == (4, 3)
     assert torch.equal(actions.quantized, model.quantizer.codebook[actions.codes])
     assert model.rollout(s_t, actions.quantized[:, None].expand(-1, 4, -1, -1)).shape == (4, 4, 5, 16)
+
+
+def test_several_codes_of_a_region_come_in_side_by_side() -> None:
+    parts = {"slots": "regions", "actions": 8, "codes_per_region": 2}
+    extractor, dynamics = replace(TINY.extractor, **parts), replace(TINY.dynamics, **parts, residual=False)
+    model = WorldModel(replace(TINY, extractor=extractor, dynamics=dynamics)).eval()
+    s_t, s_next = states(4)
+    with torch.no_grad():
+        actions = model.infer_actions(s_t, s_next)
+        assert actions.codes.shape == (4, 8)
+        # In evaluation a region's two latents are the two halves of its head's output.
+        patches = model.extractor.norm(model.extractor.blocks(model.extractor._tokens(s_t, s_next)))[:, 1:]
+        both = model.extractor.head(patches[:, 2])  # region 2 of the 2 x 2 patches: (4, 2 * 8)
+        expected = (both.unflatten(1, (2, 8)) - 0) / (1 + model.extractor.standardize.eps) ** 0.5
+        torch.testing.assert_close(actions.continuous[:, 4:6], expected)
+        # The first layer sees only the patch's own two codes, and their mean at the class token.
+        moved = actions.quantized.clone()
+        moved[:, 5] += 1.0
+        captured: list[torch.Tensor] = []
+        model.dynamics.blocks.register_forward_pre_hook(lambda _, args: captured.append(args[0]))
+        model.predict(s_t, actions.quantized)
+        model.predict(s_t, moved)
+        changed = (captured[0] - captured[1]).abs().amax((0, 2)) > 0
+        assert changed.tolist() == [True, False, False, True, False]
+    with pytest.raises(ValueError, match="can't have 2 codes each"):
+        replace(TINY.extractor, codes_per_region=2)
 
 
 def test_regions_by_hand() -> None:

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from uwm.data.corpora import Corpus
 from uwm.data.decoders import BadVideo
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import to_tensor
-from uwm.data.stream import Crop, PairStream, Rows, crop_all, one_thread_in_workers, video_stream
+from uwm.data.stream import Crop, PairStream, Rows, crop_all, one_thread_in_workers
 from uwm.errors import UserError
 
 FORMAT = 1
@@ -221,16 +220,17 @@ def _shard_task(
     return ShardTask(root / names[unit], rows.tolist(), wanted.tolist(), epoch)
 
 
-def pair_stream(
-    corpus: Corpus, manifest: Manifest, image_size: int, batch_size: int, *, short_side: int,
-    shards: Path | None = None, seed: int = 0, workers: int = 0,
-) -> PairStream:  # fmt: skip
-    """The pairs of a manifest: from the shards below the folder `shards` that were prepared from this very
-    manifest at this `short_side`, or else decoded live."""
-    for file in sorted(shards.glob("*/index.json")) if shards else []:
+def find_shards(root: Path, manifest: Manifest, short_side: int, quality: int) -> Path:
+    """The folder directly below `root` with the shards of this very manifest, at this size and quality.
+
+    Raises `UserError` where there is none: never are other pairs or pictures taken instead.
+    """
+    wanted = (manifest.sha256, short_side, quality)
+    for file in sorted(root.glob("*/index.json")):
         index = read_index(file.parent)
-        if (index.manifest_sha256, index.short_side) == (manifest.sha256, short_side):
-            return shard_stream(file.parent, image_size, batch_size, seed=seed, workers=workers)
-    return video_stream(
-        corpus, manifest, image_size, batch_size, short_side=short_side, seed=seed, workers=workers
+        if (index.manifest_sha256, index.short_side, index.quality) == wanted:
+            return file.parent
+    raise UserError(
+        f"{root}: no folder holds shards of the manifest {manifest.sha256[:12]} at short side {short_side} "
+        f"and quality {quality}"
     )

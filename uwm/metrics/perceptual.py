@@ -65,7 +65,7 @@ class LPIPS(nn.Module):
     """A frozen LPIPS network: features per image, distances between features.
 
     `backbone` maps images (B,3,H,W) to one feature map per layer; `heads` hold one weight per channel (C,)
-    for each layer. Not differentiable: this is a measure, not a loss.
+    for each layer. `features` and `distance` measure, without gradient; `loss` is the same for training.
     """
 
     def __init__(
@@ -105,6 +105,11 @@ class LPIPS(nn.Module):
             squared = (x - y).square_().mean(dim=(2, 3))  # (B,C): the head is linear, so the mean goes first
             layers.append(squared @ head)
         return torch.stack(layers).sum(dim=0)
+
+    def loss(self, a: Tensor, b: Tensor) -> Tensor:
+        """LPIPS distances (B,) of images (B,3,H,W) in [0,1], with gradients."""
+        pairs = zip(self._unit_features(a), self._unit_features(b), self.heads, strict=True)
+        return torch.stack([(x - y).square().mean(dim=(2, 3)) @ head for x, y, head in pairs]).sum(dim=0)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """LPIPS distances (B,) of images (B,3,H,W) in [0,1]; prefer `features` where an image recurs."""

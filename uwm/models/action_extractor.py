@@ -33,9 +33,19 @@ class ActionExtractorConfig:
     # the means of the output tokens over as many regions of the picture, in raster order. Regions learn
     # sooner: a slot need not first find out what to look at.
     slots: Literal["queries", "regions"] = "queries"
+    # Latent action tokens per region, each of the codebook's 10 bits; the 24 tokens of the authors' code have
+    # no regions.
+    codes_per_region: int = 1
     # What is done to the latents before the codebook. "batch" standardises each slot and channel over the
     # batch, so that codes can't be spent on telling the slots apart; the authors' code does nothing.
     standardize: Literal["batch", "layer", "none"] = "batch"
+
+    def __post_init__(self) -> None:
+        if self.actions % self.codes_per_region or (self.slots == "queries" and self.codes_per_region != 1):
+            raise ValueError(
+                f"{self.actions} {self.slots} can't have {self.codes_per_region} codes each: a query has "
+                "one, and regions share the actions evenly"
+            )
 
 
 def region_grid(actions: int) -> tuple[int, int]:
@@ -90,7 +100,7 @@ class SlotStandardizer(nn.Module):
 
 
 class ActionExtractor(nn.Module):
-    """A ViT with one learned query per latent action token: A_L ~ p(S_t, S_t+1) (eq. 8)."""
+    """A ViT over two states that gives several latent action tokens: A_L ~ p(S_t, S_t+1) (eq. 8)."""
 
     positions: Tensor
 
@@ -109,7 +119,7 @@ class ActionExtractor(nn.Module):
             self.queries = nn.Parameter(0.02 * torch.randn(config.actions, width))
         self.blocks = nn.Sequential(*transformer_blocks(width, config.depth, config.heads))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.head = nn.Linear(width, config.action_width)
+        self.head = nn.Linear(width, config.codes_per_region * config.action_width)
         self.standardize: nn.Module = {
             "batch": lambda: SlotStandardizer(config.actions, config.action_width),
             "layer": lambda: nn.LayerNorm(config.action_width),
@@ -124,8 +134,9 @@ class ActionExtractor(nn.Module):
             slots = self.norm(self.blocks(x))[:, -self.config.actions :]
         else:
             patches = self.norm(self.blocks(x))[:, -(self.config.state_tokens - 1) :]  # (B, N, width)
-            slots = regions_of_patches(patches, self.config.actions)
-        return self.standardize(self.head(slots))  # (B, L, W)
+            slots = regions_of_patches(patches, self.config.actions // self.config.codes_per_region)
+        latents = self.head(slots).unflatten(2, (-1, self.config.action_width)).flatten(1, 2)  # (B, L, W)
+        return self.standardize(latents)
 
     def _tokens(self, s_t: Tensor, s_next: Tensor) -> Tensor:
         if self.config.reading == "channels":

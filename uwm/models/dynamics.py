@@ -25,6 +25,7 @@ class DynamicsConfig:
     # How the actions come in: as tokens of their own beside the state's (authors' code), or added to the
     # state tokens of their region, where the extractor reads regions.
     slots: Literal["queries", "regions"] = "queries"
+    codes_per_region: int = 1  # a region's codes come in side by side
     # Which outputs become s_t+1: those of N+1 learned queries (authors' code), or those at the places of
     # s_t itself, which saves two fifths of the tokens.
     output: Literal["queries", "state"] = "queries"
@@ -42,7 +43,7 @@ class Dynamics(nn.Module):
         self.config = config
         width = config.width or config.state_width
         self.embed_state = nn.Linear(config.state_width, width)
-        self.embed_action = nn.Linear(config.action_width, width)
+        self.embed_action = nn.Linear(config.codes_per_region * config.action_width, width)
         self.register_buffer(
             "positions", sincos_positions(width, math.isqrt(config.state_tokens - 1)), persistent=False
         )
@@ -60,7 +61,8 @@ class Dynamics(nn.Module):
         """`s_t` (B, 1+N, D), `actions` (B, L, W) after the codebook -> predicted s_t+1 (B, 1+N, D)."""
         tokens = self.config.state_tokens
         state = self.embed_state(s_t) + self.positions  # (B, 1+N, width)
-        action = self.embed_action(actions)  # (B, L, width)
+        joined = actions.unflatten(1, (-1, self.config.codes_per_region)).flatten(2)  # (B, L / c, c W)
+        action = self.embed_action(joined)  # (B, L / c, width)
         if self.config.slots == "queries":
             parts = [state, action + self.slots]
         else:

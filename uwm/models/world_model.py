@@ -29,7 +29,7 @@ class WorldModelConfig:
 
     def __post_init__(self) -> None:
         a, d = self.extractor, self.dynamics
-        for name in ("state_width", "state_tokens", "actions", "action_width", "slots"):
+        for name in ("state_width", "state_tokens", "actions", "action_width", "slots", "codes_per_region"):
             if getattr(a, name) != getattr(d, name):
                 raise ValueError(f"{name} differs: extractor {getattr(a, name)}, dynamics {getattr(d, name)}")
         if self.quantizer.width != a.action_width:
@@ -48,13 +48,15 @@ def world_model_config(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
     state: dict[str, Any] = {"state_width": mae.encoder_width, "state_tokens": 1 + mae.tokens}
     heads: dict[str, Any] = {"heads": mae.encoder_heads}
     if preset == "mini":
-        state["actions"] = mae.tokens  # one per patch: with 24 regions the codebook limits what is predicted
+        # Two codes for each patch: with 24 regions, and still with one code, the codebook limits what is
+        # predicted, since most of the change lies in the few patches that move.
+        state |= {"actions": 2 * mae.tokens, "slots": "regions", "codes_per_region": 2}
         return WorldModelConfig(
-            ActionExtractorConfig(**state, **heads, slots="regions"),
+            ActionExtractorConfig(**state, **heads),
             # Few and small steps: unused codes restart after 75 steps instead of 178; a commitment of 0.25
             # draws each slot to two codes before the dynamics have learnt to read them.
             replace(QUANTIZER_PRESETS["authors"], ema_decay=0.97, restart_threshold=0.1),
-            DynamicsConfig(**state, **heads, slots="regions", output="state", residual=True),
+            DynamicsConfig(**state, **heads, output="state", residual=True),
             continuous_steps=100,
         )
     if preset == "authors":

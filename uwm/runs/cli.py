@@ -138,7 +138,7 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
 
 
 def data_folders(assignments: list[str]) -> dict[str, str]:
-    """`NAME=DIR` options as absolute folders by name.
+    """`NAME=DIR` options as absolute folders by name; also `NAME=FILE`, and names inside a file.
 
     Raises:
         UserError: a name that a cell cannot bear, a name given twice, a missing folder.
@@ -153,7 +153,7 @@ def data_folders(assignments: list[str]) -> dict[str, str]:
         if name in folders:
             raise UserError(f"--data {text}: {name} is given twice")
         path = Path(folder).expanduser().absolute()
-        if not path.is_dir():
+        if not path.is_dir() and not any(place.is_file() for place in (path, *path.parents)):
             raise UserError(f"--data {text}: no folder {folder}")
         folders[name] = str(path)
     return folders

@@ -12,19 +12,20 @@ from uwm.models.mae import MaskedAutoencoder
 Load = Callable[[Tensor, torch.Generator], Tensor]
 
 
-def random_crops(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def random_crops(images: Tensor, size: int, generator: torch.Generator, *, flip: bool = True) -> Tensor:
     """One random crop and flip an image: (B, ..., H, W) -> (B, ..., size, size).
 
     What an image carries before its last two axes (channels, the two frames of a pair) is cropped alike.
+    With real actions, `flip=False`: a mirrored picture would want a mirrored action.
     """
     height, width = images.shape[-2:]
     tops = torch.randint(height - size + 1, (len(images),), generator=generator).tolist()
     lefts = torch.randint(width - size + 1, (len(images),), generator=generator).tolist()
     flips = (torch.rand(len(images), generator=generator) < 0.5).tolist()
     crops = []
-    for image, top, left, flip in zip(images, tops, lefts, flips, strict=True):
+    for image, top, left, mirrored in zip(images, tops, lefts, flips, strict=True):
         crop = image[..., top : top + size, left : left + size]
-        crops.append(crop.flip(-1) if flip else crop)
+        crops.append(crop.flip(-1) if mirrored and flip else crop)
     return torch.stack(crops)
 
 
@@ -46,8 +47,11 @@ def state_pairs(states: Tensor, pairs: Tensor) -> Load:
     return load
 
 
-def fixed_views(frames: Tensor, clips: Tensor, size: int, views: int, seed: int) -> Iterator[Tensor]:
-    """Croppings that a frozen encoder need see only once: per view and clip, one random crop and flip.
+def fixed_views(
+    frames: Tensor, clips: Tensor, size: int, views: int, seed: int, *, flip: bool = True
+) -> Iterator[Tensor]:
+    """Croppings that a frozen encoder need see only once: per view and clip, one random crop
+    and, with `flip`, a flip.
 
     `frames` (F, 3, H, W) uint8, `clips` (F,) the number of each frame's clip. Yields (F, 3, size, size),
     `views` times.
@@ -61,7 +65,7 @@ def fixed_views(frames: Tensor, clips: Tensor, size: int, views: int, seed: int)
         cropped = torch.empty((len(frames), 3, size, size), dtype=torch.uint8)
         for i, clip in enumerate(clips.tolist()):
             crop = frames[i, :, tops[clip] : tops[clip] + size, lefts[clip] : lefts[clip] + size]
-            cropped[i] = crop.flip(-1) if flips[clip] else crop
+            cropped[i] = crop.flip(-1) if flips[clip] and flip else crop
         yield cropped
 
 

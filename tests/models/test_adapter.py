@@ -1,0 +1,171 @@
+"""Action adapter: shapes, masks, targets, and that fitting it leaves the world model's bytes alone."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from uwm.errors import UserError
+from uwm.models import ActionAdapter, ActionAdapterConfig, WorldModel, WorldModelConfig, adapter_config
+from uwm.models.action_extractor import ActionExtractorConfig
+from uwm.models.dynamics import DynamicsConfig
+from uwm.models.quantizer import QuantizerConfig
+from uwm.training.adaptation import AdapterRegression
+from uwm.training.loop import TrainConfig, train
+
+SIZES: dict[str, Any] = {
+    "state_width": 16,
+    "state_tokens": 5,
+    "heads": 2,
+    "depth": 1,
+    "actions": 8,
+    "action_width": 8,
+    "slots": "regions",
+    "codes_per_region": 2,
+}
+WORLD = WorldModelConfig(
+    ActionExtractorConfig(**SIZES),
+    QuantizerConfig(codes=32, width=8, codebook_update="ema", data_init=False),
+    DynamicsConfig(**SIZES, output="state", residual=True),
+)
+LOW, HIGH = torch.tensor([-1.0, -2.0, 0.0]), torch.tensor([1.0, 2.0, 10.0])
+ADAPTER = adapter_config(WORLD, LOW, HIGH, 4, depth=1)
+
+
+def labelled(count: int, seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.rand(count, 4, generator=generator) < 0.7
+    mask[:, 0] = True
+    return {
+        "states": torch.randn(count, 2, 5, 16, generator=generator),
+        "actions": LOW + (HIGH - LOW) * torch.rand(count, 4, 3, generator=generator),
+        "mask": mask,
+    }
+
+
+def test_the_config_is_that_of_the_world_model() -> None:
+    assert (ADAPTER.actions, ADAPTER.action_width, ADAPTER.codes_per_region) == (8, 8, 2)
+    assert (ADAPTER.state_tokens, ADAPTER.slots, ADAPTER.codes) == (5, "regions", 32)
+    assert (ADAPTER.low, ADAPTER.high) == ((-1.0, -2.0, 0.0), (1.0, 2.0, 10.0))
+
+
+@pytest.mark.parametrize("target", ["continuous", "quantized", "codes"])
+@pytest.mark.parametrize("use_state", [True, False])
+@pytest.mark.parametrize("slots", ["regions", "queries"])
+def test_every_variant_has_the_shapes_of_the_contract(target: str, use_state: bool, slots: str) -> None:
+    per_region = 2 if slots == "regions" else 1
+    parts = {"slots": slots, "codes_per_region": per_region}
+    world = WorldModel(
+        replace(WORLD, extractor=replace(WORLD.extractor, **parts), dynamics=replace(WORLD.dynamics, **parts))
+    ).eval()
+    config = adapter_config(world.config, LOW, HIGH, 4, depth=1, target=target, use_state=use_state)
+    adapter, batch = ActionAdapter(config), labelled(3)
+    out = AdapterRegression(adapter, world)(batch, torch.Generator())
+    out["loss"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in adapter.parameters())
+    assert all(p.grad is None for p in world.parameters())
+    s_t = batch["states"][:, 0]
+    assert adapter(s_t, batch["actions"], batch["mask"]).shape == (3, 8, 32 if target == "codes" else 8)
+    actions = adapter.infer_actions(s_t, batch["actions"], batch["mask"], world.quantizer)
+    assert actions.continuous.shape == actions.quantized.shape == (3, 8, 8)
+    assert torch.equal(actions.quantized, world.quantizer.codebook[actions.codes])
+    assert world.predict(s_t, actions.quantized).shape == s_t.shape
+
+
+def test_masked_actions_change_nothing() -> None:
+    adapter, batch = ActionAdapter(ADAPTER).eval(), labelled(6)
+    s_t, actions, mask = batch["states"][:, 0], batch["actions"], batch["mask"]
+    expected = adapter(s_t, actions, mask)
+    garbage = torch.where(mask[..., None], actions, torch.full_like(actions, 1e6))
+    assert torch.equal(adapter(s_t, garbage, mask), expected)
+    nan = torch.where(mask[..., None], actions, torch.full_like(actions, torch.nan))
+    assert torch.equal(adapter(s_t, nan, mask), expected)
+    first = mask & (torch.arange(4) < 2)
+    short = adapter(s_t, actions[:, :2], first[:, :2])  # two steps, or four of which two are masked
+    torch.testing.assert_close(adapter(s_t, actions, first), short, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(adapter(s_t, actions + 0.5, mask), expected)
+
+
+def test_actions_are_scaled_by_the_controllers_range() -> None:
+    controls = ActionAdapter(ADAPTER).controls
+    assert controls.scale(LOW).tolist() == [-1, -1, -1]
+    assert controls.scale(HIGH).tolist() == [1, 1, 1]
+    assert controls.scale(torch.tensor([0.5, 1.0, 5.0])).tolist() == [0.5, 0.5, 0.0]
+    still = adapter_config(WORLD, torch.tensor([0.0, -1.0]), torch.tensor([0.0, 1.0]), 4)
+    assert ActionAdapter(still).controls.scale(torch.tensor([0.0, 0.5])).tolist() == [0.0, 0.5]
+
+
+def test_without_state_the_state_does_not_matter() -> None:
+    batch = labelled(4)
+    s_t, other = batch["states"].unbind(1)
+    for use_state in (True, False):
+        adapter = ActionAdapter(replace(ADAPTER, use_state=use_state)).eval()
+        outputs = [adapter(s, batch["actions"], batch["mask"]) for s in (s_t, other)]
+        assert torch.equal(*outputs) is not use_state
+
+
+@pytest.mark.parametrize(
+    ("actions", "mask"),
+    [((2, 4, 2), (2, 4)), ((2, 5, 3), (2, 5)), ((2, 0, 3), (2, 0)), ((2, 4, 3), (2, 3)), ((2, 3), (2,))],
+)
+def test_wrong_sizes_are_refused(actions: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="give"):
+        ActionAdapter(ADAPTER)(torch.zeros(2, 5, 16), torch.zeros(actions), torch.ones(mask).bool())
+    with pytest.raises(ValueError, match="give bool"):
+        ActionAdapter(ADAPTER)(torch.zeros(2, 5, 16), torch.zeros(2, 4, 3), torch.ones(2, 4))
+
+
+def test_wrong_ranges_are_refused() -> None:
+    with pytest.raises(ValueError, match="as many"):
+        ActionAdapterConfig(low=(0.0,), high=(1.0, 1.0))
+    for low, high in ((1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)):
+        with pytest.raises(ValueError, match="must not exceed"):
+            ActionAdapterConfig(low=(low,), high=(high,))
+
+
+class Repeated:
+    """The same labelled pairs at every step."""
+
+    def batches(self, start_step: int, rank: int, world_size: int) -> Iterator[dict[str, Tensor]]:
+        while True:
+            yield labelled(16)
+
+
+@pytest.mark.parametrize("target", ["continuous", "quantized", "codes"])
+def test_fitting_leaves_the_world_model_alone(target: str, tmp_path: Path) -> None:
+    """The adapter is the only trainable module (section 4.2): no byte of the others changes."""
+    world = WorldModel(WORLD)
+    torch.nn.init.normal_(world.dynamics.head.weight)
+    world.save(tmp_path / "before.safetensors")
+    adapter = ActionAdapter(replace(ADAPTER, target=target), seed=1)
+    objective = AdapterRegression(adapter, world)
+    config = TrainConfig(steps=40, batch_size=16, learning_rate=3e-3, weight_decay=0.0)
+    before = float(objective(labelled(16), torch.Generator())["loss"].detach())
+    result = train(objective, Repeated(), config, tmp_path / "run", tensorboard=False)
+    assert result.metrics["loss"] < 0.7 * before
+    world.save(tmp_path / "after.safetensors")
+    assert (tmp_path / "after.safetensors").read_bytes() == (tmp_path / "before.safetensors").read_bytes()
+
+
+def test_a_seed_fixes_the_weights_and_leaves_torch_alone() -> None:
+    before = torch.random.get_rng_state()
+    first, again, other = (ActionAdapter(ADAPTER, seed=s).state_dict() for s in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    adapter, batch = ActionAdapter(ADAPTER, seed=3).eval(), labelled(2)
+    adapter.save(tmp_path / "a.safetensors", card={"seed": 3})
+    loaded = ActionAdapter.load(tmp_path / "a.safetensors")
+    assert loaded.config == ADAPTER
+    arguments = (batch["states"][:, 0], batch["actions"], batch["mask"])
+    assert torch.equal(loaded(*arguments), adapter(*arguments))
+    WorldModel(WORLD).save(tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="holds WorldModel"):
+        ActionAdapter.load(tmp_path / "w.safetensors")
