@@ -1,0 +1,267 @@
+"""Figure 4: the pre-trained world model in a robot's domain: as it is, fine-tuned on 2k pairs, from scratch.
+
+Claim (section 5.2): on Robosuite, W_pre, trained on diverse video alone, predicts degraded frames; W_ft,
+fine-tuned on 2k frame pairs, is far better and matches W_tfs, trained from scratch on all in-domain data. The
+paper shows pictures; here all test pairs are measured, with intervals.
+
+    python experiments/figure4.py                                    # mini: every cell and seed
+    python experiments/figure4.py --only w_pre,w_ft/*/s0,w_tfs/*/s0  # the figure's three columns, one seed
+    python experiments/figure4.py --data lift=FILE.hdf5              # adds robomimic data or a video folder
+    python experiments/figure4.py --scale paper --data ssv2=DIR ego4d=DIR robosuite=FILE.hdf5 --submit
+
+Methods: `w_pre`; `w_ft` (2k pairs); `w_tfs` (from scratch on all pairs); `scratch` (from scratch on the pairs
+of `w_ft`); `w_ft-100`, `w_ft-500`, `w_ft-10k` (for one seed, parts of one another); `w_ft-dynamics` and
+`w_ft-no-codebook` (less is trained); `copy` (R_t as the prediction) and `oracle` (the MAE's R_t+1). A seed
+draws pairs, batches and first weights. One recipe for all, but that from scratch takes more steps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.manifest import Manifest
+from uwm.data.pairs import center_crop, load_pairs
+from uwm.evaluation import (
+    Observed,
+    Predicted,
+    draw_tiles,
+    frame_distances,
+    in_batches,
+    measure_pairs,
+    method_metrics,
+    panel_rows,
+    protocol_of,
+    publish_curves,
+    table_text,
+    write_table,
+    write_tiles,
+)
+from uwm.finetune import FINETUNE, FinetuneRecipe, available_pairs, finetune
+from uwm.metrics.image import psnr, ssim
+from uwm.metrics.perceptual import LPIPS, load_lpips
+from uwm.metrics.region import moving_region, region_lpips, region_psnr
+from uwm.recipes import MAE, PRETRAIN, corpus_of, obtain_pretrained, pretrain_job
+from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
+from uwm.stages import MAERecipe, PretrainRecipe, World, frozen_pairs
+from uwm.training.distributed import default_device, environment_ranks
+from uwm.training.objectives import code_counts, perplexity
+
+PANEL_METHODS = ("w_pre", "w_tfs", "w_ft")  # the last columns of Figure 4
+TILES = ("o_t", "o_next", *PANEL_METHODS)
+SHOWN = ("lpips_to_next", "lpips_region", "psnr_region", "lpips_ratio", "success_vs_copy")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that changes a number of Figure 4. The defaults are the paper's setting where it says."""
+
+    corpora: tuple[str, ...] = ("robosuite",)  # in-domain; those of --data are added
+    pretrain_on: tuple[str, ...] = ("ssv2", "ego4d")
+    mae: MAERecipe = MAE["paper"]
+    pretrain: PretrainRecipe = PRETRAIN["paper"]
+    finetune: FinetuneRecipe = FINETUNE["paper"]
+    scratch_steps: int = 8000  # of `w_tfs` and `scratch`, in place of finetune.train.steps
+    curve: tuple[int, ...] = (100, 500, 10_000)  # further numbers of pairs
+    seeds: tuple[int, ...] = (0, 1, 2)
+    test_split: str = "test"
+    test_pairs: int = 1000
+    test_seed: int = 0
+    lpips: str = "alex"
+
+
+CONFIGS = {
+    "smoke": Config(
+        corpora=(IN_DOMAIN,),
+        pretrain_on=BUNDLED[:1],
+        mae=MAE["smoke"],
+        pretrain=PRETRAIN["smoke"],
+        finetune=FINETUNE["smoke"],
+        scratch_steps=4,
+        curve=(4, 12),
+        seeds=(0,),
+        test_pairs=12,
+    ),
+    "mini": Config(
+        corpora=(IN_DOMAIN,),
+        pretrain_on=BUNDLED,
+        mae=MAE["mini"],
+        pretrain=PRETRAIN["mini"],
+        finetune=FINETUNE["mini"],
+        scratch_steps=1300,
+    ),
+    "paper": Config(),
+}
+
+
+def recipes(config: Config) -> dict[str, FinetuneRecipe]:
+    """What each trained method is trained by, but for the seed."""
+    tuned = config.finetune
+    scratch = replace(tuned, start="scratch", train=replace(tuned.train, steps=config.scratch_steps))
+    return {
+        "w_ft": tuned,
+        "w_tfs": replace(scratch, pairs=None),
+        "scratch": scratch,
+        **{f"w_ft-{short(pairs)}": replace(tuned, pairs=pairs) for pairs in config.curve},
+        **{f"w_ft-{part}": replace(tuned, trained=part) for part in ("dynamics", "no-codebook")},
+    }
+
+
+def short(pairs: int) -> str:
+    """10000 -> `10k`."""
+    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
+
+
+def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
+    """The in-domain corpora: the config's, then those of --data that nothing is pre-trained on."""
+    return (*config.corpora, *(name for name in data if name not in (*config.corpora, *config.pretrain_on)))
+
+
+def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
+    """Methods x corpora; the trained ones with each seed."""
+    found = []
+    for name in corpora_of(config, data):
+        found += [Cell("w_pre", name)]
+        found += [Cell(method, name, seed) for method in recipes(config) for seed in config.seeds]
+        found += [Cell(reference, name) for reference in ("copy", "oracle")]
+    return found
+
+
+def column(cell: Cell) -> str:
+    """The cell's name in the samples: its method, with the seed where it has one."""
+    return cell.method if cell.seed is None else f"{cell.method}/s{cell.seed}"
+
+
+def obtain_world(context: Context, cell: Cell) -> World:
+    """The world model of a cell: pre-trained, or trained on the corpus. `copy` and `oracle` need its MAE."""
+    config: Config = context.config
+    if cell.seed is None:
+        return obtain_pretrained(context)
+    recipe = recipes(config)[cell.method]
+    recipe = replace(recipe, train=replace(recipe.train, seed=cell.seed))
+    corpus = corpus_of(context, cell.corpus)
+    there = len(available_pairs(recipe, corpus).table)
+    if recipe.pairs is not None and recipe.pairs > there:
+        raise SkipCell(f"{cell.corpus} has {there} training pairs, fewer than {recipe.pairs}")
+    return finetune(context, recipe, corpus)
+
+
+def region_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dict[str, Tensor]:
+    """Measures (B,) over the moving region alone (`uwm.metrics.region`), and of the whole to R_t+1."""
+    region = moving_region(seen.frames["o_t"], seen.frames["o_next"])
+    near = {
+        name: region_lpips(network, predicted.features, seen.features[name], region)
+        for name in ("r_next", "o_next")
+    }
+    return {
+        "lpips_region": near["r_next"],
+        "lpips_region_true": near["o_next"],
+        "psnr_region": region_psnr(predicted.frame, seen.frames["o_next"], region),
+        "psnr_blurred": psnr(predicted.frame, seen.frames["r_next"]),
+        "ssim_blurred": ssim(predicted.frame, seen.frames["r_next"]),
+    }
+
+
+def run_cell(context: Context, cell: Cell) -> CellResult:
+    """Train, or find, the cell's world model, and measure its predictions of the test pairs."""
+    device = default_device(environment_ranks())
+    world = obtain_world(context, cell).to(device)
+    network = load_lpips(context.config.lpips).to(device)
+    manifest, images = test_pairs(context, cell.corpus, world.image_size)
+    pairs, shown, codes = evaluate(cell, world, network, manifest, images)
+    measured = method_metrics(pairs, column(cell), network.protocol)
+    if codes is not None:
+        use = code_counts(codes, world.world_model.config.quantizer.codes)
+        measured["perplexity"] = Metric(perplexity(use), len(pairs), "higher")
+    write_panels(context, cell, pairs, images, shown)
+    publish_curves(context, {"finetune": f"finetune_{cell.file_name}"})
+    weights = {**world.weights, "lpips": network.weights_sha256}
+    return CellResult(measured, write_samples(context, cell, pairs), manifest.sha256, weights)
+
+
+@torch.no_grad()
+def evaluate(
+    cell: Cell, world: World, network: LPIPS, manifest: Manifest, images: Tensor
+) -> tuple[pd.DataFrame, Tensor, Tensor | None]:
+    """Numbers per pair, the frames (n, 3, S, S) that the cell predicts, and its codes (n, L) if any."""
+    s_t, s_next = in_batches(world.encode, images).unbind(1)
+    states, codes = {"copy": s_t, "oracle": s_next}, None
+    if cell.method not in states:
+        actions = in_batches(world.world_model.infer_actions, s_t, s_next)
+        states[column(cell)] = in_batches(world.world_model.predict, s_t, actions.quantized)
+        codes = actions.codes
+    measures, mine = (frame_distances, region_distances), column(cell)
+    pairs, frames = measure_pairs(
+        world, network, manifest, images, states, measures=measures, shown=[mine], name=cell.name
+    )
+    return pairs, frames[mine], codes
+
+
+def test_pairs(context: Context, name: str, size: int) -> tuple[Manifest, Tensor]:
+    """The frozen test pairs of a corpus and their frames, uint8 (n, 2, 3, S, S)."""
+    config: Config = context.config
+    corpus, gap = corpus_of(context, name), config.finetune.gap
+    manifest = frozen_pairs(corpus, config.test_split, gap, config.test_pairs, config.test_seed)
+    return manifest, center_crop(load_pairs(corpus, manifest, config.finetune.short_side), size, size)
+
+
+def write_samples(context: Context, cell: Cell, pairs: pd.DataFrame) -> Path:
+    """The cell's own numbers per pair, a file of its own so that cells can run in any order."""
+    path = context.out / "samples" / f"{cell.file_name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = pairs.columns.str.startswith(f"{column(cell)}/") | ~pairs.columns.str.contains("/")
+    write_table(pairs.loc[:, mine], path)
+    return path
+
+
+def write_panels(context: Context, cell: Cell, pairs: pd.DataFrame, images: Tensor, shown: Tensor) -> None:
+    """The cell's column of Figure 4, of the first seed, beside O_t and O_t+1; and which pairs they are."""
+    if cell.method not in PANEL_METHODS or cell.seed not in (None, context.config.seeds[0]):
+        return
+    folder, rows = context.out / "panels" / cell.corpus, panel_rows(pairs)
+    o_t, o_next = (images[rows] / 255).unbind(1)
+    write_tiles({"o_t": o_t, "o_next": o_next, cell.method: shown[rows]}, folder)
+    numbers = pairs.loc[rows, ["video", "t0", "t1", "motion"]]
+    numbers.insert(0, "k", range(1, len(rows) + 1))
+    write_table(numbers, folder / "panels.csv")
+
+
+def summarize(context: Context) -> None:
+    """Print the numbers of this run, and draw the panels as one picture per corpus."""
+    records = {name: record for name, record in context.records().items() if record.status == "ok"}
+    for name in corpora_of(context.config, context.data):
+        rows = {
+            column(cell): records[cell.name].metrics
+            for cell in context.cells
+            if cell.corpus == name and cell.name in records
+        }
+        if rows:
+            print(f"\nFigure 4, {name} (moving half; {protocol_of(rows)}; mean [95% interval over clips])")
+            print(table_text(rows, SHOWN))
+        picture = draw_tiles(context.out / "panels" / name, TILES)
+        if picture:
+            print(f"Figure 4: {picture}")
+
+
+def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
+    """What all cells of a cluster run wait for. Each cell trains its own model, so they run side by side."""
+    return [pretrain_job()]
+
+
+EXPERIMENT = Experiment(
+    name="figure4",
+    version=1,
+    configs=CONFIGS,
+    cells=cells,
+    run_cell=run_cell,
+    summarize=summarize,
+    stages=stages,
+    description=(__doc__ or "").splitlines()[0],
+)
+
+if __name__ == "__main__":
+    raise SystemExit(EXPERIMENT.main())
