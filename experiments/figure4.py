@@ -92,7 +92,7 @@ CONFIGS = {
         mae=MAE["mini"],
         pretrain=PRETRAIN["mini"],
         finetune=FINETUNE["mini"],
-        scratch_steps=1300,
+        scratch_steps=1000,
     ),
     "paper": Config(),
 }
