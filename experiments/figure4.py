@@ -196,7 +196,15 @@ def evaluate(
         codes = actions.codes
     measures, mine = (frame_distances, region_distances), column(cell)
     pairs, frames = measure_pairs(
-        world, network, manifest, images, states, measures=measures, shown=[mine], name=cell.name
+        world,
+        network,
+        manifest,
+        images,
+        states,
+        measures=measures,
+        shown=[mine],
+        only=[mine],
+        name=cell.name,
     )
     return pairs, frames[mine], codes
 

@@ -92,6 +92,7 @@ def measure_pairs(
     *,
     measures: Sequence[Measure] = (frame_distances,),
     shown: Sequence[str] = (),
+    only: Sequence[str] | None = None,
     batch_size: int = 32,
     name: str = "",
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
@@ -99,12 +100,13 @@ def measure_pairs(
 
     `images` (n, 2, 3, S, S) uint8; `states` (n, 1+N, D) by method, among them `copy` (s_t) and `oracle`
     (s_t+1). The table has a row per pair: video, t0, t1, moving (motion above the median), motion (LPIPS
-    between O_t and O_t+1), lpips_of_copy, and `<method>/<measure>`.
+    between O_t and O_t+1), lpips_of_copy, and `<method>/<measure>` for the methods in `only` (None: all).
     """
     tables, frames = [], []
     for rows in tqdm(torch.arange(len(images)).split(batch_size), desc=f"measure {name}", mininterval=10):
         part = {method: state[rows] for method, state in states.items()}
-        table, drawn = _measure_batch(world, network, images[rows].to(world.device), part, measures)
+        batch = images[rows].to(world.device)
+        table, drawn = _measure_batch(world, network, batch, part, measures, only or list(states))
         tables.append(table)
         frames.append({method: drawn[method].cpu() for method in shown})
     pairs = pd.concat([manifest.table[["video", "t0", "t1"]], pd.concat(tables, ignore_index=True)], axis=1)
@@ -114,7 +116,12 @@ def measure_pairs(
 
 @torch.no_grad()
 def _measure_batch(
-    world: World, network: LPIPS, images: Tensor, states: Mapping[str, Tensor], measures: Sequence[Measure]
+    world: World,
+    network: LPIPS,
+    images: Tensor,
+    states: Mapping[str, Tensor],
+    measures: Sequence[Measure],
+    methods: Sequence[str],
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     frames = {method: world.mae.decode(state) for method, state in states.items()}
     o_t, o_next = images.float().div(255).unbind(1)
@@ -129,8 +136,8 @@ def _measure_batch(
         "motion": network.distance(features["o_t"], features["o_next"]),
         "lpips_of_copy": network.distance(features["copy"], features["oracle"]),
     }
-    for method, state in states.items():
-        predicted = Predicted(state, frames[method], features[method])
+    for method in methods:
+        predicted = Predicted(states[method], frames[method], features[method])
         for measure in measures:
             found = measure(network, seen, predicted)
             columns |= {f"{method}/{name}": value for name, value in found.items()}
