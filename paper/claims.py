@@ -31,12 +31,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`better` has the lower `metric` than `worse`; with `margin`, is worse by less than that share of it."""
+    """`better` has the lower `metric` than `worse`; with `margin`, is worse by less than that share of it.
+
+    With `apart`, the intervals of the two must not overlap either.
+    """
 
     better: str
     worse: str
     metric: str = "lpips_to_next"
     margin: float = 0.0
+    apart: bool = False
 
 
 COMPARISONS = {
@@ -44,8 +48,9 @@ COMPARISONS = {
     "table1/blur-from-decoder": Comparison("uwm", "oracle", "lpips_to_next_true", margin=1.0),
     "table1/not-a-copy": Comparison("uwm", "copy"),
     "table1/uses-the-action": Comparison("uwm", "shuffled-action"),
-    "figure4/pretrained-is-worse": Comparison("w_ft", "w_pre"),
+    "figure4/pretrained-is-worse": Comparison("w_ft", "w_pre", apart=True),
     "figure4/finetuned-matches-scratch": Comparison("w_ft", "w_tfs", margin=MARGIN),
+    "figure4/few-pairs-suffice": Comparison("w_ft", "scratch", apart=True),
     "figure4/pretrained-is-no-copy": Comparison("w_pre", "copy"),
     "figure5/adapter-matches-latent": Comparison("r_gt", "r_la", margin=MARGIN),
     "figure5/adapter-is-no-copy": Comparison("r_gt", "copy"),
@@ -149,11 +154,17 @@ def _judge(
     difference = results.difference(ok[0], ok[1], rule.metric + suffix)
     if difference is None:
         return DASH, _absent(results, scale, experiment, corpus, rule.better, rule.worse), ""
-    other = results.interval(ok[1], rule.metric + suffix)
-    limit = rule.margin * other.estimate if other else 0.0
+    mine, other = (results.interval(cells, rule.metric + suffix) for cells in ok)
+    assert mine is not None  # or there were no difference
+    assert other is not None
+    limit = rule.margin * other.estimate
     pair = f"{rule.metric}, {rule.better} minus {rule.worse}, paired over clips"
     why = f"{pair}; agrees when all of the interval is below {limit:.3f}"
-    return _text(difference, rule.metric), AGREES if difference.high < limit else DIFFERS, why
+    agrees = difference.high < limit
+    if rule.apart:
+        agrees &= mine.high < other.low
+        why += f" and their own intervals are apart ({mine.high:.3f} against {other.low:.3f})"
+    return _text(difference, rule.metric), AGREES if agrees else DIFFERS, why
 
 
 def _judge_ratio(

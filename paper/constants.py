@@ -72,6 +72,11 @@ def tex_verdicts(items: list[Item]) -> str:
 CAPTIONS = {
     "figure3": "The paper's Figure 3, {corpus}, scale {scale}. The observations, their reconstructions and "
     "the predicted frame; below, the LPIPS from the prediction to O_t and to O_t+1, both reconstructed.",
+    "figure4_pairs_curve": "LPIPS to O_t+1 on the moving half against the number of in-domain pairs that the "
+    "pre-trained model is fine-tuned on ({corpus}, scale {scale}); 95% intervals over clips and seeds.",
+    "figure4_curve": "Training curve ({corpus}), scale {scale}.",
+    "figure4": "The paper's Figure 4, {corpus}, scale {scale}. The observations and the frames predicted by "
+    "the pre-trained model, the one trained from scratch on all in-domain data, and the fine-tuned one.",
     "table1_curve": "Training curve ({corpus}), scale {scale}.",
     "table1_code_use": "Use of the codes on the test pairs, scale {scale}; the dotted line is even use.",
 }

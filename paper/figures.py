@@ -18,6 +18,7 @@ from PIL import Image
 from paper import check, constants, page, tables
 from paper.claims import all_items
 from paper.ledger import ledger_table
+from paper.pairs_curve import pairs_curve
 from paper.store import ROOT, SCALES, Reported, Results
 from paper.style import COLUMN_INCHES, PANEL_ROWS, corpus_label, math, number, save
 from uwm.errors import run_cli
@@ -27,6 +28,7 @@ LABEL_INCHES = 0.45  # left of the panels
 MARGIN_INCHES = 0.23  # above and, a little more, below them
 COUNTS = ("perplexity", "used", "codes")
 PSNR, CODES = "PSNR on validation, dB", "codes in use"
+PAIRS_IN_ROWS = ("figure4",)
 UNDRAWN = ("step", "lr", "grad_norm", "ema_perplexity", "action_gap")  # the gap is shuffled minus own
 
 
@@ -37,6 +39,8 @@ def panel_figure(results: Results, scale: str, experiment: str, corpus: str) -> 
         return None
     folder = results.root / scale / experiment / "panels" / corpus
     kinds = tables.panel_kinds(folder)
+    if experiment in PAIRS_IN_ROWS:
+        return _pairs_in_rows(folder, list(table["k"]), kinds)
     pictures = [[_pixels(folder / f"{k}_{kind}.png") for k in table["k"]] for kind in kinds]
     side = next((picture.shape[0] for row in pictures for picture in row if picture is not None), 1)
     figure = Figure()
@@ -58,6 +62,23 @@ def panel_figure(results: Results, scale: str, experiment: str, corpus: str) -> 
             axis.text(-0.08, below, math(label), ha="right", va="center", fontsize=6.5)
             for column, value in enumerate(table[metric]):
                 axis.text(column + 0.48, below, number(value), ha="center", va="center", fontsize=6.5)
+    return figure
+
+
+def _pairs_in_rows(folder: Path, pairs: list[int], kinds: list[str]) -> Figure:
+    """The other way round, as the paper's Figure 4: one row per pair, one column per kind of picture."""
+    pictures = [[_pixels(folder / f"{k}_{kind}.png") for kind in kinds] for k in pairs]
+    side = next((picture.shape[0] for row in pictures for picture in row if picture is not None), 1)
+    picture_inches = COLUMN_INCHES / len(kinds)
+    height = picture_inches * len(pairs)
+    figure = Figure()
+    figure.set_layout_engine("none")
+    figure.set_size_inches(COLUMN_INCHES, height + MARGIN_INCHES)
+    axis = figure.add_axes((0, 0, 1, height / (height + MARGIN_INCHES)))
+    axis.imshow(mosaic(pictures, side), extent=(0, len(kinds), len(pairs), 0), interpolation="none")
+    axis.axis("off")
+    for column, kind in enumerate(kinds):
+        axis.text(column + 0.48, -0.08, math(PANEL_ROWS.get(kind, kind)), ha="center", va="bottom")
     return figure
 
 
@@ -144,6 +165,10 @@ def draw(results: Results, scale: str, out: Path) -> None:
             figure = panel_figure(results, scale, experiment, panels.name)
             if figure is not None:
                 save(figure, out / scale / f"{tables.PANELS_OF.get(experiment, experiment)}_{panels.name}")
+        for corpus in tables.corpora(results, scale, experiment):
+            against_pairs = pairs_curve(results, scale, experiment, corpus)
+            if against_pairs is not None:
+                save(against_pairs, out / scale / f"{experiment}_pairs_curve_{corpus}")
         for curve in sorted((folder / "curves").glob("*.csv")):
             save(curve_figure(curve), out / scale / f"{experiment}_curve_{curve.stem}")
         used = sorted((folder / "code_use").glob("*.csv"))

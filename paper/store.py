@@ -26,7 +26,7 @@ RATIO = ("lpips_to_next", "lpips_to_current")
 
 @dataclass(frozen=True)
 class Measured:
-    """One number of our own: the mean over pairs (and seeds) and its 95% interval over clips."""
+    """One number of our own: the mean over pairs (and seeds) and its 95% interval over clips (and seeds)."""
 
     value: float
     low: float
@@ -133,26 +133,27 @@ class Results:
         return self._samples[path]
 
     def pairs(self, cells: list[Cell], metric: str) -> pd.DataFrame:
-        """Per-pair values of `metric`, averaged over the seeds: columns video, t0, t1, moving, value.
+        """Per-pair values of `metric`: columns video, t0, t1, moving, then one per seed (`s0`, or empty), and
+        `value`, their mean.
 
         Empty when no cell has the columns for it.
         """
-        parts = []
+        parts = {}
         for cell in cells:
             if cell.status != "ok" or cell.samples_path is None or not cell.samples_path.exists():
                 continue
             table = self.samples(cell.samples_path)
             values = _column(table, cell.column, metric)
             if values is not None:
-                parts.append(table[[*PAIR, "moving"]].assign(value=values))
+                parts[cell.seed] = table[[*PAIR, "moving"]].assign(value=values)
         if not parts:
             return pd.DataFrame(columns=[*PAIR, "moving", "value"])
-        if len(parts) == 1:
-            return parts[0]
-        return pd.concat(parts).groupby([*PAIR, "moving"], as_index=False, sort=True).mean()
+        columns = {seed: part.set_index([*PAIR, "moving"])["value"] for seed, part in parts.items()}
+        wide = pd.concat(columns, axis=1, join="inner")
+        return wide.assign(value=wide.mean(axis=1)).reset_index()
 
     def measure(self, scale: str, experiment: str, method: str, corpus: str, metric: str) -> Measured | None:
-        """The record's own number; with several seeds their mean, with an interval over clips."""
+        """The record's own number; with several seeds their mean, with an interval over clips and seeds."""
         cells = [c for c in self.find(scale, experiment, method, corpus) if c.status == "ok"]
         entries = [cell.record["metrics"][metric] for cell in cells if metric in cell.record["metrics"]]
         if not entries:
@@ -178,13 +179,22 @@ class Results:
         return None if table.empty else bootstrap_mean(_values(table), _clips(table))
 
     def difference(self, a: list[Cell], b: list[Cell], metric: str) -> Measured | None:
-        """Mean of a - b over the pairs that both have, with its paired interval; None without samples."""
+        """Mean of a - b over the pairs that both have, with its paired interval; None without samples.
+
+        Seeds are paired too; a method without seeds stands beside each of the other's.
+        """
         moving, name = metric.endswith("_moving"), metric.removesuffix("_moving")
         left, right = half(self.pairs(a, name), moving), half(self.pairs(b, name), moving)
-        both = left.merge(right, on=PAIR, suffixes=("_a", "_b"))
-        if both.empty:
+        if left.empty or right.empty:
             return None
-        values = [both[f"value{side}"].to_numpy(float) for side in ("_a", "_b")]
+        seeds = _common(_seeds(left), _seeds(right))
+        both = left[PAIR].merge(right[PAIR], on=PAIR)
+        if both.empty or not all(seeds):
+            return None
+        values = [
+            both.merge(table, on=PAIR)[chosen].to_numpy(float)
+            for table, chosen in zip((left, right), seeds, strict=True)
+        ]
         interval = bootstrap_difference(values[0], values[1], _clips(both))
         return Measured(interval.estimate, interval.low, interval.high, len(both))
 
@@ -204,8 +214,22 @@ def half(table: pd.DataFrame, moving: bool) -> pd.DataFrame:
     return table[table["moving"].astype(bool)] if moving else table
 
 
+def _seeds(table: pd.DataFrame) -> list[str]:
+    """The names of the columns of `Results.pairs` that hold a seed each."""
+    return [str(name) for name in table.columns if name not in (*PAIR, "moving", "value")]
+
+
+def _common(a: list[str], b: list[str]) -> tuple[list[str], list[str]]:
+    """The seeds that two methods have both; all of them where one has no seeds."""
+    if a == [""] or b == [""]:
+        return a, b
+    both = [seed for seed in a if seed in b]
+    return both, both
+
+
 def _values(table: pd.DataFrame) -> np.ndarray:
-    return table["value"].to_numpy(float)
+    """(n, seeds)."""
+    return table[_seeds(table)].to_numpy(float)
 
 
 def _clips(table: pd.DataFrame) -> np.ndarray:

@@ -25,6 +25,8 @@ CORPORA = {
     "ego4d": "EGO4D",
     "sim-third-person": "sim third person",
     "sim-ego": "sim ego",
+    "sim-panda": "sim Panda",
+    "robosuite": "Robosuite",
 }
 METHODS = {
     "uwm": "Universal world model",
@@ -37,6 +39,11 @@ METHODS = {
     "w_pre": "W_pre",
     "w_ft": "W_ft",
     "w_tfs": "W_tfs",
+    "w_ft-100": "W_ft, 100 pairs",
+    "w_ft-500": "W_ft, 500 pairs",
+    "w_ft-10k": "W_ft, 10k pairs",
+    "w_ft-dynamics": "W_ft, dynamics alone",
+    "w_ft-no-codebook": "W_ft, codebook frozen",
     "scratch": "From scratch, same pairs",
     "r_la": "R_LA",
     "r_gt": "R_GT",
@@ -52,8 +59,8 @@ PANEL_ROWS = {
     "r_next": "R_t+1",
     "prediction": "Predict",
     "w_pre": "W_pre",
-    "w_ft": "W_ft",
     "w_tfs": "W_tfs",
+    "w_ft": "W_ft",
     "r_la": "R_LA",
     "r_gt": "R_GT",
 }
@@ -66,6 +73,11 @@ METRICS = {
     "lpips_to_next_true": "LPIPS to sharp O_t+1",
     "psnr": "PSNR, dB",
     "ssim": "SSIM",
+    "psnr_blurred": "PSNR to blurred O_t+1, dB",
+    "ssim_blurred": "SSIM to blurred O_t+1",
+    "lpips_region": "LPIPS, region",
+    "lpips_region_true": "LPIPS to sharp O_t+1, region",
+    "psnr_region": "PSNR, region, dB",
     "state_mse": "State MSE",
     "perplexity": "Code perplexity",
 }
@@ -152,7 +164,7 @@ def number(value: float, metric: str = "") -> str:
     name = metric.removesuffix("_moving")
     if name.startswith("success"):
         return f"{100 * value:.1f}"
-    if name in ("psnr", "perplexity"):
+    if name.startswith(("psnr", "perplexity")):
         return f"{value:.1f}"
     return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
 

@@ -27,12 +27,26 @@ from paper.style import (
 
 METHODS = {
     "table1": ["uwm", "copy", "zero-action", "random-action", "shuffled-action", "continuous", "oracle"],
-    "figure4": ["w_pre", "w_ft", "w_tfs", "scratch", "copy", "oracle"],
+    "figure4": [
+        "w_pre",
+        "w_ft",
+        "w_tfs",
+        "scratch",
+        "w_ft-100",
+        "w_ft-500",
+        "w_ft-10k",
+        "w_ft-dynamics",
+        "w_ft-no-codebook",
+        "copy",
+        "oracle",
+    ],
     "figure5": ["r_la", "r_gt", "direct", "ficc", "no-action", "shuffled", "copy", "oracle"],
 }
 CORPORA = {
     ("table1", "mini"): ["sim-third-person", "sim-ego"],
     ("table1", "paper"): ["ssv2", "ego4d"],
+    ("figure4", "mini"): ["sim-panda"],
+    ("figure4", "paper"): ["robosuite"],
 }
 # The reported corpus and what stands in for it at each scale.
 STAND_INS = {
@@ -43,6 +57,19 @@ STAND_INS = {
 PANELS_OF = {"table1": "figure3"}
 MAIN = ["lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current", "success_vs_copy"]
 MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
+# Where they were measured too: over the moving region alone, and in pixels to the blurred O_t+1.
+REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "ssim_blurred"]
+# What is compared pair by pair: the first minus each of the others.
+DIFFERENCES = {"figure4": [("w_ft", "w_pre"), ("w_ft", "w_tfs"), ("w_ft", "scratch"), ("w_pre", "copy")]}
+
+
+TITLES = {"": "", "_more": ", other measures", "_region": ", moving region"}
+NOTES = {
+    "": "95% intervals over clips (and seeds) in brackets. ",
+    "_more": "Against O_t+1 itself, not blurred. ",
+    "_region": "The region is where the two frames differ (uwm/metrics/region.py); PSNR over it is to the "
+    "sharp O_t+1. ",
+}
 
 
 @dataclass(frozen=True)
@@ -158,11 +185,8 @@ def method_table(
             block.append([method_label(method), *texts])
         rows += [[f"{label} (n = {', '.join(str(n) for n in sorted(counts))})" if counts else label], *block]
     used = protocol(results, scale, experiment, corpus)
-    title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}"
-    title += "" if metrics is MAIN else ", other measures"
-    note = (
-        "95% intervals over clips in brackets. " if metrics is MAIN else "Against O_t+1 itself, not blurred. "
-    )
+    title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}{TITLES[suffix]}"
+    note = NOTES[suffix]
     note += f"LPIPS: {used}." if used else "No record yet."
     if "lpips-random" in used:
         note += " Untrained backbone: not to be compared with reported numbers."
@@ -189,6 +213,29 @@ def origins(results: Results, scale: str, experiment: str, corpus: str) -> dict[
             label = method_label(cell.method)
             found[label] = "; ".join(filter(None, (found.get(label), text)))
     return found
+
+
+def difference_table(results: Results, scale: str, experiment: str, corpus: str) -> Table:
+    """Paired differences between methods, with intervals over clips and seeds."""
+    metrics = ["lpips_to_next", "lpips_region", "psnr_region", "state_mse"]
+    rows: list[list[str]] = []
+    for half, label in (("", "All pairs"), ("_moving", "Moving half")):
+        rows.append([label])
+        for a, b in DIFFERENCES[experiment]:
+            first, second = (results.find(scale, experiment, method, corpus) for method in (a, b))
+            found = [results.difference(first, second, metric + half) for metric in metrics]
+            texts = [shown(entry, "missing", metric) for entry, metric in zip(found, metrics, strict=True)]
+            rows.append([f"{method_label(a)} minus {method_label(b)}", *texts])
+    title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}, paired differences"
+    note = "Mean over pairs and seeds, 95% intervals over clips and seeds in brackets. Below 0, the first is "
+    note += "nearer to O_t+1 (PSNR: above 0)."
+    columns = ["", *(METRICS[metric] for metric in metrics)]
+    return Table(f"{experiment}_{corpus}_differences", title, columns, rows, note)
+
+
+def has_metric(results: Results, scale: str, experiment: str, metric: str) -> bool:
+    """Does any record of an experiment hold this metric?"""
+    return any(metric in cell.record["metrics"] for cell in results.cells.get((scale, experiment), []))
 
 
 def paper_layout(results: Results, scale: str) -> Table:
@@ -290,4 +337,8 @@ def experiment_tables(results: Results, scale: str) -> list[Table]:
         for corpus in corpora(results, scale, experiment):
             tables.append(method_table(results, scale, experiment, corpus, MAIN))
             tables.append(method_table(results, scale, experiment, corpus, MORE, "_more"))
+            if has_metric(results, scale, experiment, REGION[0]):
+                tables.append(method_table(results, scale, experiment, corpus, REGION, "_region"))
+            if experiment in DIFFERENCES:
+                tables.append(difference_table(results, scale, experiment, corpus))
     return tables

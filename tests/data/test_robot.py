@@ -283,24 +283,38 @@ def test_in_domain_corpus_is_whole_and_small():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_in_domain_corpus_has_an_action_for_every_pair(split):
+def test_in_domain_corpus_has_actions_for_its_pairs(split):
     corpus = open_corpus(IN_DOMAIN)
-    manifest = build_manifest(corpus, split, pairs_per_clip=2)
+    manifest = build_manifest(corpus, split, pairs=60)
     found = pair_actions(corpus, manifest)
-    assert len(manifest.table) == 2 * SPLITS[split]
-    assert found.actions.shape == (len(manifest.table), 4, 7)
+    assert found.actions.shape == (60, 4, 7)
     assert found.mask.all()
     for values in (found.hand, found.hand_position, found.gripper):
         assert np.isfinite(values).all()
-    assert ((found.hand > 0) & (found.hand < 1)).all()
     assert found.gripper.min() >= 0
     assert found.gripper.max() <= 1
+
+
+def test_in_domain_corpus_has_a_demo_for_every_clip():
+    with h5py.File(ASSETS / "robot.hdf5") as file:
+        demos = {demo.attrs["clip"]: demo for demo in file["data"].values()}
+        assert set(demos) == {clip.file for clip in panda_clips()}
+        for clip in panda_clips():
+            assert (demos[clip.file].attrs["seed"], demos[clip.file].attrs["task"]) == (
+                clip.seed,
+                task_of(clip),
+            )
+            assert demos[clip.file]["actions"].shape == (100, 7)
+        places = np.concatenate([demo["obs/workspace_hand"][()] for demo in demos.values()])
+        masks = {name: len(names) for name, names in file["mask"].items()}
+    assert masks == {"train": 420, "valid": 20, "test": 60}
+    assert ((places > 0) & (places < 1)).all(1).mean() > 0.99  # the gripper hardly leaves the picture
 
 
 def test_actions_go_with_their_frames():
     """The hand moves as it is told: more so by the actions of the pair than by those before or after."""
     corpus = open_corpus(IN_DOMAIN)
-    manifest = build_manifest(corpus, "test")
+    manifest = build_manifest(corpus, "validation")
     found = pair_actions(corpus, manifest)
     told = found.actions[:, :, :3].sum(1)  # (n, 3), displacement in the base's frame, here the world's
     moved = found.hand_position[:, 1] - found.hand_position[:, 0]

@@ -150,7 +150,7 @@ def test_untrained_lpips_is_never_compared(run, results, edit):
 
 
 def test_figures_4_and_5_are_taken_when_there(run, results):
-    models = {"w_pre": (0.1, 0.08), "w_ft": (0.1, 0.05), "w_tfs": (0.1, 0.05), "copy": (0.0, 0.12)}
+    models = {"w_pre": (0.1, 0.08), "w_ft": (0.1, 0.046), "w_tfs": (0.1, 0.05), "copy": (0.0, 0.12)}
     toy_experiment(results, "mini", "figure4", ["lift"], models, seeds=3)
     toy_experiment(results, "mini", "figure5", ["lift"], {"r_la": (0.1, 0.05), "r_gt": (0.1, 0.07)})
     code, report = run()
@@ -161,6 +161,35 @@ def test_figures_4_and_5_are_taken_when_there(run, results):
     assert found["mini/figure5/adapter-matches-latent/lift/all"] == "differs"
     assert found["mini/figure5/adapter-is-no-copy/lift/all"] == "missing"
     assert code == 1
+
+
+def test_far_better_means_that_intervals_are_apart(run, results):
+    """Both comparisons are significant pair by pair; only the larger one keeps the intervals apart."""
+    models = {"w_pre": (0.1, 0.08), "w_ft": (0.1, 0.05), "scratch": (0.1, 0.059)}
+    toy_experiment(results, "mini", "figure4", ["lift"], models)
+    items = {item["id"]: item for item in run()[1]["items"]}
+    far, near = (
+        items[f"mini/figure4/{claim}/lift/moving"] for claim in ("pretrained-is-worse", "few-pairs-suffice")
+    )
+    assert far["verdict"] == "agrees"
+    assert near["verdict"] == "differs"
+    assert "are apart" in near["why"]
+
+
+def test_seeds_are_paired_in_differences(results):
+    models = {"w_ft": (0.1, 0.05), "w_tfs": (0.1, 0.03)}
+    toy_experiment(results, "mini", "figure4", ["lift"], models, seeds=2)
+    store = Results(results)
+    ft, tfs = (store.find("mini", "figure4", method, "lift") for method in models)
+    both = store.difference(ft, tfs, "lpips_to_next")
+    by_hand = [
+        (store.pairs([a], "lpips_to_next")["value"] - store.pairs([b], "lpips_to_next")["value"]).mean()
+        for a, b in zip(ft, tfs, strict=True)
+    ]
+    assert both.value == pytest.approx(sum(by_hand) / 2)
+    one = store.difference(ft, tfs[:1], "lpips_to_next")  # only s0 is there on both sides
+    assert one.value == pytest.approx(by_hand[0])
+    assert store.difference(ft[:1], tfs[1:], "lpips_to_next") is None
 
 
 def test_seeds_are_averaged_per_pair(results):

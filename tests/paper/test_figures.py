@@ -5,11 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+import pytest
 from PIL import Image
 from toy_records import toy_experiment
 
-from paper.figures import curve_groups, main, write_all
+from paper.figures import curve_groups, main, panel_figure, write_all
+from paper.pairs_curve import points
 from paper.store import ROOT, Results
+from paper.style import COLUMN_INCHES
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -65,6 +69,33 @@ def test_other_experiments_are_drawn_alike(tmp_path):
     assert "W<sub>ft</sub> | 0.1" in (tmp_path / "out" / "mini" / "figure4_lift.md").read_text(
         encoding="utf-8"
     )
+
+
+def test_the_number_of_pairs_is_read_off_the_method(tmp_path):
+    models = {"w_ft-100": (0.1, 0.09), "w_ft": (0.1, 0.05), "w_ft-10k": (0.1, 0.04), "copy": (0.0, 0.12)}
+    toy_experiment(tmp_path, "mini", "figure4", ["lift"], models | {"w_ft-dynamics": (0.1, 0.06)})
+    found = points(Results(tmp_path, ("mini",)), "mini", "figure4", "lift", "lpips_to_next_moving")
+    assert list(found) == [100, 2000, 10_000]
+    assert [round(entry.value, 2) for entry in found.values()] == pytest.approx([0.09, 0.05, 0.04], abs=0.011)
+    write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md")
+    names = set(content(tmp_path / "out"))
+    assert {"mini/figure4_pairs_curve_lift.pdf", "mini/figure4_lift_differences.md"} <= names
+    text = (tmp_path / "out" / "mini" / "figure4_lift_differences.md").read_text(encoding="utf-8")
+    assert "W<sub>ft</sub> minus W<sub>pre</sub> | – |" in text  # not measured here
+
+
+def test_figure4_has_its_pairs_in_rows(tmp_path):
+    toy_experiment(tmp_path, "mini", "figure4", ["lift"], {"w_ft": (0.1, 0.05)})
+    folder = tmp_path / "mini" / "figure4" / "panels" / "lift"
+    for path in folder.glob("[345]_*.png"):  # two pairs are left, of five pictures each
+        path.unlink()
+    table = pd.read_csv(folder / "panels.csv").head(2)
+    table.to_csv(folder / "panels.csv", index=False)
+    figure = panel_figure(Results(tmp_path, ("mini",)), "mini", "figure4", "lift")
+    width, height = figure.get_size_inches()
+    assert width == pytest.approx(COLUMN_INCHES)
+    assert height < 0.6 * width  # two of five pictures high
+    assert [text.get_text() for text in figure.axes[0].texts][:2] == ["$O_{t}$", "$R_{t}$"]
 
 
 def test_page_is_self_contained(drawn):

@@ -11,7 +11,7 @@ from uwm.runs.record import Record, config_digest, file_sha256
 
 METHODS = {"uwm": (0.10, 0.05), "copy": (0.0, 0.12), "shuffled-action": (0.08, 0.11), "oracle": (0.12, 0.0)}
 CLIPS, PAIRS = 12, 4
-CONFIG = {"codes": 1024, "gap": 0.2}
+CONFIG = {"codes": 1024, "gap": 0.2, "finetune": {"pairs": 2000}}
 
 
 def toy_samples(folder: Path, corpus: str, methods: dict, seed: int) -> Path:

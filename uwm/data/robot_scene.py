@@ -108,6 +108,8 @@ class RobotScene:
 
     def picture(self) -> Picture:
         """What the camera sees: (size, size, 3) uint8 RGB."""
+        # Freeing the context of another scene leaves none current, and pictures would be black.
+        self.env.sim._render_context_offscreen.gl_ctx.make_current()
         side = self._scale * self.config.size
         large = self.env.sim.render(camera_name=self.camera, width=side, height=side)[::-1]
         return shrink(large) if self._scale == 2 else np.ascontiguousarray(large)

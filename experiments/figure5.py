@@ -1,0 +1,527 @@
+"""Figure 5: prediction from the robot's own actions, through an adapter to the latent ones.
+
+Claim (sections 4.2, 5.2, eq. 13): with an action adapter p(S_t, A_GT) -> A_L as the only trained module, the
+frozen world model predicts the next frame from real actions (R_GT) as it does from latent ones (R_LA). The
+decoder is fine-tuned on in-domain frames, since neighbouring frames differ little. The paper shows pictures;
+here all test pairs are measured, with intervals.
+
+    python experiments/figure5.py                                    # mini: every cell and seed
+    python experiments/figure5.py --only copy,r_la/*/s0,r_gt/*/s0    # the figure's columns, one seed
+    python experiments/figure5.py --data lift=FILE.hdf5              # adds robomimic data with images
+    python experiments/figure5.py --scale paper --data ssv2=DIR ego4d=DIR robosuite=FILE.hdf5 --submit
+
+The world model is Figure 4's W_ft: pre-trained, then fine-tuned on 2k frame pairs. Methods: `r_la` (latent
+actions, inferred from both frames); `r_gt` (adapter, all labelled pairs), `r_gt-100`, `r_gt-500`, `r_gt-2k`;
+`r_gt-quantized`, `r_gt-codes` (other targets of the adapter); `no-state` (adapter without state); `shuffled`
+(another pair's action); `direct`, `direct-100`, ... (dynamics from real actions, from scratch); `no-action`;
+`ficc`, `ficc-la` (eq. 6, from real actions and from its own latent ones); `copy`, `oracle` (R_t, R_t+1).
+`X-mae-decoder` and `X-lpips-decoder` are shown by the MAE's own decoder, and by one tuned with LPIPS too.
+
+Measured besides Table 1's: the moving region, a crop around the gripper, right codes, rollouts of 1 to 10
+steps, and the gripper's displacement (by a linear probe) as predicted, under commands, and with latent
+actions of another clip.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from uwm.acting import (
+    Act,
+    Acted,
+    Seen,
+    Sight,
+    acted,
+    by_adapter,
+    by_dynamics,
+    by_latent_actions,
+    controlled,
+    knowing,
+    latent_measures,
+    reverse_probe,
+    rollout,
+    rollout_measures,
+    seen_chains,
+    seen_pairs,
+    still,
+)
+from uwm.adapt import (
+    ADAPTER,
+    DECODER,
+    AdapterRecipe,
+    DecoderRecipe,
+    mae_encoder,
+    obtain_adapter,
+    obtain_decoder,
+)
+from uwm.control import (
+    command_metrics,
+    commandable,
+    hand_errors,
+    hand_known,
+    hand_probe,
+    transfer_metrics,
+)
+from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.evaluation import (
+    Observed,
+    Predicted,
+    draw_tiles,
+    frame_distances,
+    measure_pairs,
+    method_metrics,
+    metric,
+    panel_rows,
+    protocol_of,
+    publish_curves,
+    table_text,
+    write_table,
+)
+from uwm.finetune import FINETUNE, FinetuneRecipe, finetune
+from uwm.gripper import gripper_measures, gripper_places, places_known
+from uwm.labelled import all_labelled, check_controls
+from uwm.metrics.perceptual import LPIPS, load_lpips
+from uwm.metrics.region import moving_region, region_lpips, region_psnr
+from uwm.recipes import MAE, PRETRAIN, corpus_of, obtain_pretrained, pretrain_job
+from uwm.rivals import (
+    DYNAMICS,
+    FICC_RECIPE,
+    DynamicsRecipe,
+    FICCRecipe,
+    ficc_frames,
+    obtain_dynamics,
+    obtain_ficc,
+    obtain_ficc_adapter,
+)
+from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
+from uwm.showing import show_commands, show_pairs, show_rollouts, show_transfer, write_rollout_table
+from uwm.stages import MAERecipe, PretrainRecipe, World
+from uwm.training.distributed import default_device, environment_ranks
+from uwm.training.objectives import derangement
+
+SHOWN = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accuracy", "hand_error_mm")
+TILES = ("o_t", "o_next", "r_la", "r_gt")
+ROLLED = ("copy", "oracle", "r_la", "r_gt", "direct", "no-action", "no-state")
+COMMANDED = ("r_gt", "direct", "no-state")
+PUBLISHED = ("r_gt", "direct", "no-action", "ficc")  # whose training curves of the first seed are kept
+R = TypeVar("R", FinetuneRecipe, AdapterRecipe, DynamicsRecipe, FICCRecipe)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that changes a number of Figure 5. The defaults are the paper's setting where it says."""
+
+    corpora: tuple[str, ...] = ("robosuite",)  # in-domain, with actions; those of --data are added
+    pretrain_on: tuple[str, ...] = ("ssv2", "ego4d")
+    mae: MAERecipe = MAE["paper"]
+    pretrain: PretrainRecipe = PRETRAIN["paper"]
+    finetune: FinetuneRecipe = FINETUNE["paper"]
+    adapter: AdapterRecipe = ADAPTER["paper"]
+    decoder: DecoderRecipe = DECODER["paper"]
+    dynamics: DynamicsRecipe = DYNAMICS["paper"]
+    ficc: FICCRecipe = FICC_RECIPE["paper"]
+    curve: tuple[int, ...] = (100, 500, 2000)  # further numbers of labelled pairs
+    seeds: tuple[int, ...] = (0, 1, 2)
+    test_split: str = "test"
+    test_pairs: int = 1000
+    test_seed: int = 0
+    probe_pairs: int = 2000  # training pairs that linear probes are fitted to
+    horizon: int = 10  # steps of a rollout
+    rollouts: int = 120  # at most, evenly over the test clips
+    panel_steps: tuple[int, ...] = (1, 2, 4, 7, 10)  # of a rollout, shown as panels
+    lpips: str = "alex"
+
+
+CONFIGS = {
+    "smoke": Config(
+        corpora=(IN_DOMAIN,),
+        pretrain_on=BUNDLED[:1],
+        mae=MAE["smoke"],
+        pretrain=PRETRAIN["smoke"],
+        finetune=FINETUNE["smoke"],
+        adapter=ADAPTER["smoke"],
+        decoder=DECODER["smoke"],
+        dynamics=DYNAMICS["smoke"],
+        ficc=FICC_RECIPE["smoke"],
+        curve=(8,),
+        seeds=(0,),
+        test_pairs=12,
+        probe_pairs=12,
+        horizon=2,
+        rollouts=4,
+        panel_steps=(1, 2),
+    ),
+    "mini": Config(
+        corpora=(IN_DOMAIN,),
+        pretrain_on=BUNDLED,
+        mae=MAE["mini"],
+        pretrain=PRETRAIN["mini"],
+        finetune=FINETUNE["mini"],
+        adapter=ADAPTER["mini"],
+        decoder=DECODER["mini"],
+        dynamics=DYNAMICS["mini"],
+        ficc=FICC_RECIPE["mini"],
+    ),
+    "paper": Config(),
+}
+
+
+# Cells
+
+
+def adapters(config: Config) -> dict[str, AdapterRecipe]:
+    """What each method with an adapter to the world model is trained by, but for the seed."""
+    recipe = config.adapter
+    return {
+        "r_gt": recipe,
+        "shuffled": recipe,
+        "no-state": replace(recipe, use_state=False),
+        "r_gt-quantized": replace(recipe, target="quantized"),
+        "r_gt-codes": replace(recipe, target="codes"),
+        **{f"r_gt-{short(pairs)}": replace(recipe, pairs=pairs) for pairs in config.curve},
+    }
+
+
+def rivals(config: Config) -> dict[str, DynamicsRecipe]:
+    """The dynamics without latent actions."""
+    recipe = config.dynamics
+    return {
+        "direct": recipe,
+        "no-action": replace(recipe, kind="no-action"),
+        **{f"direct-{short(pairs)}": replace(recipe, pairs=pairs) for pairs in config.curve},
+    }
+
+
+def decoders(config: Config) -> dict[str, DecoderRecipe | None]:
+    """What shows the states, by the end of a cell's method; None: the MAE's own decoder."""
+    lpips = replace(config.decoder, objective="mse+lpips", lpips=config.lpips)
+    return {"": config.decoder, "-mae-decoder": None, "-lpips-decoder": lpips}
+
+
+def short(pairs: int) -> str:
+    """2000 -> `2k`."""
+    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
+
+
+def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
+    """The robot's corpora: the config's, then those of --data that nothing is pre-trained on."""
+    return (*config.corpora, *(name for name in data if name not in (*config.corpora, *config.pretrain_on)))
+
+
+def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
+    """Methods x corpora; the trained ones with each seed."""
+    trained = ["r_la", *adapters(config), *rivals(config), "ficc", "ficc-la"]
+    others = [ending for ending in decoders(config) if ending]
+    trained += [method + ending for ending in others for method in ("r_la", "r_gt")]
+    fixed = ["copy", "oracle", *(method + ending for ending in others for method in ("copy", "oracle"))]
+    found = []
+    for name in corpora_of(config, data):
+        found += [Cell(method, name) for method in fixed]
+        found += [Cell(method, name, seed) for method in trained for seed in config.seeds]
+    return found
+
+
+def column(cell: Cell) -> str:
+    """The cell's name in the samples: its method, with the seed where it has one."""
+    return cell.method if cell.seed is None else f"{cell.method}/s{cell.seed}"
+
+
+# What a cell works with
+
+
+class Setting(NamedTuple):
+    """`method` is the cell's without its decoder's ending; `world` predicts states, `shown` decodes them."""
+
+    method: str
+    world: World
+    shown: World
+    sight: Sight
+    device: torch.device
+
+
+def prepare(context: Context, cell: Cell) -> Setting:
+    """The trained parts of a cell. `copy` and `oracle` need the MAE alone."""
+    config: Config = context.config
+    corpus = corpus_of(context, cell.corpus)
+    world = (
+        obtain_pretrained(context)
+        if cell.seed is None
+        else finetune(context, seeded(config.finetune, cell.seed), corpus)
+    )
+    ending = next(e for e in reversed(decoders(config)) if cell.method.endswith(e))
+    recipe = decoders(config)[ending]
+    shown = world if recipe is None else obtain_decoder(context, recipe, corpus, world)
+    device = default_device(environment_ranks())
+    sight = Sight(mae_encoder(world), corpus, config.adapter.short_side, config.adapter.gap)
+    return Setting(cell.method.removesuffix(ending), world.to(device), shown.to(device), sight, device)
+
+
+def obtain_act(context: Context, cell: Cell, setting: Setting) -> Act:
+    """How the cell's method predicts: cached, or trained now."""
+    config, method, world = context.config, setting.method, setting.world
+    recipe = seeded(config.finetune, cell.seed)
+    corpus = setting.sight.corpus
+    if method in ("copy", "oracle"):
+        return {"copy": still, "oracle": knowing}[method]
+    if method == "r_la":
+        return by_latent_actions(world.world_model)
+    if method in rivals(config):
+        chosen = seeded(rivals(config)[method], cell.seed)
+        return by_dynamics(obtain_dynamics(context, chosen, recipe, corpus, world).model.to(setting.device))
+    adapter = obtain_adapter(context, seeded(adapters(config)[method], cell.seed), recipe, corpus, world)
+    return by_adapter(world.world_model, adapter.model.to(setting.device))
+
+
+@torch.no_grad()
+def ficc_acted(context: Context, cell: Cell, setting: Setting, test: Seen) -> tuple[Acted, dict[str, Tensor]]:
+    """FICC's frames as the MAE sees and shows them, like all others; and how right its codes are."""
+    config: Config = context.config
+    corpus, recipe = setting.sight.corpus, seeded(config.ficc, cell.seed)
+    ficc = obtain_ficc(context, recipe, corpus, setting.world.image_size)
+    adapter = None
+    if cell.method == "ficc":
+        fitted = obtain_ficc_adapter(context, seeded(config.adapter, cell.seed), recipe, corpus, ficc)
+        adapter = fitted.model.to(setting.device)
+    frames, used, own = ficc_frames(ficc.model.to(setting.device), adapter, test.images, *test.controls)
+    state = torch.cat([setting.world.encode(part) for part in frames.mul(255).round().byte().split(64)])
+    return Acted(state), latent_measures(used, own) if adapter else {}
+
+
+def seeded(recipe: R, seed: int | None) -> R:
+    """The recipe with the cell's seed, 0 for a cell without."""
+    return replace(recipe, train=replace(recipe.train, seed=seed or 0))
+
+
+# Measures
+
+
+def run_cell(context: Context, cell: Cell) -> CellResult:
+    """Train, or find, what the cell needs, and measure its predictions of the test pairs."""
+    config: Config = context.config
+    refuse_small(context, cell)
+    setting = prepare(context, cell)
+    network = load_lpips(config.lpips).to(setting.device)
+    test = test_pairs(context, setting)
+    if cell.method.startswith("ficc"):
+        act, further = None, {}
+        predicted, right = ficc_acted(context, cell, setting, test)
+    else:
+        act = obtain_act(context, cell, setting)
+        predicted, right = state_acted(setting, act, test)
+        further = beyond_frames(context, cell, setting, network, act, test)
+    pairs, shown = measure(context, cell, setting, network, test, predicted, right)
+    measured = method_metrics(pairs, column(cell), network.protocol)
+    for name in [name for name in measured if name.startswith("code_accuracy")]:
+        measured[name] = replace(measured[name], better="higher")
+    write_panels(context, cell, setting, act, pairs, test, shown)
+    if cell.method in PUBLISHED and cell.seed == config.seeds[0]:
+        publish_curves(context)
+    weights = {**setting.shown.weights, "lpips": network.weights_sha256}
+    samples = write_samples(context, cell, pairs)
+    return CellResult(measured | further, samples, test.pairs.manifest.sha256, weights)
+
+
+def refuse_small(context: Context, cell: Cell) -> None:
+    """Skip a cell that wants more labelled pairs than there are. UserError for a corpus without actions."""
+    recipe = {**adapters(context.config), **rivals(context.config)}.get(cell.method, context.config.adapter)
+    there = len(all_labelled(corpus_of(context, cell.corpus), recipe.gap, recipe.clips))
+    if recipe.pairs is not None and recipe.pairs > there:
+        raise SkipCell(f"{cell.corpus} has {there} labelled pairs, fewer than {recipe.pairs}")
+
+
+def test_pairs(context: Context, setting: Setting) -> Seen:
+    """The frozen test pairs, whose actions are like those of the training pairs."""
+    config: Config = context.config
+    test = seen_pairs(setting.sight, config.test_split, config.test_pairs, config.test_seed)
+    known = all_labelled(setting.sight.corpus, config.adapter.gap, config.adapter.clips).actions
+    check_controls(test.pairs, *known.actions.shape[1:])
+    return test
+
+
+def state_acted(setting: Setting, act: Act, test: Seen) -> tuple[Acted, dict[str, Tensor]]:
+    """The method's predictions, and how right its latent actions are."""
+    other = derangement(len(test.images), torch.Generator().manual_seed(0))
+    predicted = acted(act, test, setting.device, other if setting.method == "shuffled" else None)
+    if predicted.latents is None or setting.method == "r_la":
+        return predicted, {}
+    wanted = acted(by_latent_actions(setting.world.world_model), test, setting.device).latents
+    assert wanted is not None
+    return predicted, latent_measures(predicted.latents, wanted)
+
+
+def region_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dict[str, Tensor]:
+    """Measures (B,) over the moving region alone (`uwm.metrics.region`)."""
+    region = moving_region(seen.frames["o_t"], seen.frames["o_next"])
+    return {
+        "lpips_region": region_lpips(network, predicted.features, seen.features["r_next"], region),
+        "lpips_region_true": region_lpips(network, predicted.features, seen.features["o_next"], region),
+        "psnr_region": region_psnr(predicted.frame, seen.frames["o_next"], region),
+    }
+
+
+@torch.no_grad()
+def measure(
+    context: Context,
+    cell: Cell,
+    setting: Setting,
+    network: LPIPS,
+    test: Seen,
+    predicted: Acted,
+    right: Mapping[str, Tensor],
+) -> tuple[pd.DataFrame, Tensor]:
+    """Numbers per pair, and the frames (n, 3, S, S) that the cell predicts."""
+    config: Config = context.config
+    mine, device = column(cell), setting.device
+    states = {"copy": test.states[:, 0].to(device), "oracle": test.states[:, 1].to(device)}
+    states[mine] = predicted.state
+    pairs, frames = measure_pairs(
+        setting.shown,
+        network,
+        test.pairs.manifest,
+        test.images,
+        states,
+        measures=(frame_distances, region_distances),
+        shown=list(dict.fromkeys(["oracle", mine])),
+        name=cell.name,
+    )
+    columns = dict(right)
+    if places_known(test.pairs):
+        places = gripper_places(test.pairs, config.adapter.short_side, setting.world.image_size)
+        o_next = test.images[:, 1] / 255
+        columns |= gripper_measures(network, frames[mine], frames["oracle"], o_next, places)
+    if hand_known(test.pairs):
+        probe = hand_probe(setting.sight, config.probe_pairs)
+        columns["hand_error_mm"] = hand_errors(probe, test.pairs, test.states[:, 0], predicted.state)
+    for name, values in columns.items():
+        pairs[f"{mine}/{name}"] = values.double().cpu().numpy()
+    return pairs, frames[mine]
+
+
+def beyond_frames(
+    context: Context, cell: Cell, setting: Setting, network: LPIPS, act: Act, test: Seen
+) -> dict[str, Metric]:
+    """Rollouts, commands, transfer and the reverse probe, for the methods that each is about."""
+    config: Config = context.config
+    found: dict[str, Metric] = {}
+    if cell.method in ROLLED:
+        found |= rollouts(context, cell, setting, network, act)
+    if cell.method == "r_la":
+        fitted, held_out = (
+            seen_pairs(setting.sight, split, config.probe_pairs, 0) for split in ("train", "validation")
+        )
+        r2 = reverse_probe(act, fitted, held_out, test, setting.device)
+        found["probe_r2"] = Metric(r2.estimate, r2.n, "higher", (r2.low, r2.high))
+    if not commandable(test.pairs):
+        return found
+    probe, world_model = hand_probe(setting.sight, config.probe_pairs), setting.world.world_model
+    if cell.method == "r_la":
+        errors = transfer_metrics(world_model, probe, test, setting.device)
+        found |= {name: metric(interval, name) for name, interval in errors.items()}
+    if cell.method in COMMANDED:
+        effects = command_metrics(controlled(act), probe, test, setting.device)
+        found |= {name: replace(metric(i, name), better="higher") for name, i in effects.items()}
+    return found
+
+
+def rollouts(context: Context, cell: Cell, setting: Setting, network: LPIPS, act: Act) -> dict[str, Metric]:
+    """Errors 1 to `horizon` steps ahead; the adapter's first seed leaves pictures and animations too."""
+    config: Config = context.config
+    chains = seen_chains(setting.sight, config.test_split, config.horizon, config.rollouts)
+    states = rollout(act, chains, setting.device)
+    if cell.method == "r_gt" and cell.seed == config.seeds[0]:
+        latent = rollout(by_latent_actions(setting.world.world_model), chains, setting.device)
+        show_rollouts(
+            {"r_la": latent, "r_gt": states},
+            chains,
+            setting.shown,
+            config.panel_steps,
+            context.out,
+            cell.corpus,
+        )
+    steps = rollout_measures(network, setting.shown, chains, states)
+    protocols = {"rollout_lpips": network.protocol}
+    return {
+        f"{name}_{k}": metric(interval, name.removeprefix("rollout_"), protocols.get(name))
+        for name, intervals in steps.items()
+        for k, interval in enumerate(intervals, start=1)
+    }
+
+
+# Files
+
+
+def write_samples(context: Context, cell: Cell, pairs: pd.DataFrame) -> Path:
+    """The cell's own numbers per pair, a file of its own so that cells can run in any order."""
+    path = context.out / "samples" / f"{cell.file_name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = pairs.columns.str.startswith(f"{column(cell)}/") | ~pairs.columns.str.contains("/")
+    write_table(pairs.loc[:, mine], path)
+    return path
+
+
+def write_panels(
+    context: Context,
+    cell: Cell,
+    setting: Setting,
+    act: Act | None,
+    pairs: pd.DataFrame,
+    test: Seen,
+    shown: Tensor,
+) -> None:
+    """The cell's column of Figure 5, of the first seed, and what its actions do elsewhere."""
+    config: Config = context.config
+    if cell.method not in TILES or cell.seed != config.seeds[0] or act is None:
+        return
+    folder, rows = context.out / "panels" / cell.corpus, panel_rows(pairs)
+    show_pairs(cell.method, test, shown, rows, config.adapter.short_side, folder)
+    numbers = pairs.loc[rows, ["video", "t0", "t1", "motion"]]
+    numbers.insert(0, "k", range(1, len(rows) + 1))
+    write_table(numbers, folder / "panels.csv")
+    if commandable(test.pairs) and cell.method == "r_gt":
+        show_commands(controlled(act), test, rows, setting.shown, folder.with_name(f"{cell.corpus}-commands"))
+    if commandable(test.pairs) and cell.method == "r_la":
+        show_transfer(test, rows, setting.shown, folder.with_name(f"{cell.corpus}-transfer"))
+
+
+def summarize(context: Context) -> None:
+    """Print the numbers of this run, write `rollouts/<corpus>.csv`, and draw each panel as one picture."""
+    records = {name: record for name, record in context.records().items() if record.status == "ok"}
+    config: Config = context.config
+    for name in corpora_of(config, context.data):
+        rows = {
+            column(cell): records[cell.name].metrics
+            for cell in context.cells
+            if cell.corpus == name and cell.name in records
+        }
+        if rows:
+            print(f"\nFigure 5, {name} (moving half; {protocol_of(rows)}; mean [95% interval over clips])")
+            print(table_text(rows, SHOWN))
+        write_rollout_table(rows, config.horizon, context.out / "rollouts" / f"{name}.csv")
+        picture = draw_tiles(context.out / "panels" / name, TILES)
+        if picture:
+            print(f"Figure 5: {picture}")
+
+
+def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
+    """What all cells of a cluster run wait for. Each cell finds or trains the rest."""
+    return [pretrain_job()]
+
+
+EXPERIMENT = Experiment(
+    name="figure5",
+    version=1,
+    configs=CONFIGS,
+    cells=cells,
+    run_cell=run_cell,
+    summarize=summarize,
+    stages=stages,
+    description=(__doc__ or "").splitlines()[0],
+)
+
+if __name__ == "__main__":
+    raise SystemExit(EXPERIMENT.main())

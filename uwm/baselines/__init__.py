@@ -1,0 +1,1 @@
+"""What the paper's method is compared with, one file per method."""

@@ -1,0 +1,208 @@
+"""Stages that train what the adapter is compared with: direct dynamics, action-free dynamics, FICC."""
+
+import functools
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from uwm.adapt import (
+    ADAPTER,
+    AdapterRecipe,
+    Trained,
+    fit_labelled,
+    mae_encoder,
+    obtain_trained,
+    train_adapter,
+)
+from uwm.baselines.direct import DirectDynamics, direct_config
+from uwm.baselines.ficc import FICC, FICCConfig
+from uwm.baselines.no_action import NoActionDynamics, no_action_config
+from uwm.data.corpora import Corpus
+from uwm.finetune import FinetuneRecipe, finetune_stage
+from uwm.labelled import FrozenEncoder, LabelledRecipe, control_steps, frames_of, labelled_pairs
+from uwm.models import ActionAdapter, ActionAdapterConfig, LatentActions, adapter_config
+from uwm.runs.artifacts import Stage
+from uwm.runs.experiment import Context
+from uwm.stages import World, finish_training
+from uwm.training.adaptation import CycleConsistency, NextState
+from uwm.training.batches import IndexSource
+from uwm.training.loop import train
+from uwm.training.sources import random_crops
+
+KINDS = {"direct": DirectDynamics, "no-action": NoActionDynamics}
+
+
+@dataclass(frozen=True)
+class DynamicsRecipe(LabelledRecipe):
+    """Dynamics from real actions or none, from scratch, in place of adapter and world model."""
+
+    kind: Literal["direct", "no-action"] = "direct"
+    extra_depth: int = 2  # blocks besides those of the world model's dynamics: as many as the adapter has
+
+
+@dataclass(frozen=True)
+class FICCRecipe(LabelledRecipe):
+    """FICC on the pairs' frames. Its representation learns, so every step crops and encodes anew."""
+
+    quantize: bool = True
+    channels: tuple[int, ...] = (32, 64, 96, 128)
+
+
+# Trained as the adapter is, so that the difference is in the method; more steps, for they start from nothing.
+DYNAMICS = {
+    scale: DynamicsRecipe(
+        replace(adapter.train, steps=steps),
+        short_side=adapter.short_side,
+        clips=adapter.clips,
+        views=adapter.views,
+        extra_depth=adapter.depth,
+    )
+    for scale, adapter, steps in (
+        ("paper", ADAPTER["paper"], 10_000),
+        ("mini", ADAPTER["mini"], 1200),
+        ("smoke", ADAPTER["smoke"], 3),
+    )
+}
+FICC_RECIPE = {
+    scale: FICCRecipe(replace(adapter.train, steps=steps), short_side=adapter.short_side, clips=adapter.clips)
+    for scale, adapter, steps in (
+        ("paper", ADAPTER["paper"], 20_000),
+        ("mini", ADAPTER["mini"], 1200),
+        ("smoke", ADAPTER["smoke"], 2),
+    )
+}
+
+
+# Dynamics without latent actions
+
+
+def dynamics_stage(
+    context: Context, recipe: DynamicsRecipe, finetuned: FinetuneRecipe, corpus: Corpus
+) -> Stage:
+    """Identity of direct or action-free dynamics. With the fine-tuned world they share sizes and encoder, no
+    weights of the world model."""
+    parent = finetune_stage(context, finetuned, corpus)
+    inputs = {corpus.name: labelled_pairs(recipe, corpus).sha256, "mae": parent.inputs["mae"]}
+    return Stage(recipe.kind, 1, {**asdict(recipe), "model": parent.fields["model"]}, inputs)
+
+
+def obtain_dynamics(
+    context: Context, recipe: DynamicsRecipe, finetuned: FinetuneRecipe, corpus: Corpus, world: World
+) -> Trained:
+    """Direct or action-free dynamics over the states of `world`: cached, or trained now."""
+    stage = dynamics_stage(context, recipe, finetuned, corpus)
+    compute = functools.partial(_train_dynamics, context, recipe, corpus, world)
+    return obtain_trained(context, stage, KINDS[recipe.kind], compute)
+
+
+def _train_dynamics(
+    context: Context, recipe: DynamicsRecipe, corpus: Corpus, world: World, folder: Path
+) -> None:
+    config, seed = world.world_model.config, recipe.train.seed
+    model: DirectDynamics | NoActionDynamics
+    if recipe.kind == "direct":
+        limits = labelled_pairs(recipe, corpus).limits
+        adapter = adapter_config(config, *limits, control_steps(recipe, corpus), depth=recipe.extra_depth)
+        model = DirectDynamics(direct_config(adapter, config.dynamics), seed)
+    else:
+        model = NoActionDynamics(no_action_config(config.dynamics, recipe.extra_depth), seed)
+    objective = NextState(model, None if recipe.views else world.mae)
+    fit_labelled(context, recipe, corpus, mae_encoder(world), objective, model, model, folder)
+
+
+# FICC
+
+
+def ficc_stage(recipe: FICCRecipe, corpus: Corpus, image_size: int) -> Stage:
+    """Identity of FICC on the frames of a corpus."""
+    inputs = {corpus.name: labelled_pairs(recipe, corpus).manifest.sha256}
+    return Stage("ficc", 1, {**asdict(recipe), "image_size": image_size}, inputs)
+
+
+def obtain_ficc(context: Context, recipe: FICCRecipe, corpus: Corpus, image_size: int) -> Trained:
+    """FICC: cached, or trained now."""
+    stage = ficc_stage(recipe, corpus, image_size)
+    compute = functools.partial(_train_ficc, context, recipe, corpus, image_size)
+    return obtain_trained(context, stage, FICC, compute)
+
+
+def _train_ficc(context: Context, recipe: FICCRecipe, corpus: Corpus, image_size: int, folder: Path) -> None:
+    config = FICCConfig(image_size=image_size, channels=recipe.channels, quantize=recipe.quantize)
+    model: Any = FICC(config, seed=recipe.train.seed)
+    pairs = labelled_pairs(recipe, corpus)
+    bank, places = frames_of(pairs, recipe.short_side, recipe.gap)
+
+    def load(rows: Tensor, generator: torch.Generator) -> Tensor:
+        return random_crops(bank.frames[places[rows]], image_size, generator, flip=False)
+
+    source = IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
+    train(CycleConsistency(model), source, recipe.train, folder / "run", name="FICC", stop=context.stop)
+    finish_training(model, folder, recipe)
+
+
+def ficc_encoder(ficc: Trained) -> FrozenEncoder:
+    """FICC's own representation network."""
+    model: FICC = ficc.model
+
+    def encode(images: Tensor) -> Tensor:
+        return model.represent(images.to(next(model.parameters()).device).float() / 255)
+
+    return FrozenEncoder(ficc.sha256, model.config.image_size, encode)
+
+
+def obtain_ficc_adapter(
+    context: Context, recipe: AdapterRecipe, parent: FICCRecipe, corpus: Corpus, ficc: Trained
+) -> Trained:
+    """The adapter from real actions to FICC's latent action, trained as the world model's is."""
+    # Its representation network is small, so states are always computed once.
+    recipe = replace(recipe, views=max(1, recipe.views))
+    above = ficc_stage(parent, corpus, ficc.model.config.image_size)
+    inputs = {corpus.name: labelled_pairs(recipe, corpus).sha256, above.name: above.digest}
+    config = _ficc_adapter_config(recipe, corpus, ficc.model)
+
+    def compute(folder: Path) -> None:
+        train_adapter(context, recipe, corpus, config, ficc.model, ficc_encoder(ficc), None, folder)
+
+    return obtain_trained(context, Stage("ficc-adapter", 1, asdict(recipe), inputs), ActionAdapter, compute)
+
+
+def _ficc_adapter_config(recipe: AdapterRecipe, corpus: Corpus, model: FICC) -> ActionAdapterConfig:
+    low, high = labelled_pairs(recipe, corpus).limits
+    extractor = model.extractor.config
+    return ActionAdapterConfig(
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        control_steps=control_steps(recipe, corpus),
+        state_width=extractor.state_width,
+        state_tokens=extractor.state_tokens,
+        depth=recipe.depth,
+        heads=extractor.heads,
+        actions=extractor.actions,
+        action_width=extractor.action_width,
+        use_state=recipe.use_state,
+        target=recipe.target,
+        codes=model.quantizer.config.codes,
+    )
+
+
+@torch.no_grad()
+def ficc_frames(
+    model: FICC, adapter: ActionAdapter | None, images: Tensor, actions: Tensor, mask: Tensor
+) -> tuple[Tensor, LatentActions, LatentActions]:
+    """Next frames (n, 3, S, S) in [0, 1] for uint8 pairs (n, 2, 3, S, S): from FICC's own latent actions, or
+    from the robot's through `adapter`. Then the latents that it used, and its own ones."""
+    device = next(model.parameters()).device
+    frames, used, own = [], [], []
+    for pair, action, seen in zip(images.split(64), actions.split(64), mask.split(64), strict=True):
+        o_t, o_next = (pair.to(device).float() / 255).unbind(1)
+        s_t = model.represent(o_t)
+        own.append(model.infer_actions(s_t, model.represent(o_next)))
+        used.append(own[-1])
+        if adapter is not None:
+            used[-1] = adapter.infer_actions(s_t, action.to(device), seen.to(device), model.quantizer)
+        frames.append(model.decode(model.predict(s_t, used[-1].quantized)))
+    taken, inferred = (LatentActions(*map(torch.cat, zip(*parts, strict=True))) for parts in (used, own))
+    return torch.cat(frames), taken, inferred

@@ -1,0 +1,116 @@
+"""What trainings on action-labelled data minimise: adapter (eq. 13), decoder, the compared methods."""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uwm.models import ActionAdapter, MaskedAutoencoder, WorldModel
+
+if TYPE_CHECKING:
+    from uwm.baselines.ficc import FICC
+    from uwm.metrics.perceptual import LPIPS
+
+Labelled = dict[str, Tensor]
+
+
+class OnLabelledPairs(nn.Module):
+    """Reads batches of labelled pairs: `actions` (B, T, A) and `mask` (B, T) bool beside `states`
+    (B, 2, 1+N, D) or, where a frozen MAE is given, uint8 `images` (B, 2, 3, S, S)."""
+
+    def __init__(self, mae: MaskedAutoencoder | None = None) -> None:
+        super().__init__()
+        self._mae = (mae.eval().requires_grad_(False),) if mae else None  # a tuple: no part of the state
+
+    @torch.no_grad()
+    def states(self, batch: Labelled) -> tuple[Tensor, Tensor]:
+        """s_t and s_t+1, each (B, 1+N, D)."""
+        if "states" in batch:
+            s_t, s_next = batch["states"].float().unbind(1)
+            return s_t, s_next
+        assert self._mae is not None
+        images = batch["images"]
+        states = self._mae[0].to(images.device).encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
+        s_t, s_next = states.unflatten(0, (-1, 2)).unbind(1)
+        return s_t, s_next
+
+
+class AdapterRegression(OnLabelledPairs):
+    """Trains an adapter towards the latent actions of a frozen world model (eq. 13)."""
+
+    def __init__(
+        self,
+        adapter: ActionAdapter,
+        world_model: "WorldModel | FICC",
+        mae: MaskedAutoencoder | None = None,
+    ) -> None:
+        super().__init__(mae)
+        self.adapter = adapter
+        self._world_model = (world_model.eval().requires_grad_(False),)
+
+    def forward(self, batch: Labelled, generator: torch.Generator) -> dict[str, Tensor]:
+        """The loss, and the share of codes that come out right."""
+        world_model = self._world_model[0].to(batch["actions"].device)
+        s_t, s_next = self.states(batch)
+        with torch.no_grad():
+            wanted = world_model.infer_actions(s_t, s_next)
+        output = self.adapter(s_t, batch["actions"], batch["mask"])
+        target = self.adapter.config.target
+        if target == "codes":
+            loss = F.cross_entropy(output.flatten(0, 1), wanted.codes.flatten())
+            codes = output.argmax(-1)
+        else:
+            loss = F.mse_loss(output, wanted.continuous if target == "continuous" else wanted.quantized)
+            codes = world_model.quantizer.encode(output)
+        return {"loss": loss, "code_accuracy": (codes == wanted.codes).float().mean()}
+
+
+class DecoderReconstruction(nn.Module):
+    """Trains the decoder of an MAE on states of whole images; everything else of the MAE stays frozen.
+
+    With `network`, its LPIPS to the image is added to the mean squared error, times `weight`.
+    """
+
+    def __init__(self, mae: MaskedAutoencoder, network: "LPIPS | None" = None, weight: float = 1.0) -> None:
+        super().__init__()
+        self.mae = mae.requires_grad_(False)
+        for name, parameter in mae.named_parameters():
+            parameter.requires_grad_(name.startswith("decoder_"))
+        self._network, self.weight = (network,), weight
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """`batch`: states (B, 1+N, D) and uint8 images (B, 3, S, S) -> the loss and its terms."""
+        images = batch["images"].float() / 255
+        prediction = self.mae.decoder_pred(self.mae.decode_tokens(batch["states"].float()))[:, 1:]
+        mse = F.mse_loss(prediction, self.mae.target_patches(self.mae.normalise(images)))
+        network = self._network[0]
+        if network is None:
+            return {"loss": mse}
+        shown = self.mae.denormalise_patches(prediction).clamp(0, 1)
+        perceptual = network.to(images.device).loss(shown, images).mean()
+        return {"loss": mse + self.weight * perceptual, "mse": mse, "lpips": perceptual}
+
+
+class NextState(OnLabelledPairs):
+    """Trains a dynamics network with real actions (or none): the mean squared error of the next state."""
+
+    def __init__(self, dynamics: nn.Module, mae: MaskedAutoencoder | None = None) -> None:
+        super().__init__(mae)
+        self.dynamics = dynamics
+
+    def forward(self, batch: Labelled, generator: torch.Generator) -> dict[str, Tensor]:
+        s_t, s_next = self.states(batch)
+        return {"loss": F.mse_loss(self.dynamics(s_t, batch["actions"], batch["mask"]), s_next)}
+
+
+class CycleConsistency(nn.Module):
+    """Trains FICC (eq. 6) on uint8 image pairs (B, 2, 3, S, S)."""
+
+    def __init__(self, ficc: "FICC") -> None:
+        super().__init__()
+        self.ficc = ficc
+
+    def forward(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        o_t, o_next = (batch.float() / 255).unbind(1)
+        return dict(self.ficc(o_t, o_next)._asdict())
