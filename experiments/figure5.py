@@ -277,7 +277,6 @@ def obtain_act(context: Context, cell: Cell, setting: Setting) -> Act:
     return by_adapter(world.world_model, adapter.model.to(setting.device))
 
 
-@torch.no_grad()
 def ficc_acted(context: Context, cell: Cell, setting: Setting, test: Seen) -> tuple[Acted, dict[str, Tensor]]:
     """FICC's frames as the MAE sees and shows them, like all others; and how right its codes are."""
     config: Config = context.config
