@@ -132,7 +132,7 @@ class Config:
     test_seed: int = 0
     probe_pairs: int = 2000  # training pairs that linear probes are fitted to
     horizon: int = 10  # steps of a rollout
-    rollouts: int = 120  # at most, evenly over the test clips
+    rollouts: int = 60  # at most, evenly over the test clips
     panel_steps: tuple[int, ...] = (1, 2, 4, 7, 10)  # of a rollout, shown as panels
     lpips: str = "alex"
 
@@ -386,6 +386,7 @@ def measure(
         states,
         measures=(frame_distances, region_distances),
         shown=list(dict.fromkeys(["oracle", mine])),
+        only=[mine],
         name=cell.name,
     )
     columns = dict(right)

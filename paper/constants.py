@@ -74,6 +74,8 @@ CAPTIONS = {
     "the predicted frame; below, the LPIPS from the prediction to O_t and to O_t+1, both reconstructed.",
     "figure4_pairs_curve": "LPIPS to O_t+1 on the moving half against the number of in-domain pairs that the "
     "pre-trained model is fine-tuned on ({corpus}, scale {scale}); 95% intervals over clips and seeds.",
+    "figure4_curve_finetune": "State error on validation pairs during the trainings of Figure 4 ({corpus}, "
+    "scale {scale}), one seed each.",
     "figure4_curve": "Training curve ({corpus}), scale {scale}.",
     "figure4": "The paper's Figure 4, {corpus}, scale {scale}. The observations and the frames predicted by "
     "the pre-trained model, the one trained from scratch on all in-domain data, and the fine-tuned one.",

@@ -7,6 +7,7 @@ and the HTML page, below `paper/out/`. The same records give the same bytes.
 import argparse
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,7 +21,7 @@ from paper.claims import all_items
 from paper.ledger import ledger_table
 from paper.pairs_curve import pairs_curve
 from paper.store import ROOT, SCALES, Reported, Results
-from paper.style import COLUMN_INCHES, PANEL_ROWS, corpus_label, math, number, save
+from paper.style import COLUMN_INCHES, PANEL_ROWS, corpus_label, math, method_label, number, save
 from uwm.errors import run_cli
 
 OUT = ROOT / "paper" / "out"
@@ -29,6 +30,7 @@ MARGIN_INCHES = 0.23  # above and, a little more, below them
 COUNTS = ("perplexity", "used", "codes")
 PSNR, CODES = "PSNR on validation, dB", "codes in use"
 PAIRS_IN_ROWS = ("figure4",)
+OF_CELLS = "finetune_"  # curves of one cell each, drawn together
 UNDRAWN = ("step", "lr", "grad_norm", "ema_perplexity", "action_gap")  # the gap is shuffled minus own
 
 
@@ -134,6 +136,33 @@ def curve_groups(names: list[str]) -> dict[str, dict[str, str]]:
     return groups
 
 
+def curves_by_corpus(paths: list[Path]) -> dict[str, dict[str, Path]]:
+    """Corpus -> method -> curve of its first seed, of files `finetune_<method>__<corpus>[__s<seed>].csv`."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(paths):
+        method, corpus, *_ = path.stem.removeprefix(OF_CELLS).split("__")
+        found.setdefault(corpus, {}).setdefault(method, path)
+    return found
+
+
+def cell_curves_figure(curves: Mapping[str, Path]) -> Figure:
+    """State error on validation pairs while each method trains, one line a method."""
+    figure, axis = plt.subplots(figsize=(COLUMN_INCHES, 2.2))
+    for method in sorted(curves, key=[*tables.METHODS["figure4"], *curves].index):
+        table = pd.read_csv(curves[method])
+        name = table.columns[table.columns.str.startswith("val/state_mse/")][0]
+        shown = table[["step", name]].dropna()
+        axis.plot(shown["step"], shown[name], label=math(method_label(method)))
+    axis.set(xlabel="step", ylabel="state MSE, validation", yscale="log")
+    axis.legend(fontsize=6, ncols=2)
+    return figure
+
+
+def _is_shared(results: Results, scale: str, experiment: str, curve: Path) -> bool:
+    """Is it the curve of a stage that Table 1 trained and draws?"""
+    return experiment != "table1" and (results.root / scale / "table1" / "curves" / curve.name).exists()
+
+
 def _thinned(table: pd.DataFrame, points: int = 400) -> pd.DataFrame:
     """Means of blocks of rows, so that a curve has at most `points` points."""
     block = -(-len(table) // points)
@@ -169,8 +198,12 @@ def draw(results: Results, scale: str, out: Path) -> None:
             against_pairs = pairs_curve(results, scale, experiment, corpus)
             if against_pairs is not None:
                 save(against_pairs, out / scale / f"{experiment}_pairs_curve_{corpus}")
-        for curve in sorted((folder / "curves").glob("*.csv")):
+        curves = sorted((folder / "curves").glob("*.csv"))
+        many = [curve for curve in curves if curve.stem.startswith(OF_CELLS)]
+        for curve in [c for c in curves if c not in many and not _is_shared(results, scale, experiment, c)]:
             save(curve_figure(curve), out / scale / f"{experiment}_curve_{curve.stem}")
+        for corpus, paths in curves_by_corpus(many).items():
+            save(cell_curves_figure(paths), out / scale / f"{experiment}_curve_{OF_CELLS}{corpus}")
         used = sorted((folder / "code_use").glob("*.csv"))
         if used:
             save(code_use_figure(used), out / scale / f"{experiment}_code_use")

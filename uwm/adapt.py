@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from uwm.data.corpora import Corpus
 from uwm.errors import UserError
@@ -27,6 +28,7 @@ from uwm.labelled import (
     frames_of,
     labelled_pairs,
     labelled_source,
+    view_states,
     with_actions,
 )
 from uwm.metrics.image import psnr
@@ -154,7 +156,7 @@ def adapter_stage(
     """Identity of the adapter to a fine-tuned world model; trains nothing."""
     parent = finetune_stage(context, finetuned, corpus)
     inputs = {corpus.name: labelled_pairs(recipe, corpus).sha256, parent.name: parent.digest}
-    return Stage("adapter", 1, asdict(recipe), inputs)
+    return Stage("adapter", 2, asdict(recipe), inputs)
 
 
 def obtain_adapter(
@@ -203,7 +205,27 @@ def train_adapter(
         return prediction
 
     objective = AdapterRegression(adapter, world_model, mae)
-    fit_labelled(context, recipe, corpus, encoder, objective, adapter, predict, folder)
+    targets = latent_targets(recipe, corpus, encoder, world_model) if recipe.views else {}
+    fit_labelled(context, recipe, corpus, encoder, objective, adapter, predict, folder, targets)
+
+
+@torch.no_grad()
+def latent_targets(
+    recipe: LabelledRecipe, corpus: Corpus, encoder: FrozenEncoder, world_model: Any
+) -> dict[str, Tensor]:
+    """What eq. 13 fits, computed once: `latents` (V, n, L, W) float16 and `codes` (V, n, L) of all pairs."""
+    pairs = labelled_pairs(recipe, corpus)
+    states, places = view_states(encoder, pairs, recipe.short_side, recipe.gap, recipe.views)
+    device = next(world_model.parameters()).device
+    found: dict[str, list[Tensor]] = {"latents": [], "codes": []}
+    for view in states:
+        parts = [
+            world_model.infer_actions(*view[rows].to(device).float().unbind(1))
+            for rows in tqdm(places.split(64), "latent actions", mininterval=10)
+        ]
+        found["latents"].append(torch.cat([part.continuous.half().cpu() for part in parts]))
+        found["codes"].append(torch.cat([part.codes.int().cpu() for part in parts]))
+    return {name: torch.stack(values) for name, values in found.items()}
 
 
 def fit_labelled(
@@ -215,10 +237,11 @@ def fit_labelled(
     model: Any,
     predict: Predict,
     folder: Path,
+    per_view: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Train `objective` on labelled pairs, watch how well `predict` does, and leave `model` in `folder`."""
     held_out = HeldOut.load(recipe, encoder, corpus)
-    source = labelled_source(recipe, encoder, labelled_pairs(recipe, corpus))
+    source = labelled_source(recipe, encoder, labelled_pairs(recipe, corpus), per_view)
     validate = functools.partial(held_out.errors, predict, model)
     name = type(objective).__name__
     train(objective, source, recipe.train, folder / "run", validate=validate, name=name, stop=context.stop)

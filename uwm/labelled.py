@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,7 +18,7 @@ from uwm.finetune import nested_pairs, rows_in_bank
 from uwm.stages import first_clips, frozen_pairs
 from uwm.training.batches import IndexSource
 from uwm.training.optimizer import TrainConfig
-from uwm.training.sources import Load, fixed_views, random_crops
+from uwm.training.sources import fixed_views, random_crops
 
 
 @dataclass(frozen=True)
@@ -170,33 +170,49 @@ def frames_of(pairs: LabelledPairs, short_side: int, gap: float) -> tuple[FrameB
 # Batches
 
 
-def labelled_source(recipe: LabelledRecipe, encoder: FrozenEncoder, pairs: LabelledPairs) -> IndexSource:
-    """Batches with `actions`, `mask` and the pairs' `states`, or (no `views`) their `images`."""
+def labelled_source(
+    recipe: LabelledRecipe,
+    encoder: FrozenEncoder,
+    pairs: LabelledPairs,
+    per_view: Mapping[str, Tensor] | None = None,
+) -> IndexSource:
+    """Batches with `actions`, `mask` and the pairs' `states`, or (no `views`) their `images`.
+
+    `per_view`: more of each pair by name, (V, n, ...), of the view that the states are of.
+    """
+    load = (
+        _states(recipe, encoder, pairs, per_view or {}) if recipe.views else _images(recipe, encoder, pairs)
+    )
     actions, mask = pairs.controls
-    frames = _states(recipe, encoder, pairs) if recipe.views else _images(recipe, encoder, pairs)
-    key = "states" if recipe.views else "images"
 
-    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        return {key: frames(rows, generator), "actions": actions[rows], "mask": mask[rows]}
+    def load_labelled(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        return {**load(rows, generator), "actions": actions[rows], "mask": mask[rows]}
 
-    return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
+    return IndexSource(len(pairs), load_labelled, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
 
 
-def _states(recipe: LabelledRecipe, encoder: FrozenEncoder, pairs: LabelledPairs) -> Load:
+LoadNamed = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
+
+
+def _states(
+    recipe: LabelledRecipe, encoder: FrozenEncoder, pairs: LabelledPairs, per_view: Mapping[str, Tensor]
+) -> LoadNamed:
     states, places = view_states(encoder, pairs, recipe.short_side, recipe.gap, recipe.views)
 
-    def load(rows: Tensor, generator: torch.Generator) -> Tensor:
-        view = torch.randint(len(states), (len(rows), 1), generator=generator)
-        return states[view, places[rows]]  # (B, 2, 1+N, D)
+    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        view = torch.randint(len(states), (len(rows),), generator=generator)
+        batch = {"states": states[view[:, None], places[rows]]}  # (B, 2, 1+N, D)
+        return batch | {name: values[view, rows] for name, values in per_view.items()}
 
     return load
 
 
-def _images(recipe: LabelledRecipe, encoder: FrozenEncoder, pairs: LabelledPairs) -> Load:
+def _images(recipe: LabelledRecipe, encoder: FrozenEncoder, pairs: LabelledPairs) -> LoadNamed:
     bank, places = frames_of(pairs, recipe.short_side, recipe.gap)
 
-    def load(rows: Tensor, generator: torch.Generator) -> Tensor:
-        return random_crops(bank.frames[places[rows]], encoder.image_size, generator, flip=False)
+    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        frames = bank.frames[places[rows]]  # (B, 2, 3, H, W)
+        return {"images": random_crops(frames, encoder.image_size, generator, flip=False)}
 
     return load
 

@@ -166,7 +166,7 @@ def obtain_ficc_adapter(
     def compute(folder: Path) -> None:
         train_adapter(context, recipe, corpus, config, ficc.model, ficc_encoder(ficc), None, folder)
 
-    return obtain_trained(context, Stage("ficc-adapter", 1, asdict(recipe), inputs), ActionAdapter, compute)
+    return obtain_trained(context, Stage("ficc-adapter", 2, asdict(recipe), inputs), ActionAdapter, compute)
 
 
 def _ficc_adapter_config(recipe: AdapterRecipe, corpus: Corpus, model: FICC) -> ActionAdapterConfig:

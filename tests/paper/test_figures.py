@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from toy_records import toy_experiment
+from toy_records import toy_experiment, toy_results
 
-from paper.figures import curve_groups, main, panel_figure, write_all
+from paper.figures import curve_groups, curves_by_corpus, main, panel_figure, write_all
 from paper.pairs_curve import points
 from paper.store import ROOT, Results
 from paper.style import COLUMN_INCHES
@@ -82,6 +82,21 @@ def test_the_number_of_pairs_is_read_off_the_method(tmp_path):
     assert {"mini/figure4_pairs_curve_lift.pdf", "mini/figure4_lift_differences.md"} <= names
     text = (tmp_path / "out" / "mini" / "figure4_lift_differences.md").read_text(encoding="utf-8")
     assert "W<sub>ft</sub> minus W<sub>pre</sub> | – |" in text  # not measured here
+
+
+def test_curves_of_many_cells_are_one_figure(tmp_path):
+    toy_results(tmp_path)
+    toy_experiment(tmp_path, "mini", "figure4", ["lift"], {"w_ft": (0.1, 0.05)}, seeds=2)
+    folder = tmp_path / "mini" / "figure4" / "curves"
+    folder.mkdir()
+    for name in ("finetune_w_ft__lift__s0", "finetune_w_ft__lift__s1", "finetune_w_tfs__lift__s0", "mae"):
+        (folder / f"{name}.csv").write_text("step,loss,val/state_mse/lift\n1,2,3\n2,1,2\n")
+    assert curves_by_corpus(list(folder.glob("finetune_*"))) == {
+        "lift": {m: folder / f"finetune_{m}__lift__s0.csv" for m in ("w_ft", "w_tfs")}
+    }
+    write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md")
+    drawn = {path.stem for path in (tmp_path / "out" / "mini").glob("figure4_curve*.pdf")}
+    assert drawn == {"figure4_curve_finetune_lift"}  # that of the MAE is among Table 1's
 
 
 def test_figure4_has_its_pairs_in_rows(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.models.action_extractor import regions_of_patches
@@ -122,6 +123,7 @@ class ActionAdapter(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.controls = ControlTokens(c.low, c.high, c.control_steps, width)
+            self.spread = nn.Linear(width, width)
             if c.use_state:
                 self.embed_state = nn.Linear(c.state_width, width)
             if c.slots == "queries":
@@ -141,8 +143,8 @@ class ActionAdapter(nn.Module):
             x = x + self.embed_state(s_t)
         if self.config.slots == "queries":
             x = torch.cat([x, self.queries.expand(len(x), -1, -1)], dim=1)
-        tokens = x.shape[1]
-        x = torch.cat([x, self.controls(actions, mask)], dim=1)  # (B, tokens + T, width)
+        tokens, controls = x.shape[1], self.controls(actions, mask)
+        x = torch.cat([x + self._everywhere(controls, mask), controls], dim=1)  # (B, tokens + T, width)
         seen = torch.cat([mask.new_ones(len(x), tokens), mask], dim=1)[:, None, None]  # (B, 1, 1, tokens + T)
         for block in self.blocks:
             x = block(x, attn_mask=seen)
@@ -152,6 +154,15 @@ class ActionAdapter(nn.Module):
         else:
             slots = regions_of_patches(x[:, 1:], self.config.actions // self.config.codes_per_region)
         return self.head(slots).unflatten(2, (self.config.codes_per_region, -1)).flatten(1, 2)  # (B, L, W)
+
+    def _everywhere(self, controls: Tensor, mask: Tensor) -> Tensor:
+        """The mean of what each control action adds to every token of the state, (B, 1, width).
+
+        Without this, few action tokens among many patches are found too late: trainings of a thousand steps
+        ended with the actions ignored.
+        """
+        given = self.spread(F.gelu(controls)) * mask[..., None]  # (B, T, width)
+        return given.sum(1, keepdim=True) / mask.sum(1).clamp(min=1)[:, None, None]
 
     def infer_actions(
         self, s_t: Tensor, actions: Tensor, mask: Tensor, quantizer: VectorQuantizer
