@@ -1,0 +1,78 @@
+"""Runs of pairs, steps on top of steps, and their animation."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from uwm.data.manifest import Manifest
+from uwm.errors import UserError
+from uwm.rollouts import chained, rolled_out, write_animation
+
+
+def manifest(**clips: list[int]) -> Manifest:
+    """Pairs two frames apart that begin at these frames."""
+    rows = [
+        {"video": name, "frame0": frame, "frame1": frame + 2}
+        for name, frames in clips.items()
+        for frame in frames
+    ]
+    return Manifest(pd.DataFrame(rows))
+
+
+def frames(found: tuple[Manifest, Tensor]) -> list[list[int]]:
+    table, places = found[0].table, found[1]
+    return [[int(table.loc[place, "frame0"]) for place in run] for run in places.tolist()]
+
+
+def test_each_pair_begins_where_the_one_before_ends() -> None:
+    pairs = manifest(a=list(range(9)), b=[0, 1, 2, 3], c=[0, 4, 6])
+    found = chained(pairs, 2, most=100)
+    assert frames(found) == [[0, 2], [4, 6], [0, 2]]  # c has a gap after its first pair
+    table = found[0].table
+    assert list(table["video"]) == ["a"] * 4 + ["b"] * 2
+    assert (
+        table.loc[found[1][:, 0], "video"].to_numpy() == table.loc[found[1][:, 1], "video"].to_numpy()
+    ).all()
+    assert frames(chained(pairs, 4, most=100)) == [[0, 2, 4, 6]]
+
+
+def test_runs_are_taken_evenly() -> None:
+    pairs = manifest(**{f"clip{i}": [0, 2] for i in range(9)})
+    chosen, places = chained(pairs, 2, most=3)
+    assert list(chosen.table["video"][::2]) == ["clip0", "clip4", "clip8"]
+    assert places.tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_no_run_is_one_line() -> None:
+    with pytest.raises(UserError, match="no clip has 5 pairs") as caught:
+        chained(manifest(a=[0, 2, 4]), 5, most=10)
+    assert "\n" not in str(caught.value)
+
+
+def test_steps_build_on_each_other() -> None:
+    states = rolled_out(lambda now, k: now * 2 + k, torch.ones(3, 1, 1), 3)
+    assert states.shape == (3, 3, 1, 1)
+    assert states[0].flatten().tolist() == [2, 5, 12]
+
+
+def test_an_animation_shows_its_columns_side_by_side(tmp_path: Path) -> None:
+    ramp = torch.linspace(0, 1, 5)[:, None, None, None].expand(-1, 3, 16, 16)
+    write_animation({"true": ramp, "still": ramp[:1].expand_as(ramp)}, tmp_path / "a.gif", 0.2, enlarge=2)
+    write_animation({"true": ramp, "still": ramp[:1].expand_as(ramp)}, tmp_path / "b.gif", 0.2, enlarge=2)
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+    with Image.open(tmp_path / "a.gif") as image:
+        assert (image.size, image.n_frames, image.info["duration"], image.info["loop"]) == (
+            (64, 32),
+            5,
+            200,
+            0,
+        )
+        image.seek(4)
+        last = np.asarray(image.convert("RGB"))
+    assert last[:, :32].min() > 230
+    assert last[:, 32:].max() < 25
