@@ -1,7 +1,5 @@
 """The crop around the gripper: its place through resizing and cropping, and what is measured in it."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
