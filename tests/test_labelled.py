@@ -72,7 +72,7 @@ def test_a_batch_has_each_pairs_own_frames_and_actions(corpus: Corpus, views: in
     batch = next(labelled_source(recipe, PIXELS, pairs).batches(0, 0, 1))
     assert batch["actions"].shape == (16, 4, 3)
     assert batch["mask"].all()
-    if views:
+    if views:  # noqa: SIM108 (a ternary would not fit a line)
         frames = batch["states"].float().transpose(2, 3).unflatten(3, (SIZE, SIZE))
     else:
         frames = batch["images"]
