@@ -176,7 +176,8 @@ def test_dry_run_says_what_is_cached_and_writes_nothing(project):
 def test_provenance_comes_from_git(project):
     git = ["git", "-C", str(project.root), "-c", "user.name=a", "-c", "user.email=b"]
     subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "experiments"], check=True)
+    (project.root / ".gitignore").write_text("__pycache__/\n")
+    subprocess.run([*git, "add", "experiments", ".gitignore"], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
     project.run("--only", "copy")
     code = project.record("copy__ours")["code"]
