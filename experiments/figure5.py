@@ -69,24 +69,25 @@ from uwm.control import (
 )
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.evaluation import (
-    Observed,
-    Predicted,
+    column,
     draw_tiles,
     frame_distances,
     measure_pairs,
+    measured_rows,
     method_metrics,
     metric,
     panel_rows,
     protocol_of,
     publish_curves,
+    region_distances,
     table_text,
-    write_table,
+    write_panel_rows,
+    write_samples,
 )
-from uwm.finetune import FINETUNE, FinetuneRecipe, finetune
+from uwm.finetune import FINETUNE, FinetuneRecipe, finetune, measured_corpora, short
 from uwm.gripper import gripper_measures, gripper_places, places_known
 from uwm.labelled import all_labelled, check_controls
 from uwm.metrics.perceptual import LPIPS, load_lpips
-from uwm.metrics.region import moving_region, region_lpips, region_psnr
 from uwm.recipes import MAE, PRETRAIN, corpus_of, obtain_pretrained, pretrain_job
 from uwm.rivals import (
     DYNAMICS,
@@ -203,16 +204,6 @@ def decoders(config: Config) -> dict[str, DecoderRecipe | None]:
     return {"": config.decoder, "-mae-decoder": None, "-lpips-decoder": lpips}
 
 
-def short(pairs: int) -> str:
-    """2000 -> `2k`."""
-    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
-
-
-def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
-    """The robot's corpora: the config's, then those of --data that nothing is pre-trained on."""
-    return (*config.corpora, *(name for name in data if name not in (*config.corpora, *config.pretrain_on)))
-
-
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x corpora; the trained ones with each seed."""
     trained = ["r_la", *adapters(config), *rivals(config), "ficc", "ficc-la"]
@@ -220,15 +211,10 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     trained += [method + ending for ending in others for method in ("r_la", "r_gt")]
     fixed = ["copy", "oracle", *(method + ending for ending in others for method in ("copy", "oracle"))]
     found = []
-    for name in corpora_of(config, data):
+    for name in measured_corpora(config, data):
         found += [Cell(method, name) for method in fixed]
         found += [Cell(method, name, seed) for method in trained for seed in config.seeds]
     return found
-
-
-def column(cell: Cell) -> str:
-    """The cell's name in the samples: its method, with the seed where it has one."""
-    return cell.method if cell.seed is None else f"{cell.method}/s{cell.seed}"
 
 
 # What a cell works with
@@ -353,16 +339,6 @@ def state_acted(setting: Setting, act: Act, test: Seen) -> tuple[Acted, dict[str
     return predicted, latent_measures(predicted.latents, wanted)
 
 
-def region_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dict[str, Tensor]:
-    """Measures (B,) over the moving region alone (`uwm.metrics.region`)."""
-    region = moving_region(seen.frames["o_t"], seen.frames["o_next"])
-    return {
-        "lpips_region": region_lpips(network, predicted.features, seen.features["r_next"], region),
-        "lpips_region_true": region_lpips(network, predicted.features, seen.features["o_next"], region),
-        "psnr_region": region_psnr(predicted.frame, seen.frames["o_next"], region),
-    }
-
-
 @torch.no_grad()
 def measure(
     context: Context,
@@ -455,15 +431,6 @@ def rollouts(context: Context, cell: Cell, setting: Setting, network: LPIPS, act
 # Files
 
 
-def write_samples(context: Context, cell: Cell, pairs: pd.DataFrame) -> Path:
-    """The cell's own numbers per pair, a file of its own so that cells can run in any order."""
-    path = context.out / "samples" / f"{cell.file_name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mine = pairs.columns.str.startswith(f"{column(cell)}/") | ~pairs.columns.str.contains("/")
-    write_table(pairs.loc[:, mine], path)
-    return path
-
-
 def write_panels(
     context: Context,
     cell: Cell,
@@ -479,9 +446,7 @@ def write_panels(
         return
     folder, rows = context.out / "panels" / cell.corpus, panel_rows(pairs)
     show_pairs(cell.method, test, shown, rows, config.adapter.short_side, folder)
-    numbers = pairs.loc[rows, ["video", "t0", "t1", "motion"]]
-    numbers.insert(0, "k", range(1, len(rows) + 1))
-    write_table(numbers, folder / "panels.csv")
+    write_panel_rows(pairs, rows, folder)
     if commandable(test.pairs) and cell.method == "r_gt":
         show_commands(controlled(act), test, rows, setting.shown, folder.with_name(f"{cell.corpus}-commands"))
     if commandable(test.pairs) and cell.method == "r_la":
@@ -490,14 +455,9 @@ def write_panels(
 
 def summarize(context: Context) -> None:
     """Print the numbers of this run, write `rollouts/<corpus>.csv`, and draw each panel as one picture."""
-    records = {name: record for name, record in context.records().items() if record.status == "ok"}
     config: Config = context.config
-    for name in corpora_of(config, context.data):
-        rows = {
-            column(cell): records[cell.name].metrics
-            for cell in context.cells
-            if cell.corpus == name and cell.name in records
-        }
+    for name in measured_corpora(config, context.data):
+        rows = measured_rows(context, name)
         if rows:
             print(f"\nFigure 5, {name} (moving half; {protocol_of(rows)}; mean [95% interval over clips])")
             print(table_text(rows, SHOWN))

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 SIDE = 48  # pixels
-REACH = 3.0  # pixels per control step at full action
+REACH = 1.5  # pixels per control step at full action
 POSITION = ("x", "y", "unused")
 
 

@@ -24,8 +24,8 @@ def test_the_place_is_where_the_square_is(pairs: LabelledPairs, short_side: int,
     images = evaluation_images(pairs, short_side, size).float()
     found = gripper_places(pairs, short_side, size)
     bright = (images[:, :, 0] > 180).double()  # (n, 2, size, size): red tells the square
-    whole = bright.sum((2, 3)).amin(1) > 0.9 * bright.sum((2, 3)).amax()  # not cut off by the crop
-    assert whole.sum() >= 4
+    whole = bright.sum((2, 3)).amin(1) > 0.8 * bright.sum((2, 3)).amax()  # not cut off by the crop
+    assert whole.sum() > 20
     across = torch.arange(size, dtype=torch.float64) + 0.5
     x = (bright.sum(2) * across).sum(-1) / bright.sum((2, 3))
     y = (bright.sum(3) * across).sum(-1) / bright.sum((2, 3))

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from uwm.data.manifest import Manifest
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS, Features
+from uwm.metrics.region import moving_region, region_lpips, region_psnr
 from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio
-from uwm.runs.experiment import Context, Metric
+from uwm.runs.experiment import Cell, Context, Metric
 from uwm.stages import World
 
 REFERENCES = ("copy", "oracle")  # R_t and R_t+1 as predictions
@@ -80,6 +81,16 @@ def frame_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dic
         "psnr": psnr(predicted.frame, seen.frames["o_next"]),
         "ssim": ssim(predicted.frame, seen.frames["o_next"]),
         "state_mse": (predicted.state - seen.s_next).square().mean((1, 2)),
+    }
+
+
+def region_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dict[str, Tensor]:
+    """Measures (B,) over the moving region alone (`uwm.metrics.region`)."""
+    region = moving_region(seen.frames["o_t"], seen.frames["o_next"])
+    return {
+        "lpips_region": region_lpips(network, predicted.features, seen.features["r_next"], region),
+        "lpips_region_true": region_lpips(network, predicted.features, seen.features["o_next"], region),
+        "psnr_region": region_psnr(predicted.frame, seen.frames["o_next"], region),
     }
 
 
@@ -190,6 +201,20 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
 
 
+def column(cell: Cell) -> str:
+    """The cell's name in the samples: its method, with the seed where it has one."""
+    return cell.method if cell.seed is None else f"{cell.method}/s{cell.seed}"
+
+
+def write_samples(context: Context, cell: Cell, pairs: pd.DataFrame) -> Path:
+    """The cell's own numbers per pair, a file of its own so that cells can run in any order."""
+    path = context.out / "samples" / f"{cell.file_name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = pairs.columns.str.startswith(f"{column(cell)}/") | ~pairs.columns.str.contains("/")
+    write_table(pairs.loc[:, mine], path)
+    return path
+
+
 def copy_atomically(source: Path, target: Path) -> None:
     """Copy a file so that another process sees the old one or the new one, never a part."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -225,6 +250,13 @@ def panel_rows(pairs: pd.DataFrame) -> list[int]:
             distance = (left["motion"] - float(moving["motion"].quantile(quantile))).abs()
             chosen.append(int(left.index.to_numpy()[distance.argmin()]))
     return chosen
+
+
+def write_panel_rows(pairs: pd.DataFrame, rows: Sequence[int], folder: Path) -> None:
+    """`panels.csv`: which pairs the tiles k = 1, 2, ... are of."""
+    numbers = pairs.loc[list(rows), ["video", "t0", "t1", "motion"]]
+    numbers.insert(0, "k", range(1, len(rows) + 1))
+    write_table(numbers, folder / "panels.csv")
 
 
 def write_tiles(columns: Mapping[str, Tensor], folder: Path) -> None:
@@ -264,6 +296,13 @@ def draw_tiles(folder: Path, columns: Sequence[str]) -> Path | None:
 def protocol_of(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The LPIPS protocol of the first of some records' metrics."""
     return str(next(iter(rows.values()))["lpips_to_next"]["protocol"])
+
+
+def measured_rows(context: Context, corpus: str) -> dict[str, Mapping[str, Any]]:
+    """The metrics of this run's finished cells on a corpus, by `column`."""
+    records = context.records()
+    cells = [cell for cell in context.cells if cell.corpus == corpus and cell.name in records]
+    return {column(c): records[c.name].metrics for c in cells if records[c.name].status == "ok"}
 
 
 def table_text(

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -91,6 +91,25 @@ FINETUNE = {
         pairs=8,
     ),
 }
+
+
+def measured_corpora(config: "InDomain", data: Mapping[str, Path]) -> tuple[str, ...]:
+    """The in-domain corpora: the config's, then those of --data that nothing is pre-trained on."""
+    return (*config.corpora, *(name for name in data if name not in (*config.corpora, *config.pretrain_on)))
+
+
+class InDomain(Protocol):
+    """The fields of an experiment's config that say what it measures and what was trained before."""
+
+    @property
+    def corpora(self) -> tuple[str, ...]: ...
+    @property
+    def pretrain_on(self) -> tuple[str, ...]: ...
+
+
+def short(pairs: int) -> str:
+    """A number of pairs in a method's name: 10000 -> `10k`."""
+    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
 
 
 def nested_pairs(manifest: Manifest, pairs: int | None, seed: int) -> Manifest:

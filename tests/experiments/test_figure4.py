@@ -83,7 +83,7 @@ def test_the_mini_cells_are_those_of_the_paper_and_more() -> None:
     assert {recipe.train.learning_rate for recipe in recipes.values()} == {
         config.finetune.train.learning_rate
     }
-    added = figure4.corpora_of(EXPERIMENT.configs["paper"], {"ssv2": Path(), "lift": Path()})
+    added = figure4.measured_corpora(EXPERIMENT.configs["paper"], {"ssv2": Path(), "lift": Path()})
     assert added == ("robosuite", "lift")  # what is pre-trained on is not in-domain
 
 

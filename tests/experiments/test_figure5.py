@@ -1,0 +1,86 @@
+"""Figure 5 at scale smoke: the command from end to end, twice, and on data without actions."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from uwm.data.corpora import BUNDLED, IN_DOMAIN, bundled
+from uwm.runs.experiment import load_experiment
+from uwm.stages import WEIGHTS, sha256_of
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENT = load_experiment(ROOT / "experiments" / "figure5.py")
+SOME = "copy,oracle,r_la/*,r_gt/*,shuffled/*,no-action/*,ficc/*"
+METHODS = {"copy", "oracle", "r_la/s0", "r_gt/s0", "shuffled/s0", "no-action/s0", "ficc/s0"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Records of a smoke run, and of a part of it in which everything is trained anew."""
+    out = tmp_path_factory.mktemp("figure5")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UWM_RUNS", str(out / "runs"))
+        for name, cells in (("first", SOME), ("second", "r_gt/*")):
+            patch.setenv("UWM_CACHE", str(out / f"{name}-cache"))
+            command = ["--scale", "smoke", "--only", cells, "--out", str(out / name)]
+            assert EXPERIMENT.main(command) == 0
+        yield out
+
+
+def records(folder: Path) -> dict[str, dict]:
+    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    return {record["cell"].replace(f"/{IN_DOMAIN}", ""): record for record in found}
+
+
+def test_every_cell_and_its_measures_are_there(finished: Path) -> None:
+    found = records(finished / "first")
+    assert set(found) == METHODS
+    assert {record["status"] for record in found.values()} == {"ok"}
+    everywhere = {"lpips_to_next", "psnr", "ssim", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_mm"}
+    for cell, record in found.items():
+        assert everywhere <= set(record["metrics"]), cell
+        assert record["metrics"]["lpips_to_next"]["n"] == 12
+    assert "probe_r2" in found["r_la/s0"]["metrics"]
+    r_gt = set(found["r_gt/s0"]["metrics"])
+    assert {"code_accuracy", "latent_mse", "rollout_lpips_2", "control_left_mm", "control_success"} <= r_gt
+    copy, oracle = (found[name]["metrics"] for name in ("copy", "oracle"))
+    assert oracle["lpips_hand"]["value"] == 0 == copy["lpips_to_current"]["value"]
+    assert oracle["rollout_lpips_2"]["value"] == 0 < copy["rollout_lpips_2"]["value"]
+
+
+def test_the_same_command_gives_the_same_numbers(finished: Path) -> None:
+    first, second = (records(finished / run)["r_gt/s0"] for run in ("first", "second"))
+    assert first["metrics"] == second["metrics"]
+    assert first["samples"]["sha256"] == second["samples"]["sha256"]
+
+
+def test_all_methods_predict_with_the_world_model_that_is_on_disk(finished: Path) -> None:
+    found = records(finished / "first")
+    [file] = (finished / "first-cache").glob(f"finetune-*/{WEIGHTS}")
+    used = {found[name]["inputs"]["weights"]["world-model"] for name in ("r_la/s0", "r_gt/s0", "shuffled/s0")}
+    assert used == {sha256_of(file)}
+
+
+def test_panels_and_animations_are_there(finished: Path) -> None:
+    out = finished / "first"
+    for name in ("o_t", "o_next", "r_la", "r_gt", "r_la_hand", "r_gt_hand"):
+        assert (out / "panels" / IN_DOMAIN / f"1_{name}.png").is_file()
+    assert (out / "panels" / f"{IN_DOMAIN}-commands" / "1_left.png").is_file()
+    assert (out / "rollouts" / f"{IN_DOMAIN}_1.gif").read_bytes().startswith(b"GIF89a")
+
+
+def test_a_corpus_without_actions_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    corpus = bundled(BUNDLED[0])
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for clip in corpus.clips[:4]:
+        shutil.copy(corpus.file(clip), videos)
+    command = ["--scale", "smoke", "--data", f"plain={videos}", "--only", "copy/plain"]
+    assert EXPERIMENT.main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert "action" in capsys.readouterr().err.splitlines()[-1]
