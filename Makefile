@@ -64,6 +64,7 @@ bench: setup-robot  ## speed, as ratios measured side by side
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/models.py
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/data.py
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/robot.py
+	$(RUN) -m pytest -q tests/slurm/bench_cells.py
 
 corpora: setup-robot  ## render the simulated corpora again from their seeds, beside the ones here (an hour)
 	$(RUN) -m uwm.data.simulate --out runs/corpora

@@ -96,6 +96,7 @@ class Results:
         self.unreadable: list[tuple[Path, str]] = []
         self.cells: dict[tuple[str, str], list[Cell]] = {}
         self._samples: dict[Path, pd.DataFrame] = {}
+        self._pairs: dict[tuple[Path | str, ...], pd.DataFrame] = {}
         for scale in scales:
             for folder in sorted(path for path in (root / scale).glob("*") if path.is_dir()):
                 self.cells[scale, folder.name] = list(self._read_folder(folder))
@@ -136,8 +137,14 @@ class Results:
         """Per-pair values of `metric`: columns video, t0, t1, moving, then one per seed (`s0`, or empty), and
         `value`, their mean.
 
-        Empty when no cell has the columns for it.
+        Empty when no cell has the columns for it. Joined once for the same cells and metric.
         """
+        key = (*(cell.path for cell in cells), metric)
+        if key not in self._pairs:
+            self._pairs[key] = self._joined(cells, metric)
+        return self._pairs[key]
+
+    def _joined(self, cells: list[Cell], metric: str) -> pd.DataFrame:
         parts = {}
         for cell in cells:
             if cell.status != "ok" or cell.samples_path is None or not cell.samples_path.exists():
