@@ -96,7 +96,7 @@ class Results:
         self.unreadable: list[tuple[Path, str]] = []
         self.cells: dict[tuple[str, str], list[Cell]] = {}
         self._samples: dict[Path, pd.DataFrame] = {}
-        self._pairs: dict[tuple[Path | str, ...], pd.DataFrame] = {}
+        self._pairs: dict[tuple[str, ...], pd.DataFrame] = {}
         for scale in scales:
             for folder in sorted(path for path in (root / scale).glob("*") if path.is_dir()):
                 self.cells[scale, folder.name] = list(self._read_folder(folder))
@@ -139,7 +139,7 @@ class Results:
 
         Empty when no cell has the columns for it. Joined once for the same cells and metric.
         """
-        key = (*(cell.path for cell in cells), metric)
+        key = (*(str(cell.path) for cell in cells), metric)
         if key not in self._pairs:
             self._pairs[key] = self._joined(cells, metric)
         return self._pairs[key]
