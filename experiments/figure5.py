@@ -12,7 +12,7 @@ here all test pairs are measured, with intervals.
 
 The world model is Figure 4's W_ft: pre-trained, then fine-tuned on 2k frame pairs. Methods: `r_la` (latent
 actions, inferred from both frames); `r_gt` (adapter, all labelled pairs), `r_gt-100`, `r_gt-500`, `r_gt-2k`;
-`r_gt-quantized`, `r_gt-codes` (other targets of the adapter); `no-state` (adapter without state); `shuffled`
+`r_gt-continuous` and so on (the adapter's other targets); `no-state` (adapter without state); `shuffled`
 (another pair's action); `direct`, `direct-100`, ... (dynamics from real actions, from scratch); `no-action`;
 `ficc`, `ficc-la` (eq. 6, from real actions and from its own latent ones); `copy`, `oracle` (R_t, R_t+1).
 `X-mae-decoder` and `X-lpips-decoder` are shown by the MAE's own decoder, and by one tuned with LPIPS too.
@@ -88,6 +88,7 @@ from uwm.finetune import FINETUNE, FinetuneRecipe, finetune, measured_corpora, s
 from uwm.gripper import gripper_measures, gripper_places, places_known
 from uwm.labelled import all_labelled, check_controls
 from uwm.metrics.perceptual import LPIPS, load_lpips
+from uwm.models.adapter import Target
 from uwm.recipes import MAE, PRETRAIN, corpus_of, obtain_pretrained, pretrain_job
 from uwm.rivals import (
     DYNAMICS,
@@ -107,6 +108,7 @@ from uwm.training.objectives import derangement
 
 SHOWN = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accuracy", "hand_error_mm")
 TILES = ("o_t", "o_next", "r_la", "r_gt")
+TARGETS: tuple[Target, ...] = ("continuous", "quantized", "codes", "prediction")  # eq. 13's first
 ROLLED = ("copy", "oracle", "r_la", "r_gt", "direct", "no-action", "no-state")
 COMMANDED = ("r_gt", "direct", "no-state")
 PUBLISHED = ("r_gt", "direct", "no-action", "ficc")  # whose training curves of the first seed are kept
@@ -182,8 +184,7 @@ def adapters(config: Config) -> dict[str, AdapterRecipe]:
         "r_gt": recipe,
         "shuffled": recipe,
         "no-state": replace(recipe, use_state=False),
-        "r_gt-quantized": replace(recipe, target="quantized"),
-        "r_gt-codes": replace(recipe, target="codes"),
+        **{f"r_gt-{target}": replace(recipe, target=target) for target in TARGETS if target != recipe.target},
         **{f"r_gt-{short(pairs)}": replace(recipe, pairs=pairs) for pairs in config.curve},
     }
 

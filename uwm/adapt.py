@@ -34,6 +34,7 @@ from uwm.labelled import (
 from uwm.metrics.image import psnr
 from uwm.metrics.perceptual import load_lpips
 from uwm.models import ActionAdapter, ActionAdapterConfig, MaskedAutoencoder, WorldModel, adapter_config
+from uwm.models.adapter import Target
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context
 from uwm.stages import WEIGHTS, World, finish_training, frozen_pairs, sha256_of
@@ -50,7 +51,8 @@ class AdapterRecipe(LabelledRecipe):
 
     depth: int = 2
     use_state: bool = True
-    target: Literal["continuous", "quantized", "codes"] = "continuous"  # see ActionAdapterConfig
+    target: Target = "continuous"  # see ActionAdapterConfig
+    commitment: float = 0.03  # weight, with the target "prediction": 0.01 to 0.05 were alike
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,9 @@ def train_adapter(
         prediction: Tensor = world_model.predict(s_t, found.quantized)
         return prediction
 
-    objective = AdapterRegression(adapter, world_model, mae)
-    targets = latent_targets(recipe, corpus, encoder, world_model) if recipe.views else {}
+    objective = AdapterRegression(adapter, world_model, mae, recipe.commitment)
+    inferred = recipe.views and recipe.target != "prediction"
+    targets = latent_targets(recipe, corpus, encoder, world_model) if inferred else {}
     fit_labelled(context, recipe, corpus, encoder, objective, adapter, predict, folder, targets)
 
 

@@ -53,7 +53,7 @@ def test_the_config_is_that_of_the_world_model() -> None:
     assert (ADAPTER.low, ADAPTER.high) == ((-1.0, -2.0, 0.0), (1.0, 2.0, 10.0))
 
 
-@pytest.mark.parametrize("target", ["continuous", "quantized", "codes"])
+@pytest.mark.parametrize("target", ["continuous", "quantized", "codes", "prediction"])
 @pytest.mark.parametrize("use_state", [True, False])
 @pytest.mark.parametrize("slots", ["regions", "queries"])
 def test_every_variant_has_the_shapes_of_the_contract(target: str, use_state: bool, slots: str) -> None:
@@ -135,7 +135,7 @@ class Repeated:
             yield labelled(16)
 
 
-@pytest.mark.parametrize("target", ["continuous", "quantized", "codes"])
+@pytest.mark.parametrize("target", ["continuous", "quantized", "codes", "prediction"])
 def test_fitting_leaves_the_world_model_alone(target: str, tmp_path: Path) -> None:
     """The adapter is the only trainable module (section 4.2): no byte of the others changes."""
     world = WorldModel(WORLD)

@@ -15,6 +15,8 @@ from uwm.models.quantizer import VectorQuantizer
 from uwm.models.storage import load_module, save_module
 from uwm.models.world_model import LatentActions, WorldModelConfig
 
+Target = Literal["continuous", "quantized", "codes", "prediction"]
+
 
 @dataclass(frozen=True)
 class ActionAdapterConfig:
@@ -34,8 +36,9 @@ class ActionAdapterConfig:
     codes_per_region: int = 1  # the same
     use_state: bool = True  # p(S_t, A_GT) of eq. 13, or p(A_GT), which cannot know where the robot is
     # What the output is compared with: A_L before the codebook (eq. 13), the rows of the codebook that A_L
-    # falls on, or their numbers (cross-entropy; the output then is one logit per code).
-    target: Literal["continuous", "quantized", "codes"] = "continuous"
+    # falls on, or their numbers (cross-entropy; the output then is one logit per code). With "prediction" it
+    # is S_t+1, and the output is judged by what the frozen dynamics predict from it.
+    target: Target = "continuous"
     codes: int = 1024  # in the codebook, for the target "codes"
 
     def __post_init__(self) -> None:
@@ -158,8 +161,7 @@ class ActionAdapter(nn.Module):
     def _everywhere(self, controls: Tensor, mask: Tensor) -> Tensor:
         """The mean of what each control action adds to every token of the state, (B, 1, width).
 
-        Few action tokens among many patches are found late. At scale mini this alone was not enough: after
-        800 steps the prediction was the same with another pair's actions (paper/deviations.md).
+        Few action tokens among many patches are found late.
         """
         given = self.spread(F.gelu(controls)) * mask[..., None]  # (B, T, width)
         return given.sum(1, keepdim=True) / mask.sum(1).clamp(min=1)[:, None, None]

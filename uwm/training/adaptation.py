@@ -37,22 +37,26 @@ class OnLabelledPairs(nn.Module):
 
 
 class AdapterRegression(OnLabelledPairs):
-    """Trains an adapter towards the latent actions of a frozen world model (eq. 13)."""
+    """Trains an adapter towards the latent actions of a frozen world model (eq. 13), or towards what the
+    world model predicts best from (target "prediction")."""
 
     def __init__(
         self,
         adapter: ActionAdapter,
         world_model: "WorldModel | FICC",
         mae: MaskedAutoencoder | None = None,
+        commitment: float = 0.0,
     ) -> None:
         super().__init__(mae)
-        self.adapter = adapter
+        self.adapter, self.commitment = adapter, commitment
         self._world_model = (world_model.eval().requires_grad_(False),)
 
     def forward(self, batch: Labelled, generator: torch.Generator) -> dict[str, Tensor]:
         """The loss. A batch may bring its pairs' `latents` (B, L, W) and `codes` (B, L), computed before."""
         world_model = self._world_model[0].to(batch["actions"].device)
         s_t, s_next = self.states(batch)
+        if self.adapter.config.target == "prediction":
+            return self._predicting(s_t, s_next, self.adapter(s_t, batch["actions"], batch["mask"]))
         if "codes" in batch:
             codes, latents = batch["codes"].long(), batch["latents"].float()
         else:
@@ -64,6 +68,16 @@ class AdapterRegression(OnLabelledPairs):
             return {"loss": F.cross_entropy(output.flatten(0, 1), codes.flatten())}
         wanted = latents if target == "continuous" else world_model.quantizer.lookup(codes)
         return {"loss": F.mse_loss(output, wanted)}
+
+    def _predicting(self, s_t: Tensor, s_next: Tensor, latents: Tensor) -> dict[str, Tensor]:
+        """The error of the prediction from the nearest codes, whose gradient goes straight through them, and
+        how far the latents are from these (as eq. 12's commitment)."""
+        world_model = self._world_model[0]
+        nearest = world_model.quantizer.lookup(world_model.quantizer.encode(latents.detach()))
+        prediction = world_model.predict(s_t, latents + (nearest - latents).detach())
+        state_mse, commitment = F.mse_loss(prediction, s_next), F.mse_loss(latents, nearest)
+        loss = state_mse + self.commitment * commitment
+        return {"loss": loss, "state_mse": state_mse, "commitment": commitment}
 
 
 class DecoderReconstruction(nn.Module):
