@@ -51,7 +51,8 @@ class FICCRecipe(LabelledRecipe):
     channels: tuple[int, ...] = (32, 64, 96, 128)
 
 
-# Trained as the adapter is, so that the difference is in the method; more steps, for they start from nothing.
+# Trained as the adapter is, so that the difference is in the method; at scale paper for more steps, since
+# they start from nothing.
 DYNAMICS = {
     scale: DynamicsRecipe(
         replace(adapter.train, steps=steps),
@@ -62,16 +63,16 @@ DYNAMICS = {
     )
     for scale, adapter, steps in (
         ("paper", ADAPTER["paper"], 10_000),
-        ("mini", ADAPTER["mini"], 1200),
+        ("mini", ADAPTER["mini"], ADAPTER["mini"].train.steps),
         ("smoke", ADAPTER["smoke"], 3),
     )
 }
 FICC_RECIPE = {
-    scale: FICCRecipe(replace(adapter.train, steps=steps), short_side=adapter.short_side, clips=adapter.clips)
-    for scale, adapter, steps in (
-        ("paper", ADAPTER["paper"], 20_000),
-        ("mini", ADAPTER["mini"], 1200),
-        ("smoke", ADAPTER["smoke"], 2),
+    scale: FICCRecipe(replace(adapter.train, **training), short_side=adapter.short_side, clips=adapter.clips)
+    for scale, adapter, training in (
+        ("paper", ADAPTER["paper"], {"steps": 20_000}),
+        ("mini", ADAPTER["mini"], {"steps": 1200, "batch_size": 32, "learning_rate": 1e-3}),
+        ("smoke", ADAPTER["smoke"], {"steps": 2}),
     )
 }
 
@@ -157,8 +158,8 @@ def obtain_ficc_adapter(
     context: Context, recipe: AdapterRecipe, parent: FICCRecipe, corpus: Corpus, ficc: Trained
 ) -> Trained:
     """The adapter from real actions to FICC's latent action, trained as the world model's is."""
-    # Its representation network is small, so states are always computed once.
-    recipe = replace(recipe, views=max(1, recipe.views))
+    # Its representation network is small, so states are always computed once; its one slot has no place.
+    recipe = replace(recipe, views=max(1, recipe.views), change_weight=0.0)
     above = ficc_stage(parent, corpus, ficc.model.config.image_size)
     inputs = {corpus.name: labelled_pairs(recipe, corpus).sha256, above.name: above.digest}
     config = _ficc_adapter_config(recipe, corpus, ficc.model)

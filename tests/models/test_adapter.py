@@ -139,16 +139,56 @@ class Repeated:
 def test_fitting_leaves_the_world_model_alone(target: str, tmp_path: Path) -> None:
     """The adapter is the only trainable module (section 4.2): no byte of the others changes."""
     world = WorldModel(WORLD)
-    torch.nn.init.normal_(world.dynamics.head.weight)
+    torch.nn.init.normal_(world.dynamics.head.weight, generator=torch.Generator().manual_seed(0))
     world.save(tmp_path / "before.safetensors")
     adapter = ActionAdapter(replace(ADAPTER, target=target), seed=1)
     objective = AdapterRegression(adapter, world)
     config = TrainConfig(steps=40, batch_size=16, learning_rate=3e-3, weight_decay=0.0)
     before = float(objective(labelled(16), torch.Generator())["loss"].detach())
     result = train(objective, Repeated(), config, tmp_path / "run", tensorboard=False)
-    assert result.metrics["loss"] < 0.7 * before
+    assert result.metrics["loss"] < 0.8 * before
     world.save(tmp_path / "after.safetensors")
     assert (tmp_path / "after.safetensors").read_bytes() == (tmp_path / "before.safetensors").read_bytes()
+
+
+def test_slots_whose_region_changes_count_more() -> None:
+    """By hand: only the first of four patches changes, so its two slots weigh 1 + 3 sqrt(4) = 7, others 1."""
+    world, adapter, batch = WorldModel(WORLD).eval(), ActionAdapter(ADAPTER).eval(), labelled(2)
+    s_t = batch["states"][:, 0]
+    batch["states"] = torch.stack([s_t, s_t], dim=1)
+    batch["states"][:, 1, 0] += 5.0  # the CLS token has no place
+    batch["states"][:, 1, 1] += 0.5
+    latents = world.infer_actions(*batch["states"].unbind(1)).continuous
+    error = (adapter(s_t, batch["actions"], batch["mask"]) - latents).square().mean(-1)  # (B, 8)
+    alike = AdapterRegression(adapter, world)(batch, torch.Generator())["loss"]
+    torch.testing.assert_close(alike, error.mean())
+    weighted = AdapterRegression(adapter, world, change_weight=3.0)(batch, torch.Generator())["loss"]
+    weights = torch.tensor([7.0, 7, 1, 1, 1, 1, 1, 1]) / 2.5
+    torch.testing.assert_close(weighted, (error * weights).mean())
+
+
+def test_slots_without_a_place_have_no_change() -> None:
+    queries = replace(ADAPTER, slots="queries", codes_per_region=1)
+    with pytest.raises(UserError, match="change_weight=0"):
+        AdapterRegression(ActionAdapter(queries), WorldModel(WORLD), change_weight=1.0)
+
+
+def test_the_target_prediction_is_the_dynamics_error_straight_through_the_codes() -> None:
+    world = WorldModel(WORLD).eval()
+    torch.nn.init.normal_(world.dynamics.head.weight, generator=torch.Generator().manual_seed(0))
+    adapter, batch = ActionAdapter(replace(ADAPTER, target="prediction"), seed=2).eval(), labelled(4)
+    s_t, s_next = batch["states"].unbind(1)
+    found = adapter.infer_actions(s_t, batch["actions"], batch["mask"], world.quantizer)
+    out = AdapterRegression(adapter, world, commitment=0.5)(batch, torch.Generator())
+    torch.testing.assert_close(
+        out["state_mse"], (world.predict(s_t, found.quantized) - s_next).square().mean()
+    )
+    torch.testing.assert_close(out["commitment"], (found.continuous - found.quantized).square().mean())
+    torch.testing.assert_close(out["loss"], out["state_mse"] + 0.5 * out["commitment"])
+    codes = found.quantized.detach().requires_grad_()
+    (at_codes,) = torch.autograd.grad((world.predict(s_t, codes) - s_next).square().mean(), codes)
+    (bias,) = torch.autograd.grad(out["state_mse"], [adapter.head.bias])
+    torch.testing.assert_close(bias, at_codes.unflatten(1, (-1, 2)).flatten(2).sum((0, 1)))
 
 
 def test_a_seed_fixes_the_weights_and_leaves_torch_alone() -> None:

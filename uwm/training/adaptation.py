@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.errors import UserError
 from uwm.models import ActionAdapter, MaskedAutoencoder, WorldModel
+from uwm.models.action_extractor import regions_of_patches
 
 if TYPE_CHECKING:
     from uwm.baselines.ficc import FICC
@@ -45,10 +47,13 @@ class AdapterRegression(OnLabelledPairs):
         adapter: ActionAdapter,
         world_model: "WorldModel | FICC",
         mae: MaskedAutoencoder | None = None,
+        change_weight: float = 0.0,
         commitment: float = 0.0,
     ) -> None:
         super().__init__(mae)
-        self.adapter, self.commitment = adapter, commitment
+        if change_weight and adapter.config.slots != "regions":
+            raise UserError("change_weight needs slots with a place: set change_weight=0, or slots=regions")
+        self.adapter, self.change_weight, self.commitment = adapter, change_weight, commitment
         self._world_model = (world_model.eval().requires_grad_(False),)
 
     def forward(self, batch: Labelled, generator: torch.Generator) -> dict[str, Tensor]:
@@ -65,9 +70,24 @@ class AdapterRegression(OnLabelledPairs):
         output = self.adapter(s_t, batch["actions"], batch["mask"])
         target = self.adapter.config.target
         if target == "codes":
-            return {"loss": F.cross_entropy(output.flatten(0, 1), codes.flatten())}
-        wanted = latents if target == "continuous" else world_model.quantizer.lookup(codes)
-        return {"loss": F.mse_loss(output, wanted)}
+            error = F.cross_entropy(output.transpose(1, 2), codes, reduction="none")  # (B, L)
+        else:
+            wanted = latents if target == "continuous" else world_model.quantizer.lookup(codes)
+            error = (output - wanted).square().mean(-1)  # (B, L)
+        return {"loss": (error * self._weights(s_t, s_next)).mean()}
+
+    def _weights(self, s_t: Tensor, s_next: Tensor) -> Tensor:
+        """What each slot counts, (B, L), 1 on average: more where the state changes.
+
+        Most regions of a frame stand still; their latents tell noise, which no action predicts.
+        """
+        config = self.adapter.config
+        if not self.change_weight:
+            return s_t.new_ones(len(s_t), config.actions)
+        change = (s_next - s_t)[:, 1:].square().mean(-1, keepdim=True)  # (B, N, 1)
+        regions = regions_of_patches(change, config.actions // config.codes_per_region).flatten(1)
+        weights = 1 + self.change_weight * (regions / regions.mean()).sqrt()  # (B, L / c)
+        return (weights / weights.mean()).repeat_interleave(config.codes_per_region, dim=1)
 
     def _predicting(self, s_t: Tensor, s_next: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """The error of the prediction from the nearest codes, whose gradient goes straight through them, and
