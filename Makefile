@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 # Tables, figures and checks need pandas and matplotlib only: without the environment, the caller's Python serves.
 LIGHT := $(if $(wildcard $(RUN)),$(RUN),$(PYTHON))
+OPENGL := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-robot test lint format reproduce reproduce-all figures check validate paper bench corpora
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(VENV)/.installed  ## virtual environment with the locked versions
+setup: $(VENV)/.installed $(VENV)/.robot  ## virtual environment with the locked versions, robosuite included
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -21,8 +22,18 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(RUN) -m pip install -q --no-deps -e .
 	touch $@
 
-setup-robot: setup  ## robosuite, for robot data (python -m uwm.data.robot) and the simulated corpora
+# Only the rendering of robot data wants robosuite and OpenGL: without them all else works, so set-up goes on.
+$(VENV)/.robot: requirements-robot.txt $(VENV)/.installed
+	@$(MAKE) --no-print-directory setup-robot || echo "note: no robosuite here, so robot data can't be rendered;" \
+		"\`make setup-robot\` shows why; all else works" >&2
+
+setup-robot: $(VENV)/.installed  ## robosuite, for robot data (python -m uwm.data.robot), and OpenGL where root may install it
 	$(RUN) -m pip install -q --no-deps -r requirements-robot.txt
+	@if PATH="$$PATH:/sbin" ldconfig -p 2>/dev/null | grep -qE 'libEGL.so.1|libOSMesa.so'; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $(OPENGL) >/dev/null; \
+	else echo "note: no OpenGL for rendering; as root: apt-get install $(OPENGL)" >&2; fi
+	touch $(VENV)/.robot
 
 test: setup  ## set-up and all tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
