@@ -47,9 +47,10 @@ format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-reproduce: setup  ## set-up and the main job: the main cells of Table 1 and Figure 4 at scale mini, then figures and check
+reproduce: setup  ## set-up and the main job: the main cells of Table 1, Figures 4 and 5 at scale mini, then figures and check
 	$(RUN) experiments/table1.py --scale mini
 	$(RUN) experiments/figure4.py --scale mini --only w_pre,w_ft/*/s0,w_tfs/*/s0
+	$(RUN) experiments/figure5.py --scale mini --only copy,r_la/*/s0,r_gt/*/s0
 	$(MAKE) --no-print-directory figures check
 
 reproduce-all: setup  ## the same from scratch: trains the MAE and the world model first (hours)
