@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from paper.store import Measured, Reported, Results
-from paper.style import DASH, corpus_label, number
+from paper.names import DASH, corpus_label, number
 from paper.tables import STAND_INS, corpora
 
 AGREES, DIFFERS, MISSING, FAILED = "agrees", "differs", "missing", "failed"

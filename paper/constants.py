@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paper.claims import AGREES, DIFFERS, FAILED, MISSING, NOT_COMPARED, NOT_REACHED, REACHED, Item
 from paper.store import Reported, Results
-from paper.style import DASH, corpus_label, number, tex
+from paper.names import DASH, corpus_label, number, tex
 from paper.tables import MAIN, MORE, STAND_INS, corpora, methods, protocol, shown
 
 VERDICTS = (AGREES, DIFFERS, MISSING, FAILED, NOT_COMPARED, REACHED, NOT_REACHED)

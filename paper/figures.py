@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -21,7 +20,8 @@ from paper.claims import all_items
 from paper.ledger import ledger_table
 from paper.pairs_curve import pairs_curve
 from paper.store import ROOT, SCALES, Reported, Results
-from paper.style import COLUMN_INCHES, PANEL_ROWS, corpus_label, math, method_label, number, save
+from paper.names import PANEL_ROWS, corpus_label, math, method_label, number
+from paper.style import COLUMN_INCHES, save
 from uwm.errors import run_cli
 
 OUT = ROOT / "paper" / "out"
@@ -105,7 +105,8 @@ def curve_figure(path: Path) -> Figure:
     table = pd.read_csv(path)
     groups = curve_groups([name for name in table.columns if table[name].notna().any()])
     size = (COLUMN_INCHES, 0.6 + 0.95 * len(groups))
-    figure, axes = plt.subplots(len(groups), 1, figsize=size, sharex=True, squeeze=False)
+    figure = Figure(figsize=size)
+    axes = figure.subplots(len(groups), 1, sharex=True, squeeze=False)
     for axis, (title, lines) in zip(axes[:, 0], groups.items(), strict=True):
         for name, label in lines.items():
             shown = _thinned(table[["step", name]].dropna())
@@ -147,7 +148,8 @@ def curves_by_corpus(paths: list[Path]) -> dict[str, dict[str, Path]]:
 
 def cell_curves_figure(curves: Mapping[str, Path]) -> Figure:
     """State error on validation pairs while each method trains, one line a method."""
-    figure, axis = plt.subplots(figsize=(COLUMN_INCHES, 2.2))
+    figure = Figure(figsize=(COLUMN_INCHES, 2.2))
+    axis = figure.subplots()
     for method in sorted(curves, key=[*tables.METHODS["figure4"], *curves].index):
         table = pd.read_csv(curves[method])
         name = table.columns[table.columns.str.startswith("val/state_mse/")][0]
@@ -171,7 +173,8 @@ def _thinned(table: pd.DataFrame, points: int = 400) -> pd.DataFrame:
 
 def code_use_figure(paths: list[Path]) -> Figure:
     """Share of the codes' uses, sorted, one line per corpus; the dotted line is even use."""
-    figure, axis = plt.subplots(figsize=(COLUMN_INCHES, 2.0))
+    figure = Figure(figsize=(COLUMN_INCHES, 2.0))
+    axis = figure.subplots()
     for path in paths:
         counts = np.sort(pd.read_csv(path)["count"].to_numpy(float))[::-1]
         share = counts / max(counts.sum(), 1)

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from paper.store import Results
-from paper.style import PANEL_ROWS, corpus_label, experiment_label, html, number
+from paper.names import PANEL_ROWS, corpus_label, experiment_label, html, number
 from paper.tables import PANELS_OF, Table, experiment_tables, panel_kinds, read_panels
 
 STYLE = """

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from paper.store import Measured, Results
-from paper.style import COLOURS, COLUMN_INCHES, METRICS, math, method_label
+from paper.names import METRICS, math, method_label
+from paper.style import COLOURS, COLUMN_INCHES
 
 DRAWN = ("lpips_to_next_moving", "lpips_region_moving")  # one plot each, where they were measured
 STYLES = ("--", "-.", ":", (0, (5, 1)))
@@ -60,7 +60,8 @@ def pairs_curve(results: Results, scale: str, experiment: str, corpus: str) -> F
     if not found:
         return None
     size = (COLUMN_INCHES, 0.5 + 1.7 * len(found))
-    figure, axes = plt.subplots(len(found), 1, figsize=size, sharex=True, squeeze=False)
+    figure = Figure(figsize=size)
+    axes = figure.subplots(len(found), 1, sharex=True, squeeze=False)
     varied = VARIED[experiment]
     for axis, (metric, measured) in zip(axes[:, 0], found.items(), strict=True):
         _draw_points(axis, measured, math(method_label(varied.method)))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from uwm.metrics.statistics import Interval, bootstrap_difference, bootstrap_mea
 ROOT = Path(__file__).resolve().parent.parent
 SCALES = ("mini", "paper")
 PAIR = ["video", "t0", "t1"]
+MOVING = "_moving"  # ends the names of metrics over the moving half
 FAILED = ("failed", "timeout")
 RATIO = ("lpips_to_next", "lpips_to_current")
 
@@ -96,7 +97,6 @@ class Results:
         self.unreadable: list[tuple[Path, str]] = []
         self.cells: dict[tuple[str, str], list[Cell]] = {}
         self._samples: dict[Path, pd.DataFrame] = {}
-        self._pairs: dict[tuple[str, ...], pd.DataFrame] = {}
         for scale in scales:
             for folder in sorted(path for path in (root / scale).glob("*") if path.is_dir()):
                 self.cells[scale, folder.name] = list(self._read_folder(folder))
@@ -126,38 +126,28 @@ class Results:
         return "ok" if "ok" in states else "failed" if states & set(FAILED) else "missing"
 
     def samples(self, path: Path) -> pd.DataFrame:
-        """One row per pair (columns `video,t0,t1,moving,motion` and `<method>/<metric>`), read once."""
+        """One row per pair, indexed by video, t0 and t1 (columns `moving,motion` and `<method>/<metric>`)."""
         if path not in self._samples:
-            table = pd.read_csv(path)
+            table = pd.read_csv(path, index_col=PAIR)
             table["moving"] = table["moving"].astype(str).str.lower().isin(["1", "true", "1.0"])
             self._samples[path] = table
         return self._samples[path]
 
     def pairs(self, cells: list[Cell], metric: str) -> pd.DataFrame:
-        """Per-pair values of `metric`: columns video, t0, t1, moving, then one per seed (`s0`, or empty), and
-        `value`, their mean.
+        """Values of `metric` per pair that all seeds have, indexed as the samples: one column per seed (`s0`,
+        or an empty name).
 
-        Empty when no cell has the columns for it. Joined once for the same cells and metric.
+        `<metric>_moving` is of the moving half. Empty when no cell has the columns for it.
         """
-        key = (*(str(cell.path) for cell in cells), metric)
-        if key not in self._pairs:
-            self._pairs[key] = self._joined(cells, metric)
-        return self._pairs[key]
-
-    def _joined(self, cells: list[Cell], metric: str) -> pd.DataFrame:
-        parts = {}
+        found = {}
         for cell in cells:
             if cell.status != "ok" or cell.samples_path is None or not cell.samples_path.exists():
                 continue
             table = self.samples(cell.samples_path)
-            values = _column(table, cell.column, metric)
+            values = _column(table, cell.column, metric.removesuffix(MOVING))
             if values is not None:
-                parts[cell.seed] = table[[*PAIR, "moving"]].assign(value=values)
-        if not parts:
-            return pd.DataFrame(columns=[*PAIR, "moving", "value"])
-        columns = {seed: part.set_index([*PAIR, "moving"])["value"] for seed, part in parts.items()}
-        wide = pd.concat(columns, axis=1, join="inner")
-        return wide.assign(value=wide.mean(axis=1)).reset_index()
+                found[cell.seed] = values[table["moving"]] if metric.endswith(MOVING) else values
+        return pd.concat(found, axis=1, join="inner") if found else pd.DataFrame()
 
     def measure(self, scale: str, experiment: str, method: str, corpus: str, metric: str) -> Measured | None:
         """The record's own number; with several seeds their mean, with an interval over clips and seeds."""
@@ -174,35 +164,27 @@ class Results:
 
     def interval(self, cells: list[Cell], metric: str) -> Interval | None:
         """`metric` and its interval computed anew from the per-pair samples, or None without such columns."""
-        moving, name = metric.endswith("_moving"), metric.removesuffix("_moving")
-        if name == "lpips_ratio":
-            above, below = (half(self.pairs(cells, column), moving) for column in RATIO)
-            if above.empty or below.empty:
+        if metric.startswith("lpips_ratio"):
+            above, below = (self.pairs(cells, metric.replace("lpips_ratio", name)) for name in RATIO)
+            if above.empty or below.to_numpy().sum() <= 0:  # a copy of O_t is at distance 0 of it
                 return None
-            if below["value"].sum() <= 0:  # a copy of O_t is at distance 0 of it
-                return None
-            return bootstrap_ratio(_values(above), _values(below), _clips(above))
-        table = half(self.pairs(cells, name), moving)
-        return None if table.empty else bootstrap_mean(_values(table), _clips(table))
+            return bootstrap_ratio(above.to_numpy(), below.to_numpy(), _clips(above))
+        table = self.pairs(cells, metric)
+        return None if table.empty else bootstrap_mean(table.to_numpy(), _clips(table))
 
     def difference(self, a: list[Cell], b: list[Cell], metric: str) -> Measured | None:
         """Mean of a - b over the pairs that both have, with its paired interval; None without samples.
 
         Seeds are paired too; a method without seeds stands beside each of the other's.
         """
-        moving, name = metric.endswith("_moving"), metric.removesuffix("_moving")
-        left, right = half(self.pairs(a, name), moving), half(self.pairs(b, name), moving)
-        if left.empty or right.empty:
+        left, right = self.pairs(a, metric), self.pairs(b, metric)
+        seeds = _common(list(left), list(right))
+        if not all(seeds):
             return None
-        seeds = _common(_seeds(left), _seeds(right))
-        both = left[PAIR].merge(right[PAIR], on=PAIR)
-        if both.empty or not all(seeds):
+        both = pd.concat({"a": left[seeds[0]], "b": right[seeds[1]]}, axis=1, join="inner")
+        if both.empty:
             return None
-        values = [
-            both.merge(table, on=PAIR)[chosen].to_numpy(float)
-            for table, chosen in zip((left, right), seeds, strict=True)
-        ]
-        interval = bootstrap_difference(values[0], values[1], _clips(both))
+        interval = bootstrap_difference(both["a"].to_numpy(), both["b"].to_numpy(), _clips(both))
         return Measured(interval.estimate, interval.low, interval.high, len(both))
 
 
@@ -216,16 +198,6 @@ def _column(table: pd.DataFrame, method: str, metric: str) -> pd.Series | None:
     return table.get(f"{method}/{metric}")
 
 
-def half(table: pd.DataFrame, moving: bool) -> pd.DataFrame:
-    """The pairs whose LPIPS(O_t, O_t+1) is above the corpus's median, or all of them."""
-    return table[table["moving"].astype(bool)] if moving else table
-
-
-def _seeds(table: pd.DataFrame) -> list[str]:
-    """The names of the columns of `Results.pairs` that hold a seed each."""
-    return [str(name) for name in table.columns if name not in (*PAIR, "moving", "value")]
-
-
 def _common(a: list[str], b: list[str]) -> tuple[list[str], list[str]]:
     """The seeds that two methods have both; all of them where one has no seeds."""
     if a == [""] or b == [""]:
@@ -234,13 +206,9 @@ def _common(a: list[str], b: list[str]) -> tuple[list[str], list[str]]:
     return both, both
 
 
-def _values(table: pd.DataFrame) -> np.ndarray:
-    """(n, seeds)."""
-    return table[_seeds(table)].to_numpy(float)
-
-
 def _clips(table: pd.DataFrame) -> np.ndarray:
-    return table["video"].to_numpy(str)
+    """The number of each row's clip, in the order of their names."""
+    return np.asarray(cast(pd.MultiIndex, table.index).codes[0])
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
-"""One look for all tables and figures: names, colours, fonts, number formats, deterministic saving."""
+"""One look for all figures: sizes, colours, fonts, deterministic saving. Matplotlib without pyplot: no state."""
 
 import os
-import re
-from html import escape
 from pathlib import Path
 
 import matplotlib
 from cycler import cycler
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 COLUMN_INCHES = 3.4  # one column of a two-column page
@@ -17,74 +14,8 @@ PAGE_INCHES = 6.5
 # Okabe and Ito's palette: told apart by colour-blind readers and, in this order, in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
-DASH = "–"
-FAILED = "F"
 
-CORPORA = {
-    "ssv2": "SSv2",
-    "ego4d": "EGO4D",
-    "sim-third-person": "sim third person",
-    "sim-ego": "sim ego",
-    "sim-panda": "sim Panda",
-    "robosuite": "Robosuite",
-}
-METHODS = {
-    "uwm": "Universal world model",
-    "copy": "Copy of O_t",
-    "oracle": "Oracle: MAE of O_t+1",
-    "zero-action": "Zero action",
-    "random-action": "Random action",
-    "shuffled-action": "Shuffled action",
-    "continuous": "Continuous action (no VQ)",
-    "w_pre": "W_pre",
-    "w_ft": "W_ft",
-    "w_tfs": "W_tfs",
-    "w_ft-100": "W_ft, 100 pairs",
-    "w_ft-500": "W_ft, 500 pairs",
-    "w_ft-10k": "W_ft, 10k pairs",
-    "w_ft-dynamics": "W_ft, dynamics alone",
-    "w_ft-no-codebook": "W_ft, codebook frozen",
-    "scratch": "From scratch, same pairs",
-    "r_la": "R_LA",
-    "r_gt": "R_GT",
-    "no-action": "No action",
-    "shuffled": "Shuffled action",
-    "direct": "Direct",
-    "ficc": "FICC",
-}
-PANEL_ROWS = {
-    "o_t": "O_t",
-    "r_t": "R_t",
-    "o_next": "O_t+1",
-    "r_next": "R_t+1",
-    "prediction": "Predict",
-    "w_pre": "W_pre",
-    "w_tfs": "W_tfs",
-    "w_ft": "W_ft",
-    "r_la": "R_LA",
-    "r_gt": "R_GT",
-}
-METRICS = {
-    "lpips_to_current": "LPIPS to O_t",
-    "lpips_to_next": "LPIPS to O_t+1",
-    "lpips_ratio": "Ratio",
-    "success_vs_current": "Nearer to O_t+1 than to O_t, %",
-    "success_vs_copy": "Nearer to O_t+1 than a copy, %",
-    "lpips_to_next_true": "LPIPS to sharp O_t+1",
-    "psnr": "PSNR, dB",
-    "ssim": "SSIM",
-    "psnr_blurred": "PSNR to blurred O_t+1, dB",
-    "ssim_blurred": "SSIM to blurred O_t+1",
-    "lpips_region": "LPIPS, region",
-    "lpips_region_true": "LPIPS to sharp O_t+1, region",
-    "psnr_region": "PSNR, region, dB",
-    "state_mse": "State MSE",
-    "perplexity": "Code perplexity",
-}
-# Subscripted symbols, as they stand in names and as LaTeX and HTML set them.
-_SYMBOL = re.compile(r"\b([ORSWAs])_(t\+1|t|pre|ft|tfs|LA|GT)(?![\w+])")
-
-plt.rcParams.update(
+matplotlib.rcParams.update(
     {
         "font.family": "DejaVu Sans",
         "font.size": 7,
@@ -97,85 +28,19 @@ plt.rcParams.update(
         "legend.framealpha": 0.8,
         "pdf.fonttype": 42,
         "svg.hashsalt": "uwm",
-        "savefig.dpi": 200,
+        "figure.dpi": 200,
         "figure.constrained_layout.use": True,
         "axes.prop_cycle": cycler(color=COLOURS, linestyle=DASHES),
     }
 )
 
 
-def experiment_label(name: str) -> str:
-    """`table1` -> `Table 1`; other names as they are, but for underscores."""
-    return re.sub(r"^(table|figure)(\d+)$", lambda m: f"{m[1].capitalize()} {m[2]}", name).replace("_", " ")
-
-
-def corpus_label(corpus: str) -> str:
-    return CORPORA.get(corpus, corpus)
-
-
-def method_label(method: str) -> str:
-    return METHODS.get(method, method)
-
-
-def _tex_symbol(match: re.Match[str]) -> str:
-    below = match[2] if match[2].startswith("t") and match[2] != "tfs" else rf"\mathrm{{{match[2]}}}"
-    return f"${match[1]}_{{{below}}}$"
-
-
-def tex(text: str) -> str:
-    """`text` for LaTeX: special characters escaped, O_t+1 and the like set as symbols."""
-    parts, end = [], 0
-    for match in _SYMBOL.finditer(text):
-        parts += [_tex_escape(text[end : match.start()]), _tex_symbol(match)]
-        end = match.end()
-    return "".join([*parts, _tex_escape(text[end:])])
-
-
-def _tex_escape(text: str) -> str:
-    special = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": "$<$",
-        ">": "$>$",
-        "±": r"$\pm$",
-        "×": r"$\times$",
-        "≥": r"$\geq$",
-        "≤": r"$\leq$",
-        "–": "--",
-        "→": r"$\to$",
-        "β": r"$\beta$",
-    } | {char: "\\" + char for char in "&%$#_{}"}
-    return "".join(special.get(char, char) for char in text)
-
-
-def html(text: str) -> str:
-    """`text` for HTML and Markdown: escaped, with the symbols' subscripts."""
-    return _SYMBOL.sub(lambda m: f"{m[1]}<sub>{m[2]}</sub>", escape(text, quote=False))
-
-
-def math(text: str) -> str:
-    """`text` for Matplotlib's mathtext."""
-    return _SYMBOL.sub(_tex_symbol, text)
-
-
-def number(value: float, metric: str = "") -> str:
-    """A value as tables show it; shares as percentages."""
-    name = metric.removesuffix("_moving")
-    if name.startswith("success"):
-        return f"{100 * value:.1f}"
-    if name.startswith(("psnr", "perplexity")):
-        return f"{value:.1f}"
-    return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path) -> None:
     """Write `stem`.pdf and `stem`.png with the same bytes for the same content: no date, no producer."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     os.environ["SOURCE_DATE_EPOCH"] = "0"
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")]
-    figure.savefig(paths[0], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+    FigureCanvasPdf(figure).print_pdf(stem.with_name(f"{stem.name}.pdf"), metadata=nothing)
     figure.set_layout_engine("none")  # laid out once, for both
-    figure.savefig(paths[1], metadata={"Software": None})
-    plt.close(figure)
-    return paths
+    figure.dpi = matplotlib.rcParams["figure.dpi"]  # the PDF has 72
+    FigureCanvasAgg(figure).print_png(stem.with_name(f"{stem.name}.png"), metadata={"Software": None})

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from paper.store import Measured, Reported, Results
-from paper.style import (
+from paper.names import (
     DASH,
     FAILED,
     METRICS,

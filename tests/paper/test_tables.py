@@ -5,7 +5,7 @@ from toy_records import toy_record
 
 from paper import readme
 from paper.store import Reported, Results
-from paper.style import html, tex
+from paper.names import html, tex
 from paper.tables import MAIN, Table, method_table, paper_layout, reported_layout, reproduced
 from uwm.errors import UserError
 
