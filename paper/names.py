@@ -25,20 +25,25 @@ METHODS = {
     "w_pre": "W_pre",
     "w_ft": "W_ft",
     "w_tfs": "W_tfs",
-    "w_ft-100": "W_ft, 100 pairs",
-    "w_ft-500": "W_ft, 500 pairs",
-    "w_ft-10k": "W_ft, 10k pairs",
     "w_ft-dynamics": "W_ft, dynamics alone",
     "w_ft-no-codebook": "W_ft, codebook frozen",
     "scratch": "From scratch, same pairs",
     "r_la": "R_LA",
     "r_gt": "R_GT",
+    "r_gt-quantized": "R_GT, fitted to quantized actions",
+    "r_gt-codes": "R_GT, fitted to codes",
+    "no-state": "R_GT, adapter without state",
+    "shuffled": "R_GT, another pair's action",
+    "direct": "Direct dynamics, no adapter",
     "no-action": "No action",
-    "shuffled": "Shuffled action",
-    "direct": "Direct",
-    "ficc": "FICC",
+    "ficc": "FICC, real actions",
+    "ficc-la": "FICC, latent actions",
 }
-PANEL_ROWS = {
+# Ends of methods' names, besides a number of training pairs.
+VARIANTS = {"-mae-decoder": "MAE's own decoder", "-lpips-decoder": "decoder tuned with LPIPS"}
+PANEL_KINDS = {
+    "donor_o_t": "donor's O_t",
+    "donor_o_next": "donor's O_t+1",
     "o_t": "O_t",
     "r_t": "R_t",
     "o_next": "O_t+1",
@@ -49,6 +54,7 @@ PANEL_ROWS = {
     "w_ft": "W_ft",
     "r_la": "R_LA",
     "r_gt": "R_GT",
+    **{name: name for name in ("forward", "back", "left", "right", "up", "down", "open", "close")},
 }
 METRICS = {
     "lpips_to_current": "LPIPS to O_t",
@@ -64,11 +70,29 @@ METRICS = {
     "lpips_region": "LPIPS, region",
     "lpips_region_true": "LPIPS to sharp O_t+1, region",
     "psnr_region": "PSNR, region, dB",
+    "lpips_hand": "LPIPS, gripper",
+    "psnr_hand": "PSNR, gripper, dB",
     "state_mse": "State MSE",
+    "latent_mse": "Latent action MSE",
+    "code_accuracy": "Right codes, %",
+    "hand_error_mm": "Hand error, mm",
     "perplexity": "Code perplexity",
+    "rollout_lpips": "LPIPS to O_t+k",
+    "rollout_state_mse": "State MSE",
+    "control_success": "Moves as told, %",
+    **{
+        f"control_{name}_mm": f"Moved {name} when told, mm"
+        for name in ("forward", "back", "left", "right", "up", "down")
+    },
+    "control_open": "Opened when told, share",
+    "control_close": "Closed when told, share",
+    "transfer_mm": "Error of a transferred action, mm",
+    "transfer_random_mm": "The same, any donor, mm",
+    "transfer_still_mm": "The same, standing still, mm",
+    "probe_r2": "R2 of real from latent actions",
 }
 # Subscripted symbols, as they stand in names and as LaTeX and HTML set them.
-_SYMBOL = re.compile(r"\b([ORSWAs])_(t\+1|t|pre|ft|tfs|LA|GT)(?![\w+])")
+_SYMBOL = re.compile(r"\b([ORSWAs])_(t\+1|t\+k|t|pre|ft|tfs|LA|GT)(?![\w+])")
 
 
 def experiment_label(name: str) -> str:
@@ -81,6 +105,13 @@ def corpus_label(corpus: str) -> str:
 
 
 def method_label(method: str) -> str:
+    """Also of variants: `r_gt-500`, `copy-mae-decoder`."""
+    base, ending, pairs = method.rpartition("-")
+    if ending and re.fullmatch(r"\d+k?", pairs):
+        return f"{method_label(base)}, {pairs} pairs"
+    for end, said in VARIANTS.items():
+        if method.endswith(end):
+            return f"{method_label(method.removesuffix(end))}, {said}"
     return METHODS.get(method, method)
 
 
@@ -129,8 +160,8 @@ def math(text: str) -> str:
 def number(value: float, metric: str = "") -> str:
     """A value as tables show it; shares as percentages."""
     name = metric.removesuffix("_moving")
-    if name.startswith("success"):
+    if name.startswith("success") or name in ("code_accuracy", "control_success"):
         return f"{100 * value:.1f}"
-    if name.startswith(("psnr", "perplexity")):
+    if name.startswith(("psnr", "perplexity")) or name.endswith("_mm"):
         return f"{value:.1f}"
     return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero

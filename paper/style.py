@@ -1,38 +1,116 @@
-"""One look for all figures: sizes, colours, fonts, deterministic saving. Matplotlib without pyplot: no state."""
+"""One look for all figures: sizes, fonts, colours, axes, deterministic saving. No pyplot, hence no state."""
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 COLUMN_INCHES = 3.4  # one column of a two-column page
-PAGE_INCHES = 6.5
 # Okabe and Ito's palette: told apart by colour-blind readers and, in this order, in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+BLUE, RED, GREEN, PINK, SKY, ORANGE, BLACK = COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+)
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
+# A method looks alike in all figures: colour, dashes, marker.
+LOOKS: Mapping[str, tuple[str, Any, str]] = {
+    "copy": (BLACK, ":", ""),
+    "oracle": (BLACK, "-", ""),
+    "w_ft": (BLUE, "-", "o"),
+    "w_pre": (GREEN, "-.", ""),
+    "scratch": (PINK, ":", ""),
+    "w_tfs": (SKY, (0, (5, 1)), ""),
+    "r_gt": (BLUE, "-", "o"),
+    "r_la": (GREEN, "--", "s"),
+    "direct": (RED, "-.", "^"),
+    "no-action": (PINK, (0, (3, 1, 1, 1)), "v"),
+    "no-state": (SKY, (0, (5, 1)), "D"),
+}
+Drawing = Callable[[], Figure]
+# Inches around and between plots that share an x axis.
+LEFT, RIGHT, BOTTOM, TOP = 0.52, 0.06, 0.38, 0.06
+LEGEND_ROW, TITLE = 0.14, 0.17
 
 matplotlib.rcParams.update(
     {
-        "font.family": "DejaVu Sans",
-        "font.size": 7,
-        "axes.titlesize": 7,
+        "font.family": "STIXGeneral",  # like the report's text, and small to embed
+        "mathtext.fontset": "stix",
+        "font.size": 8,
+        "axes.titlesize": 8,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.linewidth": 0.6,
-        "lines.linewidth": 1.1,
-        "legend.edgecolor": "none",
-        "legend.framealpha": 0.8,
-        "pdf.fonttype": 42,
-        "svg.hashsalt": "uwm",
-        "figure.dpi": 200,
-        "figure.constrained_layout.use": True,
         "axes.prop_cycle": cycler(color=COLOURS, linestyle=DASHES),
+        "lines.linewidth": 1.1,
+        "lines.markersize": 3,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "legend.borderpad": 0,
+        "legend.borderaxespad": 0,
+        "legend.labelspacing": 0.2,
+        "legend.columnspacing": 1.0,
+        "figure.dpi": 200,
+        "pdf.fonttype": 42,
     }
 )
+
+
+def look(method: str) -> dict[str, Any]:
+    """Colour, dashes and marker of a method's line."""
+    colour, dashes, marker = LOOKS.get(method, (ORANGE, "--", "x"))
+    return {"color": colour, "linestyle": dashes, "marker": marker}
+
+
+def plots(
+    count: int, height: float, *, above: float = 0.0, between: float = 0.12
+) -> tuple[Figure, list[Axes]]:
+    """A figure of one column's width with `count` plots below each other, each `height` inches high.
+
+    `above` the first and `between` the plots, inches are left free for a legend or titles.
+    """
+    total = BOTTOM + count * height + (count - 1) * between + above + TOP
+    figure = Figure(figsize=(COLUMN_INCHES, total))
+    edges = {
+        "left": LEFT / COLUMN_INCHES,
+        "right": 1 - RIGHT / COLUMN_INCHES,
+        "bottom": BOTTOM / total,
+        "top": 1 - (above + TOP) / total,
+        "hspace": between / height,
+    }
+    axes = figure.subplots(count, 1, sharex=True, squeeze=False, gridspec_kw=edges)
+    return figure, list(axes[:, 0])
+
+
+def log_scale(axis: Axes) -> None:
+    """A logarithmic y axis with plain numbers: at 1, 2 and 5, or at powers of ten where it is long."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5), numticks=12))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def legend_above(axis: Axes, columns: int, **entries: Sequence[Any]) -> None:
+    """The legend over the plot, where no line is: of its labelled lines, or of `handles` and `labels`."""
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1.02), ncols=columns, **entries)
+
+
+def draw(drawing: Drawing, stem: Path) -> None:
+    """Draw and save; what a process of its own runs."""
+    save(drawing(), stem)
 
 
 def save(figure: Figure, stem: Path) -> None:
@@ -40,7 +118,6 @@ def save(figure: Figure, stem: Path) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     os.environ["SOURCE_DATE_EPOCH"] = "0"
     nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+    png = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 4}}
+    FigureCanvasAgg(figure).print_png(stem.with_name(f"{stem.name}.png"), **png)
     FigureCanvasPdf(figure).print_pdf(stem.with_name(f"{stem.name}.pdf"), metadata=nothing)
-    figure.set_layout_engine("none")  # laid out once, for both
-    figure.dpi = matplotlib.rcParams["figure.dpi"]  # the PDF has 72
-    FigureCanvasAgg(figure).print_png(stem.with_name(f"{stem.name}.png"), metadata={"Software": None})
