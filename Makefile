@@ -60,8 +60,7 @@ reproduce-all: setup  ## the same from scratch: trains the MAE and the world mod
 	$(MAKE) --no-print-directory figures check
 
 figures:  ## tables and figures of the paper from results/, without torch
-	$(LIGHT) -m paper.figures
-	$(LIGHT) -m paper.readme
+	$(LIGHT) -m paper.figures --readme README.md
 
 check:  ## measured against reported numbers and claims
 	$(LIGHT) -m paper.check

@@ -16,7 +16,7 @@ from pathlib import Path
 from paper.claims import DIFFERS, FAILED, MISSING, Item, all_items
 from paper.integrity import problems
 from paper.store import ROOT, SCALES, Reported, Results
-from paper.tables import Table
+from paper.table import Table
 from uwm.errors import run_cli
 
 

@@ -6,8 +6,8 @@ Ids, statements and sources stand in `results/reported/*.csv`; how a claim is me
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from paper.names import DASH, corpus_label, number
 from paper.store import Measured, Reported, Results
-from paper.style import DASH, corpus_label, number
 from paper.tables import STAND_INS, corpora
 
 AGREES, DIFFERS, MISSING, FAILED = "agrees", "differs", "missing", "failed"

@@ -6,9 +6,10 @@ r"""The report's numbers: one `\define{key}{text}` per number, and one figure fl
 from collections import Counter
 from pathlib import Path
 
+from paper.captions import caption, in_order
 from paper.claims import AGREES, DIFFERS, FAILED, MISSING, NOT_COMPARED, NOT_REACHED, REACHED, Item
+from paper.names import DASH, number, tex
 from paper.store import Reported, Results
-from paper.style import DASH, corpus_label, number, tex
 from paper.tables import MAIN, MORE, STAND_INS, corpora, methods, protocol, shown
 
 VERDICTS = (AGREES, DIFFERS, MISSING, FAILED, NOT_COMPARED, REACHED, NOT_REACHED)
@@ -69,24 +70,9 @@ def tex_verdicts(items: list[Item]) -> str:
     return "".join(" & ".join(tex(cell) for cell in row) + " \\\\\n" for row in rows or [[DASH] * 4])
 
 
-CAPTIONS = {
-    "figure3": "The paper's Figure 3, {corpus}, scale {scale}. The observations, their reconstructions and "
-    "the predicted frame; below, the LPIPS from the prediction to O_t and to O_t+1, both reconstructed.",
-    "figure4_pairs_curve": "LPIPS to O_t+1 on the moving half against the number of in-domain pairs that the "
-    "pre-trained model is fine-tuned on ({corpus}, scale {scale}); 95% intervals over clips and seeds.",
-    "figure4_curve_finetune": "State error on validation pairs during the trainings of Figure 4 ({corpus}, "
-    "scale {scale}), one seed each.",
-    "figure4_curve": "Training curve ({corpus}), scale {scale}.",
-    "figure4": "The paper's Figure 4, {corpus}, scale {scale}. The observations and the frames predicted by "
-    "the pre-trained model, the one trained from scratch on all in-domain data, and the fine-tuned one.",
-    "table1_curve": "Training curve ({corpus}), scale {scale}.",
-    "table1_code_use": "Use of the codes on the test pairs, scale {scale}; the dotted line is even use.",
-}
-
-
 def tex_figures(results: Results, out: Path) -> str:
     """Floats of two drawn figures each, and for a scale without any, one sentence that says so."""
-    drawn = {scale: sorted((out / scale).glob("*.pdf")) for scale in results.scales}
+    drawn = {scale: in_order((out / scale).glob("*.pdf")) for scale in results.scales}
     lines = [
         f"Scale {scale} has no records yet, hence no figures." for scale, paths in drawn.items() if not paths
     ]
@@ -101,13 +87,5 @@ def tex_figures(results: Results, out: Path) -> str:
 def _minipage(path: Path, scale: str) -> str:
     """One picture, column wide, with its caption."""
     picture = rf"\includegraphics[width=\linewidth]{{{scale}/{path.name}}}"
-    caption = rf"\caption{{{tex(_caption(path.stem, scale))}}}"
-    return rf"\begin{{minipage}}[t]{{.48\linewidth}}\centering {picture}{caption}\end{{minipage}}"
-
-
-def _caption(stem: str, scale: str) -> str:
-    for prefix, caption in CAPTIONS.items():
-        if stem.startswith(prefix):
-            rest = stem.removeprefix(prefix).strip("_")
-            return caption.format(corpus=corpus_label(rest).replace("_", " "), scale=scale)
-    return f"{stem.replace('_', ' ')}, scale {scale}."
+    text = rf"\caption{{{tex(caption(path.stem, scale))}}}"
+    return rf"\begin{{minipage}}[t]{{.48\linewidth}}\centering {picture}{text}\end{{minipage}}"

@@ -15,10 +15,11 @@ RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
 def problems(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
     """One line per record that is altered, orphaned, stale or not finite, as `file: what`."""
     found = [f"{_shown(path, results)}: {reason}" for path, reason in results.unreadable]
-    for cells in results.cells.values():
+    for (_, experiment), cells in results.cells.items():
+        current = declared_version(experiments / f"{experiment}.py")
         for cell in cells:
             try:
-                lines = list(cell_problems(results, cell, experiments))
+                lines = list(cell_problems(results, cell, current))
             except (KeyError, TypeError, ValueError, OSError) as error:
                 lines = [f"{type(error).__name__}: {error}"]
             found += [f"{_shown(cell.path, results)}: {line}" for line in lines]
@@ -32,15 +33,14 @@ def _shown(path: Path, results: Results) -> str:
     return path.relative_to(results.root).as_posix()
 
 
-def cell_problems(results: Results, cell: Cell, experiments: Path) -> Iterator[str]:
-    """Problems of one record."""
+def cell_problems(results: Results, cell: Cell, current: int | None) -> Iterator[str]:
+    """Problems of one record, of an experiment that is at version `current`."""
     record = cell.record
     if cell.path.stem != file_stem(record["cell"]):
         yield f"holds cell {record['cell']}"
     folders = (cell.path.parent.parent.name, cell.path.parent.name)
     if (record["scale"], record["experiment"]) != folders:
         yield f"is of {record['scale']}/{record['experiment']} but lies in {'/'.join(folders)}"
-    current = declared_version(experiments / f"{record['experiment']}.py")
     if current is not None and record["version"] != current:
         yield f"stale: version {record['version']}, the experiment is at version {current}; run it again"
     digest = config_digest(record["experiment"], record["version"], record["config"], record["cell"])

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from paper.style import tex
+from paper.names import tex
 
 
 def ledger_rows(path: Path) -> list[list[str]]:

@@ -4,13 +4,15 @@ It holds no script and makes no request; its Content-Security-Policy holds it to
 """
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from paper.captions import caption, in_order
+from paper.grids import Grid, grids
+from paper.names import corpus_label, html
 from paper.store import Results
-from paper.style import PANEL_ROWS, corpus_label, experiment_label, html, number
-from paper.tables import PANELS_OF, Table, experiment_tables, panel_kinds, read_panels
+from paper.table import Table
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -32,6 +34,9 @@ tr[title] { cursor: help }
 .stack img + img { position: absolute; inset: 0; animation: blink 1.2s steps(1) infinite }
 @media (prefers-reduced-motion) { .stack img + img { animation-duration: 6s } }
 @keyframes blink { 50% { opacity: 0 } }
+.rollout { margin: 1rem 0; max-width: 44rem }
+.rollout img { width: 100%; display: block }
+@media (prefers-reduced-motion) { .rollout img { display: none } }
 .plot { max-width: 100%; width: 32rem; background: white }
 small { color: #777 }
 """
@@ -39,10 +44,14 @@ INTRODUCTION = """<p>Every number, table and picture here is generated from the 
 <code>results/</code>. Scale <em>mini</em> runs on simulated corpora and is compared with the paper by claim,
 never by value; scale <em>paper</em> is the paper's own setting. A dash is not measured yet, F failed.
 Hover over a row for what computed it.</p>"""
+BLINKING = ("R_t", "R_t+1", "Predict")
+ANIMATED = """Rollout {number} ({corpus}, scale {scale}), 0.2 s a step. From left to right: the true clip, and
+what is predicted from its first frame by latent actions, R_LA, and by real ones, R_GT. Hidden where reduced
+motion is asked for."""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def render(results: Results, shared: list[Table], out: Path) -> str:
+def render(results: Results, shared: list[Table], by_scale: Mapping[str, list[Table]], out: Path) -> str:
     """The page's text; plots are read from `out`, where they have just been drawn."""
     body = [
         "<h1>A Universal World Model, reproduced</h1>",
@@ -50,8 +59,8 @@ def render(results: Results, shared: list[Table], out: Path) -> str:
         "<h2>Reported and reproduced</h2>",
         *(_table(table) for table in shared),
     ]
-    for scale in results.scales:
-        body += [f"<h2>Scale {escape(scale)}</h2>", *_scale(results, scale, out)]
+    for scale, found in by_scale.items():
+        body += [f"<h2>Scale {escape(scale)}</h2>", *_scale(results, scale, found, out / scale)]
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><link rel="icon" href="data:,">'
@@ -64,21 +73,22 @@ def render(results: Results, shared: list[Table], out: Path) -> str:
     )
 
 
-def _scale(results: Results, scale: str, out: Path) -> Iterator[str]:
-    present = {name for s, name in results.cells if s == scale}
+def _scale(results: Results, scale: str, found: list[Table], drawn: Path) -> Iterator[str]:
+    present = sorted(name for s, name in results.cells if s == scale)
     if not present:
         yield "<p>No records yet.</p>"
         return
-    for table in experiment_tables(results, scale):
-        if table.name.partition("_")[0] in present:
-            yield _table(table)
-    for experiment in sorted(present):
-        for folder in sorted((results.root / scale / experiment / "panels").glob("*/panels.csv")):
-            yield from _panels(results, scale, experiment, folder.parent.name)
-    for path in sorted((out / scale).glob("*.png")):
-        if "curve" in path.stem or "code_use" in path.stem:
-            label = path.stem.replace("_", " ")
-            yield f'<h3>{escape(label)}</h3><img class="plot" alt="{escape(label)}" src="{_data(path)}">'
+    yield from (_table(table) for table in found if table.name.partition("_")[0] in present)
+    shown = {grid.name: grid for experiment in present for grid in grids(results, scale, experiment)}
+    for path in in_order(drawn.glob("*.png")):
+        text = html(caption(path.stem, scale))
+        if path.stem in shown:
+            yield f"<p>{text}</p>{_grid(shown[path.stem])}"
+        else:
+            yield f'<p>{text}</p><img class="plot" alt="{escape(path.stem)}" src="{_data(path)}">'
+    for experiment in present:
+        for path in sorted((results.root / scale / experiment / "rollouts").glob("*.gif")):
+            yield _animation(path, scale)
 
 
 def _table(table: Table) -> str:
@@ -97,40 +107,38 @@ def _row(row: Sequence[str], table: Table) -> str:
     return f"<tr{title}>{''.join(f'<td>{html(cell)}</td>' for cell in row)}</tr>"
 
 
-def _panels(results: Results, scale: str, experiment: str, corpus: str) -> Iterator[str]:
-    """The grid of panels, then each pair blinking from t to t+1: true on the left, predicted on the right."""
-    table = read_panels(results, scale, experiment, corpus)
-    assert table is not None
-    folder = results.root / scale / experiment / "panels" / corpus
-    kinds = panel_kinds(folder)
-    cells = ["<span></span>", *(f"<span>({k})</span>" for k in table["k"])]
-    for kind in kinds:
-        name = PANEL_ROWS.get(kind, kind)
+def _grid(grid: Grid) -> str:
+    """The grid of pictures; and each pair blinking from R_t to R_t+1, where all of it is there."""
+    cells = ["<span></span>", *(f"<span>{html(name)}</span>" for name in grid.columns)]
+    for name, pictures in zip(grid.rows, grid.pictures, strict=True):
         cells.append(f"<span>{html(name)}</span>")
-        cells += [_image(folder / f"{k}_{kind}.png", f"{name}, pair {k}") for k in table["k"]]
-    for metric, label in (("lpips_to_current", "to O_t"), ("lpips_to_next", "to O_t+1")):
-        if metric in table:
-            cells += [
-                f"<span>{html(label)}</span>",
-                *(f"<span>{number(value)}</span>" for value in table[metric]),
-            ]
-    title = (
-        f"{experiment_label(PANELS_OF.get(experiment, experiment))}, scale {scale}, {corpus_label(corpus)}"
-    )
-    yield f'<h3>{escape(title)}</h3><div class="panels" style="--n:{len(table)}">{"".join(cells)}</div>'
-    if {"r_t", "r_next", "prediction"} <= set(kinds):
-        yield from _blinking(folder, list(table["k"]))
+        cells += [
+            _image(path, f"{name}, {column}") for path, column in zip(pictures, grid.columns, strict=True)
+        ]
+    for name, numbers in grid.notes.items():
+        cells += [f"<span>{html(text)}</span>" for text in (name, *numbers)]
+    text = f'<div class="panels" style="--n:{len(grid.columns)}">{"".join(cells)}</div>'
+    kinds = dict(zip(grid.rows, grid.pictures, strict=True))
+    return text + "".join(_blinking(kinds)) if set(BLINKING) <= set(kinds) else text
 
 
-def _blinking(folder: Path, pairs: list[int]) -> Iterator[str]:
+def _blinking(kinds: Mapping[str, Sequence[Path]]) -> Iterator[str]:
     yield "<p>From R<sub>t</sub> to the true (left) and the predicted (right) next frame:</p>"
-    for k in pairs:
-        stacks = "".join(
-            f'<div class="stack">{_image(folder / f"{k}_{kind}.png", f"{label}, pair {k}")}'
-            f"{_image(folder / f'{k}_r_t.png', f'R_t, pair {k}')}</div>"
-            for kind, label in (("r_next", "R_t+1"), ("prediction", "Predict"))
+    for k, pictures in enumerate(zip(*(kinds[name] for name in BLINKING), strict=True), start=1):
+        below, *above = (
+            _image(path, f"{name}, pair {k}") for name, path in zip(BLINKING, pictures, strict=True)
         )
+        stacks = "".join(f'<div class="stack">{picture}{below}</div>' for picture in above)
         yield f'<div class="blink">{stacks}</div>'
+
+
+def _animation(path: Path, scale: str) -> str:
+    """`rollouts/<corpus>_<number>.gif`."""
+    corpus, _, number = path.stem.rpartition("_")
+    text = html(ANIMATED.format(number=number, corpus=corpus_label(corpus), scale=scale))
+    return (
+        f'<figure class="rollout">{_image(path, f"Rollout {number}")}<figcaption>{text}</figcaption></figure>'
+    )
 
 
 def _image(path: Path, label: str) -> str:
@@ -138,4 +146,4 @@ def _image(path: Path, label: str) -> str:
 
 
 def _data(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return f"data:image/{path.suffix[1:]};base64," + base64.b64encode(path.read_bytes()).decode()

@@ -23,16 +23,21 @@ def readme_with(text: str, block: str) -> str:
     return f"{before}{MARKS[0]}\n{block.strip()}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
 
 
+def refreshed(path: Path, results: Results) -> tuple[str, str]:
+    """The file's text, and what it should be."""
+    if not path.exists():
+        raise UserError(f"no file {path}; name the README with --file")
+    text = path.read_text(encoding="utf-8")
+    return text, readme_with(text, reproduced(results, Reported()).markdown())
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m paper.readme", description="README's generated table")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when out of date")
     parser.add_argument("--file", type=Path, default=ROOT / "README.md")
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     options = parser.parse_args(argv)
-    if not options.file.exists():
-        raise UserError(f"no file {options.file}; name the README with --file")
-    text = options.file.read_text(encoding="utf-8")
-    wanted = readme_with(text, reproduced(Results(options.results), Reported()).markdown())
+    text, wanted = refreshed(options.file, Results(options.results))
     if options.check:
         state = "up to date" if text == wanted else "out of date; run make figures"
         print(f"{options.file.name}: its table is {state}")

@@ -6,9 +6,9 @@ The layout is the one of `experiments/`: `results/<scale>/<experiment>/<cell wit
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from uwm.metrics.statistics import Interval, bootstrap_difference, bootstrap_mea
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALES = ("mini", "paper")
-PAIR = ["video", "t0", "t1"]
+MOVING = "_moving"  # ends the names of metrics over the moving half
 FAILED = ("failed", "timeout")
 RATIO = ("lpips_to_next", "lpips_to_current")
 
@@ -42,33 +42,33 @@ class Cell:
     path: Path
     record: dict[str, Any]
 
-    @property
+    @cached_property
     def parts(self) -> list[str]:
         return str(self.record["cell"]).split("/")
 
-    @property
+    @cached_property
     def method(self) -> str:
         return self.parts[0]
 
-    @property
+    @cached_property
     def corpus(self) -> str:
         return self.parts[1]
 
-    @property
+    @cached_property
     def seed(self) -> str:
         """`s0`, or an empty string for a cell without a seed."""
         return self.parts[2] if len(self.parts) > 2 else ""
 
-    @property
+    @cached_property
     def column(self) -> str:
         """Prefix of this cell's columns in the samples file: the method, with the seed where there is one."""
         return "/".join(filter(None, (self.method, self.seed)))
 
-    @property
+    @cached_property
     def status(self) -> str:
         return str(self.record["status"])
 
-    @property
+    @cached_property
     def samples_path(self) -> Path | None:
         """The per-pair file, named in the record relative to the record's folder."""
         samples = self.record.get("samples")
@@ -84,6 +84,64 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
 
 
+@dataclass(frozen=True)
+class Samples:
+    """A file of samples: per pair its name, its clip's number, whether it moves, and columns, all (n,)."""
+
+    pairs: np.ndarray
+    clips: np.ndarray
+    moving: np.ndarray
+    columns: Mapping[str, np.ndarray]
+
+    def column(self, method: str, metric: str) -> np.ndarray | None:
+        """A method's column; the success rates follow from the distances."""
+        then = self.columns.get(f"{method}/lpips_to_next")
+        other = {"success_vs_current": f"{method}/lpips_to_current", "success_vs_copy": "lpips_of_copy"}
+        if metric in other:
+            limit = self.columns.get(other[metric])
+            return None if then is None or limit is None else (then < limit).astype(float)
+        return self.columns.get(f"{method}/{metric}")
+
+
+def read_samples(path: Path) -> Samples:
+    """A CSV with a row per pair: columns `video,t0,t1,moving,motion` and `<method>/<metric>`."""
+    table = pd.read_csv(path)
+    columns = {str(name): table[name].to_numpy() for name in table}
+    pairs = zip(columns["video"], columns["t0"], columns["t1"], strict=True)
+    return Samples(
+        np.array([f"{video} {t0} {t1}" for video, t0, t1 in pairs]),
+        np.unique(columns["video"], return_inverse=True)[1],
+        np.array([str(moving).lower() in ("1", "true", "1.0") for moving in columns["moving"]]),
+        columns,
+    )
+
+
+@dataclass(frozen=True)
+class Values:
+    """A metric per pair: the pairs' names and the numbers of their clips, (n,), and values (n,) by seed."""
+
+    pairs: np.ndarray
+    clips: np.ndarray
+    seeds: Mapping[str, np.ndarray]
+
+    def rows(self, chosen: np.ndarray) -> "Values":
+        """Some of the pairs."""
+        values = {seed: value[chosen] for seed, value in self.seeds.items()}
+        return Values(self.pairs[chosen], self.clips[chosen], values)
+
+    def table(self, seeds: Sequence[str] = ()) -> np.ndarray:
+        """(n, seeds), of all seeds or of the named ones."""
+        return np.stack([self.seeds[seed] for seed in seeds or self.seeds], axis=1)
+
+
+def in_common(tables: list[Values]) -> list[Values]:
+    """Each table with the pairs that all have."""
+    if all(np.array_equal(table.pairs, tables[0].pairs) for table in tables[1:]):
+        return tables
+    shared = reduce(np.intersect1d, [table.pairs for table in tables])
+    return [table.rows(np.intersect1d(shared, table.pairs, return_indices=True)[2]) for table in tables]
+
+
 class Results:
     """Everything measured, below one `results` folder.
 
@@ -95,8 +153,7 @@ class Results:
         self.scales = scales
         self.unreadable: list[tuple[Path, str]] = []
         self.cells: dict[tuple[str, str], list[Cell]] = {}
-        self._samples: dict[Path, pd.DataFrame] = {}
-        self._pairs: dict[tuple[str, ...], pd.DataFrame] = {}
+        self._samples: dict[Path, Samples] = {}
         for scale in scales:
             for folder in sorted(path for path in (root / scale).glob("*") if path.is_dir()):
                 self.cells[scale, folder.name] = list(self._read_folder(folder))
@@ -125,105 +182,74 @@ class Results:
         states = {cell.status for cell in self.find(scale, experiment, method, corpus)}
         return "ok" if "ok" in states else "failed" if states & set(FAILED) else "missing"
 
-    def samples(self, path: Path) -> pd.DataFrame:
-        """One row per pair (columns `video,t0,t1,moving,motion` and `<method>/<metric>`), read once."""
+    def samples(self, path: Path) -> Samples:
+        """A file of samples, read once."""
         if path not in self._samples:
-            table = pd.read_csv(path)
-            table["moving"] = table["moving"].astype(str).str.lower().isin(["1", "true", "1.0"])
-            self._samples[path] = table
+            self._samples[path] = read_samples(path)
         return self._samples[path]
 
-    def pairs(self, cells: list[Cell], metric: str) -> pd.DataFrame:
-        """Per-pair values of `metric`: columns video, t0, t1, moving, then one per seed (`s0`, or empty), and
-        `value`, their mean.
+    def pairs(self, cells: list[Cell], metric: str) -> Values | None:
+        """Values of `metric` per pair that all seeds have; `<metric>_moving` is of the moving half.
 
-        Empty when no cell has the columns for it. Joined once for the same cells and metric.
+        None when no cell has the columns for it.
         """
-        key = (*(str(cell.path) for cell in cells), metric)
-        if key not in self._pairs:
-            self._pairs[key] = self._joined(cells, metric)
-        return self._pairs[key]
-
-    def _joined(self, cells: list[Cell], metric: str) -> pd.DataFrame:
-        parts = {}
+        found = {}
         for cell in cells:
-            if cell.status != "ok" or cell.samples_path is None or not cell.samples_path.exists():
-                continue
-            table = self.samples(cell.samples_path)
-            values = _column(table, cell.column, metric)
-            if values is not None:
-                parts[cell.seed] = table[[*PAIR, "moving"]].assign(value=values)
-        if not parts:
-            return pd.DataFrame(columns=[*PAIR, "moving", "value"])
-        columns = {seed: part.set_index([*PAIR, "moving"])["value"] for seed, part in parts.items()}
-        wide = pd.concat(columns, axis=1, join="inner")
-        return wide.assign(value=wide.mean(axis=1)).reset_index()
+            if cell.status == "ok" and cell.samples_path is not None and cell.samples_path.exists():
+                samples = self.samples(cell.samples_path)
+                column = samples.column(cell.column, metric.removesuffix(MOVING))
+                if column is not None:
+                    values = Values(samples.pairs, samples.clips, {cell.seed: column})
+                    found[cell.seed] = values.rows(samples.moving) if metric.endswith(MOVING) else values
+        if not found:
+            return None
+        first, *others = in_common(list(found.values()))
+        return replace(first, seeds={seed: v for part in (first, *others) for seed, v in part.seeds.items()})
 
-    def measure(self, scale: str, experiment: str, method: str, corpus: str, metric: str) -> Measured | None:
-        """The record's own number; with several seeds their mean, with an interval over clips and seeds."""
+    def measure(
+        self, scale: str, experiment: str, method: str, corpus: str, metric: str, *, interval: bool = True
+    ) -> Measured | None:
+        """The record's own number; with several seeds their mean, with an interval over clips and seeds, or
+        without samples (a rollout's) from the lowest to the highest limit of the seeds' intervals over clips.
+        """
         cells = [c for c in self.find(scale, experiment, method, corpus) if c.status == "ok"]
         entries = [cell.record["metrics"][metric] for cell in cells if metric in cell.record["metrics"]]
         if not entries:
             return None
         value = float(np.mean([entry["value"] for entry in entries]))
-        low, high = entries[0].get("ci") or (math.nan, math.nan)
-        if len(entries) > 1:
-            interval = self.interval(cells, metric)
-            low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
+        low, high = self._limits(cells, metric, entries) if interval else (math.nan, math.nan)
         return Measured(value, low, high, int(entries[0]["n"]), str(entries[0].get("protocol") or ""))
+
+    def _limits(self, cells: list[Cell], metric: str, entries: list[dict[str, Any]]) -> tuple[float, float]:
+        again = self.interval(cells, metric) if len(entries) > 1 else None
+        found = [again.ci] if again else [entry["ci"] for entry in entries if entry.get("ci")]
+        lows, highs = zip(*found, strict=True) if found else ([math.nan], [math.nan])
+        return min(lows), max(highs)
 
     def interval(self, cells: list[Cell], metric: str) -> Interval | None:
         """`metric` and its interval computed anew from the per-pair samples, or None without such columns."""
-        moving, name = metric.endswith("_moving"), metric.removesuffix("_moving")
-        if name == "lpips_ratio":
-            above, below = (half(self.pairs(cells, column), moving) for column in RATIO)
-            if above.empty or below.empty:
+        if metric.startswith("lpips_ratio"):
+            above, below = (self.pairs(cells, metric.replace("lpips_ratio", name)) for name in RATIO)
+            if above is None or below is None or below.table().sum() <= 0:  # a copy of O_t is at 0 of it
                 return None
-            if below["value"].sum() <= 0:  # a copy of O_t is at distance 0 of it
-                return None
-            return bootstrap_ratio(_values(above), _values(below), _clips(above))
-        table = half(self.pairs(cells, name), moving)
-        return None if table.empty else bootstrap_mean(_values(table), _clips(table))
+            return bootstrap_ratio(above.table(), below.table(), above.clips)
+        values = self.pairs(cells, metric)
+        return bootstrap_mean(values.table(), values.clips) if values and len(values.pairs) else None
 
     def difference(self, a: list[Cell], b: list[Cell], metric: str) -> Measured | None:
         """Mean of a - b over the pairs that both have, with its paired interval; None without samples.
 
         Seeds are paired too; a method without seeds stands beside each of the other's.
         """
-        moving, name = metric.endswith("_moving"), metric.removesuffix("_moving")
-        left, right = half(self.pairs(a, name), moving), half(self.pairs(b, name), moving)
-        if left.empty or right.empty:
+        left, right = self.pairs(a, metric), self.pairs(b, metric)
+        if left is None or right is None:
             return None
-        seeds = _common(_seeds(left), _seeds(right))
-        both = left[PAIR].merge(right[PAIR], on=PAIR)
-        if both.empty or not all(seeds):
+        seeds = _common(list(left.seeds), list(right.seeds))
+        left, right = in_common([left, right])
+        if not all(seeds) or not len(left.pairs):
             return None
-        values = [
-            both.merge(table, on=PAIR)[chosen].to_numpy(float)
-            for table, chosen in zip((left, right), seeds, strict=True)
-        ]
-        interval = bootstrap_difference(values[0], values[1], _clips(both))
-        return Measured(interval.estimate, interval.low, interval.high, len(both))
-
-
-def _column(table: pd.DataFrame, method: str, metric: str) -> pd.Series | None:
-    """A method's column; the success rates follow from the distances."""
-    then = table.get(f"{method}/lpips_to_next")
-    other = {"success_vs_current": f"{method}/lpips_to_current", "success_vs_copy": "lpips_of_copy"}
-    if metric in other:
-        limit = table.get(other[metric])
-        return None if then is None or limit is None else (then < limit).astype(float)
-    return table.get(f"{method}/{metric}")
-
-
-def half(table: pd.DataFrame, moving: bool) -> pd.DataFrame:
-    """The pairs whose LPIPS(O_t, O_t+1) is above the corpus's median, or all of them."""
-    return table[table["moving"].astype(bool)] if moving else table
-
-
-def _seeds(table: pd.DataFrame) -> list[str]:
-    """The names of the columns of `Results.pairs` that hold a seed each."""
-    return [str(name) for name in table.columns if name not in (*PAIR, "moving", "value")]
+        interval = bootstrap_difference(left.table(seeds[0]), right.table(seeds[1]), left.clips)
+        return Measured(interval.estimate, interval.low, interval.high, interval.n)
 
 
 def _common(a: list[str], b: list[str]) -> tuple[list[str], list[str]]:
@@ -232,15 +258,6 @@ def _common(a: list[str], b: list[str]) -> tuple[list[str], list[str]]:
         return a, b
     both = [seed for seed in a if seed in b]
     return both, both
-
-
-def _values(table: pd.DataFrame) -> np.ndarray:
-    """(n, seeds)."""
-    return table[_seeds(table)].to_numpy(float)
-
-
-def _clips(table: pd.DataFrame) -> np.ndarray:
-    return table["video"].to_numpy(str)
 
 
 @dataclass(frozen=True)

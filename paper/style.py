@@ -1,181 +1,123 @@
-"""One look for all tables and figures: names, colours, fonts, number formats, deterministic saving."""
+"""One look for all figures: sizes, fonts, colours, axes, deterministic saving. No pyplot, hence no state."""
 
 import os
-import re
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from cycler import cycler
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 COLUMN_INCHES = 3.4  # one column of a two-column page
-PAGE_INCHES = 6.5
 # Okabe and Ito's palette: told apart by colour-blind readers and, in this order, in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+BLUE, RED, GREEN, PINK, SKY, ORANGE, BLACK = COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+)
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
-DASH = "–"
-FAILED = "F"
+# A method looks alike in all figures: colour, dashes, marker.
+LOOKS: Mapping[str, tuple[str, Any, str]] = {
+    "copy": (BLACK, ":", ""),
+    "oracle": (BLACK, "-", ""),
+    "w_ft": (BLUE, "-", "o"),
+    "w_pre": (GREEN, "-.", ""),
+    "scratch": (PINK, ":", ""),
+    "w_tfs": (SKY, (0, (5, 1)), ""),
+    "r_gt": (BLUE, "-", "o"),
+    "r_la": (GREEN, "--", "s"),
+    "direct": (RED, "-.", "^"),
+    "no-action": (PINK, (0, (3, 1, 1, 1)), "v"),
+    "no-state": (SKY, (0, (5, 1)), "D"),
+}
+Drawing = Callable[[], Figure]
+# Inches around and between plots that share an x axis.
+LEFT, RIGHT, BOTTOM, TOP = 0.52, 0.06, 0.38, 0.06
+LEGEND_ROW, TITLE = 0.14, 0.17
 
-CORPORA = {
-    "ssv2": "SSv2",
-    "ego4d": "EGO4D",
-    "sim-third-person": "sim third person",
-    "sim-ego": "sim ego",
-    "sim-panda": "sim Panda",
-    "robosuite": "Robosuite",
-}
-METHODS = {
-    "uwm": "Universal world model",
-    "copy": "Copy of O_t",
-    "oracle": "Oracle: MAE of O_t+1",
-    "zero-action": "Zero action",
-    "random-action": "Random action",
-    "shuffled-action": "Shuffled action",
-    "continuous": "Continuous action (no VQ)",
-    "w_pre": "W_pre",
-    "w_ft": "W_ft",
-    "w_tfs": "W_tfs",
-    "w_ft-100": "W_ft, 100 pairs",
-    "w_ft-500": "W_ft, 500 pairs",
-    "w_ft-10k": "W_ft, 10k pairs",
-    "w_ft-dynamics": "W_ft, dynamics alone",
-    "w_ft-no-codebook": "W_ft, codebook frozen",
-    "scratch": "From scratch, same pairs",
-    "r_la": "R_LA",
-    "r_gt": "R_GT",
-    "no-action": "No action",
-    "shuffled": "Shuffled action",
-    "direct": "Direct",
-    "ficc": "FICC",
-}
-PANEL_ROWS = {
-    "o_t": "O_t",
-    "r_t": "R_t",
-    "o_next": "O_t+1",
-    "r_next": "R_t+1",
-    "prediction": "Predict",
-    "w_pre": "W_pre",
-    "w_tfs": "W_tfs",
-    "w_ft": "W_ft",
-    "r_la": "R_LA",
-    "r_gt": "R_GT",
-}
-METRICS = {
-    "lpips_to_current": "LPIPS to O_t",
-    "lpips_to_next": "LPIPS to O_t+1",
-    "lpips_ratio": "Ratio",
-    "success_vs_current": "Nearer to O_t+1 than to O_t, %",
-    "success_vs_copy": "Nearer to O_t+1 than a copy, %",
-    "lpips_to_next_true": "LPIPS to sharp O_t+1",
-    "psnr": "PSNR, dB",
-    "ssim": "SSIM",
-    "psnr_blurred": "PSNR to blurred O_t+1, dB",
-    "ssim_blurred": "SSIM to blurred O_t+1",
-    "lpips_region": "LPIPS, region",
-    "lpips_region_true": "LPIPS to sharp O_t+1, region",
-    "psnr_region": "PSNR, region, dB",
-    "state_mse": "State MSE",
-    "perplexity": "Code perplexity",
-}
-# Subscripted symbols, as they stand in names and as LaTeX and HTML set them.
-_SYMBOL = re.compile(r"\b([ORSWAs])_(t\+1|t|pre|ft|tfs|LA|GT)(?![\w+])")
-
-plt.rcParams.update(
+matplotlib.rcParams.update(
     {
-        "font.family": "DejaVu Sans",
-        "font.size": 7,
-        "axes.titlesize": 7,
+        "font.family": "STIXGeneral",  # like the report's text, and small to embed
+        "mathtext.fontset": "stix",
+        "font.size": 8,
+        "axes.titlesize": 8,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.linewidth": 0.6,
-        "lines.linewidth": 1.1,
-        "legend.edgecolor": "none",
-        "legend.framealpha": 0.8,
-        "pdf.fonttype": 42,
-        "svg.hashsalt": "uwm",
-        "savefig.dpi": 200,
-        "figure.constrained_layout.use": True,
         "axes.prop_cycle": cycler(color=COLOURS, linestyle=DASHES),
+        "lines.linewidth": 1.1,
+        "lines.markersize": 3,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "legend.borderpad": 0,
+        "legend.borderaxespad": 0,
+        "legend.labelspacing": 0.2,
+        "legend.columnspacing": 1.0,
+        "figure.dpi": 200,
+        "pdf.fonttype": 42,
     }
 )
 
 
-def experiment_label(name: str) -> str:
-    """`table1` -> `Table 1`; other names as they are, but for underscores."""
-    return re.sub(r"^(table|figure)(\d+)$", lambda m: f"{m[1].capitalize()} {m[2]}", name).replace("_", " ")
+def look(method: str) -> dict[str, Any]:
+    """Colour, dashes and marker of a method's line."""
+    colour, dashes, marker = LOOKS.get(method, (ORANGE, "--", "x"))
+    return {"color": colour, "linestyle": dashes, "marker": marker}
 
 
-def corpus_label(corpus: str) -> str:
-    return CORPORA.get(corpus, corpus)
+def plots(
+    count: int, height: float, *, above: float = 0.0, between: float = 0.12
+) -> tuple[Figure, list[Axes]]:
+    """A figure of one column's width with `count` plots below each other, each `height` inches high.
+
+    `above` the first and `between` the plots, inches are left free for a legend or titles.
+    """
+    total = BOTTOM + count * height + (count - 1) * between + above + TOP
+    figure = Figure(figsize=(COLUMN_INCHES, total))
+    edges = {
+        "left": LEFT / COLUMN_INCHES,
+        "right": 1 - RIGHT / COLUMN_INCHES,
+        "bottom": BOTTOM / total,
+        "top": 1 - (above + TOP) / total,
+        "hspace": between / height,
+    }
+    axes = figure.subplots(count, 1, sharex=True, squeeze=False, gridspec_kw=edges)
+    return figure, list(axes[:, 0])
 
 
-def method_label(method: str) -> str:
-    return METHODS.get(method, method)
+def log_scale(axis: Axes) -> None:
+    """A logarithmic y axis with plain numbers: at 1, 2 and 5, or at powers of ten where it is long."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5), numticks=12))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _tex_symbol(match: re.Match[str]) -> str:
-    below = match[2] if match[2].startswith("t") and match[2] != "tfs" else rf"\mathrm{{{match[2]}}}"
-    return f"${match[1]}_{{{below}}}$"
+def legend_above(axis: Axes, columns: int, **entries: Sequence[Any]) -> None:
+    """The legend over the plot, where no line is: of its labelled lines, or of `handles` and `labels`."""
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1.02), ncols=columns, **entries)
 
 
-def tex(text: str) -> str:
-    """`text` for LaTeX: special characters escaped, O_t+1 and the like set as symbols."""
-    parts, end = [], 0
-    for match in _SYMBOL.finditer(text):
-        parts += [_tex_escape(text[end : match.start()]), _tex_symbol(match)]
-        end = match.end()
-    return "".join([*parts, _tex_escape(text[end:])])
+def draw(drawing: Drawing, stem: Path) -> None:
+    """Draw and save; what a process of its own runs."""
+    save(drawing(), stem)
 
 
-def _tex_escape(text: str) -> str:
-    special = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": "$<$",
-        ">": "$>$",
-        "±": r"$\pm$",
-        "×": r"$\times$",
-        "≥": r"$\geq$",
-        "≤": r"$\leq$",
-        "–": "--",
-        "→": r"$\to$",
-        "β": r"$\beta$",
-    } | {char: "\\" + char for char in "&%$#_{}"}
-    return "".join(special.get(char, char) for char in text)
-
-
-def html(text: str) -> str:
-    """`text` for HTML and Markdown: escaped, with the symbols' subscripts."""
-    return _SYMBOL.sub(lambda m: f"{m[1]}<sub>{m[2]}</sub>", escape(text, quote=False))
-
-
-def math(text: str) -> str:
-    """`text` for Matplotlib's mathtext."""
-    return _SYMBOL.sub(_tex_symbol, text)
-
-
-def number(value: float, metric: str = "") -> str:
-    """A value as tables show it; shares as percentages."""
-    name = metric.removesuffix("_moving")
-    if name.startswith("success"):
-        return f"{100 * value:.1f}"
-    if name.startswith(("psnr", "perplexity")):
-        return f"{value:.1f}"
-    return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path) -> None:
     """Write `stem`.pdf and `stem`.png with the same bytes for the same content: no date, no producer."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     os.environ["SOURCE_DATE_EPOCH"] = "0"
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")]
-    figure.savefig(paths[0], metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    figure.set_layout_engine("none")  # laid out once, for both
-    figure.savefig(paths[1], metadata={"Software": None})
-    plt.close(figure)
-    return paths
+    nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+    png = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 4}}
+    FigureCanvasAgg(figure).print_png(stem.with_name(f"{stem.name}.png"), **png)
+    FigureCanvasPdf(figure).print_pdf(stem.with_name(f"{stem.name}.pdf"), metadata=nothing)

@@ -1,29 +1,22 @@
-"""Tables from records: each a grid of short texts, written as Markdown, CSV and LaTeX.
+"""Tables from records: which methods, which numbers, in which order.
 
 A missing cell is a dash, a failed one an F. Reported numbers stand in columns of their own.
 """
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 
-import pandas as pd
-
-from paper.store import Measured, Reported, Results
-from paper.style import (
+from paper.grids import read_panels
+from paper.names import (
     DASH,
     FAILED,
     METRICS,
-    PANEL_ROWS,
     corpus_label,
     experiment_label,
-    html,
     method_label,
     number,
-    tex,
 )
+from paper.store import Measured, Reported, Results
+from paper.table import Table
 
 METHODS = {
     "table1": ["uwm", "copy", "zero-action", "random-action", "shuffled-action", "continuous", "oracle"],
@@ -40,8 +33,25 @@ METHODS = {
         "copy",
         "oracle",
     ],
-    "figure5": ["r_la", "r_gt", "direct", "ficc", "no-action", "shuffled", "copy", "oracle"],
+    "figure5": [
+        "r_la",
+        "r_gt",
+        "no-state",
+        "shuffled",
+        "direct",
+        "no-action",
+        "ficc",
+        "ficc-la",
+        "copy",
+        "oracle",
+    ],
 }
+LABELLED = [f"{method}-{pairs}" for method in ("r_gt", "direct") for pairs in ("100", "500", "2k")]
+DECODED = [
+    f"{method}-{way}-decoder" for way in ("mae", "lpips") for method in ("r_la", "r_gt", "copy", "oracle")
+]
+# Further methods, in the tables only when they have a record.
+VARIANTS = {"figure5": [*LABELLED, "r_gt-quantized", "r_gt-codes", *DECODED]}
 CORPORA = {
     ("table1", "mini"): ["sim-third-person", "sim-ego"],
     ("table1", "paper"): ["ssv2", "ego4d"],
@@ -53,106 +63,58 @@ STAND_INS = {
     "ssv2": {"paper": "ssv2", "mini": "sim-third-person"},
     "ego4d": {"paper": "ego4d", "mini": "sim-ego"},
 }
-# The figure of the paper that each experiment's panels stand for.
-PANELS_OF = {"table1": "figure3"}
 MAIN = ["lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current", "success_vs_copy"]
 MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
 # Where they were measured too: over the moving region alone, and in pixels to the blurred O_t+1.
 REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "ssim_blurred"]
+ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand"]  # how right the frames are,
+ACTED += ["code_accuracy", "latent_mse", "hand_error_mm"]  # the actions, and the movement
+# An experiment's tables by the end of their names.
+USUAL = {"": MAIN, "_more": MORE, "_region": REGION}
+TABLES = {"figure5": {"": ACTED, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]}}
+# What is no mean over pairs: the gripper under commands, and with actions of another clip.
+CONTROL = [name for name in METRICS if name.startswith(("control_", "transfer_", "probe_"))]
 # What is compared pair by pair: the first minus each of the others.
-DIFFERENCES = {"figure4": [("w_ft", "w_pre"), ("w_ft", "w_tfs"), ("w_ft", "scratch"), ("w_pre", "copy")]}
-
-
-TITLES = {"": "", "_more": ", other measures", "_region": ", moving region"}
+DIFFERENCES = {
+    "figure4": [("w_ft", "w_pre"), ("w_ft", "w_tfs"), ("w_ft", "scratch"), ("w_pre", "copy")],
+    "figure5": [
+        ("r_gt", other) for other in ("r_la", "copy", "shuffled", "no-state", "direct", "no-action", "ficc")
+    ],
+}
+COMPARED = {
+    "figure4": ["lpips_to_next", "lpips_region", "psnr_region", "state_mse"],
+    "figure5": ["lpips_to_next", "lpips_region", "lpips_hand", "hand_error_mm"],
+}
+TITLES = {"": "", "_more": ", other measures", "_region": ", moving region", "_frames": ", frames"}
+FRAMES = "95% intervals over clips (and seeds) in brackets. "
+SHARP = "Against O_t+1 itself, not blurred. "
 NOTES = {
-    "": "95% intervals over clips (and seeds) in brackets. ",
-    "_more": "Against O_t+1 itself, not blurred. ",
+    "": FRAMES,
+    "_frames": FRAMES,
+    "_more": SHARP,
     "_region": "The region is where the two frames differ (uwm/metrics/region.py); PSNR over it is to the "
     "sharp O_t+1. ",
+    "figure5": "Region: where the two frames differ. Gripper: a crop around it, PSNR to the sharp O_t+1. "
+    "Right codes and latent action MSE: the adapter's against those inferred from both frames. Hand error: "
+    "between the gripper's predicted and true displacement, by a linear probe. ",
 }
 
 
-@dataclass(frozen=True)
-class Table:
-    """`columns` over `rows` of equal length; a row with one text is a heading over the whole width.
-
-    `origins` says per row label what computed it; the HTML page shows it.
-    """
-
-    name: str
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-    origins: Mapping[str, str] = field(default_factory=dict)
-
-    def markdown(self) -> str:
-        lines = [
-            f"**{html(self.title)}**",
-            "",
-            _md(self.columns),
-            _md(["---"] + ["---:"] * (len(self.columns) - 1)),
-        ]
-        lines += [
-            _md([f"**{row[0]}**"] + [""] * (len(self.columns) - 1) if len(row) == 1 else row)
-            for row in self.rows
-        ]
-        return "\n".join([*lines, *(["", html(self.note)] if self.note else []), ""])
-
-    def csv(self) -> str:
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
-        return out.getvalue()
-
-    def latex(self) -> str:
-        width = len(self.columns)
-        body = [
-            rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(row[0])}}}}} \\" if len(row) == 1 else _tex(row)
-            for row in self.rows
-        ]
-        head = " & ".join(_stacked(text, "r" if k else "l") for k, text in enumerate(self.columns)) + r" \\"
-        lines = [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", head, r"\midrule", *body]
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-    def write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for kind, text in (("md", self.markdown()), ("csv", self.csv()), ("tex", self.latex())):
-            (folder / f"{self.name}.{kind}").write_text(text, encoding="utf-8")
-
-
-def _md(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(html(cell).replace("|", r"\|") for cell in cells) + " |"
-
-
-def _tex(cells: Sequence[str]) -> str:
-    return " & ".join(tex(cell) for cell in cells) + r" \\"
-
-
-def _stacked(text: str, side: str, width: int = 16) -> str:
-    """A column head of LaTeX broken into short lines."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return rf"\shortstack[{side}]{{" + r"\\".join(tex(line) for line in lines) + "}" if text else ""
-
-
-def shown(measured: Measured | None, status: str, metric: str, *, interval: bool = True) -> str:
+def shown(measured: Measured | None, status: str, metric: str) -> str:
     """`0.193 [0.180, 0.206]`, a dash or an F."""
     if measured is None:
         return FAILED if status == "failed" else DASH
     value = number(measured.value, metric)
-    if not interval or measured.low != measured.low:
+    if measured.low != measured.low:
         return value
     return f"{value} [{number(measured.low, metric)}, {number(measured.high, metric)}]"
 
 
 def methods(results: Results, scale: str, experiment: str, corpus: str) -> list[str]:
     """The expected methods in their order, then others that have a record."""
-    known = METHODS.get(experiment, [])
-    found = [c.method for c in results.cells.get((scale, experiment), []) if c.corpus == corpus]
-    return known + sorted(set(found) - set(known))
+    known, variants = METHODS.get(experiment, []), VARIANTS.get(experiment, [])
+    found = {c.method for c in results.cells.get((scale, experiment), []) if c.corpus == corpus}
+    return known + [m for m in variants if m in found] + sorted(found - {*known, *variants})
 
 
 def corpora(results: Results, scale: str, experiment: str) -> list[str]:
@@ -179,14 +141,14 @@ def method_table(
         block, counts = [], set()
         for method in methods(results, scale, experiment, corpus):
             status = results.status(scale, experiment, method, corpus)
-            found = {m: results.measure(scale, experiment, method, corpus, m + moving) for m in metrics}
+            place = (scale, experiment, method, corpus)
+            found = {m: results.measure(*place, m + moving, interval=metrics is MAIN) for m in metrics}
             counts |= {entry.n for entry in found.values() if entry}
-            texts = [shown(entry, status, m, interval=metrics is MAIN) for m, entry in found.items()]
-            block.append([method_label(method), *texts])
+            block.append([method_label(method), *(shown(entry, status, m) for m, entry in found.items())])
         rows += [[f"{label} (n = {', '.join(str(n) for n in sorted(counts))})" if counts else label], *block]
     used = protocol(results, scale, experiment, corpus)
     title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}{TITLES[suffix]}"
-    note = NOTES[suffix]
+    note = NOTES.get(experiment, NOTES[suffix]) if not suffix else NOTES[suffix]
     note += f"LPIPS: {used}." if used else "No record yet."
     if "lpips-random" in used:
         note += " Untrained backbone: not to be compared with reported numbers."
@@ -217,7 +179,7 @@ def origins(results: Results, scale: str, experiment: str, corpus: str) -> dict[
 
 def difference_table(results: Results, scale: str, experiment: str, corpus: str) -> Table:
     """Paired differences between methods, with intervals over clips and seeds."""
-    metrics = ["lpips_to_next", "lpips_region", "psnr_region", "state_mse"]
+    metrics = COMPARED[experiment]
     rows: list[list[str]] = []
     for half, label in (("", "All pairs"), ("_moving", "Moving half")):
         rows.append([label])
@@ -233,6 +195,24 @@ def difference_table(results: Results, scale: str, experiment: str, corpus: str)
     return Table(f"{experiment}_{corpus}_differences", title, columns, rows, note)
 
 
+def control_table(results: Results, scale: str, experiment: str, corpus: str) -> Table | None:
+    """What the gripper does when it is told to, a method a column. None where nothing was measured."""
+    found = {
+        method: [results.measure(scale, experiment, method, corpus, metric) for metric in CONTROL]
+        for method in methods(results, scale, experiment, corpus)
+    }
+    found = {method: entries for method, entries in found.items() if any(entries)}
+    rows = [
+        [METRICS[metric], *(shown(entries[row], "missing", metric) for entries in found.values())]
+        for row, metric in enumerate(CONTROL)
+    ]
+    title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}, commands and transfer"
+    note = "As a linear probe reads it off the predicted state; 95% intervals over clips in brackets, of "
+    note += "several seeds from the lowest to the highest limit."
+    columns = ["", *(method_label(method) for method in found)]
+    return Table(f"{experiment}_{corpus}_control", title, columns, rows, note) if found else None
+
+
 def has_metric(results: Results, scale: str, experiment: str, metric: str) -> bool:
     """Does any record of an experiment hold this metric?"""
     return any(metric in cell.record["metrics"] for cell in results.cells.get((scale, experiment), []))
@@ -243,7 +223,8 @@ def paper_layout(results: Results, scale: str) -> Table:
     rows: list[list[str]] = []
     first = 1
     for corpus in corpora(results, scale, "table1"):
-        panels = read_panels(results, scale, "table1", corpus)
+        folder = results.root / scale / "table1" / "panels" / corpus
+        panels = read_panels(folder) if (folder / "panels.csv").exists() else None
         rows.append([corpus_label(corpus), *(f"({k})" for k in range(first, first + 5))])
         for name, column in (("O_t", "lpips_to_current"), ("O_t+1", "lpips_to_next")):
             values = [] if panels is None else [number(value) for value in panels[column]][:5]
@@ -252,18 +233,6 @@ def paper_layout(results: Results, scale: str) -> Table:
     title = f"Table 1 in the paper's layout, scale {scale}: LPIPS of the predicted frame to two observations"
     note = "The five pairs of a corpus are chosen by the rule stated in experiments/table1.py."
     return Table("table1_panels", title, rows[0], rows[1:], note)
-
-
-def read_panels(results: Results, scale: str, experiment: str, corpus: str) -> pd.DataFrame | None:
-    """`panels/<corpus>/panels.csv` sorted by k, or None."""
-    path = results.root / scale / experiment / "panels" / corpus / "panels.csv"
-    return pd.read_csv(path).sort_values("k", ignore_index=True) if path.exists() else None
-
-
-def panel_kinds(folder: Path) -> list[str]:
-    """The kinds of picture in a panel folder, the known ones first and in the paper's order."""
-    found = {path.stem.partition("_")[2] for path in folder.glob("[0-9]*_*.png")}
-    return [kind for kind in PANEL_ROWS if kind in found] + sorted(found - set(PANEL_ROWS))
 
 
 def reported_layout(reported: Reported) -> Table:
@@ -331,14 +300,14 @@ def _protocols(results: Results) -> str:
 
 def experiment_tables(results: Results, scale: str) -> list[Table]:
     """The paper's layout, then per experiment and corpus the main metrics and the others."""
-    tables = [paper_layout(results, scale)]
+    tables: list[Table | None] = [paper_layout(results, scale)]
     names = dict.fromkeys([*METHODS, *(name for s, name in results.cells if s == scale)])
     for experiment in names:
         for corpus in corpora(results, scale, experiment):
-            tables.append(method_table(results, scale, experiment, corpus, MAIN))
-            tables.append(method_table(results, scale, experiment, corpus, MORE, "_more"))
-            if has_metric(results, scale, experiment, REGION[0]):
-                tables.append(method_table(results, scale, experiment, corpus, REGION, "_region"))
+            for suffix, metrics in TABLES.get(experiment, USUAL).items():
+                if metrics is not REGION or has_metric(results, scale, experiment, REGION[0]):
+                    tables.append(method_table(results, scale, experiment, corpus, metrics, suffix))
             if experiment in DIFFERENCES:
                 tables.append(difference_table(results, scale, experiment, corpus))
-    return tables
+            tables.append(control_table(results, scale, experiment, corpus))
+    return [table for table in tables if table]

@@ -10,10 +10,13 @@ import pytest
 from PIL import Image
 from toy_records import toy_experiment, toy_results
 
-from paper.figures import curve_groups, curves_by_corpus, main, panel_figure, write_all
-from paper.pairs_curve import points
+from paper.figures import main, write_all
+from paper.grids import grids
+from paper.measured_curves import points
+from paper.panels import grid_figure
 from paper.store import ROOT, Results
 from paper.style import COLUMN_INCHES
+from paper.training_curves import compared, curve_groups
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -21,12 +24,12 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_same_bytes_in_another_process_and_no_torch(drawn):
+def test_same_bytes_in_one_process_as_in_several_and_no_torch(drawn):
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['jsonschema'] = None\n"
         "from paper.figures import main; raise SystemExit(main(sys.argv[1:]))"
     )
-    arguments = ["--results", str(drawn / "results"), "--out", str(drawn / "again")]
+    arguments = ["--results", str(drawn / "results"), "--out", str(drawn / "again"), "--processes", "1"]
     subprocess.run(
         [sys.executable, "-c", code, *arguments], check=True, cwd=ROOT, env={"PYTHONHASHSEED": "7"}
     )
@@ -74,7 +77,7 @@ def test_other_experiments_are_drawn_alike(tmp_path):
 def test_the_number_of_pairs_is_read_off_the_method(tmp_path):
     models = {"w_ft-100": (0.1, 0.09), "w_ft": (0.1, 0.05), "w_ft-10k": (0.1, 0.04), "copy": (0.0, 0.12)}
     toy_experiment(tmp_path, "mini", "figure4", ["lift"], models | {"w_ft-dynamics": (0.1, 0.06)})
-    found = points(Results(tmp_path, ("mini",)), "mini", "figure4", "lift", "lpips_to_next_moving")
+    found = points(Results(tmp_path, ("mini",)), "mini", "figure4", "lift", "w_ft", "lpips_to_next_moving")
     assert list(found) == [100, 2000, 10_000]
     assert [round(entry.value, 2) for entry in found.values()] == pytest.approx([0.09, 0.05, 0.04], abs=0.011)
     write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md")
@@ -91,12 +94,12 @@ def test_curves_of_many_cells_are_one_figure(tmp_path):
     folder.mkdir()
     for name in ("finetune_w_ft__lift__s0", "finetune_w_ft__lift__s1", "finetune_w_tfs__lift__s0", "mae"):
         (folder / f"{name}.csv").write_text("step,loss,val/state_mse/lift\n1,2,3\n2,1,2\n")
-    assert curves_by_corpus(list(folder.glob("finetune_*"))) == {
+    assert compared(list(folder.glob("finetune_*"))) == {
         "lift": {m: folder / f"finetune_{m}__lift__s0.csv" for m in ("w_ft", "w_tfs")}
     }
     write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md")
     drawn = {path.stem for path in (tmp_path / "out" / "mini").glob("figure4_curve*.pdf")}
-    assert drawn == {"figure4_curve_finetune_lift"}  # that of the MAE is among Table 1's
+    assert drawn == {"figure4_curves_lift"}  # that of the MAE is among Table 1's
 
 
 def test_figure4_has_its_pairs_in_rows(tmp_path):
@@ -106,11 +109,12 @@ def test_figure4_has_its_pairs_in_rows(tmp_path):
         path.unlink()
     table = pd.read_csv(folder / "panels.csv").head(2)
     table.to_csv(folder / "panels.csv", index=False)
-    figure = panel_figure(Results(tmp_path, ("mini",)), "mini", "figure4", "lift")
+    (grid,) = grids(Results(tmp_path, ("mini",)), "mini", "figure4")
+    figure = grid_figure(grid)
     width, height = figure.get_size_inches()
     assert width == pytest.approx(COLUMN_INCHES)
     assert height < 0.6 * width  # two of five pictures high
-    assert [text.get_text() for text in figure.axes[0].texts][:2] == ["$O_{t}$", "$R_{t}$"]
+    assert [text.get_text() for text in figure.axes[0].texts][:4] == ["(1)", "(2)", "$O_{t}$", "$R_{t}$"]
 
 
 def test_page_is_self_contained(drawn):

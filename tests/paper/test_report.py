@@ -7,9 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from toy_records import toy_figure5
 
 from paper import build, constants
 from paper.claims import all_items
+from paper.figures import main
 from paper.ledger import ledger_rows
 from paper.store import ROOT, Reported, Results
 from uwm.errors import UserError
@@ -36,8 +38,14 @@ def test_every_row_of_the_ledger_is_whole():
 
 
 @pytest.mark.skipif(not shutil.which("latexmk"), reason="no latexmk to build the report with")
-def test_report_builds_without_overfull_lines(drawn, tmp_path):
-    shutil.copytree(drawn / "out", tmp_path / "out")
+@pytest.mark.parametrize("with_figure5", [False, True])
+def test_report_builds_without_overfull_lines(drawn, tmp_path, with_figure5):
+    if with_figure5:
+        shutil.copytree(drawn / "results", tmp_path / "results")
+        toy_figure5(tmp_path / "results")
+        assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
+    else:
+        shutil.copytree(drawn / "out", tmp_path / "out")
     shutil.copyfile(MAIN, tmp_path / "main.tex")
     pdf = build.build(tmp_path)
     assert pdf.read_bytes().startswith(b"%PDF")

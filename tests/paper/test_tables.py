@@ -4,8 +4,8 @@ import pytest
 from toy_records import toy_record
 
 from paper import readme
+from paper.names import html, tex
 from paper.store import Reported, Results
-from paper.style import html, tex
 from paper.tables import MAIN, Table, method_table, paper_layout, reported_layout, reproduced
 from uwm.errors import UserError
 

@@ -1,6 +1,8 @@
 """Toy records: what `experiments/table1.py` writes, made up from random numbers in a temporary folder."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,13 @@ from uwm.runs.record import Record, config_digest, file_sha256
 METHODS = {"uwm": (0.10, 0.05), "copy": (0.0, 0.12), "shuffled-action": (0.08, 0.11), "oracle": (0.12, 0.0)}
 CLIPS, PAIRS = 12, 4
 CONFIG = {"codes": 1024, "gap": 0.2, "finetune": {"pairs": 2000}}
+ACTING = {"copy": (0.0, 0.12), "oracle": (0.12, 0.0), "r_la": (0.1, 0.05), "r_gt": (0.1, 0.06)}
+ACTING |= {
+    "direct": (0.1, 0.07),
+    "r_gt-100": (0.1, 0.09),
+    "r_gt-2k": (0.1, 0.07),
+    "r_gt-mae-decoder": (0.1, 0.06),
+}
 
 
 def toy_samples(folder: Path, corpus: str, methods: dict, seed: int) -> Path:
@@ -117,10 +126,14 @@ def toy_panels(folder: Path, samples: Path, method: str = "uwm") -> None:
                 ]
             )
             for column in ("o_t", "r_t", "o_next", "r_next", "prediction"):
-                pixels = np.kron(
-                    rng.integers(0, 255, (8, 8, 3), dtype=np.uint8), np.ones((14, 14, 1), np.uint8)
-                )
-                Image.fromarray(pixels).save(out / f"{k}_{column}.png")
+                toy_picture(rng).save(out / f"{k}_{column}.png")
+
+
+def toy_picture(rng: np.random.Generator) -> Image.Image:
+    """Blocks of random colours."""
+    return Image.fromarray(
+        np.kron(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8), np.ones((14, 14, 1), np.uint8))
+    )
 
 
 def toy_experiment(
@@ -135,6 +148,55 @@ def toy_experiment(
             method, *seed = name.split("/")
             toy_record(scale, experiment, "/".join([method, corpus, *seed]), samples).write(folder)
         toy_panels(folder, samples, names[0])
+
+
+def toy_figure5(root: Path, corpus: str = "sim-panda", *, horizon: int = 3) -> Path:
+    """Figure 5 at scale mini, as `experiments/figure5.py` leaves it; returns its folder."""
+    folder = root / "mini" / "figure5"
+    toy_experiment(root, "mini", "figure5", [corpus], ACTING)
+    shutil.rmtree(folder / "panels")
+    for method, (_, distance) in ACTING.items():
+        path = folder / f"{method}__{corpus}.json"
+        record = json.loads(path.read_text())
+        values = {f"rollout_lpips_{k}": distance * k for k in range(1, horizon + 1)}
+        values |= {"lpips_hand": distance, "code_accuracy": 0.25, "hand_error_mm": 12.34, "control_open": 0.5}
+        for name, value in values.items():
+            entry = {
+                "value": value,
+                "n": 9,
+                "better": "lower",
+                "ci": [0.9 * value, 1.1 * value],
+                "protocol": None,
+            }
+            record["metrics"][name] = entry
+        path.write_text(json.dumps(record))
+    frames = ["o_t", "o_next", "r_la", "r_gt"]
+    toy_kinds(folder, corpus, [*frames, *(f"{kind}_hand" for kind in frames)])
+    toy_kinds(folder, f"{corpus}-commands", ["o_t", "forward", "back", "open"])
+    toy_kinds(folder, f"{corpus}-transfer", ["donor_o_t", "donor_o_next", "o_t", "prediction"])
+    toy_kinds(folder, f"{corpus}-rollout", ["o_next", "r_la", "r_gt"], steps=[1, 3])
+    (folder / "rollouts").mkdir()
+    rng = np.random.default_rng(1)
+    first, *rest = (toy_picture(rng) for _ in range(horizon + 1))
+    first.save(
+        folder / "rollouts" / f"{corpus}_1.gif", save_all=True, append_images=rest, duration=200, loop=0
+    )
+    (folder / "curves").mkdir()
+    for stage, column in (("adapter", f"val/state_mse/{corpus}"), ("decoder", f"val/psnr/{corpus}")):
+        (folder / "curves" / f"{stage}.csv").write_text(f"step,loss,{column}\n1,2,3\n2,1,2\n")
+    return folder
+
+
+def toy_kinds(folder: Path, name: str, kinds: list[str], steps: list[int] | None = None) -> None:
+    """Two columns of panels of these kinds."""
+    out = folder / "panels" / name
+    out.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for k in (1, 2):
+        for kind in kinds:
+            toy_picture(rng).save(out / f"{k}_{kind}.png")
+    lines = [f"{k},{step}" for k, step in zip((1, 2), steps, strict=True)] if steps else ["1", "2"]
+    (out / "panels.csv").write_text("\n".join(["k,step" if steps else "k", *lines]) + "\n")
 
 
 def toy_results(root: Path) -> Path:

@@ -1,0 +1,164 @@
+"""Figures of measured numbers: against the number of training pairs, and against the steps of a rollout.
+
+What is drawn is read off the records first (`Plot`), so that the drawing needs no records.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from paper.names import METRICS, math, method_label
+from paper.store import Measured, Results
+from paper.style import LEGEND_ROW, legend_above, look, plots
+
+Points = Mapping[float, Measured]
+ALL = np.inf  # pairs: as many as there are, where the config does not say how many
+OVER_PAIRS = ("lpips_to_next_moving", "lpips_region_moving")  # one plot each, where they were measured
+OVER_STEPS = ("rollout_lpips", "rollout_state_mse")
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Lines with intervals, and level ones, by method."""
+
+    label: str
+    lines: Mapping[str, Points]
+    levels: Mapping[str, Measured]
+
+
+# Against the number of pairs. A method `NAME-500` or `NAME-10k` is NAME with that number of pairs; NAME's own
+# stands in its config.
+
+
+@dataclass(frozen=True)
+class Varied:
+    """Methods whose number of pairs is varied, each with the config's group that holds its own number; and
+    the methods that are drawn as level lines."""
+
+    methods: Mapping[str, str]
+    levels: Sequence[str]
+
+
+VARIED = {
+    "figure4": Varied({"w_ft": "finetune"}, ("copy", "w_pre", "scratch", "w_tfs")),
+    "figure5": Varied({"r_gt": "adapter", "direct": "dynamics"}, ("copy", "r_la", "no-action")),
+}
+
+
+def pairs_plots(results: Results, scale: str, experiment: str, corpus: str) -> list[Plot]:
+    """One plot per measure; none without a method that was measured with two numbers of pairs."""
+    varied, found = VARIED.get(experiment, Varied({}, ())), []
+    for metric in OVER_PAIRS:
+        lines = {
+            method: points(results, scale, experiment, corpus, method, metric) for method in varied.methods
+        }
+        levels = {name: results.measure(scale, experiment, name, corpus, metric) for name in varied.levels}
+        if any(len(line) > 1 for line in lines.values()):
+            there = {method: measured for method, measured in levels.items() if measured}
+            found.append(Plot(METRICS[metric.removesuffix("_moving")], lines, there))
+    return found
+
+
+def points(
+    results: Results, scale: str, experiment: str, corpus: str, method: str, metric: str
+) -> dict[float, Measured]:
+    """Number of pairs -> the method's number, in ascending order."""
+    group = VARIED[experiment].methods[method]
+    found: dict[float, Measured] = {}
+    for cell in results.cells.get((scale, experiment), []):
+        if cell.corpus != corpus or cell.status != "ok":
+            continue
+        own = cell.record["config"].get(group, {}).get("pairs") or ALL
+        pairs = own if cell.method == method else _suffix(cell.method, method)
+        measured = results.measure(scale, experiment, cell.method, corpus, metric)
+        if pairs and measured:
+            found[pairs] = measured
+    return dict(sorted(found.items()))
+
+
+def _suffix(method: str, base: str) -> int | None:
+    """`w_ft-10k` -> 10000; None where what follows is no number."""
+    match = re.fullmatch(rf"{re.escape(base)}-(\d+)(k?)", method)
+    return int(match[1]) * (1000 if match[2] else 1) if match else None
+
+
+def pairs_figure(drawn: Sequence[Plot]) -> Figure:
+    """The numbers of pairs in logarithmic distance; all there are stand at the end."""
+    ticks = sorted({pairs for plot in drawn for line in plot.lines.values() for pairs in line})
+    last = 4 * max((pairs for pairs in ticks if pairs < ALL), default=1)
+    places = {pairs: float(np.log10(min(pairs, last))) for pairs in ticks}
+    names = ["all" if pairs == ALL else _short(int(pairs)) for pairs in ticks]
+    return measured_figure(drawn, places, names, "training pairs")
+
+
+def _short(pairs: int) -> str:
+    """2000 -> `2k`."""
+    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
+
+
+# Against the steps of a rollout
+
+
+def rollout_plots(
+    results: Results, scale: str, experiment: str, corpus: str, methods: list[str]
+) -> list[Plot]:
+    """One plot per measure, a line for each of `methods` that was rolled out."""
+    found = []
+    for metric in OVER_STEPS:
+        lines = {m: _steps(results, scale, experiment, corpus, m, metric) for m in methods}
+        lines = {method: line for method, line in lines.items() if line}
+        if lines:
+            found.append(Plot(METRICS[metric], lines, {}))
+    return found
+
+
+def _steps(
+    results: Results, scale: str, experiment: str, corpus: str, method: str, metric: str
+) -> dict[float, Measured]:
+    """k -> error k steps ahead."""
+    line: dict[float, Measured] = {}
+    while (
+        measured := results.measure(scale, experiment, method, corpus, f"{metric}_{len(line) + 1}")
+    ) is not None:
+        line[len(line) + 1] = measured
+    return line
+
+
+def rollout_figure(drawn: Sequence[Plot]) -> Figure:
+    """The steps side by side."""
+    ticks = sorted({k for plot in drawn for line in plot.lines.values() for k in line})
+    return measured_figure(drawn, {k: k for k in ticks}, [f"{k:g}" for k in ticks], "steps ahead, k")
+
+
+def measured_figure(
+    drawn: Sequence[Plot], places: Mapping[float, float], ticks: Sequence[str], xlabel: str
+) -> Figure:
+    """The plots below each other, bands for intervals, one legend above all. `places` are the lines' x."""
+    lines = {name for plot in drawn for name in plot.lines}
+    names = list(dict.fromkeys(name for plot in drawn for name in (*plot.lines, *plot.levels)))
+    figure, axes = plots(len(drawn), 1.5, above=-(-len(names) // 2) * LEGEND_ROW + 0.05)
+    for axis, plot in zip(axes, drawn, strict=True):
+        for method, line in plot.lines.items():
+            x = [places[key] for key in line]
+            axis.plot(x, [entry.value for entry in line.values()], **look(method))
+            low, high = ([getattr(entry, end) for entry in line.values()] for end in ("low", "high"))
+            axis.fill_between(x, low, high, color=look(method)["color"], alpha=0.15, linewidth=0)
+        for method, level in plot.levels.items():
+            axis.axhline(level.value, **level_look(method))
+        top = axis.get_ylim()[1]
+        axis.set(ylim=(-0.02 * top, top), ylabel=math(plot.label))  # what lies at 0 is seen
+    axes[-1].set(xlabel=xlabel)
+    axes[-1].set_xticks(list(places.values()), ticks)
+    handles = [Line2D([], [], **(look(name) if name in lines else level_look(name))) for name in names]
+    legend_above(axes[0], 2, handles=handles, labels=[math(method_label(name)) for name in names])
+    return figure
+
+
+def level_look(method: str) -> dict[str, Any]:
+    """A method's line without its marker."""
+    return look(method) | {"marker": ""}

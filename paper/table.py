@@ -1,0 +1,75 @@
+"""A grid of short texts, written as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from paper.names import html, tex
+
+
+@dataclass(frozen=True)
+class Table:
+    """`columns` over `rows` of equal length; a row with one text is a heading over the whole width.
+
+    `origins` says per row label what computed it; the HTML page shows it.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        lines = [
+            f"**{html(self.title)}**",
+            "",
+            _md(self.columns),
+            _md(["---"] + ["---:"] * (len(self.columns) - 1)),
+        ]
+        lines += [
+            _md([f"**{row[0]}**"] + [""] * (len(self.columns) - 1) if len(row) == 1 else row)
+            for row in self.rows
+        ]
+        return "\n".join([*lines, *(["", html(self.note)] if self.note else []), ""])
+
+    def csv(self) -> str:
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
+        return out.getvalue()
+
+    def latex(self) -> str:
+        width = len(self.columns)
+        body = [
+            rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(row[0])}}}}} \\" if len(row) == 1 else _tex(row)
+            for row in self.rows
+        ]
+        head = " & ".join(_stacked(text, "r" if k else "l") for k, text in enumerate(self.columns)) + r" \\"
+        lines = [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", head, r"\midrule", *body]
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, text in (("md", self.markdown()), ("csv", self.csv()), ("tex", self.latex())):
+            (folder / f"{self.name}.{kind}").write_text(text, encoding="utf-8")
+
+
+def _md(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(html(cell).replace("|", r"\|") for cell in cells) + " |"
+
+
+def _tex(cells: Sequence[str]) -> str:
+    return " & ".join(tex(cell) for cell in cells) + r" \\"
+
+
+def _stacked(text: str, side: str, width: int = 16) -> str:
+    """A column head of LaTeX broken into short lines."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return rf"\shortstack[{side}]{{" + r"\\".join(tex(line) for line in lines) + "}" if text else ""
