@@ -54,6 +54,9 @@ COMPARISONS = {
     "figure4/pretrained-is-no-copy": Comparison("w_pre", "copy"),
     "figure5/adapter-matches-latent": Comparison("r_gt", "r_la", margin=MARGIN),
     "figure5/adapter-is-no-copy": Comparison("r_gt", "copy"),
+    "figure5/adapter-uses-the-action": Comparison("r_gt", "shuffled", apart=True),
+    "figure5/adapter-beats-no-action": Comparison("r_gt", "no-action", apart=True),
+    "figure5/adapter-reads-the-state": Comparison("r_gt", "no-state", apart=True),
 }
 RATIO_CLAIM = "table1/nearer-to-next"
 HALVES = {"": "all", "_moving": "moving"}
