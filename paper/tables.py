@@ -51,7 +51,8 @@ DECODED = [
     f"{method}-{way}-decoder" for way in ("mae", "lpips") for method in ("r_la", "r_gt", "copy", "oracle")
 ]
 # Further methods, in the tables only when they have a record.
-VARIANTS = {"figure5": [*LABELLED, "r_gt-quantized", "r_gt-codes", *DECODED]}
+TARGETS = [f"r_gt-{target}" for target in ("continuous", "quantized", "codes", "prediction")]
+VARIANTS = {"figure5": [*LABELLED, *TARGETS, *DECODED]}
 CORPORA = {
     ("table1", "mini"): ["sim-third-person", "sim-ego"],
     ("table1", "paper"): ["ssv2", "ego4d"],
