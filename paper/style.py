@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 COLUMN_INCHES = 3.4  # one column of a two-column page
 # Okabe and Ito's palette: told apart by colour-blind readers and, in this order, in grey.
@@ -53,7 +53,7 @@ matplotlib.rcParams.update(
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.linewidth": 0.6,
-        "axes.prop_cycle": cycler(color=COLOURS, linestyle=DASHES),
+        "axes.prop_cycle": cycler(color=2 * COLOURS, linestyle=DASHES + DASHES[1:] + DASHES[:1]),
         "lines.linewidth": 1.1,
         "lines.markersize": 3,
         "legend.fontsize": 7,
@@ -95,10 +95,12 @@ def plots(
 
 
 def log_scale(axis: Axes) -> None:
-    """A logarithmic y axis with plain numbers: at 1, 2 and 5, or at powers of ten where it is long."""
+    """A logarithmic y axis with plain numbers: at powers of ten, on a shorter one at 1, 2 and 5, on a very
+    short one evenly."""
     axis.set_yscale("log")
     low, high = axis.get_ylim()
-    axis.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5), numticks=12))
+    powers = LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5), numticks=12)
+    axis.yaxis.set_major_locator(powers if high > 4 * low else MaxNLocator(4))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
 
