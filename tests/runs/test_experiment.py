@@ -1,6 +1,7 @@
 """The command line of an experiment, run locally."""
 
 import json
+import os
 import subprocess
 import time
 
@@ -42,6 +43,22 @@ def test_processes_give_the_same_records_as_one(project, tmp_path):
     for name in ("copy__ours", "uwm__ours__s0"):
         one, two = project.record(name, tmp_path / "one"), project.record(name, tmp_path / "two")
         assert {**one, "run": None} == {**two, "run": None}
+
+
+def test_a_process_takes_cell_after_cell(project):
+    project.run("--jobs", "2")
+    processes = [path.read_text() for path in project.root.glob("runs/mini/toy-*/process-of-*")]
+    assert len(processes) == 3
+    assert len(set(processes)) <= 2
+    assert str(os.getpid()) not in processes
+
+
+def test_the_cells_after_a_killed_one_go_on_in_another_process(project):
+    code, _, error = project.run("--set", "fault=killed", "--jobs", "2")
+    assert code == 1
+    assert "failed: copy/ours: its process ended with code -9\n" in error
+    (folder,) = project.root.glob("runs/mini/toy-*/results")
+    assert [project.record(f"uwm__ours__s{seed}", folder)["status"] for seed in (0, 1)] == ["ok", "ok"]
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

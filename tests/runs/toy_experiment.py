@@ -1,5 +1,7 @@
 """A small experiment without torch; its file is copied into a project of the test's own."""
 
+import os
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,6 +55,9 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     faults = {"error": ValueError("it\nbroke"), "input": UserError("no video"), "skip": SkipCell("no GPU")}
     if cell.method == "copy" and context.config.fault in faults:
         raise faults[context.config.fault]
+    if cell.method == "copy" and context.config.fault == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    context.work.joinpath(f"process-of-{cell.file_name}").write_text(str(os.getpid()))
     value = float((train(context) / "weights.txt").read_text()) / 3
     if context.config.fault == "nan":
         value = float("nan")

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Self
 
 from uwm.errors import UserError, run_cli
 from uwm.runs.experiment import Cell, Context
@@ -68,21 +71,72 @@ def _say_outcome(context: Context, cell: Cell) -> None:
 
 
 def _run_processes(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:
-    file = plan.write()
+    """Each process takes cell after cell, so that cells share what they hold in memory (encoded states)."""
+    file, left = plan.write(), deque(cells)
+    environment = _worker_environment(jobs)
+    codes: dict[str, int] = {}
+
+    def work() -> None:
+        worker = None
+        with ExitStack() as stack:
+            while True:
+                try:
+                    cell = left.popleft()
+                except IndexError:
+                    return
+                if worker is None or worker.ended:
+                    worker = stack.enter_context(_Worker(file, environment))
+                codes[cell.name] = worker.run(cell)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in [pool.submit(work) for _ in range(min(jobs, len(cells)))]:
+                future.result()
+        except BaseException:  # Ctrl-C: no further cell
+            left.clear()
+            raise
+    if 2 in codes.values():
+        raise UserError("the run ended for the reason above")
+    return {c.name: _failure(context, c, codes[c.name]) for c in cells if codes[c.name] != 0}
+
+
+def _worker_environment(jobs: int) -> dict[str, str]:
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
-    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": path}
+    return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": path}
 
-    def run(cell: Cell) -> int:
-        command = [sys.executable, "-m", "uwm.runs.launch", str(file), cell.name]
-        return subprocess.run(command, env=environment).returncode
 
-    with ThreadPoolExecutor(jobs) as pool:
-        codes = list(pool.map(run, cells))
-    if 2 in codes:
-        raise UserError("the run ended for the reason above")
-    return {c.name: _failure(context, c, code) for c, code in zip(cells, codes, strict=True) if code != 0}
+class _Worker:
+    """A process that runs the cells whose names it reads, and answers each with 0, or 1 for a failed one."""
+
+    def __init__(self, plan: Path, environment: dict[str, str]) -> None:
+        answers, own_end = os.pipe()
+        command = [sys.executable, "-m", "uwm.runs.launch", str(plan), str(own_end)]
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, pass_fds=[own_end], text=True
+        )
+        os.close(own_end)
+        self.answers = os.fdopen(answers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()  # no more names: it ends
+        self.answers.close()
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def run(self, cell: Cell) -> int:
+        """The cell's exit code: the worker's answer, or, where it ended without one, how it ended."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            print(cell.name, file=self.process.stdin, flush=True)
+        answer = self.answers.readline()
+        return int(answer) if answer else self.process.wait()
 
 
 def _failure(context: Context, cell: Cell, code: int) -> str:
@@ -90,13 +144,18 @@ def _failure(context: Context, cell: Cell, code: int) -> str:
     return record.error if record and record.error else f"its process ended with code {code}"
 
 
-def _child(argv: list[str]) -> int:
-    """`python -m uwm.runs.launch PLAN CELL`: one cell of a written plan."""
-    file, name = argv
+def _work(argv: list[str]) -> int:
+    """`python -m uwm.runs.launch PLAN FD`: the cells of a written plan that stdin names, one a line. How each
+    ended goes to the open file FD."""
+    file, answers = argv
     plan = Plan.read(Path(file))
     context = plan.context()
-    return 1 if run_local(plan, context, [find_cell(context, name)], 1) else 0
+    with os.fdopen(int(answers), "w") as told:
+        for name in sys.stdin:
+            failed = run_local(plan, context, [find_cell(context, name.strip())], 1)
+            print(int(bool(failed)), file=told, flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_cli(lambda: _child(sys.argv[1:])))
+    raise SystemExit(run_cli(lambda: _work(sys.argv[1:])))
