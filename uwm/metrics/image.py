@@ -1,7 +1,6 @@
 """PSNR and SSIM of images in [0,1]."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 PSNR_LIMIT = 100.0  # dB of identical images, which would be infinite and spoil every mean
@@ -41,13 +40,23 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor) -> Tensor:
-    """Weighted mean in the Gaussian window: (B,3,H,W) -> (B,3,H-10,W-10)."""
-    offsets = torch.arange(SSIM_WINDOW, dtype=images.dtype, device=images.device) - SSIM_WINDOW // 2
+    """Weighted mean in the Gaussian window: (B,3,H,W) -> (B,3,H-10,W-10).
+
+    As matrix products, along each axis one: several times faster on a CPU than convolutions in float64.
+    """
+    rows, columns = (_window_matrix(size, images) for size in images.shape[2:])
+    return rows @ images @ columns.T
+
+
+def _window_matrix(size: int, like: Tensor) -> Tensor:
+    """The window at every place where it lies within `size` pixels: (size-10, size)."""
+    offsets = torch.arange(SSIM_WINDOW, dtype=like.dtype, device=like.device) - SSIM_WINDOW // 2
     weights = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
-    weights = weights / weights.sum()
-    rows = weights.view(1, 1, -1, 1).expand(3, 1, -1, 1)  # one kernel per channel
-    columns = weights.view(1, 1, 1, -1).expand(3, 1, 1, -1)
-    return F.conv2d(F.conv2d(images, rows, groups=3), columns, groups=3)
+    places = size - SSIM_WINDOW + 1
+    matrix = like.new_zeros(places, size)
+    for place in range(places):
+        matrix[place, place : place + SSIM_WINDOW] = weights / weights.sum()
+    return matrix
 
 
 def _check(a: Tensor, b: Tensor) -> None:
