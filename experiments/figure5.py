@@ -214,7 +214,8 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     found = []
     for name in measured_corpora(config, data):
         found += [Cell(method, name) for method in fixed]
-        found += [Cell(method, name, seed) for method in trained for seed in config.seeds]
+        # Seed by seed: cells that follow each other in a process share states and latent actions.
+        found += [Cell(method, name, seed) for seed in config.seeds for method in trained]
     return found
 
 

@@ -7,7 +7,7 @@ its recipe, the labelled pairs, and the digest of its parent.
 import copy
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -20,6 +20,7 @@ from uwm.errors import UserError
 from uwm.finetune import FinetuneRecipe, finetune_stage
 from uwm.labelled import (
     FrozenEncoder,
+    LabelledPairs,
     LabelledRecipe,
     center_views,
     control_steps,
@@ -33,7 +34,14 @@ from uwm.labelled import (
 )
 from uwm.metrics.image import psnr
 from uwm.metrics.perceptual import load_lpips
-from uwm.models import ActionAdapter, ActionAdapterConfig, MaskedAutoencoder, WorldModel, adapter_config
+from uwm.models import (
+    ActionAdapter,
+    ActionAdapterConfig,
+    LatentActions,
+    MaskedAutoencoder,
+    WorldModel,
+    adapter_config,
+)
 from uwm.models.adapter import Target
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context
@@ -177,7 +185,10 @@ def obtain_adapter(
     def compute(folder: Path) -> None:
         config = fitting_config(recipe, corpus, world.world_model)
         mae = None if recipe.views else world.mae
-        train_adapter(context, recipe, corpus, config, world.world_model, mae_encoder(world), mae, folder)
+        sha256 = world.weights["world-model"]
+        train_adapter(
+            context, recipe, corpus, config, world.world_model, sha256, mae_encoder(world), mae, folder
+        )
 
     return obtain_trained(context, adapter_stage(context, recipe, finetuned, corpus), ActionAdapter, compute)
 
@@ -202,6 +213,7 @@ def train_adapter(
     corpus: Corpus,
     config: ActionAdapterConfig,
     world_model: Any,  # a WorldModel, or what infers and predicts like one
+    sha256: str,  # of its weights
     encoder: FrozenEncoder,
     mae: MaskedAutoencoder | None,
     folder: Path,
@@ -215,23 +227,43 @@ def train_adapter(
         return prediction
 
     objective = AdapterRegression(adapter, world_model, mae, recipe.change_weight, recipe.commitment)
-    inferred = recipe.views and recipe.target != "prediction"
-    targets = latent_targets(recipe, corpus, encoder, world_model) if inferred else {}
+    targets: Mapping[str, Tensor] = {}
+    if recipe.views and recipe.target != "prediction":
+        device = next(world_model.parameters()).device
+        inference = FrozenInference(sha256, device, world_model.infer_actions)
+        pairs = labelled_pairs(recipe, corpus)
+        targets = latent_targets(inference, encoder, pairs, recipe.short_side, recipe.gap, recipe.views)
     fit_labelled(context, recipe, corpus, encoder, objective, adapter, predict, folder, targets)
 
 
+@dataclass(frozen=True)
+class FrozenInference:
+    """States s_t and s_t+1 -> latent actions; two are equal where their weights are."""
+
+    sha256: str
+    device: torch.device = field(compare=False)
+    infer: Callable[[Tensor, Tensor], LatentActions] = field(compare=False)
+
+
+@functools.lru_cache(maxsize=2)
 @torch.no_grad()
 def latent_targets(
-    recipe: LabelledRecipe, corpus: Corpus, encoder: FrozenEncoder, world_model: Any
-) -> dict[str, Tensor]:
-    """What eq. 13 fits, computed once: `latents` (V, n, L, W) float16 and `codes` (V, n, L) of all pairs."""
-    pairs = labelled_pairs(recipe, corpus)
-    states, places = view_states(encoder, pairs, recipe.short_side, recipe.gap, recipe.views)
-    device = next(world_model.parameters()).device
+    inference: FrozenInference,
+    encoder: FrozenEncoder,
+    pairs: LabelledPairs,
+    short_side: int,
+    gap: float,
+    views: int,
+) -> Mapping[str, Tensor]:
+    """What eq. 13 fits, computed once: `latents` (V, n, L, W) float16 and `codes` (V, n, L) of all pairs.
+
+    Trainings in one process share them, as they do the states.
+    """
+    states, places = view_states(encoder, pairs, short_side, gap, views)
     found: dict[str, list[Tensor]] = {"latents": [], "codes": []}
     for view in states:
         parts = [
-            world_model.infer_actions(*view[rows].to(device).float().unbind(1))
+            inference.infer(*view[rows].to(inference.device).float().unbind(1))
             for rows in tqdm(places.split(64), "latent actions", mininterval=10)
         ]
         found["latents"].append(torch.cat([part.continuous.half().cpu() for part in parts]))

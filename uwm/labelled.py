@@ -144,7 +144,7 @@ def center_views(bank: FrameBank, size: int, views: int) -> list[Tensor]:
     return [center_crop(bank.frames, size, size), *others]
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def view_states(
     encoder: FrozenEncoder, pairs: LabelledPairs, short_side: int, gap: float, views: int
 ) -> tuple[Tensor, Tensor]:

@@ -165,7 +165,9 @@ def obtain_ficc_adapter(
     config = _ficc_adapter_config(recipe, corpus, ficc.model)
 
     def compute(folder: Path) -> None:
-        train_adapter(context, recipe, corpus, config, ficc.model, ficc_encoder(ficc), None, folder)
+        train_adapter(
+            context, recipe, corpus, config, ficc.model, ficc.sha256, ficc_encoder(ficc), None, folder
+        )
 
     return obtain_trained(context, Stage("ficc-adapter", 2, asdict(recipe), inputs), ActionAdapter, compute)
 
