@@ -70,7 +70,8 @@ class AdapterRegression(OnLabelledPairs):
         output = self.adapter(s_t, batch["actions"], batch["mask"])
         target = self.adapter.config.target
         if target == "codes":
-            error = F.cross_entropy(output.transpose(1, 2), codes, reduction="none")  # (B, L)
+            error = F.cross_entropy(output.flatten(0, 1), codes.flatten(), reduction="none")
+            error = error.view_as(codes)  # (B, L)
         else:
             wanted = latents if target == "continuous" else world_model.quantizer.lookup(codes)
             error = (output - wanted).square().mean(-1)  # (B, L)
