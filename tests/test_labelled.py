@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.robot_toy import REACH, SIDE, write_toy
+from uwm.adapt import FrozenInference, latent_targets
 from uwm.data.corpora import BUNDLED, Corpus, bundled, open_corpus
 from uwm.errors import UserError
 from uwm.labelled import (
@@ -22,6 +23,7 @@ from uwm.labelled import (
     labelled_source,
     view_states,
 )
+from uwm.models import LatentActions
 from uwm.training.loop import TrainConfig
 
 SIZE = 40
@@ -100,6 +102,28 @@ def test_more_of_each_pair_comes_along(corpus: Corpus) -> None:
     source = labelled_source(RECIPE, PIXELS, pairs, {"number": numbers})
     batch = next(source.batches(0, 0, 1))
     assert torch.equal(batch["actions"], pairs.controls[0][batch["number"]])
+
+
+def test_latent_targets_are_those_of_each_pairs_own_frames_and_inferred_once(corpus: Corpus) -> None:
+    """An "action" that is the mean of the next picture and the change of means."""
+
+    def infer(s_t: Tensor, s_next: Tensor) -> LatentActions:
+        now, then = (s.mean((1, 2))[:, None] for s in (s_t, s_next))
+        latents = torch.stack([then, then - now], dim=2)  # (B, 1, 2)
+        return LatentActions(latents, latents, latents[..., 0].round().long())
+
+    pairs = labelled_pairs(RECIPE, corpus)
+    states, places = view_states(PIXELS, pairs, SIDE, 0.2, 2)
+    inference = FrozenInference("one", torch.device("cpu"), infer)
+    found = latent_targets(inference, PIXELS, pairs, SIDE, 0.2, 2)
+    means = states.float().mean((2, 3))  # (V, F)
+    then, now = means[:, places[:, 1]], means[:, places[:, 0]]
+    assert torch.allclose(found["latents"][:, :, 0, 0].float(), then, atol=0.1)
+    assert torch.allclose(found["latents"][:, :, 0, 1].float(), then - now, atol=0.1)
+    assert torch.equal(found["codes"][..., 0], then.round().int())
+
+    never = FrozenInference("one", torch.device("cpu"), lambda s_t, s_next: pytest.fail("inferred again"))
+    assert latent_targets(never, PIXELS, pairs, SIDE, 0.2, 2) is found
 
 
 def test_a_part_is_those_rows(corpus: Corpus) -> None:
