@@ -2,35 +2,45 @@
 
 import ast
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from paper.store import ROOT, Cell, Results
+from paper.store import ROOT, Cell, Results, sample_names
 from uwm.runs.record import config_digest, file_sha256, file_stem
 
+CHUNK = 4  # records at a time
 RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
 
 
 def problems(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
     """One line per record that is altered, orphaned, stale or not finite, as `file: what`."""
-    found = [f"{_shown(path, results)}: {reason}" for path, reason in results.unreadable]
-    for (_, experiment), cells in results.cells.items():
-        current = declared_version(experiments / f"{experiment}.py")
-        for cell in cells:
-            try:
-                lines = list(cell_problems(results, cell, current))
-            except (KeyError, TypeError, ValueError, OSError) as error:
-                lines = [f"{type(error).__name__}: {error}"]
-            found += [f"{_shown(cell.path, results)}: {line}" for line in lines]
+    found = [f"{_shown(path, results.root)}: {reason}" for path, reason in results.unreadable]
+    versions = {name: declared_version(experiments / f"{name}.py") for _, name in results.cells}
+    cells = [cell for group in results.cells.values() for cell in group]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for lines in pool.map(partial(_lines, results.root, versions), cells, chunksize=CHUNK):
+            found += lines
     try:
         return found + list(removed(results))
     except (KeyError, TypeError, ValueError, OSError) as error:
         return [*found, f"samples: {type(error).__name__}: {error}"]
 
 
-def _shown(path: Path, results: Results) -> str:
-    return path.relative_to(results.root).as_posix()
+def _lines(root: Path, versions: Mapping[str, int | None], cell: Cell) -> list[str]:
+    """The problems of one record; runs in a process of its own."""
+    try:
+        lines = list(cell_problems(Results(root, ()), cell, versions[cell.path.parent.name]))
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        lines = [f"{type(error).__name__}: {error}"]
+    return [f"{_shown(cell.path, root)}: {line}" for line in lines]
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
 
 
 def cell_problems(results: Results, cell: Cell, current: int | None) -> Iterator[str]:
@@ -94,7 +104,7 @@ def removed(results: Results) -> Iterator[str]:
         for path in sorted((folder / "samples").glob("*.csv")):
             users = {cell.corpus for cell in cells if cell.samples_path == path}
             corpus = users.pop() if users else path.stem
-            columns = {name.rpartition("/")[0] for name in results.samples(path).columns if "/" in name}
+            columns = {name.rpartition("/")[0] for name in sample_names(path) if "/" in name}
             for column in sorted(columns):
                 if (column, corpus) not in known:
                     where = f"{scale}/{experiment}/samples/{path.name}"

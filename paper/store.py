@@ -103,6 +103,11 @@ class Samples:
         return self.columns.get(f"{method}/{metric}")
 
 
+def sample_names(path: Path) -> list[str]:
+    """The names of a file's columns."""
+    return [str(name) for name in pd.read_csv(path, nrows=0)]
+
+
 def read_samples(path: Path) -> Samples:
     """A CSV with a row per pair: columns `video,t0,t1,moving,motion` and `<method>/<metric>`."""
     table = pd.read_csv(path)
