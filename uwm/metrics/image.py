@@ -42,7 +42,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def _blur(images: Tensor) -> Tensor:
     """Weighted mean in the Gaussian window: (B,3,H,W) -> (B,3,H-10,W-10).
 
-    As matrix products, along each axis one: several times faster on a CPU than convolutions in float64.
+    As matrix products, along each axis one: faster on a CPU than convolutions in float64.
     """
     rows, columns = (_window_matrix(size, images) for size in images.shape[2:])
     return rows @ images @ columns.T
