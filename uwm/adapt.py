@@ -260,15 +260,16 @@ def latent_targets(
     Trainings in one process share them, as they do the states.
     """
     states, places = view_states(encoder, pairs, short_side, gap, views)
-    found: dict[str, list[Tensor]] = {"latents": [], "codes": []}
-    for view in states:
-        parts = [
-            inference.infer(*view[rows].to(inference.device).float().unbind(1))
-            for rows in tqdm(places.split(64), "latent actions", mininterval=10)
-        ]
-        found["latents"].append(torch.cat([part.continuous.half().cpu() for part in parts]))
-        found["codes"].append(torch.cat([part.codes.int().cpu() for part in parts]))
-    return {name: torch.stack(values) for name, values in found.items()}
+    found: dict[str, Tensor] = {}
+    for i, view in enumerate(states):
+        for rows in tqdm(torch.arange(len(places)).split(64), "latent actions", mininterval=10):
+            latents = inference.infer(*view[places[rows]].to(inference.device).float().unbind(1))
+            kept = {"latents": latents.continuous.half(), "codes": latents.codes.int()}
+            for name, values in kept.items():
+                if name not in found:
+                    found[name] = values.new_empty(views, len(places), *values.shape[1:], device="cpu")
+                found[name][i, rows] = values.cpu()
+    return found
 
 
 def fit_labelled(

@@ -28,17 +28,26 @@ def fit_ridge(features: Tensor, targets: Tensor, penalty: float) -> Ridge:
     features in other units, or more rows of the same kind, want the same one. Raises ValueError for a
     penalty of 0 or less.
     """
-    if penalty <= 0:
-        raise ValueError(f"penalty must be positive, not {penalty}")
+    return fit_ridges(features, targets, [penalty])[0]
+
+
+def fit_ridges(features: Tensor, targets: Tensor, penalties: Sequence[float]) -> list[Ridge]:
+    """`fit_ridge` for each penalty: the products of the features, most of the work, are made once."""
+    if min(penalties) <= 0:
+        raise ValueError(f"penalty must be positive, not {min(penalties)}")
     x, y = features.double(), targets.double()
     mean, bias = x.mean(0), y.mean(0)
     x, y = x - mean, y - bias
-    scale = penalty * x.square().sum().clamp_min(1e-12)
-    if len(x) > x.shape[1]:
-        gram = x.T @ x + scale * torch.eye(x.shape[1], dtype=x.dtype)  # (F, F)
-        return Ridge(mean, torch.linalg.solve(gram, x.T @ y), bias)
-    gram = x @ x.T + scale * torch.eye(len(x), dtype=x.dtype)  # (n, n): the same minimum, a smaller system
-    return Ridge(mean, x.T @ torch.linalg.solve(gram, y), bias)
+    primal = len(x) > x.shape[1]
+    gram = x.T @ x if primal else x @ x.T  # (F, F), or (n, n): the same minimum from a smaller system
+    right = x.T @ y if primal else y
+    scale = gram.diagonal().sum().clamp_min(1e-12)  # |X - mean|^2
+    found = []
+    for penalty in penalties:
+        factor = torch.linalg.cholesky(gram + penalty * scale * torch.eye(len(gram), dtype=x.dtype))
+        solved = torch.cholesky_solve(right, factor)
+        found.append(Ridge(mean, solved if primal else x.T @ solved, bias))
+    return found
 
 
 def r_squared(predicted: Tensor, targets: Tensor) -> Tensor:
@@ -65,7 +74,6 @@ def fit_probe(
 ) -> Probe:
     """The ridge regression whose penalty gives the best mean R^2 on `held_out` (features, targets)."""
     tried = []
-    for penalty in penalties:
-        ridge = fit_ridge(features, targets, penalty)
+    for penalty, ridge in zip(penalties, fit_ridges(features, targets, penalties), strict=True):
         tried.append(Probe(ridge, penalty, r_squared(ridge(held_out[0]), held_out[1])))
     return max(tried, key=lambda probe: float(probe.r2.mean()))

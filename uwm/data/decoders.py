@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -53,6 +54,7 @@ class PyAVReader:
     def __init__(self, path: Path | str) -> None:
         self.path = path
         self._index: Index | None = None
+        self._reformatter = VideoReformatter()  # one for all frames: each new one costs more than the frame
         self._open()
 
     def _open(self) -> None:
@@ -118,12 +120,12 @@ class PyAVReader:
         if self._decoding is not None and self._position < pts and not self._keyframe_before(pts):
             frame = self._advance(pts, tolerance)
             if frame is not None:
-                return upright(frame)
+                return upright(frame, self._reformatter)
         for back in SEEK_BACK:  # a keyframe may be stored before but shown after the frame that we want
             self._seek(pts, back)
             frame = self._advance(pts, tolerance)
             if frame is not None:
-                return upright(frame)
+                return upright(frame, self._reformatter)
         raise BadVideo(self.path, f"has no frame at {pts * base:.3f} s; was the file changed?")
 
     def _keyframe_before(self, pts: int) -> bool:
@@ -167,8 +169,8 @@ def open_stream(path: Path | str) -> tuple[av.container.InputContainer, av.Video
     return container, container.streams.video[0]
 
 
-def upright(frame: av.VideoFrame) -> Frames:
-    picture = frame.to_ndarray(format="rgb24")
+def upright(frame: av.VideoFrame, reformatter: VideoReformatter) -> Frames:
+    picture = reformatter.reformat(frame, format="rgb24").to_ndarray()
     turns = round(frame.rotation / 90) % 4  # FFmpeg counts anticlockwise, as numpy does
     return np.ascontiguousarray(np.rot90(picture, turns), dtype=np.uint8)
 
