@@ -134,14 +134,9 @@ def encoded(
     encoder: FrozenEncoder, images: Tensor, name: str = "", *, dtype: torch.dtype = torch.float16
 ) -> Tensor:
     """States (..., 1+N, D) of uint8 images (..., 3, S, S), on the CPU."""
-    flat = images.flatten(0, -4)
-    states = torch.empty(0)
-    for rows in tqdm(torch.arange(len(flat)).split(64), f"encode {name}", mininterval=10):
-        part = encoder.encode(flat[rows])
-        if not len(states):
-            states = part.new_empty(len(flat), *part.shape[1:], dtype=dtype, device="cpu")
-        states[rows] = part.to(dtype).cpu()
-    return states.unflatten(0, images.shape[:-3])
+    parts = images.flatten(0, -4).split(64)
+    states = [encoder.encode(part).to(dtype).cpu() for part in tqdm(parts, f"encode {name}", mininterval=10)]
+    return torch.cat(states).unflatten(0, images.shape[:-3])
 
 
 def center_views(bank: FrameBank, size: int, views: int) -> list[Tensor]:
@@ -171,7 +166,7 @@ def frames_of(pairs: LabelledPairs, short_side: int, gap: float) -> tuple[FrameB
     bank = load_frames(used, "train", short_side, gap=gap)
     frames, places = torch.unique(rows_in_bank(bank, pairs.manifest), return_inverse=True)  # (F,), (n, 2)
     if len(frames) == len(bank.frames):
-        return bank, places
+        return bank, places  # a gigabyte in the mini corpus, which need not be copied
     return replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]), places
 
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from uwm.baselines.probe import fit_probe, fit_ridge, r_squared
+from uwm.baselines.probe import fit_probe, fit_ridges, r_squared
 
 
 def test_one_feature_by_hand() -> None:
     x, y = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[1.0], [2.0], [6.0]])
     # Centred: x = (-1, 0, 1), y = (-2, -1, 3), sum x^2 = 2, sum xy = 5; the penalty is 0.25 * 2.
-    ridge = fit_ridge(x, y, 0.25)
+    (ridge,) = fit_ridges(x, y, [0.25])
     assert ridge.weights.item() == pytest.approx(5 / 2.5)
     assert ridge.bias.item() == pytest.approx(3.0)
     assert ridge(torch.tensor([[4.0]])).item() == pytest.approx(3 + 3 * 2.0)
@@ -20,10 +20,11 @@ def test_both_closed_forms_are_the_minimum(rows: int, features: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(rows, features, generator=generator, dtype=torch.float64)
     y = torch.randn(rows, 3, generator=generator, dtype=torch.float64)
-    ridge = fit_ridge(x, y, 0.01)
     centred = x - x.mean(0)
-    gradient = centred.T @ (y - ridge(x)) - 0.01 * centred.square().sum() * ridge.weights
-    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-9, rtol=0)
+    penalties = (0.01, 0.1)
+    for penalty, ridge in zip(penalties, fit_ridges(x, y, penalties), strict=True):
+        gradient = centred.T @ (y - ridge(x)) - penalty * centred.square().sum() * ridge.weights
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-9, rtol=0)
 
 
 def test_r_squared_by_hand() -> None:
@@ -47,4 +48,4 @@ def test_held_out_rows_choose_the_penalty() -> None:
 
 def test_no_penalty_is_refused() -> None:
     with pytest.raises(ValueError, match="positive"):
-        fit_ridge(torch.zeros(2, 1), torch.zeros(2, 1), 0.0)
+        fit_ridges(torch.zeros(2, 1), torch.zeros(2, 1), [0.1, 0.0])

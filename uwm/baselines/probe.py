@@ -21,18 +21,14 @@ class Ridge:
         return (features.double() - self.mean) @ self.weights + self.bias
 
 
-def fit_ridge(features: Tensor, targets: Tensor, penalty: float) -> Ridge:
-    """The minimum of |Y - XW - b|^2 + penalty * |X - mean|^2 |W|^2 over features (n, F), targets (n, A).
+def fit_ridges(features: Tensor, targets: Tensor, penalties: Sequence[float]) -> list[Ridge]:
+    """For each penalty the minimum of |Y - XW - b|^2 + penalty * |X - mean|^2 |W|^2, over features (n, F) and
+    targets (n, A). The products of the features, most of the work, are made once.
 
     The bias is free. The factor |X - mean|^2, summed over rows and features, makes the penalty a share:
     features in other units, or more rows of the same kind, want the same one. Raises ValueError for a
     penalty of 0 or less.
     """
-    return fit_ridges(features, targets, [penalty])[0]
-
-
-def fit_ridges(features: Tensor, targets: Tensor, penalties: Sequence[float]) -> list[Ridge]:
-    """`fit_ridge` for each penalty: the products of the features, most of the work, are made once."""
     if min(penalties) <= 0:
         raise ValueError(f"penalty must be positive, not {min(penalties)}")
     x, y = features.double(), targets.double()

@@ -4,7 +4,6 @@ Pictures are uint8 RGB, channels first. The short side is resized with antialias
 the wanted short side stays as it was decoded.
 """
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -86,11 +85,9 @@ class FrameBank:
     skipped: Skipped
 
 
-@functools.lru_cache(maxsize=1)  # one after the other, trainings in a process read the same frames
 def load_frames(corpus: Corpus, split: str, short_side: int, *, gap: float = 0.2) -> FrameBank:
-    """Decode a split once; not to be written to.
+    """Decode a split once. Clips of other shapes are cropped in the middle to the smallest height and width.
 
-    Clips of other shapes are cropped in the middle to the smallest height and width.
     A clip that cannot be read is named in `skipped`; `UserError` when there are too many or no usable one.
     """
     bad = BadClips()
