@@ -48,9 +48,9 @@ def world_model_config(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
     state: dict[str, Any] = {"state_width": mae.encoder_width, "state_tokens": 1 + mae.tokens}
     heads: dict[str, Any] = {"heads": mae.encoder_heads}
     if preset == "mini":
-        # Two codes for each patch: with 24 regions, and still with one code, the codebook limits what is
-        # predicted, since most of the change lies in the few patches that move.
-        state |= {"actions": 2 * mae.tokens, "slots": "regions", "codes_per_region": 2}
+        # Four codes for each patch: with fewer the codebook limits what is predicted, since most of the change
+        # lies in the few patches that move.
+        state |= {"actions": 4 * mae.tokens, "slots": "regions", "codes_per_region": 4}
         return WorldModelConfig(
             ActionExtractorConfig(**state, **heads),
             # Few and small steps: unused codes restart after 75 steps instead of 178; a commitment of 0.25
