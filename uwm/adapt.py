@@ -58,6 +58,7 @@ class AdapterRecipe(LabelledRecipe):
     """The adapter, the only thing that is trained (section 4.2)."""
 
     depth: int = 2
+    blocks: Literal["attention", "convolutions"] = "attention"  # see ActionAdapterConfig
     use_state: bool = True
     target: Target = "continuous"  # see ActionAdapterConfig
     # How much more a slot's error counts where the state changes: 1 + weight x root of the change of its
@@ -101,6 +102,8 @@ ADAPTER = {
         ),
         short_side=128,
         views=1,
+        blocks="convolutions",  # 3,000 steps: R_GT 0.118 on 480 validation pairs, 2 of attention 0.126
+        depth=3,
         # Regression gives the mean of what may happen: grey where the arm goes. See paper/deviations.md.
         target="codes",
         change_weight=6.0,
@@ -202,6 +205,7 @@ def fitting_config(recipe: AdapterRecipe, corpus: Corpus, world_model: WorldMode
         high,
         control_steps(recipe, corpus),
         depth=recipe.depth,
+        blocks=recipe.blocks,
         use_state=recipe.use_state,
         target=recipe.target,
     )
@@ -220,12 +224,6 @@ def train_adapter(
 ) -> None:
     """Fit an adapter (eq. 13) and leave it in `folder`. Without states computed once, `mae` gives them."""
     adapter = ActionAdapter(config, seed=recipe.train.seed)
-
-    def predict(s_t: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-        found = adapter.infer_actions(s_t, actions, mask, world_model.quantizer)
-        prediction: Tensor = world_model.predict(s_t, found.quantized)
-        return prediction
-
     objective = AdapterRegression(adapter, world_model, mae, recipe.change_weight, recipe.commitment)
     targets: Mapping[str, Tensor] = {}
     if recipe.views and recipe.target != "prediction":
@@ -233,6 +231,12 @@ def train_adapter(
         inference = FrozenInference(sha256, device, world_model.infer_actions)
         pairs = labelled_pairs(recipe, corpus)
         targets = latent_targets(inference, encoder, pairs, recipe.short_side, recipe.gap, recipe.views)
+
+    def predict(s_t: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
+        found = adapter.infer_actions(s_t, actions, mask, world_model.quantizer)
+        prediction: Tensor = world_model.predict(s_t, found.quantized)
+        return prediction
+
     fit_labelled(context, recipe, corpus, encoder, objective, adapter, predict, folder, targets)
 
 

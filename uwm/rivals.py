@@ -19,7 +19,6 @@ from uwm.adapt import (
 )
 from uwm.baselines.direct import DirectDynamics, direct_config
 from uwm.baselines.ficc import FICC, FICCConfig
-from uwm.baselines.no_action import NoActionDynamics, no_action_config
 from uwm.data.corpora import Corpus
 from uwm.finetune import FinetuneRecipe, finetune_stage
 from uwm.labelled import FrozenEncoder, LabelledRecipe, control_steps, frames_of, labelled_pairs
@@ -32,15 +31,14 @@ from uwm.training.batches import IndexSource
 from uwm.training.loop import train
 from uwm.training.sources import random_crops
 
-KINDS = {"direct": DirectDynamics, "no-action": NoActionDynamics}
-
 
 @dataclass(frozen=True)
 class DynamicsRecipe(LabelledRecipe):
     """Dynamics from real actions or none, from scratch, in place of adapter and world model."""
 
     kind: Literal["direct", "no-action"] = "direct"
-    extra_depth: int = 2  # blocks besides those of the world model's dynamics: as many as the adapter has
+    depth: int = 2  # this and the next as the adapter's
+    blocks: Literal["attention", "convolutions"] = "attention"
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,8 @@ DYNAMICS = {
         short_side=adapter.short_side,
         clips=adapter.clips,
         views=adapter.views,
-        extra_depth=adapter.depth,
+        depth=adapter.depth,
+        blocks=adapter.blocks,
     )
     for scale, adapter, steps in (
         ("paper", ADAPTER["paper"], 10_000),
@@ -93,7 +92,7 @@ def dynamics_stage(
     weights of the world model."""
     parent = finetune_stage(context, finetuned, corpus)
     inputs = {corpus.name: labelled_pairs(recipe, corpus).sha256, "mae": parent.inputs["mae"]}
-    return Stage(recipe.kind, 1, {**asdict(recipe), "model": parent.fields["model"]}, inputs)
+    return Stage(recipe.kind, 2, {**asdict(recipe), "model": parent.fields["model"]}, inputs)
 
 
 def obtain_dynamics(
@@ -102,20 +101,17 @@ def obtain_dynamics(
     """Direct or action-free dynamics over the states of `world`: cached, or trained now."""
     stage = dynamics_stage(context, recipe, finetuned, corpus)
     compute = functools.partial(_train_dynamics, context, recipe, corpus, world)
-    return obtain_trained(context, stage, KINDS[recipe.kind], compute)
+    return obtain_trained(context, stage, DirectDynamics, compute)
 
 
 def _train_dynamics(
     context: Context, recipe: DynamicsRecipe, corpus: Corpus, world: World, folder: Path
 ) -> None:
-    config, seed = world.world_model.config, recipe.train.seed
-    model: DirectDynamics | NoActionDynamics
-    if recipe.kind == "direct":
-        limits = labelled_pairs(recipe, corpus).limits
-        adapter = adapter_config(config, *limits, control_steps(recipe, corpus), depth=recipe.extra_depth)
-        model = DirectDynamics(direct_config(adapter, config.dynamics), seed)
-    else:
-        model = NoActionDynamics(no_action_config(config.dynamics, recipe.extra_depth), seed)
+    config, limits = world.world_model.config, labelled_pairs(recipe, corpus).limits
+    steps = control_steps(recipe, corpus)
+    adapter = adapter_config(config, *limits, steps, depth=recipe.depth, blocks=recipe.blocks)
+    direct = direct_config(adapter, config.dynamics, use_action=recipe.kind == "direct")
+    model = DirectDynamics(direct, recipe.train.seed)
     objective = NextState(model, None if recipe.views else world.mae)
     fit_labelled(context, recipe, corpus, mae_encoder(world), objective, model, model, folder)
 

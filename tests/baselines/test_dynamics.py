@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from uwm.baselines.direct import DirectDynamics, direct_config
-from uwm.baselines.no_action import NoActionDynamics, no_action_config
+from uwm.baselines.direct import DirectDynamics, DirectDynamicsConfig, direct_config
 from uwm.models import ActionAdapter, ActionAdapterConfig, Dynamics
 from uwm.models.dynamics import DynamicsConfig
 from uwm.training.adaptation import NextState
@@ -20,7 +19,7 @@ ADAPTER = ActionAdapterConfig(
     low=(-2.0,) * 3, high=(2.0,) * 3, state_width=16, state_tokens=5, depth=1, heads=2, actions=8,
     action_width=8, slots="regions", codes_per_region=2,
 )  # fmt: skip
-DIRECT, NONE = direct_config(ADAPTER, WORLD), no_action_config(WORLD, ADAPTER.depth)
+DIRECT, NONE = direct_config(ADAPTER, WORLD), direct_config(ADAPTER, WORLD, use_action=False)
 
 
 def moves(count: int, seed: int) -> dict[str, Tensor]:
@@ -50,7 +49,7 @@ def fitted(model: nn.Module, steps: int = 250) -> float:
 
 def test_only_the_direct_dynamics_learn_what_an_action_does() -> None:
     assert fitted(DirectDynamics(DIRECT)) < 0.2
-    assert 0.9 < fitted(NoActionDynamics(NONE)) < 1.2
+    assert 0.9 < fitted(DirectDynamics(NONE)) < 1.2
 
 
 def test_masked_actions_change_nothing() -> None:
@@ -66,7 +65,7 @@ def test_masked_actions_change_nothing() -> None:
 
 
 def test_without_action_no_action_matters() -> None:
-    model, batch = NoActionDynamics(NONE).eval(), moves(4, 0)
+    model, batch = DirectDynamics(NONE).eval(), moves(4, 0)
     nn.init.normal_(model.dynamics.head.weight)
     first = model(batch["states"][:, 0], batch["actions"], batch["mask"])
     assert torch.equal(model(batch["states"][:, 0], -batch["actions"], batch["mask"]), first)
@@ -77,17 +76,15 @@ def test_sizes_are_those_of_adapter_and_dynamics_together() -> None:
         return sum(p.numel() for module in modules for p in module.parameters())
 
     whole = size(ActionAdapter(ADAPTER), Dynamics(WORLD))
-    for model in (DirectDynamics(DIRECT), NoActionDynamics(NONE)):
-        assert model.config in (DIRECT, NONE)
-        assert size(model) == pytest.approx(whole, rel=0.2)
+    assert size(DirectDynamics(DIRECT)) == size(DirectDynamics(NONE)) == whole
 
 
-@pytest.mark.parametrize(("kind", "config"), [(DirectDynamics, DIRECT), (NoActionDynamics, NONE)])
-def test_save_and_load(kind, config, tmp_path: Path) -> None:
-    model, batch = kind(config, seed=1).eval(), moves(2, 0)
+@pytest.mark.parametrize("config", [DIRECT, NONE])
+def test_save_and_load(config: DirectDynamicsConfig, tmp_path: Path) -> None:
+    model, batch = DirectDynamics(config, seed=1).eval(), moves(2, 0)
     nn.init.normal_(model.dynamics.head.weight)
     model.save(tmp_path / "m.safetensors")
     arguments = (batch["states"][:, 0], batch["actions"], batch["mask"])
-    loaded = kind.load(tmp_path / "m.safetensors")
+    loaded = DirectDynamics.load(tmp_path / "m.safetensors")
     assert loaded.config == config
     assert torch.equal(loaded(*arguments), model(*arguments))

@@ -7,11 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from uwm.errors import UserError
-from uwm.models import ActionAdapter, ActionAdapterConfig, WorldModel, WorldModelConfig, adapter_config
+from uwm.models import (
+    ActionAdapter,
+    ActionAdapterConfig,
+    WorldModel,
+    WorldModelConfig,
+    adapter_config,
+)
 from uwm.models.action_extractor import ActionExtractorConfig
+from uwm.models.adapter import ModulatedConvolution
 from uwm.models.dynamics import DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig
 from uwm.training.adaptation import AdapterRegression
@@ -55,14 +63,19 @@ def test_the_config_is_that_of_the_world_model() -> None:
 
 @pytest.mark.parametrize("target", ["continuous", "quantized", "codes", "prediction"])
 @pytest.mark.parametrize("use_state", [True, False])
-@pytest.mark.parametrize("slots", ["regions", "queries"])
-def test_every_variant_has_the_shapes_of_the_contract(target: str, use_state: bool, slots: str) -> None:
+@pytest.mark.parametrize(
+    ("slots", "blocks"), [("regions", "attention"), ("queries", "attention"), ("regions", "convolutions")]
+)
+def test_every_variant_has_the_shapes_of_the_contract(
+    target: str, use_state: bool, slots: str, blocks: str
+) -> None:
     per_region = 2 if slots == "regions" else 1
     parts = {"slots": slots, "codes_per_region": per_region}
     world = WorldModel(
         replace(WORLD, extractor=replace(WORLD.extractor, **parts), dynamics=replace(WORLD.dynamics, **parts))
     ).eval()
-    config = adapter_config(world.config, LOW, HIGH, 4, depth=1, target=target, use_state=use_state)
+    variant = {"target": target, "use_state": use_state, "blocks": blocks}
+    config = adapter_config(world.config, LOW, HIGH, 4, depth=1, **variant)
     adapter, batch = ActionAdapter(config), labelled(3)
     out = AdapterRegression(adapter, world)(batch, torch.Generator())
     out["loss"].backward()
@@ -76,8 +89,17 @@ def test_every_variant_has_the_shapes_of_the_contract(target: str, use_state: bo
     assert world.predict(s_t, actions.quantized).shape == s_t.shape
 
 
-def test_masked_actions_change_nothing() -> None:
-    adapter, batch = ActionAdapter(ADAPTER).eval(), labelled(6)
+def mixed(config: ActionAdapterConfig) -> ActionAdapter:
+    """An adapter in eval mode whose blocks are not the identity, as those of convolutions are at first."""
+    adapter = ActionAdapter(config).eval()
+    for block in adapter.blocks if config.blocks == "convolutions" else []:
+        torch.nn.init.normal_(block.back.weight, generator=torch.Generator().manual_seed(0))
+    return adapter
+
+
+@pytest.mark.parametrize("blocks", ["attention", "convolutions"])
+def test_masked_actions_change_nothing(blocks: Any) -> None:
+    adapter, batch = mixed(replace(ADAPTER, blocks=blocks)), labelled(6)
     s_t, actions, mask = batch["states"][:, 0], batch["actions"], batch["mask"]
     expected = adapter(s_t, actions, mask)
     garbage = torch.where(mask[..., None], actions, torch.full_like(actions, 1e6))
@@ -88,6 +110,30 @@ def test_masked_actions_change_nothing() -> None:
     short = adapter(s_t, actions[:, :2], first[:, :2])  # two steps, or four of which two are masked
     torch.testing.assert_close(adapter(s_t, actions, first), short, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(adapter(s_t, actions + 0.5, mask), expected)
+
+
+def test_convolutions_see_neighbours_and_multiply_them_with_the_action() -> None:
+    """By hand, for a block whose norm, kernel and ends are simple: x + gelu((1 + g) mean of 3 x 3 + 0)."""
+    block = ModulatedConvolution(2)
+    block.norm = torch.nn.Identity()
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.zero_()
+        block.neighbours.weight[0, 0] = 1 / 9  # hidden channel 0: the mean of channel 0
+        block.modulate.weight[0, 1] = 1.0  # scaled by 1 + the action's second number
+        block.back.weight[1, 0] = 1.0  # into channel 1
+    patches = torch.zeros(1, 9, 2)
+    patches[0, 4, 0] = 9.0  # the middle of 3 x 3
+    patches[0, 0, 0] = 18.0  # a corner
+    means = torch.tensor([[3.0, 3, 1], [3, 3, 1], [1, 1, 1]])  # out of the picture there are zeros
+    out = block(patches, torch.tensor([[7.0, 0.5]]))
+    assert torch.equal(out[..., 0], patches[..., 0])
+    torch.testing.assert_close(out[0, :, 1], F.gelu(1.5 * means).flatten())
+
+
+def test_convolutions_need_slots_with_a_place() -> None:
+    with pytest.raises(ValueError, match="slots=regions"):
+        replace(ADAPTER, blocks="convolutions", slots="queries", codes_per_region=1)
 
 
 def test_actions_are_scaled_by_the_controllers_range() -> None:

@@ -30,6 +30,10 @@ class ActionAdapterConfig:
     width: int | None = None  # of the transformer; None: the state's own
     depth: int = 2  # as the dynamics, which has the same to read: a state and an action
     heads: int = 12
+    # What joins them: "attention" over their tokens, as in extractor and dynamics, or "convolutions" over the
+    # patches, whose channels the action scales. What a patch shows next depends on its neighbours and on how
+    # far they move; of that product attention learns less in as many steps. For slots with a place.
+    blocks: Literal["attention", "convolutions"] = "attention"
     actions: int = 24
     action_width: int = 64
     slots: Literal["queries", "regions"] = "queries"  # as in the extractor
@@ -46,6 +50,8 @@ class ActionAdapterConfig:
             raise ValueError(f"low and high need as many bounds, not {len(self.low)} and {len(self.high)}")
         if not all(math.isfinite(b - a) and a <= b for a, b in zip(self.low, self.high, strict=True)):
             raise ValueError(f"low must not exceed high, not {self.low} and {self.high}")
+        if self.blocks == "convolutions" and self.slots != "regions":
+            raise ValueError("blocks=convolutions needs slots with a place: slots=regions")
 
 
 def adapter_config(
@@ -108,8 +114,29 @@ class ControlTokens(nn.Module):
         return (actions - self.middle) / self.reach
 
 
+class ModulatedConvolution(nn.Module):
+    """A residual block over neighbouring patches, whose channels the action scales and shifts (FiLM, Perez et
+    al. 2018). It starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.neighbours = nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.modulate = nn.Linear(width, 4 * width)
+        self.back = nn.Conv2d(2 * width, width, 1)
+        nn.init.zeros_(self.back.weight)
+
+    def forward(self, patches: Tensor, action: Tensor) -> Tensor:
+        """`patches` (B, N, width) in raster order, `action` (B, width) -> (B, N, width)."""
+        side = math.isqrt(patches.shape[1])
+        picture = self.norm(patches).transpose(1, 2).unflatten(2, (side, side))  # (B, width, side, side)
+        scale, shift = self.modulate(action)[..., None, None].chunk(2, dim=1)  # (B, 2 width, 1, 1)
+        picture = self.back(F.gelu(self.neighbours(picture) * (1 + scale) + shift))
+        return patches + picture.flatten(2).transpose(1, 2)
+
+
 class ActionAdapter(nn.Module):
-    """A small ViT over [S_t, A_GT]: A_L ~ p(S_t, A_GT) (eq. 13).
+    """A small network over [S_t, A_GT]: A_L ~ p(S_t, A_GT) (eq. 13).
 
     `seed` draws the initial weights and leaves torch's global generator as it was.
     """
@@ -131,7 +158,11 @@ class ActionAdapter(nn.Module):
                 self.embed_state = nn.Linear(c.state_width, width)
             if c.slots == "queries":
                 self.queries = nn.Parameter(0.02 * torch.randn(c.actions, width))
-            self.blocks = transformer_blocks(width, c.depth, c.heads)
+            self.blocks = (
+                transformer_blocks(width, c.depth, c.heads)
+                if c.blocks == "attention"
+                else nn.ModuleList(ModulatedConvolution(width) for _ in range(c.depth))
+            )
             self.norm = nn.LayerNorm(width, eps=1e-6)
             outputs = c.codes if c.target == "codes" else c.action_width
             self.head = nn.Linear(width, c.codes_per_region * outputs)
@@ -146,17 +177,28 @@ class ActionAdapter(nn.Module):
             x = x + self.embed_state(s_t)
         if self.config.slots == "queries":
             x = torch.cat([x, self.queries.expand(len(x), -1, -1)], dim=1)
-        tokens, controls = x.shape[1], self.controls(actions, mask)
-        x = torch.cat([x + self._everywhere(controls, mask), controls], dim=1)  # (B, tokens + T, width)
-        seen = torch.cat([mask.new_ones(len(x), tokens), mask], dim=1)[:, None, None]  # (B, 1, 1, tokens + T)
-        for block in self.blocks:
-            x = block(x, attn_mask=seen)
-        x = self.norm(x[:, :tokens])
+        x = self.norm(self._joined(x, self.controls(actions, mask), mask))
         if self.config.slots == "queries":
             slots = x[:, -self.config.actions :]
         else:
             slots = regions_of_patches(x[:, 1:], self.config.actions // self.config.codes_per_region)
         return self.head(slots).unflatten(2, (self.config.codes_per_region, -1)).flatten(1, 2)  # (B, L, W)
+
+    def _joined(self, x: Tensor, controls: Tensor, mask: Tensor) -> Tensor:
+        """The tokens `x` (B, tokens, width) after the blocks, which read the controls (B, T, width) too."""
+        everywhere = self._everywhere(controls, mask)
+        if self.config.blocks == "convolutions":
+            action = F.gelu(everywhere)
+            patches = x[:, 1:] + action
+            for block in self.blocks:
+                patches = block(patches, action[:, 0])
+            return torch.cat([x[:, :1], patches], dim=1)
+        tokens = x.shape[1]
+        x = torch.cat([x + everywhere, controls], dim=1)  # (B, tokens + T, width)
+        seen = torch.cat([mask.new_ones(len(x), tokens), mask], dim=1)[:, None, None]  # (B, 1, 1, tokens + T)
+        for block in self.blocks:
+            x = block(x, attn_mask=seen)
+        return x[:, :tokens]
 
     def _everywhere(self, controls: Tensor, mask: Tensor) -> Tensor:
         """The mean of what each control action adds to every token of the state, (B, 1, width).
