@@ -161,7 +161,7 @@ def obtain_ficc_adapter(
 ) -> Trained:
     """The adapter from real actions to FICC's latent action, trained as the world model's is."""
     # Its representation network is small, so states are always computed once; its one slot has no place.
-    recipe = replace(recipe, views=max(1, recipe.views), change_weight=0.0)
+    recipe = replace(recipe, views=max(1, recipe.views), blocks="attention", change_weight=0.0)
     above = ficc_stage(parent, corpus, ficc.model.config.image_size)
     inputs = {corpus.name: labelled_pairs(recipe, corpus).sha256, above.name: above.digest}
     config = _ficc_adapter_config(recipe, corpus, ficc.model)
