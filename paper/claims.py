@@ -31,13 +31,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`better` has the lower `metric` than `worse`; with `margin`, is worse by less than that share of it.
+    """Method `lower` has less of `metric` than `higher`, or with `margin` not that share of it more.
 
     With `apart`, the intervals of the two must not overlap either.
     """
 
-    better: str
-    worse: str
+    lower: str
+    higher: str
     metric: str = "lpips_to_next"
     margin: float = 0.0
     apart: bool = False
@@ -54,6 +54,10 @@ COMPARISONS = {
     "figure4/pretrained-is-no-copy": Comparison("w_pre", "copy"),
     "figure5/adapter-matches-latent": Comparison("r_gt", "r_la", margin=MARGIN),
     "figure5/adapter-is-no-copy": Comparison("r_gt", "copy"),
+    "figure5/adapter-is-nearer-in-state": Comparison("r_gt", "copy", "state_mse", apart=True),
+    "figure5/adapter-is-nearer-in-pixels": Comparison("copy", "r_gt", "psnr_region", apart=True),
+    "figure5/adapter-moves-the-hand": Comparison("r_gt", "copy", "hand_error_mm", apart=True),
+    "figure5/adapter-steers-the-hand": Comparison("r_gt", "shuffled", "hand_error_mm", apart=True),
     "figure5/adapter-uses-the-action": Comparison("r_gt", "shuffled", apart=True),
     "figure5/adapter-beats-no-action": Comparison("r_gt", "no-action", apart=True),
     "figure5/adapter-reads-the-state": Comparison("r_gt", "no-state", apart=True),
@@ -152,21 +156,22 @@ def _judge(
     if claim == RATIO_CLAIM:
         return _judge_ratio(results, scale, experiment, corpus, suffix)
     rule = COMPARISONS[claim]
-    a, b = (results.find(scale, experiment, method, corpus) for method in (rule.better, rule.worse))
+    a, b = (results.find(scale, experiment, method, corpus) for method in (rule.lower, rule.higher))
     ok = [[cell for cell in cells if cell.status == "ok"] for cells in (a, b)]
     difference = results.difference(ok[0], ok[1], rule.metric + suffix)
     if difference is None:
-        return DASH, _absent(results, scale, experiment, corpus, rule.better, rule.worse), ""
-    mine, other = (results.interval(cells, rule.metric + suffix) for cells in ok)
-    assert mine is not None  # or there were no difference
-    assert other is not None
-    limit = rule.margin * other.estimate
-    pair = f"{rule.metric}, {rule.better} minus {rule.worse}, paired over clips"
-    why = f"{pair}; agrees when all of the interval is below {limit:.3f}"
+        return DASH, _absent(results, scale, experiment, corpus, rule.lower, rule.higher), ""
+    lower, higher = (results.interval(cells, rule.metric + suffix) for cells in ok)
+    assert lower is not None  # or there were no difference
+    assert higher is not None
+    limit = rule.margin * higher.estimate
+    pair = f"{rule.metric}, {rule.lower} minus {rule.higher}, paired over clips"
+    why = f"{pair}; agrees when all of the interval is below {number(limit, rule.metric)}"
     agrees = difference.high < limit
     if rule.apart:
-        agrees &= mine.high < other.low
-        why += f" and their own intervals are apart ({mine.high:.3f} against {other.low:.3f})"
+        agrees &= lower.high < higher.low
+        limits = f"{number(lower.high, rule.metric)} against {number(higher.low, rule.metric)}"
+        why += f" and their own intervals are apart ({limits})"
     return _text(difference, rule.metric), AGREES if agrees else DIFFERS, why
 
 

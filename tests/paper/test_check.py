@@ -3,6 +3,7 @@
 import csv
 import json
 
+import pandas as pd
 import pytest
 from toy_records import CLIPS, METHODS, PAIRS, toy_experiment, toy_record
 
@@ -174,6 +175,18 @@ def test_far_better_means_that_intervals_are_apart(run, results):
     assert far["verdict"] == "agrees"
     assert near["verdict"] == "differs"
     assert "are apart" in near["why"]
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(14.0, "agrees"), (10.0, "differs")])
+def test_more_decibels_are_nearer(run, results, edit, ours, verdict):
+    toy_experiment(results, "mini", "figure5", ["lift"], {"copy": (0.0, 0.12), "r_gt": (0.1, 0.07)})
+    folder = results / "mini" / "figure5"
+    (path,) = (folder / "samples").glob("*.csv")
+    samples = pd.read_csv(path).assign(**{"copy/psnr_region": 12.0, "r_gt/psnr_region": ours})
+    samples.to_csv(path, index=False)
+    for record in folder.glob("*.json"):
+        edit(record, lambda r: r["samples"].update(sha256=file_sha256(path)))
+    assert verdicts(run()[1])["mini/figure5/adapter-is-nearer-in-pixels/lift/moving"] == verdict
 
 
 def test_seeds_are_paired_in_differences(results):
