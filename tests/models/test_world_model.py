@@ -46,7 +46,7 @@ def test_presets_have_the_papers_sizes(preset: str) -> None:
     config = world_model_config(preset, MAE_PRESETS["base"])  # type: ignore[arg-type]
     assert (config.extractor.depth, config.dynamics.depth) == (4, 2)
     assert (config.quantizer.codes, config.quantizer.width) == (1024, 64)
-    assert config.extractor.actions == (392 if preset == "mini" else 24)
+    assert config.extractor.actions == (4 * 196 if preset == "mini" else 24)
     assert (config.extractor.state_width, config.extractor.state_tokens) == (768, 197)
     assert config_from_json(WorldModelConfig, asdict(config)) == config
 

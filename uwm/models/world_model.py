@@ -48,7 +48,7 @@ def world_model_config(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
     state: dict[str, Any] = {"state_width": mae.encoder_width, "state_tokens": 1 + mae.tokens}
     heads: dict[str, Any] = {"heads": mae.encoder_heads}
     if preset == "mini":
-        # Four codes for each patch: with fewer the codebook limits what is predicted, since most of the change
+        # Four codes for each patch: fewer limit what can be predicted, since most of the change
         # lies in the few patches that move.
         state |= {"actions": 4 * mae.tokens, "slots": "regions", "codes_per_region": 4}
         return WorldModelConfig(
