@@ -186,7 +186,7 @@ def test_more_decibels_are_nearer(run, results, edit, ours, verdict):
     samples.to_csv(path, index=False)
     for record in folder.glob("*.json"):
         edit(record, lambda r: r["samples"].update(sha256=file_sha256(path)))
-    assert verdicts(run()[1])["mini/figure5/adapter-is-nearer-in-pixels/lift/moving"] == verdict
+    assert verdicts(run()[1])["mini/figure5/pixels-are-no-copy/lift/moving"] == verdict
 
 
 def test_seeds_are_paired_in_differences(results):
