@@ -58,7 +58,7 @@ COMPARISONS = {
     "figure5/adapter-uses-the-action": Comparison("r_gt", "shuffled", apart=True),
     "figure5/adapter-beats-no-action": Comparison("r_gt", "no-action", apart=True),
     "figure5/adapter-reads-the-state": Comparison("r_gt", "no-state", apart=True),
-    # The same for the hand's place, since section 4.2 has planning as the purpose; and against the copy in the
+    # The same for the hand's place, since the purpose is planning (section 4.2); and against the copy in the
     # state and in pixels.
     "figure5/hand-matches-latent": Comparison("r_gt", "r_la", HAND, margin=MARGIN),
     "figure5/hand-is-no-copy": Comparison("r_gt", "copy", HAND, apart=True),
