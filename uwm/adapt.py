@@ -102,7 +102,7 @@ ADAPTER = {
         ),
         short_side=128,
         views=1,
-        blocks="convolutions",  # better than twice the steps with 2 blocks of attention
+        blocks="convolutions",  # learn faster than attention: see paper/deviations.md
         depth=3,
         # Regression gives the mean of what may happen: grey where the arm goes. See paper/deviations.md.
         target="codes",
