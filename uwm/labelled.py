@@ -161,13 +161,17 @@ def view_states(
 
 def frames_of(pairs: LabelledPairs, short_side: int, gap: float) -> tuple[FrameBank, Tensor]:
     """The training frames that pairs need, and the pairs' places (n, 2) among them."""
-    videos = set(pairs.manifest.table["video"])
-    used = replace(pairs.corpus, clips=tuple(clip for clip in pairs.corpus.clips if clip.path in videos))
-    bank = load_frames(used, "train", short_side, gap=gap)
+    bank = _every_frame(pairs.corpus, short_side, gap)
     frames, places = torch.unique(rows_in_bank(bank, pairs.manifest), return_inverse=True)  # (F,), (n, 2)
     if len(frames) == len(bank.frames):
         return bank, places  # a gigabyte in the mini corpus, which need not be copied
     return replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]), places
+
+
+@functools.lru_cache(maxsize=1)
+def _every_frame(corpus: Corpus, short_side: int, gap: float) -> FrameBank:
+    """The training split, decoded once for all trainings of a process."""
+    return load_frames(corpus, "train", short_side, gap=gap)
 
 
 # Batches

@@ -144,6 +144,8 @@ def first_clips_of_each(corpora: Corpora, clips: int | None) -> dict[str, Corpus
 
 def first_clips(corpus: Corpus, clips: int | None) -> Corpus:
     """The corpus with at most so many clips in each split."""
+    if clips is None:
+        return corpus
     chosen = [clip for split in SPLITS for clip in [c for c in corpus.clips if c.split == split][:clips]]
     return replace(corpus, clips=tuple(chosen))
 

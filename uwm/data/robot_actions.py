@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -64,18 +65,27 @@ def pair_actions(corpus: Corpus, manifest: Manifest) -> PairActions:
         UserError: no actions for these videos; demos with actions of different sizes; an action that is not
             a number, or out of the controller's range.
     """
-    table = manifest.table
+    path = _actions_path(corpus)
+    status = path.stat()
+    demos, low, high = _demos(corpus, path, (status.st_size, status.st_mtime_ns))
     rows: list[tuple[NDArray[np.intp], _Demo, NDArray[np.int64]]] = []
-    with _actions_file(corpus) as file:
+    for video, group in manifest.table.groupby("video", sort=False):
+        if str(video) not in demos:
+            raise UserError(f"{path}: no actions for the clip {video}")
+        frames = group[["frame0", "frame1"]].to_numpy(np.int64)  # (m, 2)
+        rows.append((group.index.to_numpy(), demos[str(video)], frames))
+    return _gather(rows, len(manifest.table), low, high)
+
+
+@functools.lru_cache(maxsize=2)
+def _demos(corpus: Corpus, path: Path, stamp: tuple[int, int]) -> tuple[Mapping[str, _Demo], Floats, Floats]:
+    """The demos of a corpus by video, and the controller's range; read again when the file's size or time of
+    change, `stamp`, is another."""
+    with _opened(path) as file:
         places = _demo_places(corpus, file)
         low, high = action_limits(file)
-        for video, group in table.groupby("video", sort=False):
-            if str(video) not in places:
-                raise UserError(f"{file.filename}: no actions for the clip {video}")
-            demo = _read_demo(file, *places[str(video)], low, high)
-            frames = group[["frame0", "frame1"]].to_numpy(np.int64)  # (m, 2)
-            rows.append((group.index.to_numpy(), demo, frames))
-    return _gather(rows, len(table), low, high)
+        videos = [clip.path for clip in corpus.clips if clip.path in places]
+        return {video: _read_demo(file, *places[video], low, high) for video in videos}, low, high
 
 
 def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActions:
@@ -99,11 +109,15 @@ def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActio
     return PairActions(actions, mask, low, high, hand, position, gripper)
 
 
-@contextmanager
-def _actions_file(corpus: Corpus) -> Iterator[h5py.File]:
+def _actions_path(corpus: Corpus) -> Path:
     path = corpus.folder if corpus.folder.is_file() else corpus.folder / ACTIONS_FILE
     if not path.is_file():
         raise UserError(f"corpus {corpus.name!r} in {corpus.folder} has no actions ({ACTIONS_FILE})")
+    return path
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
     with open_demos(path) as file:
         try:
             yield file
