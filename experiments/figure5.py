@@ -15,7 +15,8 @@ actions, inferred from both frames); `r_gt` (adapter, all labelled pairs), `r_gt
 `r_gt-continuous` and so on (the adapter's other targets); `no-state` (adapter without state); `shuffled`
 (another pair's action); `direct`, `direct-100`, ... (dynamics from real actions, from scratch); `no-action`;
 `ficc`, `ficc-la` (eq. 6, from real actions and from its own latent ones); `copy`, `oracle` (R_t, R_t+1).
-`X-mae-decoder` and `X-lpips-decoder` are shown by the MAE's own decoder, and by one tuned with LPIPS too.
+`X-mae-decoder` and `X-lpips-decoder` are shown by the MAE's own decoder, and by one tuned with LPIPS too;
+`X-5-steps` predicts five steps (1 s) ahead, each from what the one before predicted.
 Trained methods have three seeds; the adapter's other targets, `direct-N`, FICC and the other decoders one.
 
 Measured besides Table 1's: the moving region, a crop around the gripper, right codes, rollouts of 1 to 10
@@ -35,6 +36,7 @@ from torch import Tensor
 from uwm.acting import (
     Act,
     Acted,
+    Chains,
     Seen,
     Sight,
     acted,
@@ -47,6 +49,7 @@ from uwm.acting import (
     reverse_probe,
     rollout,
     rollout_measures,
+    seen_ahead,
     seen_chains,
     seen_pairs,
     still,
@@ -111,6 +114,8 @@ SHOWN = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accur
 TILES = ("o_t", "o_next", "r_la", "r_gt")
 TARGETS: tuple[Target, ...] = ("continuous", "quantized", "codes", "prediction")  # eq. 13's first
 ROLLED = ("copy", "oracle", "r_la", "r_gt", "direct", "no-action", "no-state")
+AHEAD = ("copy", "r_la", "r_gt", "shuffled", "no-state", "direct", "no-action")  # some steps ahead too
+STEPS = 5  # how many; the methods' names say it
 COMMANDED = ("r_gt", "direct", "no-state")
 PUBLISHED = ("r_gt", "direct", "no-action", "ficc")  # whose training curves of the first seed are kept
 R = TypeVar("R", FinetuneRecipe, AdapterRecipe, DynamicsRecipe, FICCRecipe)
@@ -206,6 +211,11 @@ def decoders(config: Config) -> dict[str, DecoderRecipe | None]:
     return {"": config.decoder, "-mae-decoder": None, "-lpips-decoder": lpips}
 
 
+def steps_ahead(method: str) -> int:
+    """How many steps a cell's method predicts, by the end of its name."""
+    return STEPS if method.endswith(f"-{STEPS}-steps") else 1
+
+
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x corpora; the trained ones with each seed, what is beside the paper's point with the first."""
     endings = [ending for ending in decoders(config) if ending]
@@ -214,7 +224,9 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     once += [f"direct-{short(pairs)}" for pairs in config.curve]
     once += ["ficc", "ficc-la", *(method + ending for ending in endings for method in ("r_la", "r_gt"))]
     seeds = dict.fromkeys(every, config.seeds) | dict.fromkeys(once, config.seeds[:1])
+    seeds |= {f"{method}-{STEPS}-steps": seeds[method] for method in AHEAD if method in seeds}
     fixed = ["copy", "oracle", *(method + ending for ending in endings for method in ("copy", "oracle"))]
+    fixed.append(f"copy-{STEPS}-steps")
     found = []
     for name in measured_corpora(config, data):
         found += [Cell(method, name) for method in fixed]
@@ -229,9 +241,10 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
 
 
 class Setting(NamedTuple):
-    """`method` is the cell's without its decoder's ending; `world` predicts states, `shown` decodes them."""
+    """`method` is the cell's without its ending; `world` predicts `steps` states, `shown` decodes them."""
 
     method: str
+    steps: int
     world: World
     shown: World
     sight: Sight
@@ -252,7 +265,9 @@ def prepare(context: Context, cell: Cell) -> Setting:
     shown = world if recipe is None else obtain_decoder(context, recipe, corpus, world)
     device = default_device(environment_ranks())
     sight = Sight(mae_encoder(world), corpus, config.adapter.short_side, config.adapter.gap)
-    return Setting(cell.method.removesuffix(ending), world.to(device), shown.to(device), sight, device)
+    steps = steps_ahead(cell.method)
+    method = cell.method.removesuffix(ending).removesuffix(f"-{STEPS}-steps")
+    return Setting(method, steps, world.to(device), shown.to(device), sight, device)
 
 
 def obtain_act(context: Context, cell: Cell, setting: Setting) -> Act:
@@ -299,10 +314,13 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     refuse_small(context, cell)
     setting = prepare(context, cell)
     network = load_lpips(config.lpips).to(setting.device)
-    test = test_pairs(context, setting)
+    test, chains = test_pairs(context, setting)
+    act, right, further = None, {}, {}
     if cell.method.startswith("ficc"):
-        act, further = None, {}
         predicted, right = ficc_acted(context, cell, setting, test)
+    elif chains:
+        rolled = rollout(obtain_act(context, cell, setting), chains, setting.device, others(setting, test))
+        predicted = Acted(rolled[:, -1])
     else:
         act = obtain_act(context, cell, setting)
         predicted, right = state_acted(setting, act, test)
@@ -327,24 +345,35 @@ def refuse_small(context: Context, cell: Cell) -> None:
         raise SkipCell(f"{cell.corpus} has {there} labelled pairs, fewer than {recipe.pairs}")
 
 
-def test_pairs(context: Context, setting: Setting) -> Seen:
-    """The frozen test pairs, whose actions are like those of the training pairs."""
+def test_pairs(context: Context, setting: Setting) -> tuple[Seen, Chains | None]:
+    """The frozen test pairs, with the single steps where there are several. Their actions are like those of
+    the training pairs."""
     config: Config = context.config
-    test = seen_pairs(setting.sight, config.test_split, config.test_pairs, config.test_seed)
+    choice = config.test_pairs, config.test_seed
+    if setting.steps == 1:
+        test, chains = seen_pairs(setting.sight, config.test_split, *choice), None
+    else:
+        test, chains = seen_ahead(setting.sight, config.test_split, setting.steps, *choice)
     known = all_labelled(setting.sight.corpus, config.adapter.gap, config.adapter.clips).actions
-    check_controls(test.pairs, *known.actions.shape[1:])
-    return test
+    check_controls((chains.seen if chains else test).pairs, *known.actions.shape[1:])
+    return test, chains
 
 
 def state_acted(setting: Setting, act: Act, test: Seen) -> tuple[Acted, dict[str, Tensor]]:
     """The method's predictions, and how right its latent actions are."""
-    other = derangement(len(test.images), torch.Generator().manual_seed(0))
-    predicted = acted(act, test, setting.device, other if setting.method == "shuffled" else None)
+    predicted = acted(act, test, setting.device, others(setting, test))
     if predicted.latents is None or setting.method == "r_la":
         return predicted, {}
     wanted = acted(by_latent_actions(setting.world.world_model), test, setting.device).latents
     assert wanted is not None
     return predicted, latent_measures(predicted.latents, wanted)
+
+
+def others(setting: Setting, test: Seen) -> Tensor | None:
+    """The pairs whose actions the test pairs get, where not their own."""
+    if setting.method != "shuffled":
+        return None
+    return derangement(len(test.images), torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()

@@ -67,6 +67,11 @@ COMPARISONS = {
     "figure5/hand-reads-the-state": Comparison("r_gt", "no-state", HAND, apart=True),
     "figure5/state-is-no-copy": Comparison("r_gt", "copy", "state_mse", apart=True),
     "figure5/pixels-are-no-copy": Comparison("copy", "r_gt", "psnr_region", apart=True),
+    # A second ahead, where a still scene is no longer the same.
+    "figure5/ahead-is-no-copy": Comparison("r_gt-5-steps", "copy-5-steps", apart=True),
+    "figure5/ahead-uses-the-action": Comparison("r_gt-5-steps", "shuffled-5-steps", apart=True),
+    "figure5/ahead-beats-no-action": Comparison("r_gt-5-steps", "no-action-5-steps", apart=True),
+    "figure5/ahead-reads-the-state": Comparison("r_gt-5-steps", "no-state-5-steps", apart=True),
 }
 RATIO_CLAIM = "table1/nearer-to-next"
 HALVES = {"": "all", "_moving": "moving"}

@@ -42,7 +42,11 @@ METHODS = {
     "ficc-la": "FICC, latent actions",
 }
 # Ends of methods' names, besides a number of training pairs.
-VARIANTS = {"-mae-decoder": "MAE's own decoder", "-lpips-decoder": "decoder tuned with LPIPS"}
+VARIANTS = {
+    "-mae-decoder": "MAE's own decoder",
+    "-lpips-decoder": "decoder tuned with LPIPS",
+    "-5-steps": "5 steps ahead",
+}
 PANEL_KINDS = {
     "donor_o_t": "donor's O_t",
     "donor_o_next": "donor's O_t+1",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from uwm.acting import Seen
+from uwm.acting import Chains, Seen, by_dynamics, rollout
 from uwm.control import (
     COMMANDS,
     command_metrics,
@@ -74,6 +74,19 @@ def test_the_probe_reads_places_and_errors_are_millimetres() -> None:
     copied = hand_errors(PROBE, TEST.pairs, s_t, s_t)
     true = GAIN * np.linalg.norm(TEST.pairs.actions.actions[:, 0, :3], axis=1) * 1000
     np.testing.assert_allclose(copied, true, rtol=1e-4)
+
+
+def test_a_rollout_adds_up_the_steps_of_its_own_run_or_of_another() -> None:
+    chains = Chains(TEST, torch.tensor([[0, 1, 2], [10, 4, 30]]))
+    action = torch.from_numpy(TEST.pairs.actions.actions[:, 0, :3])
+    for other, acting in ((None, [[0, 1, 2], [10, 4, 30]]), ([1, 0], [[10, 4, 30], [0, 1, 2]])):
+        chosen = None if other is None else torch.tensor(other)
+        states = rollout(by_dynamics(moving), chains, CPU, chosen, size=1)
+        assert states.shape == (2, 3, 5, 16)
+        for run, start in enumerate((0, 10)):
+            moved = PROBE.displacement(TEST.states[[start], 0], states[run, -1:])[0, :3]
+            expected = GAIN * action[acting[run]].sum(0)
+            torch.testing.assert_close(moved.float(), expected, atol=5e-4, rtol=0)
 
 
 def test_a_command_is_one_number_of_the_action() -> None:

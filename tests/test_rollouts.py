@@ -11,7 +11,7 @@ from torch import Tensor
 
 from uwm.data.manifest import Manifest
 from uwm.errors import UserError
-from uwm.rollouts import chained, rolled_out, write_animation
+from uwm.rollouts import between, chained, rolled_out, write_animation
 
 
 def manifest(**clips: list[int]) -> Manifest:
@@ -50,6 +50,25 @@ def test_runs_are_taken_evenly() -> None:
 def test_no_run_is_one_line() -> None:
     with pytest.raises(UserError, match="no clip has 5 pairs") as caught:
         chained(manifest(a=[0, 2, 4]), 5, most=10)
+    assert "\n" not in str(caught.value)
+
+
+def far(*rows: tuple[str, int, int]) -> Manifest:
+    return Manifest(pd.DataFrame(rows, columns=["video", "frame0", "frame1"]))
+
+
+def test_steps_lead_from_the_first_frame_of_a_far_pair_to_its_second() -> None:
+    pairs = manifest(a=list(range(9)), b=[0, 1, 4])
+    wanted = far(("a", 3, 9), ("a", 1, 7), ("b", 0, 6), ("b", 4, 10), ("a", 2, 7))
+    found = between(pairs, wanted, 3)
+    assert frames(found[:2]) == [[3, 5, 7], [1, 3, 5]]
+    assert set(found[0].table["video"]) == {"a"}
+    assert found[2] == [0, 1]  # b has gaps, and no three pairs of two frames join 2 and 7
+
+
+def test_far_pairs_without_steps_are_one_line() -> None:
+    with pytest.raises(UserError, match="2 pairs apart") as caught:
+        between(manifest(a=[0, 1]), far(("a", 0, 4)), 2)
     assert "\n" not in str(caught.value)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from uwm.metrics.image import psnr
 from uwm.metrics.perceptual import LPIPS
 from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio
 from uwm.models import ActionAdapter, LatentActions, WorldModel
-from uwm.rollouts import Step, chained, rolled_out
+from uwm.rollouts import Step, between, chained, rolled_out
 from uwm.stages import World, frozen_pairs
 
 
@@ -62,7 +62,7 @@ def seen_pairs(sight: Sight, split: str, pairs: int | None, seed: int) -> Seen:
 
 
 class Chains(NamedTuple):
-    """Runs of K pairs, one after the other: the pairs, and their places (n, K) among them."""
+    """Runs of K pairs, each from where the one before ends: the pairs, and their places (n, K) among them."""
 
     seen: Seen
     places: Tensor
@@ -78,6 +78,20 @@ def seen_chains(sight: Sight, split: str, horizon: int, most: int) -> Chains:
     """Up to `most` runs of `horizon` pairs, evenly over those that a split has."""
     manifest, places = chained(frozen_pairs(sight.corpus, split, sight.gap, None, 0), horizon, most)
     return Chains(_seen(sight, with_actions(sight.corpus, manifest), f"{split}, runs"), places)
+
+
+@functools.lru_cache(maxsize=2)
+def seen_ahead(sight: Sight, split: str, steps: int, pairs: int, seed: int) -> tuple[Seen, Chains]:
+    """`pairs` frames of a split, each with the one `steps` steps later; and the steps between.
+
+    Of frames at uneven times, those that no such run of pairs joins are left out.
+    """
+    far = replace(sight, gap=round(steps * sight.gap, 6))
+    ends = seen_pairs(far, split, pairs, seed)
+    each_step = frozen_pairs(sight.corpus, split, sight.gap, None, 0)
+    manifest, places, kept = between(each_step, ends.pairs.manifest, steps)
+    chains = Chains(_seen(sight, with_actions(sight.corpus, manifest), f"{split}, steps"), places)
+    return ends.part(kept), chains
 
 
 def _seen(sight: Sight, pairs: LabelledPairs, name: str) -> Seen:
@@ -217,15 +231,19 @@ def reverse_probe(act: Act, fitted: Seen, held_out: Seen, test: Seen, device: to
 # Rollouts
 
 
-def rollout(act: Act, chains: Chains, device: torch.device, size: int = 64) -> Tensor:
-    """States (n, K, 1+N, D) predicted 1 to K steps after the first frame of each run."""
+def rollout(
+    act: Act, chains: Chains, device: torch.device, other: Tensor | None = None, size: int = 64
+) -> Tensor:
+    """States (n, K, 1+N, D) predicted 1 to K steps after the first frame of each run; `other` (n,) names for
+    each run the one whose actions it gets."""
     states, (actions, mask) = chains.seen.states, chains.seen.controls
+    acting = chains.places if other is None else chains.places[other]  # (n, K)
     parts = []
-    for places in chains.places.split(size):
+    for places, doing in zip(chains.places.split(size), acting.split(size), strict=True):
 
-        def step(now: Tensor, k: int, places: Tensor = places) -> Tensor:
+        def step(now: Tensor, k: int, places: Tensor = places, doing: Tensor = doing) -> Tensor:
             s_t, s_next = states[places[:, k]].to(device).unbind(1)
-            controls = actions[places[:, k]].to(device), mask[places[:, k]].to(device)
+            controls = actions[doing[:, k]].to(device), mask[doing[:, k]].to(device)
             return act(Situation(now, s_t, s_next, *controls)).state
 
         start: Step = step

@@ -43,6 +43,34 @@ def chained(manifest: Manifest, horizon: int, most: int) -> tuple[Manifest, Tens
     return chosen, torch.from_numpy(places.reshape(-1, horizon))
 
 
+def between(manifest: Manifest, far: Manifest, steps: int) -> tuple[Manifest, Tensor, list[int]]:
+    """For each pair of `far` the `steps` pairs of `manifest` that lead from its first frame to its second.
+
+    (The pairs used, their places (m, steps), the m rows of `far` that have such pairs.) UserError where no
+    row has.
+    """
+    table = manifest.table
+    names = ("video", "frame0", "frame1")
+    after = {
+        (video, first): (place, last)
+        for place, (video, first, last) in enumerate(zip(*(table[name] for name in names), strict=True))
+    }
+    runs, kept = [], []
+    for row, (video, frame, end) in enumerate(zip(*(far.table[name] for name in names), strict=True)):
+        run: list[int] = []
+        while len(run) < steps and (video, frame) in after:
+            place, frame = after[video, frame]
+            run.append(place)
+        if len(run) == steps and frame == end:
+            runs.append(run)
+            kept.append(row)
+    if not runs:
+        raise UserError(f"no two frames are {steps} pairs apart: record at an even frame rate")
+    rows, places = np.unique(np.array(runs, np.int64), return_inverse=True)
+    chosen = Manifest(table.loc[rows].reset_index(drop=True), manifest.skipped)
+    return chosen, torch.from_numpy(places.reshape(-1, steps)), kept
+
+
 @torch.no_grad()
 def rolled_out(step: Step, s_t: Tensor, horizon: int) -> Tensor:
     """`horizon` steps from `s_t` (n, 1+N, D), each from what the one before predicted: (n, K, 1+N, D)."""

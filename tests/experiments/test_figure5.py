@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, bundled
@@ -13,8 +15,10 @@ from uwm.stages import WEIGHTS, sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = load_experiment(ROOT / "experiments" / "figure5.py")
-SOME = "copy,oracle,r_la/*,r_gt/*,shuffled/*,no-action/*,ficc/*"
+SOME = "copy,oracle,r_la/*,r_gt/*,shuffled/*,no-action/*,ficc/*,*-5-steps/*"
+AHEAD = {f"{name}-5-steps/s0" for name in ("r_la", "r_gt", "shuffled", "no-state", "direct", "no-action")}
 METHODS = {"copy", "oracle", "r_la/s0", "r_gt/s0", "shuffled/s0", "no-action/s0", "ficc/s0"}
+METHODS |= {"copy-5-steps", *AHEAD}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,16 @@ def test_every_cell_and_its_measures_are_there(finished: Path) -> None:
     copy, oracle = (found[name]["metrics"] for name in ("copy", "oracle"))
     assert oracle["lpips_hand"]["value"] == 0 == copy["lpips_to_current"]["value"]
     assert oracle["rollout_lpips_2"]["value"] == 0 < copy["rollout_lpips_2"]["value"]
+
+
+def test_five_steps_ahead_are_measured_one_second_later(finished: Path) -> None:
+    near, far = (
+        pd.read_csv(finished / "first" / "samples" / f"{name}__{IN_DOMAIN}.csv")
+        for name in ("copy", "copy-5-steps")
+    )
+    np.testing.assert_allclose(near["t1"] - near["t0"], 0.2, atol=1e-3)
+    np.testing.assert_allclose(far["t1"] - far["t0"], 1.0, atol=1e-3)
+    assert far["copy-5-steps/lpips_to_next"].mean() > near["copy/lpips_to_next"].mean()
 
 
 def test_the_same_command_gives_the_same_numbers(finished: Path) -> None:
