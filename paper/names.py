@@ -98,7 +98,7 @@ METRICS = {
     "probe_r2": "R2 of real from latent actions",
 }
 # Subscripted symbols, as they stand in names and as LaTeX and HTML set them.
-_SYMBOL = re.compile(r"\b([ORSWAs])_(t\+1|t\+k|t|pre|ft|tfs|LA|GT)(?![\w+])")
+_SYMBOL = re.compile(r"\b([ORSWAs])_(t\+\d|t\+k|t|pre|ft|tfs|LA|GT)(?![\w+])")
 
 
 def experiment_label(name: str) -> str:

@@ -99,7 +99,8 @@ NOTES = {
     "sharp O_t+1. ",
     "figure5": "Region: where the two frames differ. Gripper: a crop around it, PSNR to the sharp O_t+1. "
     "Right codes and latent action MSE: the adapter's against those inferred from both frames. Hand error: "
-    "between the gripper's predicted and true displacement, by a linear probe. ",
+    "between the gripper's predicted and true displacement, by a linear probe. 5 steps ahead: O_t+5 in "
+    "O_t+1's place. ",
 }
 
 
