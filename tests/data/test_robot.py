@@ -237,6 +237,27 @@ def test_broken_files_are_named_in_one_line(tmp_path, what, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_broken_demo_that_no_pair_is_of_does_no_harm(tmp_path):
+    path = write_demos(tmp_path / "d.hdf5", [8, 8], masks={"train": [0], "test": [1]})
+    broken(path, "NaN")
+    corpus = open_corpus("robot", path)
+    assert np.isfinite(pair_actions(corpus, build_manifest(corpus, "train")).actions).all()
+    with pytest.raises(UserError, match="demo_1, step 2"):
+        pair_actions(corpus, build_manifest(corpus, "test"))
+
+
+def test_actions_are_read_again_from_a_changed_file(tmp_path):
+    path = write_demos(tmp_path / "d.hdf5", [8], masks={"train": [0]})
+    corpus = open_corpus("robot", path)
+    manifest = build_manifest(corpus, "train")
+    before = pair_actions(corpus, manifest).actions
+    with h5py.File(path, "r+") as file:
+        file["data/demo_0/actions"][0] = 0.125
+    after = pair_actions(corpus, manifest).actions
+    assert (after[0, 0] == 0.125).all()
+    assert (before[0, 0] != 0.125).all()
+
+
 def test_a_demo_without_the_camera_is_skipped_and_named(tmp_path):
     path = write_demos(tmp_path / "d.hdf5", [8, 8, 8], masks={"train": [0, 1, 2]})
     with h5py.File(path, "r+") as file:

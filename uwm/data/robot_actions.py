@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -67,25 +67,41 @@ def pair_actions(corpus: Corpus, manifest: Manifest) -> PairActions:
     """
     path = _actions_path(corpus)
     status = path.stat()
-    demos, low, high = _demos(corpus, path, (status.st_size, status.st_mtime_ns))
+    known = _demos(corpus, path, (status.st_size, status.st_mtime_ns))
+    known.read(path, [str(video) for video in manifest.table["video"].unique()])
     rows: list[tuple[NDArray[np.intp], _Demo, NDArray[np.int64]]] = []
     for video, group in manifest.table.groupby("video", sort=False):
-        if str(video) not in demos:
-            raise UserError(f"{path}: no actions for the clip {video}")
         frames = group[["frame0", "frame1"]].to_numpy(np.int64)  # (m, 2)
-        rows.append((group.index.to_numpy(), demos[str(video)], frames))
-    return _gather(rows, len(manifest.table), low, high)
+        rows.append((group.index.to_numpy(), known.demos[str(video)], frames))
+    return _gather(rows, len(manifest.table), known.low, known.high)
+
+
+@dataclass(frozen=True)
+class _Demos:
+    """The demos of a corpus: where each video's is, the controller's range, and those that were read."""
+
+    places: Mapping[str, tuple[str, str | None]]
+    low: Floats
+    high: Floats
+    demos: dict[str, _Demo] = field(default_factory=dict)
+
+    def read(self, path: Path, videos: list[str]) -> None:
+        """Read the demos of some videos, once. One that nobody asks for may be broken."""
+        wanted = [video for video in videos if video not in self.demos]
+        if not wanted:
+            return
+        with _opened(path) as file:
+            for video in wanted:
+                if video not in self.places:
+                    raise UserError(f"{path}: no actions for the clip {video}")
+                self.demos[video] = _read_demo(file, *self.places[video], self.low, self.high)
 
 
 @functools.lru_cache(maxsize=2)
-def _demos(corpus: Corpus, path: Path, stamp: tuple[int, int]) -> tuple[Mapping[str, _Demo], Floats, Floats]:
-    """The demos of a corpus by video, and the controller's range; read again when the file's size or time of
-    change, `stamp`, is another."""
+def _demos(corpus: Corpus, path: Path, stamp: tuple[int, int]) -> _Demos:
+    """Another `stamp`, the file's size and time of change, is another file."""
     with _opened(path) as file:
-        places = _demo_places(corpus, file)
-        low, high = action_limits(file)
-        videos = [clip.path for clip in corpus.clips if clip.path in places]
-        return {video: _read_demo(file, *places[video], low, high) for video in videos}, low, high
+        return _Demos(_demo_places(corpus, file), *action_limits(file))
 
 
 def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActions:
