@@ -188,10 +188,10 @@ def adapters(config: Config) -> dict[str, AdapterRecipe]:
     recipe = config.adapter
     return {
         "r_gt": recipe,
-        "shuffled": recipe,
         "no-state": replace(recipe, use_state=False),
         **{f"r_gt-{target}": replace(recipe, target=target) for target in TARGETS if target != recipe.target},
         **{f"r_gt-{short(pairs)}": replace(recipe, pairs=pairs) for pairs in config.curve},
+        "shuffled": recipe,  # not next to r_gt: of two processes one would wait for the other's training
     }
 
 
