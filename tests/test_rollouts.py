@@ -11,7 +11,7 @@ from torch import Tensor
 
 from uwm.data.manifest import Manifest
 from uwm.errors import UserError
-from uwm.rollouts import between, chained, rolled_out, write_animation
+from uwm.rollouts import chained, continued, rolled_out, write_animation
 
 
 def manifest(**clips: list[int]) -> Manifest:
@@ -53,22 +53,28 @@ def test_no_run_is_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def far(*rows: tuple[str, int, int]) -> Manifest:
-    return Manifest(pd.DataFrame(rows, columns=["video", "frame0", "frame1"]))
+def timed(pairs: Manifest) -> Manifest:
+    """With times: a frame is 0.1 s, but for the 0.01 s that frames from 5 on are late."""
+    table = pairs.table
+    late = {end: 0.1 * table[f"frame{end}"] + 0.01 * (table[f"frame{end}"] >= 5) for end in (0, 1)}
+    return Manifest(table.assign(t0=late[0], t1=late[1], gap=late[1] - late[0]))
 
 
-def test_steps_lead_from_the_first_frame_of_a_far_pair_to_its_second() -> None:
-    pairs = manifest(a=list(range(9)), b=[0, 1, 4])
-    wanted = far(("a", 3, 9), ("a", 1, 7), ("b", 0, 6), ("b", 4, 10), ("a", 2, 7))
-    found = between(pairs, wanted, 3)
-    assert frames(found[:2]) == [[3, 5, 7], [1, 3, 5]]
-    assert set(found[0].table["video"]) == {"a"}
-    assert found[2] == [0, 1]  # b has gaps, and no three pairs of two frames join 2 and 7
+def test_runs_go_on_from_the_first_frames_that_are_asked_for() -> None:
+    pairs = timed(manifest(a=list(range(9)), b=[0, 2, 6]))
+    starts = timed(manifest(a=[3, 1, 5], b=[0, 2]))
+    chosen, places, ends = continued(pairs, starts, 3)
+    assert frames((chosen, places)) == [[3, 5, 7], [1, 3, 5]]  # 5 is too late in a, and b has a gap
+    assert set(chosen.table["video"]) == {"a"}
+    found = ends.table[["video", "frame0", "frame1", "t0", "t1", "gap"]].to_numpy().tolist()
+    assert [row[:3] for row in found] == [["a", 3, 9], ["a", 1, 7]]
+    np.testing.assert_allclose([row[3:] for row in found], [[0.3, 0.91, 0.61], [0.1, 0.71, 0.61]])
 
 
-def test_far_pairs_without_steps_are_one_line() -> None:
-    with pytest.raises(UserError, match="2 pairs apart") as caught:
-        between(manifest(a=[0, 1]), far(("a", 0, 4)), 2)
+def test_starts_that_nothing_follows_are_one_line() -> None:
+    pairs = timed(manifest(a=[0, 1]))
+    with pytest.raises(UserError, match="no clip has 2 pairs") as caught:
+        continued(pairs, pairs, 2)
     assert "\n" not in str(caught.value)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from uwm.metrics.image import psnr
 from uwm.metrics.perceptual import LPIPS
 from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio
 from uwm.models import ActionAdapter, LatentActions, WorldModel
-from uwm.rollouts import Step, between, chained, rolled_out
+from uwm.rollouts import Step, chained, continued, rolled_out
 from uwm.stages import World, frozen_pairs
 
 
@@ -82,16 +82,13 @@ def seen_chains(sight: Sight, split: str, horizon: int, most: int) -> Chains:
 
 @functools.lru_cache(maxsize=2)
 def seen_ahead(sight: Sight, split: str, steps: int, pairs: int, seed: int) -> tuple[Seen, Chains]:
-    """`pairs` frames of a split, each with the one `steps` steps later; and the steps between.
-
-    Of frames at uneven times, those that no such run of pairs joins are left out.
-    """
-    far = replace(sight, gap=round(steps * sight.gap, 6))
-    ends = seen_pairs(far, split, pairs, seed)
-    each_step = frozen_pairs(sight.corpus, split, sight.gap, None, 0)
-    manifest, places, kept = between(each_step, ends.pairs.manifest, steps)
-    chains = Chains(_seen(sight, with_actions(sight.corpus, manifest), f"{split}, steps"), places)
-    return ends.part(kept), chains
+    """`pairs` frames of a split, evenly over its clips, each with the one `steps` steps later; and the steps
+    between."""
+    corpus, far = sight.corpus, round(steps * sight.gap, 6)
+    starts = frozen_pairs(corpus, split, far, pairs, seed)
+    manifest, places, ends = continued(frozen_pairs(corpus, split, sight.gap, None, 0), starts, steps)
+    chains = Chains(_seen(sight, with_actions(corpus, manifest), f"{split}, steps"), places)
+    return _seen(sight, with_actions(corpus, ends), f"{split}, {steps} steps ahead"), chains
 
 
 def _seen(sight: Sight, pairs: LabelledPairs, name: str) -> Seen:

@@ -43,11 +43,11 @@ def chained(manifest: Manifest, horizon: int, most: int) -> tuple[Manifest, Tens
     return chosen, torch.from_numpy(places.reshape(-1, horizon))
 
 
-def between(manifest: Manifest, far: Manifest, steps: int) -> tuple[Manifest, Tensor, list[int]]:
-    """For each pair of `far` the `steps` pairs of `manifest` that lead from its first frame to its second.
+def continued(manifest: Manifest, starts: Manifest, steps: int) -> tuple[Manifest, Tensor, Manifest]:
+    """Runs of `steps` pairs of `manifest` from the first frames of `starts`: (the pairs used, their places
+    (m, steps), and as pairs the first and the last frame of each run).
 
-    (The pairs used, their places (m, steps), the m rows of `far` that have such pairs.) UserError where no
-    row has.
+    Where a clip ends before, or has no such pairs, there is no run; UserError where there is none at all.
     """
     table = manifest.table
     names = ("video", "frame0", "frame1")
@@ -56,19 +56,22 @@ def between(manifest: Manifest, far: Manifest, steps: int) -> tuple[Manifest, Te
         for place, (video, first, last) in enumerate(zip(*(table[name] for name in names), strict=True))
     }
     runs, kept = [], []
-    for row, (video, frame, end) in enumerate(zip(*(far.table[name] for name in names), strict=True)):
+    for row, (video, frame) in enumerate(zip(starts.table["video"], starts.table["frame0"], strict=True)):
         run: list[int] = []
         while len(run) < steps and (video, frame) in after:
             place, frame = after[video, frame]
             run.append(place)
-        if len(run) == steps and frame == end:
+        if len(run) == steps:
             runs.append(run)
             kept.append(row)
     if not runs:
-        raise UserError(f"no two frames are {steps} pairs apart: record at an even frame rate")
+        raise UserError(f"no clip has {steps} pairs of frames in a row")
+    last = table.iloc[[run[-1] for run in runs]].reset_index(drop=True)
+    ends = starts.table.iloc[kept].reset_index(drop=True)
+    ends = ends.assign(frame1=last["frame1"], t1=last["t1"], gap=last["t1"] - ends["t0"])
     rows, places = np.unique(np.array(runs, np.int64), return_inverse=True)
     chosen = Manifest(table.loc[rows].reset_index(drop=True), manifest.skipped)
-    return chosen, torch.from_numpy(places.reshape(-1, steps)), kept
+    return chosen, torch.from_numpy(places.reshape(-1, steps)), Manifest(ends, starts.skipped)
 
 
 @torch.no_grad()
