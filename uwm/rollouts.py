@@ -13,6 +13,7 @@ from uwm.data.manifest import Manifest
 from uwm.errors import UserError
 
 Step = Callable[[Tensor, int], Tensor]  # (states (n, 1+N, D), k) -> the next states, by the k-th actions
+_Following = dict[tuple[str, int], tuple[int, int]]  # (clip, frame) -> the pair from there, its second frame
 
 
 def chained(manifest: Manifest, horizon: int, most: int) -> tuple[Manifest, Tensor]:
@@ -21,26 +22,17 @@ def chained(manifest: Manifest, horizon: int, most: int) -> tuple[Manifest, Tens
     A clip gives as many runs as fit one after the other; of all, `most` are taken, evenly. UserError where no
     clip is long enough.
     """
-    table = manifest.table
+    table, after = manifest.table, _following(manifest)
     runs: list[list[int]] = []
-    for _, clip in table.groupby("video", sort=False):
-        place = dict(zip(clip["frame0"].tolist(), clip.index.tolist(), strict=True))
-        ends = dict(zip(clip["frame0"].tolist(), clip["frame1"].tolist(), strict=True))
-        frame = min(ends)
-        while frame in ends:
-            run = [frame]
-            while len(run) < horizon and ends[run[-1]] in ends:
-                run.append(ends[run[-1]])
-            if len(run) < horizon:
-                break
-            runs.append([place[start] for start in run])
-            frame = ends[run[-1]]
+    for video, first in table.groupby("video", sort=False)["frame0"].min().items():
+        frame = int(first)
+        while len(run := _run(after, str(video), frame, horizon)) == horizon:
+            runs.append(run)
+            frame = int(table["frame1"].iloc[run[-1]])
     if not runs:
         raise UserError(f"no clip has {horizon} pairs of frames in a row: set a smaller horizon")
-    chosen_runs = [runs[i] for i in np.linspace(0, len(runs) - 1, min(most, len(runs))).round().astype(int)]
-    rows, places = np.unique(np.array(chosen_runs, np.int64), return_inverse=True)
-    chosen = Manifest(table.loc[rows].reset_index(drop=True), manifest.skipped)
-    return chosen, torch.from_numpy(places.reshape(-1, horizon))
+    spread = np.linspace(0, len(runs) - 1, min(most, len(runs))).round().astype(int)
+    return _pairs_of(manifest, [runs[i] for i in spread])
 
 
 def continued(manifest: Manifest, starts: Manifest, steps: int) -> tuple[Manifest, Tensor, Manifest]:
@@ -49,29 +41,40 @@ def continued(manifest: Manifest, starts: Manifest, steps: int) -> tuple[Manifes
 
     Where a clip ends before, or has no such pairs, there is no run; UserError where there is none at all.
     """
-    table = manifest.table
-    names = ("video", "frame0", "frame1")
-    after = {
-        (video, first): (place, last)
-        for place, (video, first, last) in enumerate(zip(*(table[name] for name in names), strict=True))
-    }
-    runs, kept = [], []
-    for row, (video, frame) in enumerate(zip(starts.table["video"], starts.table["frame0"], strict=True)):
-        run: list[int] = []
-        while len(run) < steps and (video, frame) in after:
-            place, frame = after[video, frame]
-            run.append(place)
-        if len(run) == steps:
-            runs.append(run)
-            kept.append(row)
-    if not runs:
+    table, after = manifest.table, _following(manifest)
+    begins = zip(starts.table["video"], starts.table["frame0"], strict=True)
+    found = [_run(after, video, frame, steps) for video, frame in begins]
+    kept = [row for row, run in enumerate(found) if len(run) == steps]
+    if not kept:
         raise UserError(f"no clip has {steps} pairs of frames in a row")
+    runs = [found[row] for row in kept]
     last = table.iloc[[run[-1] for run in runs]].reset_index(drop=True)
     ends = starts.table.iloc[kept].reset_index(drop=True)
     ends = ends.assign(frame1=last["frame1"], t1=last["t1"], gap=last["t1"] - ends["t0"])
+    return *_pairs_of(manifest, runs), Manifest(ends, starts.skipped)
+
+
+def _following(manifest: Manifest) -> _Following:
+    columns = (manifest.table[name].tolist() for name in ("video", "frame0", "frame1"))
+    return {
+        (video, first): (place, last) for place, (video, first, last) in enumerate(zip(*columns, strict=True))
+    }
+
+
+def _run(after: _Following, video: str, frame: int, length: int) -> list[int]:
+    """Up to `length` pairs, the first of which begins at `frame`."""
+    run: list[int] = []
+    while len(run) < length and (video, frame) in after:
+        place, frame = after[video, frame]
+        run.append(place)
+    return run
+
+
+def _pairs_of(manifest: Manifest, runs: list[list[int]]) -> tuple[Manifest, Tensor]:
+    """The pairs that the runs (n, K) use, once each, and the runs' places among them."""
     rows, places = np.unique(np.array(runs, np.int64), return_inverse=True)
-    chosen = Manifest(table.loc[rows].reset_index(drop=True), manifest.skipped)
-    return chosen, torch.from_numpy(places.reshape(-1, steps)), Manifest(ends, starts.skipped)
+    chosen = Manifest(manifest.table.iloc[rows].reset_index(drop=True), manifest.skipped)
+    return chosen, torch.from_numpy(places.reshape(len(runs), -1))
 
 
 @torch.no_grad()
