@@ -114,7 +114,7 @@ SHOWN = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accur
 TILES = ("o_t", "o_next", "r_la", "r_gt")
 TARGETS: tuple[Target, ...] = ("continuous", "quantized", "codes", "prediction")  # eq. 13's first
 ROLLED = ("copy", "oracle", "r_la", "r_gt", "direct", "no-action", "no-state")
-AHEAD = ("copy", "r_la", "r_gt", "shuffled", "no-state", "direct", "no-action")  # some steps ahead too
+AHEAD = ("r_la", "r_gt", "shuffled", "no-state", "direct", "no-action")  # some steps ahead too
 STEPS = 5  # how many; the methods' names say it
 COMMANDED = ("r_gt", "direct", "no-state")
 PUBLISHED = ("r_gt", "direct", "no-action", "ficc")  # whose training curves of the first seed are kept
@@ -225,8 +225,8 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     once += ["ficc", "ficc-la", *(method + ending for ending in endings for method in ("r_la", "r_gt"))]
     seeds = dict.fromkeys(every, config.seeds) | dict.fromkeys(once, config.seeds[:1])
     seeds |= {f"{method}-{STEPS}-steps": seeds[method] for method in AHEAD if method in seeds}
-    fixed = ["copy", "oracle", *(method + ending for ending in endings for method in ("copy", "oracle"))]
-    fixed.append(f"copy-{STEPS}-steps")
+    ends = "", *endings, f"-{STEPS}-steps"
+    fixed = [method + ending for ending in ends for method in ("copy", "oracle")]
     found = []
     for name in measured_corpora(config, data):
         found += [Cell(method, name) for method in fixed]

@@ -18,7 +18,7 @@ EXPERIMENT = load_experiment(ROOT / "experiments" / "figure5.py")
 SOME = "copy,oracle,r_la/*,r_gt/*,shuffled/*,no-action/*,ficc/*,*-5-steps/*"
 AHEAD = {f"{name}-5-steps/s0" for name in ("r_la", "r_gt", "shuffled", "no-state", "direct", "no-action")}
 METHODS = {"copy", "oracle", "r_la/s0", "r_gt/s0", "shuffled/s0", "no-action/s0", "ficc/s0"}
-METHODS |= {"copy-5-steps", *AHEAD}
+METHODS |= {"copy-5-steps", "oracle-5-steps", *AHEAD}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,7 @@ def test_every_cell_and_its_measures_are_there(finished: Path) -> None:
     assert {"code_accuracy", "latent_mse", "rollout_lpips_2", "control_left_mm", "control_success"} <= r_gt
     copy, oracle = (found[name]["metrics"] for name in ("copy", "oracle"))
     assert oracle["lpips_hand"]["value"] == 0 == copy["lpips_to_current"]["value"]
+    assert found["oracle-5-steps"]["metrics"]["lpips_to_next"]["value"] == 0
     assert oracle["rollout_lpips_2"]["value"] == 0 < copy["rollout_lpips_2"]["value"]
 
 
