@@ -26,4 +26,5 @@ def ledger_table(path: Path) -> str:
 
 def _plain(cell: str) -> str:
     plain = re.sub(r'"([^"]*)"', r"“\1”", cell.replace("`", "").replace("**", ""))
-    return tex(plain).replace("/", r"/\allowbreak{}")
+    # Columns are narrow: names of files and settings may break too.
+    return re.sub(r"(/|\\_)", r"\1\\allowbreak{}", tex(plain))
