@@ -46,7 +46,7 @@ def continued(manifest: Manifest, starts: Manifest, steps: int) -> tuple[Manifes
     found = [_run(after, video, frame, steps) for video, frame in begins]
     kept = [row for row, run in enumerate(found) if len(run) == steps]
     if not kept:
-        raise UserError(f"no clip has {steps} pairs of frames in a row")
+        raise UserError(f"no clip has {steps} pairs of frames in a row: longer clips are needed")
     runs = [found[row] for row in kept]
     last = table.iloc[[run[-1] for run in runs]].reset_index(drop=True)
     ends = starts.table.iloc[kept].reset_index(drop=True)
