@@ -27,40 +27,30 @@ import torch
 from torch import Tensor
 
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest
-from uwm.data.pairs import center_crop, load_pairs
-from uwm.evaluation import (
+from uwm.data.pairs import load_pairs
+from uwm.data.selection import frozen_pairs
+from uwm.evaluation.measure import (
     Observed,
     Predicted,
-    column,
-    draw_tiles,
     frame_distances,
     in_batches,
     measure_pairs,
-    measured_rows,
-    method_metrics,
-    panel_rows,
-    protocol_of,
-    publish_curves,
     region_distances,
-    table_text,
-    write_panel_rows,
-    write_samples,
-    write_tiles,
 )
-from uwm.finetune import (
-    FINETUNE,
-    FinetuneRecipe,
-    available_pairs,
-    finetune,
-    measured_corpora,
-    short,
-)
+from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows, write_tiles
+from uwm.evaluation.records import column, method_metrics, publish_curves, write_samples
+from uwm.evaluation.summary import measured_rows, protocol_of, table_text
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS, load_lpips
-from uwm.recipes import MAE, PRETRAIN, corpus_of, obtain_pretrained, pretrain_job
+from uwm.models.world import World
+from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
-from uwm.stages import MAERecipe, PretrainRecipe, World, frozen_pairs
+from uwm.stages.finetune import FINETUNE, FinetuneRecipe, available_pairs, finetune, measured_corpora, short
+from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
+from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import code_counts, perplexity
 
@@ -246,4 +236,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    raise SystemExit(EXPERIMENT.main())
+    raise SystemExit(main(EXPERIMENT))

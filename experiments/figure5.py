@@ -33,68 +33,51 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from uwm.acting import (
-    Act,
-    Acted,
-    Chains,
-    Seen,
-    Sight,
-    acted,
-    by_adapter,
-    by_dynamics,
-    by_latent_actions,
-    controlled,
-    knowing,
-    latent_measures,
-    reverse_probe,
-    rollout,
-    rollout_measures,
-    seen_ahead,
-    seen_chains,
-    seen_pairs,
-    still,
-)
-from uwm.adapt import (
-    ADAPTER,
-    DECODER,
-    AdapterRecipe,
-    DecoderRecipe,
-    mae_encoder,
-    obtain_adapter,
-    obtain_decoder,
-)
-from uwm.control import (
-    command_metrics,
-    commandable,
-    hand_errors,
-    hand_known,
-    hand_probe,
-    transfer_metrics,
-)
+from uwm.data.action_pairs import all_action_pairs, check_action_sizes
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
-from uwm.evaluation import (
-    column,
-    draw_tiles,
-    frame_distances,
-    measure_pairs,
-    measured_rows,
-    method_metrics,
-    metric,
-    panel_rows,
-    protocol_of,
-    publish_curves,
-    region_distances,
-    table_text,
-    write_panel_rows,
-    write_samples,
+from uwm.evaluation.controllability import command_metrics, commandable
+from uwm.evaluation.eval_pairs import (
+    EvalPairs,
+    EvalSetting,
+    RolloutSegments,
+    load_eval_pairs,
+    load_pairs_ahead,
+    load_rollout_segments,
 )
-from uwm.finetune import FINETUNE, FinetuneRecipe, finetune, measured_corpora, short
-from uwm.gripper import gripper_measures, gripper_places, places_known
-from uwm.labelled import all_labelled, check_controls
+from uwm.evaluation.figures import (
+    show_commands,
+    show_pairs,
+    show_rollouts,
+    show_transfer,
+    write_rollout_table,
+)
+from uwm.evaluation.gripper import gripper_measures, gripper_places, places_known
+from uwm.evaluation.measure import frame_distances, measure_pairs, region_distances
+from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows
+from uwm.evaluation.predictors import (
+    Prediction,
+    Predictor,
+    adapter_predictor,
+    as_dynamics,
+    copy_predictor,
+    dynamics_predictor,
+    latent_action_predictor,
+    oracle_predictor,
+    predict_pairs,
+)
+from uwm.evaluation.probes import eef_errors, eef_probe, has_eef_pos, latent_measures, probe_real_actions
+from uwm.evaluation.records import column, method_metrics, metric, publish_curves, write_samples
+from uwm.evaluation.rollouts import roll_out, rollout_measures
+from uwm.evaluation.summary import measured_rows, protocol_of, table_text
+from uwm.evaluation.transfer import transfer_metrics
 from uwm.metrics.perceptual import LPIPS, load_lpips
 from uwm.models.adapter import Target
-from uwm.recipes import MAE, PRETRAIN, corpus_of, obtain_pretrained, pretrain_job
-from uwm.rivals import (
+from uwm.models.world import World
+from uwm.runs.cli import main
+from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
+from uwm.stages.action_training import mae_encoder
+from uwm.stages.adapter import ADAPTER, AdapterRecipe, obtain_adapter
+from uwm.stages.baselines import (
     DYNAMICS,
     FICC_RECIPE,
     DynamicsRecipe,
@@ -104,9 +87,11 @@ from uwm.rivals import (
     obtain_ficc,
     obtain_ficc_adapter,
 )
-from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
-from uwm.showing import show_commands, show_pairs, show_rollouts, show_transfer, write_rollout_table
-from uwm.stages import MAERecipe, PretrainRecipe, World
+from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
+from uwm.stages.finetune import FINETUNE, FinetuneRecipe, finetune, measured_corpora, short
+from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
+from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import derangement
 
@@ -247,7 +232,7 @@ class Setting(NamedTuple):
     steps: int
     world: World
     shown: World
-    sight: Sight
+    eval_setting: EvalSetting
     device: torch.device
 
 
@@ -264,32 +249,36 @@ def prepare(context: Context, cell: Cell) -> Setting:
     recipe = decoders(config)[ending]
     shown = world if recipe is None else obtain_decoder(context, recipe, corpus, world)
     device = default_device(environment_ranks())
-    sight = Sight(mae_encoder(world), corpus, config.adapter.short_side, config.adapter.gap)
+    eval_setting = EvalSetting(mae_encoder(world), corpus, config.adapter.short_side, config.adapter.gap)
     steps = steps_ahead(cell.method)
     method = cell.method.removesuffix(ending).removesuffix(f"-{STEPS}-steps")
-    return Setting(method, steps, world.to(device), shown.to(device), sight, device)
+    return Setting(method, steps, world.to(device), shown.to(device), eval_setting, device)
 
 
-def obtain_act(context: Context, cell: Cell, setting: Setting) -> Act:
+def obtain_act(context: Context, cell: Cell, setting: Setting) -> Predictor:
     """How the cell's method predicts: cached, or trained now."""
     config, method, world = context.config, setting.method, setting.world
     recipe = seeded(config.finetune, cell.seed)
-    corpus = setting.sight.corpus
+    corpus = setting.eval_setting.corpus
     if method in ("copy", "oracle"):
-        return {"copy": still, "oracle": knowing}[method]
+        return {"copy": copy_predictor, "oracle": oracle_predictor}[method]
     if method == "r_la":
-        return by_latent_actions(world.world_model)
+        return latent_action_predictor(world.world_model)
     if method in rivals(config):
         chosen = seeded(rivals(config)[method], cell.seed)
-        return by_dynamics(obtain_dynamics(context, chosen, recipe, corpus, world).model.to(setting.device))
+        return dynamics_predictor(
+            obtain_dynamics(context, chosen, recipe, corpus, world).model.to(setting.device)
+        )
     adapter = obtain_adapter(context, seeded(adapters(config)[method], cell.seed), recipe, corpus, world)
-    return by_adapter(world.world_model, adapter.model.to(setting.device))
+    return adapter_predictor(world.world_model, adapter.model.to(setting.device))
 
 
-def ficc_acted(context: Context, cell: Cell, setting: Setting, test: Seen) -> tuple[Acted, dict[str, Tensor]]:
+def ficc_acted(
+    context: Context, cell: Cell, setting: Setting, test: EvalPairs
+) -> tuple[Prediction, dict[str, Tensor]]:
     """FICC's frames as the MAE sees and shows them, like all others; and how right its codes are."""
     config: Config = context.config
-    corpus, recipe = setting.sight.corpus, seeded(config.ficc, cell.seed)
+    corpus, recipe = setting.eval_setting.corpus, seeded(config.ficc, cell.seed)
     ficc = obtain_ficc(context, recipe, corpus, setting.world.image_size)
     adapter = None
     if cell.method == "ficc":
@@ -297,7 +286,7 @@ def ficc_acted(context: Context, cell: Cell, setting: Setting, test: Seen) -> tu
         adapter = fitted.model.to(setting.device)
     frames, used, own = ficc_frames(ficc.model.to(setting.device), adapter, test.images, *test.controls)
     state = torch.cat([setting.world.encode(part) for part in frames.mul(255).round().byte().split(64)])
-    return Acted(state), latent_measures(used, own) if adapter else {}
+    return Prediction(state), latent_measures(used, own) if adapter else {}
 
 
 def seeded(recipe: R, seed: int | None) -> R:
@@ -314,22 +303,22 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     refuse_small(context, cell)
     setting = prepare(context, cell)
     network = load_lpips(config.lpips).to(setting.device)
-    test, chains = test_pairs(context, setting)
-    act, right, further = None, {}, {}
+    test, segments = test_pairs(context, setting)
+    predictor, right, further = None, {}, {}
     if cell.method.startswith("ficc"):
         predicted, right = ficc_acted(context, cell, setting, test)
-    elif chains:
-        rolled = rollout(obtain_act(context, cell, setting), chains, setting.device, others(setting, test))
-        predicted = Acted(rolled[:, -1])
+    elif segments:
+        rolled = roll_out(obtain_act(context, cell, setting), segments, setting.device, others(setting, test))
+        predicted = Prediction(rolled[:, -1])
     else:
-        act = obtain_act(context, cell, setting)
-        predicted, right = state_acted(setting, act, test)
-        further = beyond_frames(context, cell, setting, network, act, test)
+        predictor = obtain_act(context, cell, setting)
+        predicted, right = state_acted(setting, predictor, test)
+        further = beyond_frames(context, cell, setting, network, predictor, test)
     pairs, shown = measure(context, cell, setting, network, test, predicted, right)
     measured = method_metrics(pairs, column(cell), network.protocol)
     for name in [name for name in measured if name.startswith("code_accuracy")]:
         measured[name] = replace(measured[name], better="higher")
-    write_panels(context, cell, setting, act, pairs, test, shown)
+    write_panels(context, cell, setting, predictor, pairs, test, shown)
     if cell.method in PUBLISHED and cell.seed == config.seeds[0]:
         publish_curves(context)
     weights = {**setting.shown.weights, "lpips": network.weights_sha256}
@@ -340,36 +329,38 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
 def refuse_small(context: Context, cell: Cell) -> None:
     """Skip a cell that wants more labelled pairs than there are. UserError for a corpus without actions."""
     recipe = {**adapters(context.config), **rivals(context.config)}.get(cell.method, context.config.adapter)
-    there = len(all_labelled(corpus_of(context, cell.corpus), recipe.gap, recipe.clips))
+    there = len(all_action_pairs(corpus_of(context, cell.corpus), recipe.gap, recipe.clips))
     if recipe.pairs is not None and recipe.pairs > there:
         raise SkipCell(f"{cell.corpus} has {there} labelled pairs, fewer than {recipe.pairs}")
 
 
-def test_pairs(context: Context, setting: Setting) -> tuple[Seen, Chains | None]:
+def test_pairs(context: Context, setting: Setting) -> tuple[EvalPairs, RolloutSegments | None]:
     """The frozen test pairs, with the single steps where there are several. Their actions are like those of
     the training pairs."""
     config: Config = context.config
     choice = config.test_pairs, config.test_seed
     if setting.steps == 1:
-        test, chains = seen_pairs(setting.sight, config.test_split, *choice), None
+        test, segments = load_eval_pairs(setting.eval_setting, config.test_split, *choice), None
     else:
-        test, chains = seen_ahead(setting.sight, config.test_split, setting.steps, *choice)
-    known = all_labelled(setting.sight.corpus, config.adapter.gap, config.adapter.clips).actions
-    check_controls((chains.seen if chains else test).pairs, *known.actions.shape[1:])
-    return test, chains
+        test, segments = load_pairs_ahead(setting.eval_setting, config.test_split, setting.steps, *choice)
+    known = all_action_pairs(setting.eval_setting.corpus, config.adapter.gap, config.adapter.clips).actions
+    check_action_sizes((segments.pairs if segments else test).pairs, *known.actions.shape[1:])
+    return test, segments
 
 
-def state_acted(setting: Setting, act: Act, test: Seen) -> tuple[Acted, dict[str, Tensor]]:
+def state_acted(
+    setting: Setting, predictor: Predictor, test: EvalPairs
+) -> tuple[Prediction, dict[str, Tensor]]:
     """The method's predictions, and how right its latent actions are."""
-    predicted = acted(act, test, setting.device, others(setting, test))
+    predicted = predict_pairs(predictor, test, setting.device, others(setting, test))
     if predicted.latents is None or setting.method == "r_la":
         return predicted, {}
-    wanted = acted(by_latent_actions(setting.world.world_model), test, setting.device).latents
+    wanted = predict_pairs(latent_action_predictor(setting.world.world_model), test, setting.device).latents
     assert wanted is not None
     return predicted, latent_measures(predicted.latents, wanted)
 
 
-def others(setting: Setting, test: Seen) -> Tensor | None:
+def others(setting: Setting, test: EvalPairs) -> Tensor | None:
     """The pairs whose actions the test pairs get, where not their own."""
     if setting.method != "shuffled":
         return None
@@ -382,8 +373,8 @@ def measure(
     cell: Cell,
     setting: Setting,
     network: LPIPS,
-    test: Seen,
-    predicted: Acted,
+    test: EvalPairs,
+    predicted: Prediction,
     right: Mapping[str, Tensor],
 ) -> tuple[pd.DataFrame, Tensor]:
     """Numbers per pair, and the frames (n, 3, S, S) that the cell predicts."""
@@ -407,56 +398,59 @@ def measure(
         places = gripper_places(test.pairs, config.adapter.short_side, setting.world.image_size)
         o_next = test.images[:, 1] / 255
         columns |= gripper_measures(network, frames[mine], frames["oracle"], o_next, places)
-    if hand_known(test.pairs):
-        probe = hand_probe(setting.sight, config.probe_pairs)
-        columns["hand_error_mm"] = hand_errors(probe, test.pairs, test.states[:, 0], predicted.state)
+    if has_eef_pos(test.pairs):
+        probe = eef_probe(setting.eval_setting, config.probe_pairs)
+        columns["hand_error_mm"] = eef_errors(probe, test.pairs, test.states[:, 0], predicted.state)
     for name, values in columns.items():
         pairs[f"{mine}/{name}"] = values.double().cpu().numpy()
     return pairs, frames[mine]
 
 
 def beyond_frames(
-    context: Context, cell: Cell, setting: Setting, network: LPIPS, act: Act, test: Seen
+    context: Context, cell: Cell, setting: Setting, network: LPIPS, predictor: Predictor, test: EvalPairs
 ) -> dict[str, Metric]:
     """Rollouts, commands, transfer and the reverse probe, for the methods that each is about."""
     config: Config = context.config
     found: dict[str, Metric] = {}
     if cell.method in ROLLED:
-        found |= rollouts(context, cell, setting, network, act)
+        found |= rollouts(context, cell, setting, network, predictor)
     if cell.method == "r_la":
         fitted, held_out = (
-            seen_pairs(setting.sight, split, config.probe_pairs, 0) for split in ("train", "validation")
+            load_eval_pairs(setting.eval_setting, split, config.probe_pairs, 0)
+            for split in ("train", "validation")
         )
-        r2 = reverse_probe(act, fitted, held_out, test, setting.device)
+        r2 = probe_real_actions(predictor, fitted, held_out, test, setting.device)
         found["probe_r2"] = Metric(r2.estimate, r2.n, "higher", (r2.low, r2.high))
     if not commandable(test.pairs):
         return found
-    probe, world_model = hand_probe(setting.sight, config.probe_pairs), setting.world.world_model
+    probe, world_model = eef_probe(setting.eval_setting, config.probe_pairs), setting.world.world_model
     if cell.method == "r_la":
         errors = transfer_metrics(world_model, probe, test, setting.device)
         found |= {name: metric(interval, name) for name, interval in errors.items()}
     if cell.method in COMMANDED:
-        effects = command_metrics(controlled(act), probe, test, setting.device)
+        effects = command_metrics(as_dynamics(predictor), probe, test, setting.device)
         found |= {name: replace(metric(i, name), better="higher") for name, i in effects.items()}
     return found
 
 
-def rollouts(context: Context, cell: Cell, setting: Setting, network: LPIPS, act: Act) -> dict[str, Metric]:
+def rollouts(
+    context: Context, cell: Cell, setting: Setting, network: LPIPS, predictor: Predictor
+) -> dict[str, Metric]:
     """Errors 1 to `horizon` steps ahead; the adapter's first seed leaves pictures and animations too."""
     config: Config = context.config
-    chains = seen_chains(setting.sight, config.test_split, config.horizon, config.rollouts)
-    states = rollout(act, chains, setting.device)
+    segments = load_rollout_segments(setting.eval_setting, config.test_split, config.horizon, config.rollouts)
+    states = roll_out(predictor, segments, setting.device)
     if cell.method == "r_gt" and cell.seed == config.seeds[0]:
-        latent = rollout(by_latent_actions(setting.world.world_model), chains, setting.device)
+        latent = roll_out(latent_action_predictor(setting.world.world_model), segments, setting.device)
         show_rollouts(
             {"r_la": latent, "r_gt": states},
-            chains,
+            segments,
             setting.shown,
             config.panel_steps,
             context.out,
             cell.corpus,
         )
-    steps = rollout_measures(network, setting.shown, chains, states)
+    steps = rollout_measures(network, setting.shown, segments, states)
     protocols = {"rollout_lpips": network.protocol}
     return {
         f"{name}_{k}": metric(interval, name.removeprefix("rollout_"), protocols.get(name))
@@ -472,20 +466,22 @@ def write_panels(
     context: Context,
     cell: Cell,
     setting: Setting,
-    act: Act | None,
+    predictor: Predictor | None,
     pairs: pd.DataFrame,
-    test: Seen,
+    test: EvalPairs,
     shown: Tensor,
 ) -> None:
     """The cell's column of Figure 5, of the first seed, and what its actions do elsewhere."""
     config: Config = context.config
-    if cell.method not in TILES or cell.seed != config.seeds[0] or act is None:
+    if cell.method not in TILES or cell.seed != config.seeds[0] or predictor is None:
         return
     folder, rows = context.out / "panels" / cell.corpus, panel_rows(pairs)
     show_pairs(cell.method, test, shown, rows, config.adapter.short_side, folder)
     write_panel_rows(pairs, rows, folder)
     if commandable(test.pairs) and cell.method == "r_gt":
-        show_commands(controlled(act), test, rows, setting.shown, folder.with_name(f"{cell.corpus}-commands"))
+        show_commands(
+            as_dynamics(predictor), test, rows, setting.shown, folder.with_name(f"{cell.corpus}-commands")
+        )
     if commandable(test.pairs) and cell.method == "r_la":
         show_transfer(test, rows, setting.shown, folder.with_name(f"{cell.corpus}-transfer"))
 
@@ -521,4 +517,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    raise SystemExit(EXPERIMENT.main())
+    raise SystemExit(main(EXPERIMENT))

@@ -28,26 +28,22 @@ import torch
 from torch import Tensor
 
 from uwm.data.corpora import BUNDLED
+from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest, write_manifest
-from uwm.data.pairs import center_crop, load_pairs
-from uwm.evaluation import (
-    copy_atomically,
-    draw_tiles,
-    in_batches,
-    measure_pairs,
-    method_metrics,
-    panel_rows,
-    protocol_of,
-    publish_curves,
-    table_text,
-    write_table,
-    write_tiles,
-)
+from uwm.data.pairs import load_pairs
+from uwm.data.selection import frozen_pairs
+from uwm.evaluation.measure import in_batches, measure_pairs
+from uwm.evaluation.panels import draw_tiles, panel_rows, write_tiles
+from uwm.evaluation.records import copy_atomically, method_metrics, publish_curves, write_table
+from uwm.evaluation.summary import protocol_of, table_text
 from uwm.metrics.perceptual import load_lpips
-from uwm.recipes import MAE, PRETRAIN, corpus_of, obtain_pretrained, pretrain_job
+from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
+from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, StageJob
-from uwm.stages import MAERecipe, PretrainRecipe, World, frozen_pairs
+from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
+from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import code_counts, derangement, perplexity
 
@@ -249,4 +245,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    raise SystemExit(EXPERIMENT.main())
+    raise SystemExit(main(EXPERIMENT))

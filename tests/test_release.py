@@ -8,14 +8,18 @@ import pytest
 import torch
 
 from uwm.data.corpora import BUNDLED, bundled
+from uwm.data.crops import center_crop
 from uwm.data.manifest import build_manifest
-from uwm.data.pairs import center_crop, load_pairs
+from uwm.data.pairs import load_pairs
 from uwm.errors import UserError
 from uwm.models.storage import read_metadata
+from uwm.models.world import World
 from uwm.release import FILES, LARGEST, release
 from uwm.runs.artifacts import RELEASED, Artifacts
 from uwm.runs.experiment import load_experiment
-from uwm.stages import WEIGHTS, World, obtain_world, reconstruction_psnr
+from uwm.stages.mae import reconstruction_psnr
+from uwm.stages.trained import WEIGHTS
+from uwm.stages.world_model import obtain_world
 from uwm.training.objectives import action_gap
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from uwm.errors import UserError, run_cli
 from uwm.runs.artifacts import RELEASED
-from uwm.stages import WEIGHTS
+from uwm.stages.trained import WEIGHTS
 
 FILES = (WEIGHTS, "curve.csv", "stage.json")
 LARGEST = 12_000_000  # bytes of weights that a clone should have to carry

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from uwm.data.robot import main as robot
-from uwm.data.robot_scene import RobotScene, SceneConfig
-from uwm.data.simulate_scene import import_robosuite
+from uwm.data.simulation.robot_scene import RobotScene, SceneConfig
+from uwm.data.simulation.scene import import_robosuite
 
 SIZE = 224
 GAPS = (0.05, 0.1, 0.2)

@@ -15,10 +15,10 @@ from uwm.data.corpora import BUNDLED, IN_DOMAIN, open_corpus
 from uwm.data.manifest import build_manifest
 from uwm.data.manifest_cache import cached_manifest
 from uwm.data.pairs import load_frames, load_pairs
-from uwm.data.robot import main, pair_actions
-from uwm.data.robot_actions import PANDA_FINGERS
-from uwm.data.robot_corpus import SPLITS, TASKS, panda_clips, task_of
-from uwm.data.simulate_clips import all_clips, read_rows
+from uwm.data.robomimic.actions import PANDA_FINGERS, pair_actions
+from uwm.data.robot import main
+from uwm.data.simulation.clips import all_clips, read_rows
+from uwm.data.simulation.robot_corpus import SPLITS, TASKS, panda_clips, task_of
 from uwm.data.video import BadVideo, content_hash, probe, read_frames, read_whole
 from uwm.errors import UserError, run_cli
 

@@ -19,15 +19,15 @@ from tests.data.robot_simulator import needs_robosuite
 from uwm.data.corpora import IN_DOMAIN, open_corpus
 from uwm.data.manifest import build_manifest
 from uwm.data.pairs import load_pairs
-from uwm.data.robot import main, pair_actions
-from uwm.data.robot_actions import ACTIONS_FILE
-from uwm.data.robot_corpus import finish, panda_clips, render_clip, scene_of
-from uwm.data.robot_episode import Episode
-from uwm.data.robot_generate import Recording, Take, play
-from uwm.data.robot_render import read_demonstration
-from uwm.data.robot_scene import RobotScene, SceneConfig
-from uwm.data.simulate_clips import read_rows
-from uwm.data.simulate_scene import lighten, shrink
+from uwm.data.robomimic.actions import ACTIONS_FILE, pair_actions
+from uwm.data.robot import main
+from uwm.data.simulation.clips import read_rows
+from uwm.data.simulation.episode import Episode
+from uwm.data.simulation.generate import Recording, Take, play
+from uwm.data.simulation.render import read_demonstration
+from uwm.data.simulation.robot_corpus import finish, panda_clips, render_clip, scene_of
+from uwm.data.simulation.robot_scene import RobotScene, SceneConfig
+from uwm.data.simulation.scene import lighten, shrink
 from uwm.data.video import read_frames
 from uwm.errors import UserError, run_cli
 

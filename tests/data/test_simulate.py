@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.data.robot_simulator import needs_robosuite
-from uwm.data.simulate import command, encode, finish, render_clip, work_units
-from uwm.data.simulate_clips import CORPORA, SPLITS, Clip, Row, all_clips, read_rows, write_rows
-from uwm.data.simulate_policies import Explorer, Workspace, at_least
-from uwm.data.simulate_scene import FPS, FRAMES, SCENES, SIZE, Simulator, choose, held_out, object_names
+from uwm.data.simulation.clips import CORPORA, SPLITS, Clip, Row, all_clips, read_rows, write_rows
+from uwm.data.simulation.corpora import command, encode, finish, render_clip, work_units
+from uwm.data.simulation.policies import Explorer, Workspace, at_least
+from uwm.data.simulation.scene import FPS, FRAMES, SCENES, SIZE, Simulator, choose, held_out, object_names
 from uwm.data.video import read_frames
 from uwm.errors import run_cli
 

@@ -13,13 +13,15 @@ import torch
 from PIL import Image
 
 from uwm.data.corpora import BUNDLED, bundled
+from uwm.data.crops import center_crop
 from uwm.data.manifest import read_manifest
-from uwm.data.pairs import center_crop, load_pairs
+from uwm.data.pairs import load_pairs
 from uwm.models import MaskedAutoencoder, WorldModel
 from uwm.models.storage import load_module
 from uwm.models.world_model import WorldModelConfig
+from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
-from uwm.stages import WEIGHTS
+from uwm.stages.trained import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = load_experiment(ROOT / "experiments" / "figure4.py")
@@ -36,10 +38,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UWM_CACHE", str(out / "cache"))
         patch.setenv("UWM_RUNS", str(out / "runs"))
-        assert EXPERIMENT.main([*SMOKE, "--out", str(out / "first")]) == 0
+        assert main(EXPERIMENT, [*SMOKE, "--out", str(out / "first")]) == 0
         shutil.copytree(out / "cache", out / "first-cache")
         some = ["--only", "w_pre,w_ft,scratch"]
-        assert EXPERIMENT.main([*SMOKE, *some, "--recompute", "--out", str(out / "second")]) == 0
+        assert main(EXPERIMENT, [*SMOKE, *some, "--recompute", "--out", str(out / "second")]) == 0
         yield out
 
 
@@ -162,7 +164,7 @@ def refused(
     monkeypatch.setenv("UWM_RUNS", str(tmp_path / "runs"))
 
     def call(*arguments: str) -> str:
-        assert EXPERIMENT.main([*SMOKE, *arguments, "--out", str(tmp_path / "out")]) == 2
+        assert main(EXPERIMENT, [*SMOKE, *arguments, "--out", str(tmp_path / "out")]) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, lines
         return lines[0]

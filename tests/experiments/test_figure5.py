@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, bundled
+from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
-from uwm.stages import WEIGHTS, sha256_of
+from uwm.stages.trained import WEIGHTS, file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = load_experiment(ROOT / "experiments" / "figure5.py")
@@ -30,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name, cells in (("first", SOME), ("second", "r_gt/*")):
             patch.setenv("UWM_CACHE", str(out / f"{name}-cache"))
             command = ["--scale", "smoke", "--only", cells, "--out", str(out / name)]
-            assert EXPERIMENT.main(command) == 0
+            assert main(EXPERIMENT, command) == 0
         yield out
 
 
@@ -76,7 +77,7 @@ def test_all_methods_predict_with_the_world_model_that_is_on_disk(finished: Path
     found = records(finished / "first")
     [file] = (finished / "first-cache").glob(f"finetune-*/{WEIGHTS}")
     used = {found[name]["inputs"]["weights"]["world-model"] for name in ("r_la/s0", "r_gt/s0", "shuffled/s0")}
-    assert used == {sha256_of(file)}
+    assert used == {file_sha256(file)}
 
 
 def test_panels_and_animations_are_there(finished: Path) -> None:
@@ -97,5 +98,5 @@ def test_a_corpus_without_actions_is_refused(
     for clip in corpus.clips[:4]:
         shutil.copy(corpus.file(clip), videos)
     command = ["--scale", "smoke", "--data", f"plain={videos}", "--only", "copy/plain"]
-    assert EXPERIMENT.main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert main(EXPERIMENT, [*command, "--out", str(tmp_path / "out")]) == 2
     assert "action" in capsys.readouterr().err.splitlines()[-1]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from uwm.data.corpora import BUNDLED, bundled
+from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +103,7 @@ def refused(
     monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
 
     def call(*arguments: str) -> str:
-        assert EXPERIMENT.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+        assert main(EXPERIMENT, [*arguments, "--out", str(tmp_path / "out")]) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, lines
         return lines[0]

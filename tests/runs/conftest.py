@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ class Project:
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, standard output and error, in this process."""
         self.capsys.readouterr()
-        code = load_experiment(self.file).main(arguments)
+        code = main(load_experiment(self.file), arguments)
         return code, *self.capsys.readouterr()
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":

@@ -8,9 +8,9 @@ import pytest
 
 from uwm.errors import UserError
 from uwm.runs.experiment import Cell, Context, Experiment, StageJob
-from uwm.runs.slurm_plan import dependency, describe, plan_jobs, sbatch_text
-from uwm.runs.slurm_queue import _accounting_entries, _indices
-from uwm.runs.slurm_site import Resources, load_site
+from uwm.runs.slurm.plan import dependency, describe, plan_jobs, sbatch_text
+from uwm.runs.slurm.queue import _accounting_entries, _indices
+from uwm.runs.slurm.site import Resources, load_site
 from uwm.runs.snapshot import code_digest, take_snapshot
 
 ROOT = Path(__file__).resolve().parents[2]

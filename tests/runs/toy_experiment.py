@@ -9,6 +9,7 @@ from pathlib import Path
 
 from uwm.errors import Interrupted, UserError
 from uwm.runs.artifacts import Stage
+from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
 
 
@@ -83,4 +84,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    raise SystemExit(EXPERIMENT.main())
+    raise SystemExit(main(EXPERIMENT))

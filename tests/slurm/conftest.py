@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
@@ -259,7 +260,7 @@ class Project:
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, standard output and error of a command line, in this process."""
         self.capsys.readouterr()
-        code = load_experiment(self.file).main(arguments)
+        code = main(load_experiment(self.file), arguments)
         return code, *self.capsys.readouterr()
 
     def submit(self, *settings: str) -> None:

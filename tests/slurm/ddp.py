@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from uwm.runs.artifacts import Stage
+from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, StageJob
 from uwm.training.batches import IndexSource
 from uwm.training.loop import TrainConfig, train
@@ -79,4 +80,4 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
 EXPERIMENT = Experiment("ddp", 1, {"mini": Config()}, cells, run_cell, stages=stages)
 
 if __name__ == "__main__":
-    raise SystemExit(EXPERIMENT.main())
+    raise SystemExit(main(EXPERIMENT))

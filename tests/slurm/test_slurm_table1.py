@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 
 pytestmark = pytest.mark.slurm
@@ -26,11 +27,11 @@ def test_table1_collected_equals_the_local_run(cluster, tmp_path, monkeypatch, c
         monkeypatch.setenv("UWM_CACHE", str(tmp_path / name / "cache"))
         out = ("--out", str(tmp_path / name / "out"))
         if name == "local":
-            assert experiment.main([*options, *out]) == 0
+            assert main(experiment, [*options, *out]) == 0
             continue
-        assert experiment.main(["--submit", *options, *out]) == 0
+        assert main(experiment, ["--submit", *options, *out]) == 0
         cluster.wait_until_empty(500)
-        assert experiment.main(["--collect", *options, *out]) == 0, capsys.readouterr()
+        assert main(experiment, ["--collect", *options, *out]) == 0, capsys.readouterr()
     local, collected = records(tmp_path / "local/out"), records(tmp_path / "collected/out")
     assert len(local) == 2
     assert local == collected

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from uwm.errors import Interrupted
 from uwm.runs.artifacts import Stage
+from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, StageJob
 
 
@@ -86,4 +87,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    raise SystemExit(EXPERIMENT.main())
+    raise SystemExit(main(EXPERIMENT))

@@ -4,9 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uwm.data.crops import fixed_views, random_crops
 from uwm.models import MAE_PRESETS, MaskedAutoencoder
 from uwm.training.batches import IndexSource
-from uwm.training.sources import cropped_images, encode_images, fixed_views, random_crops, state_pairs
+from uwm.training.sources import cropped_images, encode_images, state_pairs
 
 
 def coordinates(count: int, height: int, width: int) -> torch.Tensor:

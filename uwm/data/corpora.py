@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uwm.data.layouts import read_layout
-from uwm.data.robot_hdf5 import read_demo_clips, split_path
+from uwm.data.robomimic.hdf5 import read_demo_clips, split_path
 from uwm.data.splits import SPLITS, Clip
 from uwm.errors import UserError
 

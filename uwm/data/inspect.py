@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uwm.data.corpora import SPLITS, Corpus, parse_data
+from uwm.data.crops import center_crop
 from uwm.data.decoders import BadVideo
 from uwm.data.manifest import Skipped, build_manifest
-from uwm.data.pairs import center_crop, decode_rows, resize_short_side
+from uwm.data.pairs import decode_rows, resize_short_side
 from uwm.data.video import probe
 from uwm.errors import UserError, run_cli
 

@@ -15,7 +15,7 @@ from uwm.data.manifest import (
     write_manifest,
     write_skipped,
 )
-from uwm.data.robot_hdf5 import split_path
+from uwm.data.robomimic.hdf5 import split_path
 
 VERSION = 1  # raise it when the same files and arguments come to give other pairs
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from uwm.data.corpora import Corpus
+from uwm.data.crops import center_crop
 from uwm.data.manifest import BadClips, Manifest, Skipped
 from uwm.data.sampling import nearest_pairs, without_cuts
 from uwm.data.video import BadVideo, Frames, probe, read_frames, read_whole
@@ -32,12 +33,6 @@ def resize_short_side(frames: Tensor, short_side: int) -> Tensor:
     scale = short_side / min(height, width)
     size = (max(short_side, round(height * scale)), max(short_side, round(width * scale)))
     return interpolate(frames, size=size, mode="bicubic", antialias=True).contiguous()
-
-
-def center_crop(frames: Tensor, height: int, width: int) -> Tensor:
-    """The middle of (...,H,W)."""
-    top, left = (frames.shape[-2] - height) // 2, (frames.shape[-1] - width) // 2
-    return frames[..., top : top + height, left : left + width].contiguous()
 
 
 def load_pairs(

@@ -19,12 +19,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from uwm.data.robot_actions import PairActions, pair_actions
-from uwm.data.robot_corpus import NAME, make_corpus
-from uwm.data.robot_generate import Recording, Take, demonstrations, make_file
-from uwm.data.robot_render import read_environment
-from uwm.data.robot_scene import SceneConfig, check_names
-from uwm.data.simulate import Parser, check_renderer
+from uwm.data.robomimic.actions import PairActions, pair_actions
+from uwm.data.simulation.corpora import Parser, check_renderer
+from uwm.data.simulation.generate import Recording, Take, demonstrations, make_file
+from uwm.data.simulation.render import read_environment
+from uwm.data.simulation.robot_corpus import NAME, make_corpus
+from uwm.data.simulation.robot_scene import SceneConfig, check_names
 from uwm.errors import UserError, run_cli
 
 __all__ = ["PairActions", "pair_actions"]

@@ -32,7 +32,7 @@ from uwm.data.decoders import (
     decord,
     open_stream,
 )
-from uwm.data.robot_hdf5 import DemoReader, split_path
+from uwm.data.robomimic.hdf5 import DemoReader, split_path
 
 LONG_FILE = 32 << 20  # bytes; larger files are read by seeking
 DecoderName = Literal["auto", "decord", "pyav"]

@@ -19,7 +19,6 @@ Features of an image are computed once (`LPIPS.features`) and compared as often 
 
 import functools
 import hashlib
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import lpips as lpips_package
 import torch
 from torch import Tensor, nn
 
+from uwm.env import weights_folder
 from uwm.errors import UserError
 from uwm.metrics import backbones
 
@@ -145,7 +145,7 @@ def load_lpips(name: str = "alex", weights_dir: Path | None = None, *, allow_ran
     protocol = PROTOCOLS.get(name) or PROTOCOLS.get(f"lpips-{name}")
     if protocol is None:
         raise UserError(f"unknown LPIPS protocol {name!r}; known: {', '.join(PROTOCOLS)}")
-    folder = weights_dir or os.environ.get("UWM_WEIGHTS") or None
+    folder = weights_dir or weights_folder()
     return _load(protocol, Path(folder).resolve() if folder else None, allow_random)
 
 

@@ -1,6 +1,7 @@
 """The dynamics network: the next state from this state and the discrete actions (section 4.1, eq. 10)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 
 from uwm.models.action_extractor import patches_of_regions
 from uwm.models.mae import sincos_positions, transformer_blocks
+
+# Dynamics by a robot's own actions: s_t (B, 1+N, D), actions (B, T, A), mask (B, T) -> s_t+1.
+DynamicsFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)

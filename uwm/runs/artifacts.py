@@ -14,17 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from uwm.env import cache_root
 from uwm.runs.lock import Lock
-from uwm.runs.record import REPOSITORY, digest_of, write_atomically
+from uwm.runs.record import digest_of, write_atomically
 
 T = TypeVar("T")
 Origin = Literal["released", "cached", "computed"]
 RELEASED = Path(__file__).resolve().parents[1] / "assets" / "weights"
-
-
-def cache_root() -> Path:
-    """`UWM_CACHE`, or `.cache/uwm` in the repository."""
-    return Path(os.environ.get("UWM_CACHE") or REPOSITORY / ".cache" / "uwm").absolute()
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,19 @@ import argparse
 import dataclasses
 import fnmatch
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from uwm.errors import UserError
-from uwm.runs import launch, report, slurm
+from uwm.env import site_file
+from uwm.errors import UserError, run_cli
+from uwm.runs import launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
 from uwm.runs.plan import Plan, make_plan, say
 from uwm.runs.settings import nearest, split_assignment
-from uwm.runs.slurm_site import Resources, Site, load_site
+from uwm.runs.slurm import submit as slurm
+from uwm.runs.slurm.site import Resources, Site, load_site
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,6 +67,12 @@ def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
     return parser
 
 
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
+    """The command line of an experiment. Returns 0, 1 if a cell failed, 2 for bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return run_cli(lambda: run_experiment(experiment, arguments))
+
+
 def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     """Do what a command line asks. Returns the exit code; raises UserError for bad input."""
     options = build_parser(experiment).parse_args(argv)
@@ -93,7 +103,7 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
 
 def site_of(options: argparse.Namespace) -> Site | None:
     """Where jobs go: `--site`, else `UWM_SITE`, else (with `--submit`) the cluster's own defaults."""
-    file = options.site or os.environ.get("UWM_SITE")
+    file = options.site or site_file()
     if not (file or options.submit):
         return None
     if not file:

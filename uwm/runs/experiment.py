@@ -5,7 +5,7 @@ An experiment file ends with
     EXPERIMENT = Experiment(name="table1", version=1, configs=..., cells=..., run_cell=..., summarize=...)
 
     if __name__ == "__main__":
-        raise SystemExit(EXPERIMENT.main())
+        raise SystemExit(main(EXPERIMENT))  # uwm.runs.cli
 
 The guard lets a job load the file to run one of its cells.
 """
@@ -14,19 +14,19 @@ import importlib.util
 import inspect
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from uwm.errors import Interrupted, UserError, run_cli
+from uwm.env import REPOSITORY
+from uwm.errors import Interrupted, UserError
 from uwm.runs import state
 from uwm.runs.artifacts import Artifact, Artifacts, Stage
 from uwm.runs.provenance import environment, peak_gb
 from uwm.runs.record import (
-    REPOSITORY,
     Record,
     config_digest,
     file_stem,
@@ -182,13 +182,6 @@ class Experiment:
     def root(self) -> Path:
         """The repository, in whose folder `experiments` the file lies."""
         return self.file.parent.parent
-
-    def main(self, argv: Sequence[str] | None = None) -> int:
-        """The command line. Returns 0, 1 if a cell failed, 2 for bad input."""
-        from uwm.runs.cli import run_experiment
-
-        arguments = list(sys.argv[1:] if argv is None else argv)
-        return run_cli(lambda: run_experiment(self, arguments))
 
 
 def load_experiment(path: Path) -> Experiment:

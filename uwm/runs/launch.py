@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
+from uwm.env import REPOSITORY
 from uwm.errors import UserError, run_cli
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.plan import Plan, find_cell, say
@@ -102,8 +103,7 @@ def _run_processes(plan: Plan, context: Context, cells: list[Cell], jobs: int) -
 
 def _worker_environment(jobs: int) -> dict[str, str]:
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
+    path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH")) if part)
     return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": path}
 
 

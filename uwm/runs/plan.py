@@ -4,7 +4,6 @@ Plans lie as `plan-<digest>.json` in the run folder `runs/<scale>/<experiment>-<
 """
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from uwm.env import cache_root, runs_root
 from uwm.errors import UserError
-from uwm.runs.artifacts import Artifacts, cache_root
+from uwm.runs.artifacts import Artifacts
 from uwm.runs.experiment import Cell, Context, Experiment, StageJob, load_experiment
 from uwm.runs.provenance import code_provenance, shown_command
 from uwm.runs.record import digest_of, write_atomically
@@ -99,11 +99,6 @@ def check_config(config: Any) -> None:
         raise TypeError(f"the config {type(config).__name__} must be a frozen dataclass")
 
 
-def runs_root(experiment: Experiment) -> Path:
-    """`UWM_RUNS`, or `runs` in the repository."""
-    return Path(os.environ.get("UWM_RUNS") or experiment.root / "runs").absolute()
-
-
 def make_plan(
     experiment: Experiment,
     argv: list[str],
@@ -123,7 +118,7 @@ def make_plan(
     own_corpora = {cell.corpus for cell in experiment.cells(config, {})}
     added = {name: folder for name, folder in data.items() if name not in own_corpora}
     identity = {"version": experiment.version, "config": plain(config), "data": added}
-    work = runs_root(experiment) / scale / f"{experiment.name}-{digest_of(identity)[:8]}"
+    work = runs_root(experiment.root) / scale / f"{experiment.name}-{digest_of(identity)[:8]}"
     own = not settings and not added
     usual = experiment.root / "results" / scale / experiment.name if own else work / "results"
     return Plan(

@@ -15,10 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from uwm.env import REPOSITORY
 from uwm.errors import UserError, run_cli
 
 SCHEMA_VERSION = 1
-REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA_PATH = REPOSITORY / "results" / "schema.json"
 STATUSES = ("ok", "failed", "timeout", "skipped")
 

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from uwm.runs import slurm_queue, state
+from uwm.runs import state
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.plan import say
 from uwm.runs.record import read_record
+from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.task import STAGE
 
 Queue = Mapping[str, slurm_queue.QueueEntry] | None  # None: squeue doesn't answer

@@ -14,10 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from uwm.env import REPOSITORY
 from uwm.errors import Interrupted, UserError
-from uwm.runs import slurm_queue, state
+from uwm.runs import state
 from uwm.runs.experiment import Context, give_up, measure, one_line
 from uwm.runs.plan import Plan, find_cell, find_stage
+from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.snapshot import code_digest
 
 STAGE = "stage:"  # item names of stages begin so; a cell's name has no colon
@@ -199,7 +201,7 @@ class Task:
 
     def check_code(self) -> None:
         """Refuse to run other code than what was submitted."""
-        here = Path(__file__).resolve().parents[2]
+        here = REPOSITORY
         if here != Path(self.code).resolve():
             raise UserError(f"the job runs the code in {here}, submitted was {self.code}")
         found = code_digest(here)

@@ -1,0 +1,192 @@
+"""The trainings that experiments share: on real video files, killed and resumed, found again by digest."""
+
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from uwm.data import prepare
+from uwm.data.corpora import Corpus, open_corpus
+from uwm.errors import UserError
+from uwm.models import MAE_PRESETS, MAEConfig, MaskedAutoencoder, WorldModelConfig, world_model_config
+from uwm.models.world_model import Preset
+from uwm.runs.artifacts import Artifacts
+from uwm.stages.mae import MAERecipe, published_mae
+from uwm.stages.trained import thinned_curve
+from uwm.stages.world_model import PretrainRecipe, live_video, obtain_world
+from uwm.training.loop import TrainConfig
+
+MAE = MAERecipe(
+    preset="tiny",
+    file=None,
+    train=TrainConfig(steps=3, batch_size=4, validate_every=3),
+    procedural=4,
+    short_side=64,
+)
+PRETRAIN = PretrainRecipe(
+    preset="mini",
+    train=TrainConfig(steps=12, batch_size=4, learning_rate=1e-3, checkpoint_every=3, validate_every=6),
+    short_side=64,
+    views=2,
+)
+
+
+def early_codebook(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
+    """The preset with a codebook from the third step on, so that a short training has one."""
+    return replace(world_model_config(preset, mae), continuous_steps=2)
+
+
+def write_video(path: Path, seed: int, frames: int = 12, fps: int = 10) -> None:
+    """A bright square that wanders over a dim gradient."""
+    draw = np.random.default_rng(seed)
+    y, x = draw.integers(0, 48, 2)
+    base = np.broadcast_to(np.linspace(0, 120, 80, dtype=np.uint8)[None, :, None], (72, 80, 3))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 80, 72, "yuv420p"
+        for _ in range(frames):
+            picture = base.copy()
+            picture[y : y + 20, x : x + 20] = (220, 200, 60)
+            y, x = np.clip([y + draw.integers(-8, 9), x + draw.integers(-8, 9)], 0, (52, 60))
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("videos")
+    for i in range(10):
+        write_video(folder / f"{i}.mp4", seed=i)
+    return open_corpus("made", folder)
+
+
+def weights_and_log(folder: Path) -> tuple[bytes, str]:
+    return (folder / "weights.safetensors").read_bytes(), (folder / "run" / "log.jsonl").read_text()
+
+
+def test_a_world_is_trained_once_and_found_again(corpus: Corpus, tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
+    world = obtain_world(MAE, PRETRAIN, {"made": corpus}, artifacts, lambda: False)
+    assert {name: a.origin for name, a in artifacts.obtained.items()} == {
+        "mae": "computed",
+        "world-model": "computed",
+    }
+    images = torch.randint(0, 256, (3, 2, 3, 64, 64), dtype=torch.uint8)
+    assert world.encode(images).shape == (3, 2, 17, 48)
+    again = Artifacts(tmp_path / "cache", tmp_path / "released")
+    assert obtain_world(MAE, PRETRAIN, {"made": corpus}, again, lambda: False).weights == world.weights
+    assert {a.origin for a in again.obtained.values()} == {"cached"}
+    other = replace(PRETRAIN, train=replace(PRETRAIN.train, steps=2))
+    changed = Artifacts(tmp_path / "cache", tmp_path / "released")
+    obtain_world(MAE, other, {"made": corpus}, changed, lambda: False)
+    assert {name: a.origin for name, a in changed.obtained.items()} == {
+        "mae": "cached",
+        "world-model": "computed",
+    }
+    curve = pd.read_csv(changed.obtained["world-model"].path / "curve.csv")
+    assert {"step", "loss", "perplexity", "val/action_gap/made"} <= set(curve.columns)
+
+
+def test_a_killed_pretraining_ends_with_the_same_bits(corpus: Corpus, tmp_path: Path) -> None:
+    """SIGKILL a training of the real world model (codebook, EMA, AdamW) at two moments, and go on."""
+    script = textwrap.dedent(
+        f"""
+        import sys, torch
+        from pathlib import Path
+        torch.set_num_threads(1)
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import uwm.stages.world_model
+        from test_world_model import MAE, PRETRAIN, early_codebook
+        from uwm.data.corpora import open_corpus
+        from uwm.runs.artifacts import Artifacts
+        from uwm.stages.world_model import obtain_world
+        uwm.stages.world_model.world_model_config = early_codebook
+        root = Path(sys.argv[1])
+        corpora = {{"made": open_corpus("made", {str(corpus.folder)!r})}}
+        obtain_world(MAE, PRETRAIN, corpora, Artifacts(root, root / "none", stale_s=1.0), lambda: False)
+        """
+    )
+
+    def start(root: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", script, str(root)], stderr=subprocess.DEVNULL)
+
+    assert start(tmp_path / "whole").wait(timeout=240) == 0
+    for least in (1, 7):  # lines of the log at which to kill
+        process = start(tmp_path / "killed")
+        while process.poll() is None and lines_of_log(tmp_path / "killed") < least:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(tmp_path / "killed").wait(timeout=240) == 0
+    whole, killed = (
+        next((tmp_path / name).glob("world-model-*/weights.safetensors")).parent
+        for name in ("whole", "killed")
+    )
+    assert weights_and_log(killed) == weights_and_log(whole)
+
+
+def lines_of_log(root: Path) -> int:
+    logs = list(root.glob("world-model-*/run/log.jsonl"))
+    return logs[0].read_text().count("\n") if logs else 0
+
+
+def test_live_video_trains_too(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = replace(PRETRAIN, views=0, pairs=40, train=replace(PRETRAIN.train, steps=2, checkpoint_every=2))
+    artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
+    world = obtain_world(MAE, recipe, {"made": corpus}, artifacts, lambda: False)
+    batches = live_video(recipe, world.mae, {"a": corpus, "b": corpus}).batches(0, 0, 1)
+    batch = next(batches)
+    assert batch.shape == (4, 2, 3, 64, 64)
+    assert batch.dtype == torch.uint8
+    with pytest.raises(UserError, match="multiple of the 3 corpora"):
+        live_video(recipe, world.mae, {"a": corpus, "b": corpus, "c": corpus})
+
+
+def test_training_reads_the_shards_of_its_own_pairs_or_says_how_to_make_them(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UWM_SHARDS", str(tmp_path / "shards"))
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    train = replace(PRETRAIN.train, steps=2, checkpoint_every=2)
+    recipe = replace(PRETRAIN, views=0, pairs=40, train=train, shards=90)
+    mae = MaskedAutoencoder(MAE_PRESETS["tiny"])
+    with pytest.raises(UserError, match=r"make them: python -m uwm\.data\.prepare ") as caught:
+        live_video(recipe, mae, {"made": corpus})
+    arguments = shlex.split(str(caught.value).split("uwm.data.prepare ")[1])
+    assert prepare.main(arguments) == 0
+    batch = next(live_video(recipe, mae, {"made": corpus}).batches(0, 0, 1))
+    assert batch.shape == (PRETRAIN.train.batch_size, 2, 3, 64, 64)
+    for other in (replace(recipe, shards=0), replace(recipe, pairs=30)):
+        with pytest.raises(UserError, match="no folder holds shards"):
+            live_video(other, mae, {"made": corpus})
+
+
+def test_a_published_mae_that_is_absent_names_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UWM_WEIGHTS", str(tmp_path))
+    with pytest.raises(UserError, match=r"mae_visualize_vit_base\.pth.*UWM_WEIGHTS") as caught:
+        published_mae(MAERecipe())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_curve_is_thinned_by_means(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    rows = [f'{{"step": {i}, "loss": {i}.0}}' for i in range(1, 11)] + ['{"step": 10, "val/x": 5.0}']
+    log.write_text("\n".join(rows) + "\n")
+    curve = thinned_curve(log, rows=2)
+    assert curve["step"].tolist() == [3, 8]
+    assert curve["loss"].tolist() == [3, 8]
+    assert curve["val/x"].tolist()[1] == 5

@@ -1,0 +1,82 @@
+"""Frame pairs with the robot's own actions between the frames."""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from uwm.data.corpora import Corpus
+from uwm.data.manifest import Manifest
+from uwm.data.robomimic.actions import PairActions, pair_actions
+from uwm.data.selection import first_clips, frozen_pairs
+from uwm.errors import UserError
+
+
+@dataclass(frozen=True)
+class ActionPairs:
+    """Pairs of a corpus and their actions; equal where their `sha256` is."""
+
+    sha256: str
+    corpus: Corpus = field(compare=False)
+    manifest: Manifest = field(compare=False)
+    actions: PairActions = field(compare=False)
+
+    def __len__(self) -> int:
+        return len(self.manifest.table)
+
+    @property
+    def controls(self) -> tuple[Tensor, Tensor]:
+        """Actions (n, T, A) and their mask (n, T)."""
+        return torch.from_numpy(self.actions.actions), torch.from_numpy(self.actions.mask)
+
+    def part(self, rows: Sequence[int]) -> "ActionPairs":
+        """Some of the pairs."""
+        index = list(rows)
+        manifest = Manifest(self.manifest.table.iloc[index].reset_index(drop=True), self.manifest.skipped)
+        found = self.actions
+        some = PairActions(
+            found.actions[index],
+            found.mask[index],
+            found.low,
+            found.high,
+            found.hand[index],
+            found.hand_position[index],
+            found.gripper[index],
+        )
+        return replace(self, sha256=f"{self.sha256}/{index}", manifest=manifest, actions=some)
+
+    @property
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """The controller's range: low and high (A,)."""
+        return torch.from_numpy(self.actions.low), torch.from_numpy(self.actions.high)
+
+
+def action_pairs(corpus: Corpus, manifest: Manifest) -> ActionPairs:
+    """The pairs of a manifest with their actions. Raises UserError as `pair_actions`."""
+    found = pair_actions(corpus, manifest)
+    digest = hashlib.sha256(manifest.sha256.encode())
+    for array in (found.actions, found.mask, found.low, found.high):
+        digest.update(f"{array.shape}".encode() + array.tobytes())
+    return ActionPairs(digest.hexdigest(), corpus, manifest, found)
+
+
+@functools.lru_cache(maxsize=8)
+def all_action_pairs(corpus: Corpus, gap: float, clips: int | None) -> ActionPairs:
+    """Every training pair of a corpus."""
+    corpus = first_clips(corpus, clips)
+    return action_pairs(corpus, frozen_pairs(corpus, "train", gap, None, 0))
+
+
+def check_action_sizes(pairs: ActionPairs, steps: int, width: int) -> None:
+    """UserError where pairs have other actions than those that a network was trained with."""
+    found, numbers = pairs.actions.actions.shape[1:]
+    if numbers != width:
+        raise UserError(f"{pairs.corpus.name}: actions of {numbers} numbers, trained with {width}")
+    if found > steps:
+        raise UserError(
+            f"{pairs.corpus.name}: {found} control actions between two frames, the training pairs have at "
+            f"most {steps}; cut the recordings to one frame rate"
+        )

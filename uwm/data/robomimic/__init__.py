@@ -1,0 +1,1 @@
+"""Robot demonstrations in robomimic's HDF5 layout."""

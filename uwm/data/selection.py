@@ -1,0 +1,63 @@
+"""Which clips, pairs and frames of a corpus a training or a measurement reads."""
+
+import functools
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uwm.data.corpora import SPLITS, Corpus
+from uwm.data.manifest import Manifest
+from uwm.data.manifest_cache import cached_manifest
+from uwm.data.pairs import FrameBank
+from uwm.env import cache_root
+from uwm.errors import UserError
+
+Corpora = Mapping[str, Corpus]
+
+
+def first_clips_of_each(corpora: Corpora, clips: int | None) -> dict[str, Corpus]:
+    return {name: first_clips(corpus, clips) for name, corpus in corpora.items()}
+
+
+def first_clips(corpus: Corpus, clips: int | None) -> Corpus:
+    """The corpus with at most so many clips in each split."""
+    if clips is None:
+        return corpus
+    chosen = [clip for split in SPLITS for clip in [c for c in corpus.clips if c.split == split][:clips]]
+    return replace(corpus, clips=tuple(chosen))
+
+
+@functools.lru_cache(maxsize=32)
+def frozen_pairs(corpus: Corpus, split: str, gap: float, pairs: int | None, seed: int) -> Manifest:
+    """The pair list of a split: made once for the same files, for that opens each. Names bad clips."""
+    cache = cache_root() / "manifests"
+    manifest = cached_manifest(cache, corpus, split, gap=gap, pairs=pairs, seed=seed)
+    for file, reason in manifest.skipped:
+        print(f"skipped {corpus.name} ({split}): {file}: {reason}", file=sys.stderr)
+    return manifest
+
+
+def nested_pairs(manifest: Manifest, pairs: int | None, seed: int) -> Manifest:
+    """`pairs` rows of a manifest drawn at random, in its order; all of them for None.
+
+    For one seed a smaller number gives a part of what a larger one does.
+    """
+    if pairs is None:
+        return manifest
+    if pairs > len(manifest.table):
+        raise UserError(f"{pairs} training pairs are asked for, and there are {len(manifest.table)}")
+    rows = np.random.default_rng(seed).permutation(len(manifest.table))[:pairs]
+    return Manifest(manifest.table.iloc[np.sort(rows)].reset_index(drop=True), manifest.skipped)
+
+
+def rows_in_bank(bank: FrameBank, manifest: Manifest) -> Tensor:
+    """The places (n, 2) int64 among the bank's frames of each pair of a manifest of the same clips."""
+    counts = np.bincount(bank.clip.numpy(), minlength=len(bank.clips))
+    starts = dict(zip(bank.clips, np.cumsum(counts) - counts, strict=True))
+    first = manifest.table["video"].map(starts).to_numpy()
+    pairs = np.stack([first + manifest.table[name].to_numpy() for name in ("frame0", "frame1")], axis=1)
+    return torch.from_numpy(pairs.astype(np.int64))

@@ -1,0 +1,1 @@
+"""Everything that needs robosuite: scenes, policies, rendering of the corpora."""

@@ -1,0 +1,45 @@
+"""The environment variables of this project, each read in one place, and the repository's folder.
+
+| Variable | What it names | Without it |
+| --- | --- | --- |
+| `UWM_CACHE` | folder of trained stages and manifests | `.cache/uwm` in the repository |
+| `UWM_RUNS` | folder of runs: plans, logs, records of other settings | `runs` in the repository |
+| `UWM_WEIGHTS` | folder of published weights: MAE, LPIPS backbones | the working folder, a download (LPIPS) |
+| `UWM_SHARDS` | folder of shards that `python -m uwm.data.prepare` made | `shards` in the working folder |
+| `UWM_SITE` | site file of `--submit` | the cluster's own defaults |
+"""
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def _value(name: str) -> str | None:
+    return os.environ.get(name) or None
+
+
+def cache_root() -> Path:
+    """The folder of trained stages."""
+    return Path(_value("UWM_CACHE") or REPOSITORY / ".cache" / "uwm").expanduser().absolute()
+
+
+def runs_root(repository: Path) -> Path:
+    """The folder of runs; by default in the repository that holds the experiment."""
+    return Path(_value("UWM_RUNS") or repository / "runs").expanduser().absolute()
+
+
+def weights_folder() -> Path | None:
+    """The folder of published weights, where one is named."""
+    folder = _value("UWM_WEIGHTS")
+    return Path(folder).expanduser() if folder else None
+
+
+def shards_root() -> Path:
+    """The folder of prepared shards."""
+    return Path(_value("UWM_SHARDS") or "shards").expanduser()
+
+
+def site_file() -> str | None:
+    """The site file of cluster runs, where one is named."""
+    return _value("UWM_SITE")

@@ -1,0 +1,33 @@
+"""Clips side by side as an animated GIF."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def write_animation(columns: Mapping[str, Tensor], path: Path, seconds: float, enlarge: int = 2) -> None:
+    """Clips (F, 3, S, S) in [0, 1] side by side as an endless GIF, `seconds` per frame; same bytes for same
+    pictures."""
+    strip = torch.cat([clip.clamp(0, 1) for clip in columns.values()], dim=-1)  # (F, 3, S, S * columns)
+    strip = strip.repeat_interleave(enlarge, -1).repeat_interleave(enlarge, -2)
+    frames = [
+        Image.fromarray(frame.mul(255).round().byte().permute(1, 2, 0).cpu().numpy()) for frame in strip
+    ]
+    # One palette for all frames, so that what stands still does not flicker.
+    palette = _joined(frames).quantize(128, method=Image.Quantize.MEDIANCUT)
+    shown = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    shown[0].save(
+        partial, format="gif", save_all=True, append_images=shown[1:], duration=round(1000 * seconds), loop=0
+    )
+    os.replace(partial, path)
+
+
+def _joined(frames: list[Image.Image]) -> Image.Image:
+    return Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames]))

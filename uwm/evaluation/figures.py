@@ -1,0 +1,115 @@
+"""Pictures of Figure 5: pairs with their gripper enlarged, commands, transferred actions, rollouts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from uwm.evaluation.animation import write_animation
+from uwm.evaluation.controllability import COMMANDS, under_command
+from uwm.evaluation.eval_pairs import EvalPairs, RolloutSegments
+from uwm.evaluation.gripper import enlarged, gripper_places, places_known
+from uwm.evaluation.panels import write_tiles
+from uwm.evaluation.records import write_table
+from uwm.evaluation.transfer import donors, transferred
+from uwm.models.dynamics import DynamicsFunction
+from uwm.models.world import World
+
+ANIMATED = (0.5, 0.7, 0.9)  # quantiles of motion, over the runs, that are animated
+ROLLOUT_MEASURES = ("rollout_lpips", "rollout_psnr", "rollout_state_mse")
+PANEL_RUN = 0.9  # and shown step by step
+
+
+def show_pairs(
+    method: str, test: EvalPairs, shown: Tensor, rows: Sequence[int], short_side: int, folder: Path
+) -> None:
+    """Tiles of the pairs `rows`: O_t, O_t+1, the method's frames, and the gripper section of each."""
+    index = torch.tensor(rows)
+    o_t, o_next = (test.images[index] / 255).unbind(1)
+    tiles = {"o_t": o_t, "o_next": o_next, method: shown[index]}
+    if places_known(test.pairs):
+        places = gripper_places(test.pairs, short_side, shown.shape[-1])[index]
+        tiles |= {f"{name}_hand": enlarged(tile, places) for name, tile in tiles.items()}
+    write_tiles(tiles, folder)
+
+
+@torch.no_grad()
+def show_commands(
+    predict: DynamicsFunction, test: EvalPairs, rows: Sequence[int], shown: World, folder: Path
+) -> None:
+    """The same frames under each command."""
+    some = test.part(rows)
+    tiles = {"o_t": some.images[:, 0] / 255}
+    for name, command in COMMANDS.items():
+        tiles[name] = shown.mae.decode(under_command(predict, some, command, shown.device)).cpu()
+    write_tiles(tiles, folder)
+    number_columns(len(rows), folder)
+
+
+@torch.no_grad()
+def show_transfer(test: EvalPairs, rows: Sequence[int], shown: World, folder: Path) -> None:
+    """A donor's two frames, the frame that gets its latent actions, and what is predicted."""
+    some, given = test.part(rows), test.part(donors(test.pairs)[list(rows)].tolist())
+    state = transferred(shown.world_model, some.states[:, 0], given.states, shown.device)
+    o_t, o_next = (given.images / 255).unbind(1)
+    tiles = {"donor_o_t": o_t, "donor_o_next": o_next, "o_t": some.images[:, 0] / 255}
+    write_tiles({**tiles, "prediction": shown.mae.decode(state).cpu()}, folder)
+    number_columns(len(rows), folder)
+
+
+@torch.no_grad()
+def show_rollouts(
+    predicted: Mapping[str, Tensor],
+    segments: RolloutSegments,
+    shown: World,
+    steps: Sequence[int],
+    out: Path,
+    corpus: str,
+) -> None:
+    """Three runs as animations beside the true clip, and one of them as panels, a column per step."""
+    frames = segments.pairs.images[segments.places] / 255  # (n, K, 2, 3, S, S)
+    motion = (frames[:, -1, 1] - frames[:, 0, 0]).abs().mean((1, 2, 3))
+    order = motion.argsort()
+    for number, quantile in enumerate(ANIMATED, start=1):
+        run = int(order[round(quantile * (len(order) - 1))])
+        first = frames[run, :1, 0]  # (1, 3, S, S)
+        clips = {"o": torch.cat([first, frames[run, :, 1]])}
+        for name, states in predicted.items():
+            clips[name] = torch.cat([first, shown.mae.decode(states[run]).cpu()])
+        write_animation(clips, out / "rollouts" / f"{corpus}_{number}.gif", seconds=0.2)
+        if quantile == PANEL_RUN:
+            folder = out / "panels" / f"{corpus}-rollout"
+            chosen = torch.tensor(steps)
+            write_tiles(
+                {("o_next" if name == "o" else name): clip[chosen] for name, clip in clips.items()}, folder
+            )
+            number_columns(len(steps), folder, step=list(steps))
+
+
+def number_columns(count: int, folder: Path, **more: list[int]) -> None:
+    """`panels.csv`: which columns there are."""
+    write_table(pd.DataFrame({"k": range(1, count + 1), **more}), folder / "panels.csv")
+
+
+def write_rollout_table(rows: Mapping[str, Mapping[str, Any]], horizon: int, path: Path) -> None:
+    """Of records' metrics by method and seed: each rollout measure k steps ahead, with its interval."""
+    lines = []
+    for method, metrics in rows.items():
+        for k in range(1, horizon + 1):
+            line: dict[str, Any] = {}
+            for name in ROLLOUT_MEASURES:
+                if f"{name}_{k}" in metrics:
+                    entry = metrics[f"{name}_{k}"]
+                    line |= {
+                        name: entry["value"],
+                        f"{name}_low": entry["ci"][0],
+                        f"{name}_high": entry["ci"][1],
+                    }
+            if line:
+                lines.append({"method": method, "k": k, **line})
+    if lines:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(pd.DataFrame(lines), path)

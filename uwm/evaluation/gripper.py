@@ -1,0 +1,73 @@
+"""Measures around the gripper: a crop that holds it in both frames, as the enlarged section of Figure 5."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uwm.data.action_pairs import ActionPairs
+from uwm.metrics.image import psnr, ssim
+from uwm.metrics.perceptual import LPIPS
+
+SHARE = 40 / 112  # of the picture's side: the gripper, its fingers and what it holds
+
+
+def crop_side(size: int, least: int) -> int:
+    """Side of the crop in a picture of `size` pixels; `least` is what the LPIPS network takes."""
+    return max(round(SHARE * size), least)
+
+
+def places_known(pairs: ActionPairs) -> bool:
+    """Whether the gripper's place in the picture is known in every frame."""
+    return bool(np.isfinite(pairs.actions.hand).all())
+
+
+def gripper_places(pairs: ActionPairs, short_side: int, size: int) -> Tensor:
+    """The gripper's place (x, y) in pixels of the evaluated crop, midway between both frames: (n, 2).
+
+    From fractions of the whole picture, through the resizing to `short_side` and the centre crop to `size`.
+    """
+    table = pairs.manifest.table
+    sides = torch.tensor(table[["width", "height"]].to_numpy(np.float64).copy())
+    resized = (sides * short_side / sides.amin(1, keepdim=True)).round()
+    place = torch.from_numpy(pairs.actions.hand).double().mean(1)  # (n, 2)
+    return place * resized - (resized - size).div(2, rounding_mode="floor")
+
+
+def crops(images: Tensor, places: Tensor, side: int) -> Tensor:
+    """Squares (n, 3, side, side) of images (n, 3, S, S) around places (n, 2), moved inwards at the edges."""
+    corner = (places - side / 2).round().clamp(0, images.shape[-1] - side).long()  # (n, 2)
+    return torch.stack(
+        [image[:, y : y + side, x : x + side] for image, (x, y) in zip(images, corner.tolist(), strict=True)]
+    )
+
+
+@torch.no_grad()
+def gripper_measures(
+    network: LPIPS, shown: Tensor, r_next: Tensor, o_next: Tensor, places: Tensor
+) -> dict[str, Tensor]:
+    """Measures (n,) of predicted frames over the crop: LPIPS to R_t+1, and LPIPS, PSNR, SSIM to O_t+1."""
+    side = crop_side(shown.shape[-1], network.minimum_size)
+    frames = {"shown": shown, "r_next": r_next, "o_next": o_next}
+    parts: list[Mapping[str, Tensor]] = []
+    for rows in torch.arange(len(shown)).split(64):
+        part = {name: crops(frame[rows], places[rows], side) for name, frame in frames.items()}
+        features = {name: network.features(crop) for name, crop in part.items()}
+        parts.append(
+            {
+                "lpips_hand": network.distance(features["shown"], features["r_next"]),
+                "lpips_hand_true": network.distance(features["shown"], features["o_next"]),
+                "psnr_hand": psnr(part["shown"], part["o_next"]),
+                "ssim_hand": ssim(part["shown"], part["o_next"]),
+            }
+        )
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def enlarged(images: Tensor, places: Tensor) -> Tensor:
+    """The crops, as large as the whole pictures (n, 3, S, S)."""
+    size = images.shape[-1]
+    small = crops(images, places, round(SHARE * size))
+    return F.interpolate(small, size=(size, size), mode="bicubic", antialias=False).clamp(0, 1)

@@ -1,0 +1,146 @@
+"""Distances of predicted frames to the observations.
+
+Every method predicts states; a state is shown by the frozen MAE and compared with O_t and O_t+1, both as the
+MAE shows them (R_t and R_t+1, so that all are blurred alike, section 5.2) and as they are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from uwm.data.manifest import Manifest
+from uwm.metrics.image import psnr, ssim
+from uwm.metrics.perceptual import LPIPS, Features
+from uwm.metrics.region import moving_region, region_lpips, region_psnr
+from uwm.models.world import World
+
+REFERENCES = ("copy", "oracle")  # R_t and R_t+1 as predictions
+
+
+def in_batches(function: Callable[..., Any], *tensors: Tensor, size: int = 64) -> Any:
+    """`function` over batches of the tensors; a tensor or a named tuple of tensors, joined again."""
+    parts = [function(*batch) for batch in zip(*(t.split(size) for t in tensors), strict=True)]
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    return type(parts[0])(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+# Predictions against observations
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the predictions of B pairs are compared with.
+
+    `frames` and their LPIPS `features`: `o_t` and `o_next` as they are, `r_t` and `r_next` as the MAE shows
+    them, (B, 3, S, S) in [0, 1]. `s_next` (B, 1+N, D).
+    """
+
+    frames: Mapping[str, Tensor]
+    features: Mapping[str, Features]
+    s_next: Tensor
+
+
+class Predicted(NamedTuple):
+    """One method's predictions of B pairs: states (B, 1+N, D), the frames that they show, their features."""
+
+    state: Tensor
+    frame: Tensor
+    features: Features
+
+
+Measure = Callable[[LPIPS, Observed, Predicted], Mapping[str, Tensor]]
+
+
+def frame_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dict[str, Tensor]:
+    """The measures (B,) of Table 1.
+
+    `lpips_to_current` and `lpips_to_next` compare with R_t and R_t+1, the observations blurred by the MAE
+    (section 5.2); the `_true` ones, PSNR (dB) and SSIM with the frames themselves.
+    """
+    near = {name: network.distance(predicted.features, features) for name, features in seen.features.items()}
+    return {
+        "lpips_to_current": near["r_t"],
+        "lpips_to_next": near["r_next"],
+        "lpips_to_current_true": near["o_t"],
+        "lpips_to_next_true": near["o_next"],
+        "psnr": psnr(predicted.frame, seen.frames["o_next"]),
+        "ssim": ssim(predicted.frame, seen.frames["o_next"]),
+        "state_mse": (predicted.state - seen.s_next).square().mean((1, 2)),
+    }
+
+
+def region_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dict[str, Tensor]:
+    """Measures (B,) over the moving region alone (`uwm.metrics.region`)."""
+    region = moving_region(seen.frames["o_t"], seen.frames["o_next"])
+    return {
+        "lpips_region": region_lpips(network, predicted.features, seen.features["r_next"], region),
+        "lpips_region_true": region_lpips(network, predicted.features, seen.features["o_next"], region),
+        "psnr_region": region_psnr(predicted.frame, seen.frames["o_next"], region),
+    }
+
+
+def measure_pairs(
+    world: World,
+    network: LPIPS,
+    manifest: Manifest,
+    images: Tensor,
+    states: Mapping[str, Tensor],
+    *,
+    measures: Sequence[Measure] = (frame_distances,),
+    shown: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+    batch_size: int = 32,
+    name: str = "",
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """Measure all methods on all pairs of a manifest, and keep the predicted frames of those `shown`.
+
+    `images` (n, 2, 3, S, S) uint8; `states` (n, 1+N, D) by method, among them `copy` (s_t) and `oracle`
+    (s_t+1). The table has a row per pair: video, t0, t1, moving (motion above the median), motion (LPIPS
+    between O_t and O_t+1), lpips_of_copy, and `<method>/<measure>` for the methods in `only` (None: all).
+    """
+    tables, frames = [], []
+    for rows in tqdm(torch.arange(len(images)).split(batch_size), desc=f"measure {name}", mininterval=10):
+        part = {method: state[rows] for method, state in states.items()}
+        batch = images[rows].to(world.device)
+        table, drawn = _measure_batch(world, network, batch, part, measures, only or list(states))
+        tables.append(table)
+        frames.append({method: drawn[method].cpu() for method in shown})
+    pairs = pd.concat([manifest.table[["video", "t0", "t1"]], pd.concat(tables, ignore_index=True)], axis=1)
+    pairs.insert(3, "moving", pairs["motion"] > pairs["motion"].median())
+    return pairs, {method: torch.cat([part[method] for part in frames]) for method in shown}
+
+
+@torch.no_grad()
+def _measure_batch(
+    world: World,
+    network: LPIPS,
+    images: Tensor,
+    states: Mapping[str, Tensor],
+    measures: Sequence[Measure],
+    methods: Sequence[str],
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    frames = {method: world.mae.decode(state) for method, state in states.items()}
+    o_t, o_next = images.float().div(255).unbind(1)
+    features = {name: network.features(x) for name, x in {**frames, "o_t": o_t, "o_next": o_next}.items()}
+    seen = Observed(
+        {"o_t": o_t, "o_next": o_next, "r_t": frames["copy"], "r_next": frames["oracle"]},
+        {"o_t": features["o_t"], "o_next": features["o_next"],
+         "r_t": features["copy"], "r_next": features["oracle"]},
+        states["oracle"],
+    )  # fmt: skip
+    columns = {
+        "motion": network.distance(features["o_t"], features["o_next"]),
+        "lpips_of_copy": network.distance(features["copy"], features["oracle"]),
+    }
+    for method in methods:
+        predicted = Predicted(states[method], frames[method], features[method])
+        for measure in measures:
+            found = measure(network, seen, predicted)
+            columns |= {f"{method}/{name}": value for name, value in found.items()}
+    return pd.DataFrame({name: value.double().cpu().numpy() for name, value in columns.items()}), frames

@@ -1,0 +1,127 @@
+"""What can be read off states and latent actions: the end effector's position, the real action."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uwm.baselines.probe import Probe, fit_probe
+from uwm.data.action_pairs import ActionPairs
+from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
+from uwm.evaluation.predictors import Predictor, predict_pairs
+from uwm.metrics.statistics import Interval, bootstrap_ratio
+from uwm.models import LatentActions
+from uwm.models.action_extractor import regions_of_patches
+
+# Latent actions
+
+
+def latent_measures(latents: LatentActions, wanted: LatentActions) -> dict[str, Tensor]:
+    """Of each pair (n,): the share of right codes, and the mean squared error to A_L."""
+    return {
+        "code_accuracy": (latents.codes == wanted.codes).double().mean(1),
+        "latent_mse": (latents.continuous - wanted.continuous).square().mean((1, 2)).double(),
+    }
+
+
+def mean_controls(pairs: ActionPairs) -> Tensor:
+    """The mean control action (n, A) of each pair."""
+    actions, mask = pairs.controls
+    return (actions * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def probe_real_actions(
+    predictor: Predictor, fitted: EvalPairs, held_out: EvalPairs, test: EvalPairs, device: torch.device
+) -> Interval:
+    """R^2 of a linear probe from the discrete latent actions to the mean control action, over all of its
+    dimensions that vary, each scaled to unit variance; with an interval over clips."""
+    features, targets = [], []
+    for seen in (fitted, held_out, test):
+        latents = predict_pairs(predictor, seen, device).latents
+        assert latents is not None
+        features.append(latents.quantized.flatten(1).cpu())
+        targets.append(mean_controls(seen.pairs).double())
+    varies = targets[2].std(0) > 0
+    spread = targets[2].std(0)[varies]
+    scaled = [target[:, varies] / spread for target in targets]
+    probe: Probe = fit_probe(features[0], scaled[0], (features[1], scaled[1]))
+    residual = (probe.ridge(features[2]) - scaled[2]).square().sum(1)
+    total = (scaled[2] - scaled[2].mean(0)).square().sum(1)
+    unexplained = bootstrap_ratio(residual.numpy(), total.numpy(), test.clips)
+    return Interval(
+        1 - unexplained.estimate,
+        1 - unexplained.high,
+        1 - unexplained.low,
+        unexplained.n,
+        unexplained.clusters,
+    )
+
+
+REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means
+
+
+MILLIMETRES = 1000.0
+
+
+def has_eef_pos(pairs: ActionPairs) -> bool:
+    """Whether the gripper's place in the world is known in every frame."""
+    return bool(np.isfinite(pairs.actions.hand_position).all())
+
+
+# The gripper's place in a state
+
+
+@dataclass(frozen=True)
+class EefProbe:
+    """Reads the gripper's place (x, y, z in metres) and opening (0 to 1; 0 where unknown) off states."""
+
+    probe: Probe
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """States (n, 1+N, D) -> (n, 4) float64."""
+        return self.probe.ridge(_features(states))
+
+    def displacement(self, s_t: Tensor, s_next: Tensor) -> Tensor:
+        """How the place changes between two states: (n, 4)."""
+        return self(s_next) - self(s_t)
+
+
+def fit_eef_probe(
+    states: Tensor, pairs: ActionPairs, held_out: Tensor, held_out_pairs: ActionPairs
+) -> EefProbe:
+    """From the states (n, 2, 1+N, D) of pairs with a known hand; `held_out` ones choose the penalty."""
+    fitted = fit_probe(
+        _features(states.flatten(0, 1)),
+        eef_positions(pairs).flatten(0, 1),
+        (_features(held_out.flatten(0, 1)), eef_positions(held_out_pairs).flatten(0, 1)),
+    )
+    return EefProbe(fitted)
+
+
+@functools.lru_cache(maxsize=2)
+def eef_probe(setting: EvalSetting, pairs: int) -> EefProbe:
+    """The probe for the gripper's place, fitted to `pairs` training pairs."""
+    fitted, held_out = (load_eval_pairs(setting, split, pairs, 0) for split in ("train", "validation"))
+    return fit_eef_probe(fitted.states, fitted.pairs, held_out.states, held_out.pairs)
+
+
+def eef_positions(pairs: ActionPairs) -> Tensor:
+    """Place and opening in both frames: (n, 2, 4)."""
+    opening = np.nan_to_num(pairs.actions.gripper)[..., None]
+    return torch.from_numpy(np.concatenate([pairs.actions.hand_position, opening], axis=2))
+
+
+def eef_errors(probe: EefProbe, pairs: ActionPairs, s_t: Tensor, predicted: Tensor) -> Tensor:
+    """Distance (n,) in mm between the predicted and the true displacement of the gripper."""
+    places = eef_positions(pairs)[..., :3].double()
+    true = places[:, 1] - places[:, 0]
+    return (probe.displacement(s_t, predicted)[:, :3] - true).norm(dim=1) * MILLIMETRES
+
+
+def _features(states: Tensor) -> Tensor:
+    patches = states[:, 1:].float().cpu()
+    if patches.shape[1] > REGIONS:
+        patches = regions_of_patches(patches, REGIONS)
+    return patches.flatten(1)  # (n, regions * D)

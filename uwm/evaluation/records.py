@@ -1,0 +1,91 @@
+"""Metrics, samples and curves of a record."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio
+from uwm.runs.experiment import Cell, Context, Metric
+
+HIGHER = ("psnr", "ssim", "success")  # what names of measures begin with whose higher values are better
+
+
+# Metrics of a record
+
+
+def method_metrics(pairs: pd.DataFrame, method: str, protocol: str) -> dict[str, Metric]:
+    """The metrics of one method over all pairs and, with `_moving`, over their moving half."""
+    moving = metrics(pairs[pairs["moving"]], method, protocol, "_moving")
+    return metrics(pairs, method, protocol) | moving
+
+
+def metrics(pairs: pd.DataFrame, method: str, protocol: str, suffix: str = "") -> dict[str, Metric]:
+    """The metrics of one method over the rows of `pairs`, with 95% bootstrap intervals over clips."""
+    clips = pairs["video"].to_numpy()
+    column = {
+        str(name).removeprefix(f"{method}/"): pairs[name].to_numpy()
+        for name in pairs.columns[pairs.columns.str.startswith(f"{method}/")]
+    }
+    to_current, to_next = column["lpips_to_current"], column["lpips_to_next"]
+    shares = {
+        "success_vs_current": to_next < to_current,
+        "success_vs_copy": to_next < pairs["lpips_of_copy"].to_numpy(),
+    }
+    result = {}
+    for name, values in {**column, **shares}.items():
+        named = protocol if "lpips" in name or "success" in name else None
+        result[name + suffix] = metric(bootstrap_mean(values.astype(float), clips), name, named)
+    by_clip = pd.Series(to_current).groupby(clips).sum()
+    if (by_clip > 0).all():  # a copy of O_t has no distance to O_t, and so no ratio
+        ratio = bootstrap_ratio(to_next, to_current, clips)
+        result["lpips_ratio" + suffix] = metric(ratio, "lpips_ratio", protocol)
+    return result
+
+
+def metric(interval: Interval, name: str, protocol: str | None = None) -> Metric:
+    """An interval as a record's metric; its name says whether higher or lower is better."""
+    better: Literal["lower", "higher"] = "higher" if name.startswith(HIGHER) else "lower"
+    return Metric(interval.estimate, interval.n, better, (interval.low, interval.high), protocol)
+
+
+# Files
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """CSV, the same bytes for the same numbers."""
+    table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def column(cell: Cell) -> str:
+    """The cell's name in the samples: its method, with the seed where it has one."""
+    return cell.method if cell.seed is None else f"{cell.method}/s{cell.seed}"
+
+
+def write_samples(context: Context, cell: Cell, pairs: pd.DataFrame) -> Path:
+    """The cell's own numbers per pair, a file of its own so that cells can run in any order."""
+    path = context.out / "samples" / f"{cell.file_name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = pairs.columns.str.startswith(f"{column(cell)}/") | ~pairs.columns.str.contains("/")
+    write_table(pairs.loc[:, mine], path)
+    return path
+
+
+def copy_atomically(source: Path, target: Path) -> None:
+    """Copy a file so that another process sees the old one or the new one, never a part."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial_copy = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copyfile(source, partial_copy)
+    os.replace(partial_copy, target)
+
+
+def publish_curves(context: Context, names: Mapping[str, str] | None = None) -> None:
+    """Put the curve of each training that the cell used among the results, under its stage's name or
+    another one from `names`."""
+    for stage, artifact in context.artifacts.obtained.items():
+        if (artifact.path / "curve.csv").is_file():
+            name = (names or {}).get(stage, stage)
+            copy_atomically(artifact.path / "curve.csv", context.out / "curves" / f"{name}.csv")

@@ -1,0 +1,53 @@
+"""Latent actions of one clip, used on the frames of another."""
+
+import torch
+from torch import Tensor
+
+from uwm.data.action_pairs import ActionPairs
+from uwm.evaluation.eval_pairs import EvalPairs
+from uwm.evaluation.probes import MILLIMETRES, EefProbe, eef_positions
+from uwm.metrics.statistics import Interval, bootstrap_mean
+from uwm.models import WorldModel
+from uwm.training.objectives import derangement
+
+# Transfer
+
+
+def donors(pairs: ActionPairs) -> Tensor:
+    """For each pair the pair of another clip whose gripper stands nearest in the picture: (n,) int64.
+
+    Latent actions belong to places of the picture, so they can only mean the same where the gripper is near.
+    """
+    place = torch.from_numpy(pairs.actions.hand[:, 0]).double()  # (n, 2)
+    clips = pairs.manifest.table["video"].astype("category").cat.codes.to_numpy(copy=True)
+    same = torch.from_numpy(clips[:, None] == clips[None])
+    return torch.cdist(place, place).masked_fill(same, torch.inf).argmin(1)
+
+
+@torch.no_grad()
+def transferred(world_model: WorldModel, s_t: Tensor, given: Tensor, device: torch.device) -> Tensor:
+    """Next states (n, 1+N, D) of `s_t` by the latent actions of other pairs, `given` (n, 2, 1+N, D)."""
+    parts = []
+    for here, there in zip(s_t.split(64), given.split(64), strict=True):
+        latents = world_model.infer_actions(*there.to(device).unbind(1))
+        parts.append(world_model.predict(here.to(device), latents.quantized))
+    return torch.cat(parts)
+
+
+def transfer_metrics(
+    world_model: WorldModel, probe: EefProbe, test: EvalPairs, device: torch.device
+) -> dict[str, Interval]:
+    """Distance (mm) between how the gripper moves by a donor's latent actions and how it moved in the donor:
+    from the nearest donor, from any one, and were it to stand still."""
+    places = eef_positions(test.pairs)[..., :3].double()
+    moved = places[:, 1] - places[:, 0]  # (n, 3)
+    nearest = donors(test.pairs)
+    anyone = derangement(len(moved), torch.Generator().manual_seed(0))
+    found = {"transfer_still_mm": moved[nearest]}
+    for name, donor in (("transfer_mm", nearest), ("transfer_random_mm", anyone)):
+        predicted = transferred(world_model, test.states[:, 0], test.states[donor], device)
+        found[name] = probe.displacement(test.states[:, 0], predicted)[:, :3] - moved[donor]
+    return {
+        name: bootstrap_mean(error.norm(dim=1).numpy() * MILLIMETRES, test.clips)
+        for name, error in found.items()
+    }

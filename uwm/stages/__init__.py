@@ -1,0 +1,1 @@
+"""One file per trained thing: its recipe, its identity, its training."""

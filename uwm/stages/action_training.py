@@ -1,0 +1,163 @@
+"""Trainings on pairs with real actions: which pairs, their batches, and how a trained network is watched."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from uwm.data.action_pairs import ActionPairs, action_pairs, all_action_pairs
+from uwm.data.corpora import Corpus
+from uwm.data.crops import random_crops
+from uwm.data.selection import frozen_pairs, nested_pairs
+from uwm.data.states import (
+    FrozenEncoder,
+    encode_frames,
+    evaluation_images,
+    frames_of,
+    view_states,
+)
+from uwm.models.dynamics import DynamicsFunction
+from uwm.models.world import World
+from uwm.runs.experiment import Context
+from uwm.stages.trained import finish_training
+from uwm.training.batches import IndexSource
+from uwm.training.loop import TrainConfig, train
+
+
+@dataclass(frozen=True)
+class ActionRecipe:
+    """A training on action-labelled pairs of one corpus."""
+
+    train: TrainConfig
+    pairs: int | None = None  # labelled ones; None: every pair there is
+    short_side: int = 256
+    gap: float = 0.2  # seconds between the frames of a pair (section 5.1)
+    clips: int | None = None  # per split; None: every clip there is
+    # Crops whose states are computed once: the centre, then random ones; 0: crop and encode at every step.
+    # Never flipped, unlike in the pre-training: a mirrored picture would want a mirrored action.
+    views: int = 0
+
+
+@functools.lru_cache(maxsize=8)
+def training_pairs(recipe: ActionRecipe, corpus: Corpus) -> ActionPairs:
+    """The pairs that a recipe trains on; fewer are a part of more, another seed draws others."""
+    everything = all_action_pairs(corpus, recipe.gap, recipe.clips)
+    if recipe.pairs is None:
+        return everything
+    manifest = nested_pairs(everything.manifest, recipe.pairs, recipe.train.seed)
+    return action_pairs(everything.corpus, manifest)
+
+
+def control_steps(recipe: ActionRecipe, corpus: Corpus) -> int:
+    """Most control actions between the frames of any training pair."""
+    return int(all_action_pairs(corpus, recipe.gap, recipe.clips).actions.mask.shape[1])
+
+
+# Batches
+
+
+def action_batches(
+    recipe: ActionRecipe,
+    encoder: FrozenEncoder,
+    pairs: ActionPairs,
+    per_view: Mapping[str, Tensor] | None = None,
+) -> IndexSource:
+    """Batches with `actions`, `mask` and the pairs' `states`, or (no `views`) their `images`.
+
+    `per_view`: more of each pair by name, (V, n, ...), of the view that the states are of.
+    """
+    load = (
+        _states(recipe, encoder, pairs, per_view or {}) if recipe.views else _images(recipe, encoder, pairs)
+    )
+    actions, mask = pairs.controls
+
+    def load_labelled(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        return {**load(rows, generator), "actions": actions[rows], "mask": mask[rows]}
+
+    return IndexSource(len(pairs), load_labelled, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
+
+
+LoadNamed = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
+
+
+def _states(
+    recipe: ActionRecipe, encoder: FrozenEncoder, pairs: ActionPairs, per_view: Mapping[str, Tensor]
+) -> LoadNamed:
+    states, places = view_states(encoder, pairs, recipe.short_side, recipe.gap, recipe.views)
+
+    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        view = torch.randint(len(states), (len(rows),), generator=generator)
+        batch = {"states": states[view[:, None], places[rows]]}  # (B, 2, 1+N, D)
+        return batch | {name: values[view, rows] for name, values in per_view.items()}
+
+    return load
+
+
+def _images(recipe: ActionRecipe, encoder: FrozenEncoder, pairs: ActionPairs) -> LoadNamed:
+    bank, places = frames_of(pairs, recipe.short_side, recipe.gap)
+
+    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        frames = bank.frames[places[rows]]  # (B, 2, 3, H, W)
+        return {"images": random_crops(frames, encoder.image_size, generator, flip=False)}
+
+    return load
+
+
+def mae_encoder(world: World) -> FrozenEncoder:
+    """The world's frozen encoder."""
+    return FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
+
+
+def fit_action_pairs(
+    context: Context,
+    recipe: ActionRecipe,
+    corpus: Corpus,
+    encoder: FrozenEncoder,
+    objective: nn.Module,
+    model: Any,
+    predict: DynamicsFunction,
+    folder: Path,
+    per_view: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Train `objective` on labelled pairs, watch how well `predict` does, and leave `model` in `folder`."""
+    held_out = HeldOut.load(recipe, encoder, corpus)
+    source = action_batches(recipe, encoder, training_pairs(recipe, corpus), per_view)
+    validate = functools.partial(held_out.errors, predict, model)
+    name = type(objective).__name__
+    train(objective, source, recipe.train, folder / "run", validate=validate, name=name, stop=context.stop)
+    finish_training(model, folder, recipe)
+
+
+class HeldOut(NamedTuple):
+    """Validation pairs: states (n, 2, 1+N, D), actions (n, T, A), mask (n, T)."""
+
+    corpus: str
+    states: Tensor
+    actions: Tensor
+    mask: Tensor
+
+    @classmethod
+    def load(cls, recipe: ActionRecipe, encoder: FrozenEncoder, corpus: Corpus, pairs: int = 256) -> Self:
+        """Up to `pairs` of the validation split: the same for every seed."""
+        found = action_pairs(corpus, frozen_pairs(corpus, "validation", recipe.gap, pairs, 0))
+        images = evaluation_images(found, recipe.short_side, encoder.image_size)
+        steps = control_steps(recipe, corpus)
+        actions, mask = (control[:, :steps] for control in found.controls)
+        return cls(corpus.name, encode_frames(encoder, images, f"{corpus.name} validation"), actions, mask)
+
+    def errors(self, predict: DynamicsFunction, model: nn.Module) -> dict[str, float]:
+        """Mean squared error of the next state: predicted from the real actions, and of the copy of s_t."""
+        device = next(model.parameters()).device
+        sums = torch.zeros(2, dtype=torch.float64)
+        for part in zip(self.states.split(64), self.actions.split(64), self.mask.split(64), strict=True):
+            states, actions, mask = (tensor.to(device) for tensor in part)
+            s_t, s_next = states.float().unbind(1)
+            predictions = (predict(s_t, actions, mask), s_t)
+            errors = torch.stack([(p - s_next).square().mean() for p in predictions])
+            sums += errors.double().cpu() * len(s_t)
+        own, copied = (sums / len(self.states)).tolist()
+        return {f"state_mse/{self.corpus}": own, f"state_mse_copy/{self.corpus}": copied}

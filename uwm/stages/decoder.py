@@ -1,0 +1,140 @@
+"""Fine-tuning of the MAE's decoder on in-domain frames (section 5.2) as a cached stage."""
+
+import copy
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from uwm.data.action_pairs import action_pairs
+from uwm.data.corpora import Corpus
+from uwm.data.selection import frozen_pairs
+from uwm.data.states import (
+    FrozenEncoder,
+    center_views,
+    encode_frames,
+    evaluation_images,
+    frames_of,
+)
+from uwm.errors import UserError
+from uwm.metrics.image import psnr
+from uwm.metrics.perceptual import load_lpips
+from uwm.models import (
+    MaskedAutoencoder,
+)
+from uwm.models.world import World
+from uwm.runs.artifacts import Stage
+from uwm.runs.experiment import Context
+from uwm.stages.action_training import (
+    ActionRecipe,
+    mae_encoder,
+    training_pairs,
+)
+from uwm.stages.trained import finish_training, obtain_trained
+from uwm.training.adaptation import DecoderReconstruction
+from uwm.training.batches import IndexSource
+from uwm.training.loop import TrainConfig, train
+
+
+@dataclass(frozen=True)
+class DecoderRecipe(ActionRecipe):
+    """Fine-tuning of the MAE's decoder on the pairs' frames (section 5.2): no action, no world model."""
+
+    objective: Literal["mse", "mse+lpips"] = "mse"  # the paper names none; mse is the MAE's own
+    lpips: str = "alex"
+    lpips_weight: float = 1.0
+
+
+DECODER = {
+    "paper": DecoderRecipe(
+        TrainConfig(
+            steps=2000,
+            batch_size=64,
+            learning_rate=1e-4,
+            warmup_steps=50,
+            precision="bf16",
+            validate_every=500,
+        ),
+        pairs=20_000,
+        views=1,
+    ),
+    "mini": DecoderRecipe(
+        TrainConfig(
+            steps=300,
+            batch_size=32,
+            learning_rate=5e-4,
+            warmup_steps=20,
+            checkpoint_every=100,
+            validate_every=100,
+        ),
+        pairs=2000,
+        short_side=128,
+        views=1,
+    ),
+    "smoke": DecoderRecipe(
+        TrainConfig(steps=2, batch_size=4, learning_rate=1e-3), pairs=8, short_side=64, clips=4, views=1
+    ),
+}
+
+
+# The decoder
+
+
+def decoder_stage(recipe: DecoderRecipe, corpus: Corpus, mae_sha256: str) -> Stage:
+    """Identity of the decoder's fine-tuning."""
+    inputs: Mapping[str, str] = {
+        corpus.name: training_pairs(recipe, corpus).manifest.sha256,
+        "mae": mae_sha256,
+    }
+    if recipe.objective == "mse+lpips":
+        inputs = {**inputs, "lpips": load_lpips(recipe.lpips).weights_sha256}
+    return Stage("decoder", 1, asdict(recipe), inputs)
+
+
+def obtain_decoder(context: Context, recipe: DecoderRecipe, corpus: Corpus, world: World) -> World:
+    """`world` with its decoder fine-tuned: cached, or trained now. Encoder and world model stay the same."""
+    stage = decoder_stage(recipe, corpus, world.weights["mae"])
+    compute = functools.partial(_train_decoder, context, recipe, corpus, world)
+    mae, sha256 = obtain_trained(context, stage, MaskedAutoencoder, compute)
+    return World(mae, world.world_model, {**world.weights, "decoder": sha256})
+
+
+def _train_decoder(
+    context: Context, recipe: DecoderRecipe, corpus: Corpus, world: World, folder: Path
+) -> None:
+    network = load_lpips(recipe.lpips) if recipe.objective == "mse+lpips" else None
+    if network and world.mae.config.norm_pix_loss:
+        raise UserError("a decoder of normalised pixels shows no picture to compare: set objective=mse")
+    mae, encoder = copy.deepcopy(world.mae), mae_encoder(world)
+    bank, _ = frames_of(training_pairs(recipe, corpus), recipe.short_side, recipe.gap)
+    images = torch.stack(center_views(bank, encoder.image_size, max(1, recipe.views)))  # (V, F, 3, S, S)
+    states = encode_frames(encoder, images, f"{corpus.name}, frames")  # (V, F, 1+N, D)
+
+    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        view = torch.randint(len(states), (len(rows),), generator=generator)
+        return {"states": states[view, rows], "images": images[view, rows]}
+
+    source = IndexSource(images.shape[1], load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
+    validate = functools.partial(_shown_psnr, recipe, corpus, mae, encoder)
+    objective = DecoderReconstruction(mae, network, recipe.lpips_weight)
+    train(
+        objective, source, recipe.train, folder / "run", validate=validate, name="decoder", stop=context.stop
+    )
+    finish_training(mae, folder, recipe)
+
+
+def _shown_psnr(
+    recipe: DecoderRecipe, corpus: Corpus, mae: MaskedAutoencoder, encoder: FrozenEncoder
+) -> dict[str, float]:
+    """PSNR (dB) of validation frames, encoded and decoded."""
+    found = action_pairs(corpus, frozen_pairs(corpus, "validation", recipe.gap, 128, 0))
+    images = evaluation_images(found, recipe.short_side, encoder.image_size)[:, 0]  # (n, 3, S, S)
+    values = [
+        psnr(mae.decode(encoder.encode(part).to(mae.mean.device)).cpu(), part.float() / 255)
+        for part in images.split(64)
+    ]
+    return {f"psnr/{corpus.name}": float(torch.cat(values).mean())}

@@ -1,0 +1,201 @@
+"""Training on frame pairs of one domain as a cached stage: fine-tuning, or from scratch on the same pairs.
+
+Section 4.2: "fine-tune the generic world model with a small bunch of domain-specific data". The MAE stays as
+it is; the world model goes on with a fresh optimiser, or starts anew on the same pairs.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+
+from uwm.data.corpora import Corpus
+from uwm.data.manifest import Manifest
+from uwm.data.pairs import load_frames
+from uwm.data.selection import first_clips, frozen_pairs, nested_pairs, rows_in_bank
+from uwm.models import MaskedAutoencoder, WorldModel, world_model_config
+from uwm.models.world import World
+from uwm.runs.artifacts import Stage
+from uwm.runs.experiment import Context
+from uwm.runs.record import file_sha256
+from uwm.stages.pretrained import obtain_pretrained, obtain_pretrained_mae, pretrain_stage
+from uwm.stages.trained import WEIGHTS, finish_training
+from uwm.stages.world_model import PretrainRecipe, action_gaps, held_out_states, pair_stream, view_states
+from uwm.training.batches import BatchSource, IndexSource
+from uwm.training.loop import TrainConfig, train
+from uwm.training.objectives import LatentActionPrediction
+from uwm.training.sources import state_pairs
+
+# What stays as it is for each choice of `trained`.
+FROZEN: Mapping[str, tuple[str, ...]] = {
+    "all": (),
+    "no-codebook": ("quantizer",),
+    "dynamics": ("extractor", "quantizer"),
+}
+
+
+@dataclass(frozen=True)
+class FinetuneRecipe(PretrainRecipe):
+    """Training on one domain: as the pre-training, but for the start and what is trained."""
+
+    start: Literal["pretrained", "scratch"] = "pretrained"
+    trained: Literal["all", "no-codebook", "dynamics"] = "all"
+    pairs: int | None = 2000  # section 5.2; None: every pair there is
+
+
+# The paper gives no setting. One for all starts and numbers of pairs, but for the steps (see figure4.py).
+FINETUNE = {
+    "paper": FinetuneRecipe(
+        train=TrainConfig(
+            steps=1000,
+            batch_size=256,
+            learning_rate=1e-4,  # section 5.1
+            warmup_steps=100,
+            precision="bf16",
+            validate_every=250,
+        ),
+    ),
+    "mini": FinetuneRecipe(
+        preset="mini",
+        train=TrainConfig(
+            steps=300,
+            batch_size=32,
+            learning_rate=3e-3,  # on validation pairs a little better than 1e-3
+            warmup_steps=30,
+            checkpoint_every=100,
+            validate_every=100,
+        ),
+        short_side=128,
+        views=1,
+    ),
+    "smoke": FinetuneRecipe(
+        preset="mini",
+        train=TrainConfig(steps=3, batch_size=4, learning_rate=1e-3),
+        short_side=64,
+        clips=4,
+        views=1,
+        pairs=8,
+    ),
+}
+
+
+def measured_corpora(config: "InDomain", data: Mapping[str, Path]) -> tuple[str, ...]:
+    """The in-domain corpora: the config's, then those of --data that nothing is pre-trained on."""
+    return (*config.corpora, *(name for name in data if name not in (*config.corpora, *config.pretrain_on)))
+
+
+class InDomain(Protocol):
+    """The fields of an experiment's config that say what it measures and what was trained before."""
+
+    @property
+    def corpora(self) -> tuple[str, ...]: ...
+    @property
+    def pretrain_on(self) -> tuple[str, ...]: ...
+
+
+def short(pairs: int) -> str:
+    """A number of pairs in a method's name: 10000 -> `10k`."""
+    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
+
+
+def available_pairs(recipe: FinetuneRecipe, corpus: Corpus) -> Manifest:
+    """All pairs of a corpus that the recipe may choose from."""
+    return frozen_pairs(first_clips(corpus, recipe.clips), "train", recipe.gap, None, 0)
+
+
+def finetuning_pairs(recipe: FinetuneRecipe, corpus: Corpus) -> Manifest:
+    """The pairs that the recipe trains on: another draw for another seed."""
+    return nested_pairs(available_pairs(recipe, corpus), recipe.pairs, recipe.train.seed)
+
+
+def finetune_stage(context: Context, recipe: FinetuneRecipe, corpus: Corpus) -> Stage:
+    """Identity of the training; trains nothing."""
+    parent = pretrain_stage(context)
+    inputs = {corpus.name: finetuning_pairs(recipe, corpus).sha256, "mae": parent.inputs["mae"]}
+    if recipe.start == "pretrained":
+        inputs["world-model"] = parent.digest
+    return Stage("finetune", 1, {**asdict(recipe), "model": parent.fields["model"]}, inputs)
+
+
+def finetune(context: Context, recipe: FinetuneRecipe, corpus: Corpus) -> World:
+    """The world model of the recipe, cached or trained now, with the MAE that all share."""
+    corpus = first_clips(corpus, recipe.clips)
+    mae = obtain_pretrained_mae(context)
+    compute = functools.partial(_finetune, context, recipe, corpus, mae.model)
+    artifact = context.artifacts.obtain(finetune_stage(context, recipe, corpus), compute)
+    weights = artifact.path / WEIGHTS
+    return World(
+        mae.model, WorldModel.load(weights), {"mae": mae.sha256, "world-model": file_sha256(weights)}
+    )
+
+
+class PartialTraining(LatentActionPrediction):
+    """Trains a world model but for the parts named in `kept`, which stay as they are, bit for bit.
+
+    They are kept in eval mode too: otherwise the codebook would restart codes, and the extractor's running
+    statistics would move.
+    """
+
+    def __init__(self, world_model: WorldModel, mae: MaskedAutoencoder | None, kept: tuple[str, ...]) -> None:
+        super().__init__(world_model, mae)
+        self.kept = kept
+        for part in kept:
+            world_model.get_submodule(part).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "PartialTraining":
+        super().train(mode)
+        for part in self.kept:
+            self.world_model.get_submodule(part).eval()
+        return self
+
+
+def _finetune(
+    context: Context, recipe: FinetuneRecipe, corpus: Corpus, mae: MaskedAutoencoder, folder: Path
+) -> None:
+    manifest = finetuning_pairs(recipe, corpus)
+    world_model = _start(context, recipe, mae)
+    cached = recipe.views > 0
+    source: BatchSource
+    if cached:
+        source = chosen_states(recipe, mae, corpus, manifest)
+    else:
+        source = pair_stream(recipe, corpus, manifest, mae.config.image_size, recipe.train.batch_size)
+    objective = PartialTraining(world_model, None if cached else mae, FROZEN[recipe.trained])
+    held_out = {corpus.name: held_out_states(recipe, mae, corpus)}
+    validate = functools.partial(action_gaps, world_model, held_out, recipe.train.seed)
+    train(
+        objective,
+        source,
+        recipe.train,
+        folder / "run",
+        validate=validate,
+        name=f"fine-tuning ({recipe.start})",
+        stop=context.stop,
+    )
+    finish_training(world_model, folder, recipe)
+
+
+def _start(context: Context, recipe: FinetuneRecipe, mae: MaskedAutoencoder) -> WorldModel:
+    """The world model before the first step."""
+    if recipe.start == "scratch":
+        return WorldModel(world_model_config(recipe.preset, mae.config), seed=recipe.train.seed)
+    world_model = obtain_pretrained(context).world_model
+    # The codebook is there: no steps without it.
+    world_model.step.clamp_(min=world_model.config.continuous_steps)
+    return world_model
+
+
+def chosen_states(
+    recipe: PretrainRecipe, mae: MaskedAutoencoder, corpus: Corpus, manifest: Manifest
+) -> IndexSource:
+    """Batches of the manifest's pairs as states that are computed once, of the frames that they need."""
+    videos = set(manifest.table["video"])
+    used = replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.path in videos))
+    bank = load_frames(used, "train", recipe.short_side, gap=recipe.gap)
+    frames, pairs = torch.unique(rows_in_bank(bank, manifest), return_inverse=True)  # (F,), (n, 2)
+    states = view_states(recipe, mae, replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]))
+    load = state_pairs(states, pairs)
+    return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)

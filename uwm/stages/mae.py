@@ -1,0 +1,153 @@
+"""The MAE as a cached stage: a published checkpoint, or one trained here on frames of the corpora."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from uwm.data.corpora import Corpus
+from uwm.data.crops import center_crop, random_crops
+from uwm.data.pairs import load_frames
+from uwm.data.procedural import procedural_images
+from uwm.data.selection import Corpora
+from uwm.env import weights_folder
+from uwm.errors import UserError
+from uwm.metrics.image import psnr
+from uwm.models import MAE_PRESETS, MAEConfig, MaskedAutoencoder
+from uwm.models.mae_init import warm_start
+from uwm.runs.artifacts import Artifacts, Stage
+from uwm.runs.record import file_sha256
+from uwm.stages.trained import WEIGHTS, Stop, finish_training
+from uwm.training.batches import IndexSource
+from uwm.training.loop import TrainConfig, train
+from uwm.training.objectives import MaskedReconstruction
+from uwm.training.sources import cropped_images
+
+
+@dataclass(frozen=True)
+class MAERecipe:
+    """An MAE: a published checkpoint (`file`, found in UWM_WEIGHTS), or one trained here (`train`)."""
+
+    preset: str = "base"
+    file: str | None = "mae_visualize_vit_base.pth"  # authors' code; trained on pixels as they are
+    train: TrainConfig | None = None
+    mask_ratios: tuple[float, ...] = (0.75, 0.0)  # section 3 names one; 0 is how the world model uses it
+    spectrum_power: float = 0.5  # of the PCA start, see `warm_start`
+    token_scale: float = 0.5  # the same
+    procedural: int = 0  # procedural images beside the corpora's frames, so that new pictures decode too
+    short_side: int = 128  # of the frames, before the random crop
+
+
+MAE = {
+    "paper": MAERecipe(),
+    "mini": MAERecipe(
+        preset="mini",
+        file=None,
+        train=TrainConfig(
+            steps=1200,
+            batch_size=64,
+            learning_rate=6e-4,
+            warmup_steps=50,
+            checkpoint_every=100,
+            validate_every=100,
+        ),
+        procedural=6000,
+    ),
+    "smoke": MAERecipe(
+        preset="tiny", file=None, train=TrainConfig(steps=4, batch_size=8), procedural=16, short_side=64
+    ),
+}
+
+
+class ObtainedMAE(NamedTuple):
+    """An MAE in eval mode, the sha256 of its weights, and what names it in the digests of other stages."""
+
+    model: MaskedAutoencoder
+    sha256: str
+    digest: str
+
+
+def obtain_mae(
+    recipe: MAERecipe, corpora: Corpora, inputs: Mapping[str, str], artifacts: Artifacts, stop: Stop
+) -> ObtainedMAE:
+    """The MAE: published, released, cached, or trained now on the frames of `corpora`.
+
+    `inputs`: digests of the corpora's training pairs, as in `mae_stage`.
+    """
+    if recipe.train is None:
+        path = published_mae(recipe)
+        sha256 = file_sha256(path)
+        return ObtainedMAE(MaskedAutoencoder.load(path), sha256, sha256)
+    stage = mae_stage(recipe, inputs)
+    weights = artifacts.obtain(stage, partial(_train_mae, recipe, corpora, stop)).path / WEIGHTS
+    return ObtainedMAE(MaskedAutoencoder.load(weights), file_sha256(weights), stage.digest)
+
+
+def mae_identity(recipe: MAERecipe, inputs: Mapping[str, str]) -> tuple[MAEConfig, str]:
+    """The sizes and the digest of `obtain_mae`'s MAE. Trains nothing."""
+    if recipe.train is None:
+        path = published_mae(recipe)
+        return MaskedAutoencoder.load(path).config, file_sha256(path)
+    return MAE_PRESETS[recipe.preset], mae_stage(recipe, inputs).digest
+
+
+def published_mae(recipe: MAERecipe) -> Path:
+    """The checkpoint file of the recipe in UWM_WEIGHTS. UserError with the place to get it when absent."""
+    path = (weights_folder() or Path(".")) / str(recipe.file)
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such MAE checkpoint; download {recipe.file} from "
+            "https://dl.fbaipublicfiles.com/mae/visualize/ and set UWM_WEIGHTS to its folder"
+        )
+    return path
+
+
+def mae_stage(recipe: MAERecipe, inputs: Mapping[str, str]) -> Stage:
+    """Identity of the MAE's training; `inputs` are the training manifests."""
+    return Stage("mae", 1, {**asdict(recipe), "model": asdict(MAE_PRESETS[recipe.preset])}, inputs)
+
+
+def _train_mae(recipe: MAERecipe, corpora: Corpora, stop: Stop, folder: Path) -> None:
+    assert recipe.train is not None
+    mae = MaskedAutoencoder(MAE_PRESETS[recipe.preset], seed=recipe.train.seed)
+    size, seed = mae.config.image_size, recipe.train.seed
+    images = torch.cat([load_square_frames(c, "train", recipe.short_side) for c in corpora.values()])
+    if recipe.procedural:
+        made = procedural_images(recipe.procedural, recipe.short_side, seed)
+        images = torch.cat([images, torch.as_tensor(made)])
+    generator = torch.Generator().manual_seed(seed)
+    sample = images[torch.randperm(len(images), generator=generator)[:1024]]
+    crops = random_crops(sample, size, generator).float() / 255
+    warm_start(mae, crops, spectrum_power=recipe.spectrum_power, token_scale=recipe.token_scale)
+    held_out = {name: _held_out_frames(recipe, size, corpus) for name, corpus in corpora.items()}
+    load = cropped_images(images, size)
+    source = IndexSource(len(images), load, batch_size=recipe.train.batch_size, seed=seed)
+    objective = MaskedReconstruction(mae, recipe.mask_ratios)
+    validate = partial(reconstruction_psnr, mae, held_out)
+    train(objective, source, recipe.train, folder / "run", validate=validate, name="MAE", stop=stop)
+    finish_training(mae, folder, recipe)
+
+
+def load_square_frames(corpus: Corpus, split: str, side: int) -> Tensor:
+    """The middle square of every frame of a split, `side` pixels wide: uint8 (F, 3, side, side)."""
+    return center_crop(load_frames(corpus, split, side).frames, side, side)
+
+
+def _held_out_frames(recipe: MAERecipe, size: int, corpus: Corpus, every: int = 7) -> Tensor:
+    frames = load_square_frames(corpus, "validation", recipe.short_side)[::every]
+    return center_crop(frames, size, size)
+
+
+@torch.no_grad()
+def reconstruction_psnr(mae: MaskedAutoencoder, held_out: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean PSNR (dB) of the unmasked reconstruction of uint8 frames (F, 3, S, S), by name."""
+    result = {}
+    for name, frames in held_out.items():
+        batches = (batch.to(mae.mean.device).float() / 255 for batch in frames.split(64))
+        values = torch.cat([psnr(mae.decode(mae.encode(batch)), batch) for batch in batches])
+        result[f"psnr/{name}"] = float(values.mean())
+    return result

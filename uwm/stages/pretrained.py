@@ -1,0 +1,60 @@
+"""The pre-trained world of an experiment's config.
+
+The same recipes give the same stage digests, so Table 1, Figure 4 and Figure 5 share one pre-training.
+"""
+
+from typing import Protocol
+
+from uwm.data.corpora import Corpus, open_corpus
+from uwm.data.selection import first_clips_of_each
+from uwm.models.world import World
+from uwm.runs.artifacts import Stage
+from uwm.runs.experiment import Context, StageJob
+from uwm.stages.mae import MAERecipe, ObtainedMAE, obtain_mae
+from uwm.stages.world_model import PretrainRecipe, obtain_world, training_manifests, world_stage
+
+
+class Pretrained(Protocol):
+    """The fields of an experiment's config that say what its world is trained on, and how."""
+
+    @property
+    def mae(self) -> MAERecipe: ...
+    @property
+    def pretrain(self) -> PretrainRecipe: ...
+    @property
+    def pretrain_on(self) -> tuple[str, ...]: ...
+
+
+def corpus_of(context: Context, name: str) -> Corpus:
+    """A corpus by name: from the folder that --data gives it, or the bundled one."""
+    return open_corpus(name, context.data.get(name))
+
+
+def obtain_pretrained(context: Context) -> World:
+    """The MAE and the world model of the context's config: released, cached, or trained now."""
+    config: Pretrained = context.config
+    return obtain_world(config.mae, config.pretrain, _corpora(context), context.artifacts, context.stop)
+
+
+def obtain_pretrained_mae(context: Context) -> ObtainedMAE:
+    """That MAE alone, for what uses no pre-trained world model."""
+    config: Pretrained = context.config
+    corpora = first_clips_of_each(_corpora(context), config.pretrain.clips)
+    inputs = training_manifests(corpora, config.pretrain)
+    return obtain_mae(config.mae, corpora, inputs, context.artifacts, context.stop)
+
+
+def pretrain_stage(context: Context) -> Stage:
+    """Identity of that world model; trains nothing."""
+    config: Pretrained = context.config
+    return world_stage(config.mae, config.pretrain, _corpora(context))
+
+
+def pretrain_job() -> StageJob:
+    """The pre-training as a job of its own on a cluster."""
+    return StageJob("pretrain", obtain_pretrained, pretrain_stage)
+
+
+def _corpora(context: Context) -> dict[str, Corpus]:
+    config: Pretrained = context.config
+    return {name: corpus_of(context, name) for name in config.pretrain_on}
