@@ -1,11 +1,12 @@
-"""What the methods of the tables are called, which variants they have, and where they stand. No torch in here.
+"""What the methods of the tables are called, and which variants they have. No torch in here.
 
 A cell's method is `NAME` or `NAME-VARIANT`: `r_gt`, `r_gt-500` (500 pairs), `copy-mae-decoder`. A new method
-is one line in `METHODS`, and the experiment's code for it.
+is one line here, or `declare(Method(...))` in the experiment's own file.
 """
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from uwm.errors import UserError
 
@@ -21,12 +22,35 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Style:
+    """How a method's line looks in all figures: matplotlib's colour, dashes and marker."""
+
+    colour: str
+    dashes: Any = "-"
+    marker: str = ""
+
+
+# Okabe and Ito's palette: told apart by colour-blind readers and, in this order, in grey.
+PALETTE = BLUE, RED, GREEN, PINK, SKY, ORANGE, BLACK = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+)
+LONG, DASH_DOT_DOT = (0, (5, 1)), (0, (3, 1, 1, 1))
+
+
+@dataclass(frozen=True)
 class Method:
-    """A way to predict. `experiments` have it in their tables, those it is a variant of aside."""
+    """A way to predict. `experiments` have it in their tables."""
 
     name: str
     label: str
     experiments: tuple[str, ...] = ()
+    style: Style = Style(ORANGE, "--", "x")
     optional: bool = False  # a row only where it was measured
 
     def __str__(self) -> str:
@@ -52,18 +76,18 @@ ZERO_ACTION = Method("zero-action", "Zero action", T1)
 RANDOM_ACTION = Method("random-action", "Random action", T1)
 SHUFFLED_ACTION = Method("shuffled-action", "Shuffled action", T1)
 CONTINUOUS = Method("continuous", "Continuous action (no VQ)", T1)
-W_PRE = Method("w_pre", "W_pre", F4)
-W_FT = Method("w_ft", "W_ft", F4)
-W_TFS = Method("w_tfs", "W_tfs", F4)
-SCRATCH = Method("scratch", "From scratch, same pairs", F4)
+W_PRE = Method("w_pre", "W_pre", F4, Style(GREEN, "-."))
+W_FT = Method("w_ft", "W_ft", F4, Style(BLUE, "-", "o"))
+W_TFS = Method("w_tfs", "W_tfs", F4, Style(SKY, LONG))
+SCRATCH = Method("scratch", "From scratch, same pairs", F4, Style(PINK, ":"))
 W_FT_DYNAMICS = Method("w_ft-dynamics", "W_ft, dynamics alone", F4)
 W_FT_NO_CODEBOOK = Method("w_ft-no-codebook", "W_ft, codebook frozen", F4)
-R_LA = Method("r_la", "R_LA", F5)
-R_GT = Method("r_gt", "R_GT", F5)
-NO_STATE = Method("no-state", "R_GT, adapter without state", F5)
+R_LA = Method("r_la", "R_LA", F5, Style(GREEN, "--", "s"))
+R_GT = Method("r_gt", "R_GT", F5, Style(BLUE, "-", "o"))
+NO_STATE = Method("no-state", "R_GT, adapter without state", F5, Style(SKY, LONG, "D"))
 SHUFFLED = Method("shuffled", "R_GT, another pair's action", F5)
-DIRECT = Method("direct", "Direct dynamics, no adapter", F5)
-NO_ACTION = Method("no-action", "No action", F5)
+DIRECT = Method("direct", "Direct dynamics, no adapter", F5, Style(RED, "-.", "^"))
+NO_ACTION = Method("no-action", "No action", F5, Style(PINK, DASH_DOT_DOT, "v"))
 FICC = Method("ficc", "FICC, real actions", F5)
 FICC_LATENT = Method("ficc-la", "FICC, latent actions", F5)
 R_GT_TARGETS = {
@@ -75,8 +99,8 @@ R_GT_TARGETS = {
         "prediction": "the prediction",
     }.items()
 }
-COPY = Method("copy", "Copy of O_t", (*T1, *F4, *F5))
-ORACLE = Method("oracle", "Oracle: MAE of O_t+1", (*T1, *F4, *F5))
+COPY = Method("copy", "Copy of O_t", (*T1, *F4, *F5), Style(BLACK, ":"))
+ORACLE = Method("oracle", "Oracle: MAE of O_t+1", (*T1, *F4, *F5), Style(BLACK))
 # In the order of the tables' rows.
 METHODS: dict[str, Method] = {
     method.name: method
@@ -121,7 +145,22 @@ def parse(name: str) -> Parsed:
     match = _PAIRS.fullmatch(base)
     if match and match[1] in METHODS:
         return Parsed(METHODS[match[1]], match[2], variant)
-    raise UserError(f"method {name!r} is not declared: add it to METHODS in uwm/methods.py")
+    raise UserError(f"method {name!r} is not declared: add it to uwm/methods.py, or declare(Method(...))")
+
+
+def declare(method: Method) -> Method:
+    """Add a method of an experiment's own. ValueError where the name means something else."""
+    if METHODS.setdefault(method.name, method) != method:
+        raise ValueError(f"method {method.name!r} is declared already, as {METHODS[method.name]}")
+    return method
+
+
+def method_label(name: str) -> str:
+    """As tables show it; the name itself of a method that only the experiment's own file declares."""
+    try:
+        return parse(name).label
+    except UserError:
+        return name
 
 
 def short(pairs: int) -> str:

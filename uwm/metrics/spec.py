@@ -1,10 +1,11 @@
 """What a metric is: its name, label, unit, direction, protocol and version, declared once. No torch in here.
 
-A new metric is one line in `METRICS`. Raise a metric's `version` when its old numbers stop being comparable:
-records that hold it are stale then, all others stay as they are.
+A new metric is one line here, or `declare(Metric(...))` in the file that measures it. Raise a metric's
+`version` when its old numbers stop being comparable: records that hold it are stale then, no others.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,11 +93,37 @@ def metric_of(name: str) -> Metric:
         return found
     found = METRICS.get(_STEP.sub("", base))
     if found is None or not found.per_step:
-        raise UserError(f"metric {name!r} is not declared: add it to METRICS in uwm/metrics/spec.py")
+        raise UserError(f"metric {name!r} is not declared; add it to uwm/metrics/spec.py")
     return found
 
 
-def versions(names: object) -> dict[str, int]:
+def declare(metric: Metric) -> Metric:
+    """Add a metric of an experiment's own. ValueError where the name means something else."""
+    if METRICS.setdefault(metric.name, metric) != metric:
+        raise ValueError(f"metric {metric.name!r} is declared already, as {METRICS[metric.name]}")
+    return metric
+
+
+def known_metric(name: str) -> Metric | None:
+    """As `metric_of`, also without a step; None for what only an experiment's own file declares."""
+    try:
+        return METRICS.get(name) or metric_of(name)
+    except UserError:
+        return None
+
+
+def metric_label(name: str) -> str:
+    """As tables show it."""
+    metric = known_metric(name)
+    return metric.label if metric else name.replace("_", " ")
+
+
+def metric_text(name: str, value: float) -> str:
+    """A metric's value as tables show it."""
+    return (known_metric(name) or Metric(name, name, "lower")).text(value)
+
+
+def versions(names: Iterable[str]) -> dict[str, int]:
     """Name and version of each metric that some names of a record belong to."""
-    found = (metric_of(str(name)) for name in names)  # type: ignore[attr-defined]
+    found = (metric_of(name) for name in names)
     return {metric.name: metric.version for metric in sorted(found, key=lambda metric: metric.name)}

@@ -1,9 +1,10 @@
 """The world model: action extractor, codebook and dynamics over the states of a frozen MAE (section 4.1)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ from uwm.models.tokens import TokenConfig
 @dataclass(frozen=True)
 class WorldModelConfig:
     """The three trained parts, and the tokens that they share. Sizes of None are the MAE's to say."""
+
+    presets: ClassVar[Mapping[str, "WorldModelConfig"]]  # by name, for the command line
 
     tokens: TokenConfig = field(default_factory=TokenConfig)
     extractor: ActionExtractorConfig = field(default_factory=ActionExtractorConfig)
@@ -61,6 +64,7 @@ WORLD_MODEL_PRESETS: dict[str, WorldModelConfig] = {
         quantizer=QUANTIZER_PRESETS["authors"],
     ),
 }
+WorldModelConfig.presets = WORLD_MODEL_PRESETS
 
 
 class LatentActions(NamedTuple):

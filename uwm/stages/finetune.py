@@ -103,11 +103,6 @@ class InDomain(Protocol):
     def pretrain_on(self) -> tuple[str, ...]: ...
 
 
-def short(pairs: int) -> str:
-    """A number of pairs in a method's name: 10000 -> `10k`."""
-    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
-
-
 def available_pairs(recipe: FinetuneRecipe, corpus: Corpus) -> Manifest:
     """All pairs of a corpus that the recipe may choose from."""
     return frozen_pairs(first_clips(corpus, recipe.clips), "train", recipe.gap, None, 0)
