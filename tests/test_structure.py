@@ -90,3 +90,10 @@ def test_lock_file_names_versions_only() -> None:
                 assert "==" in line, line
                 assert "://" not in line
                 assert " @ " not in line
+
+
+def test_nothing_removes_a_folder_with_whatever_is_in_it() -> None:
+    """`uwm.files` removes files that it is told to, one by one; temporary folders remove themselves."""
+    for folder in ("uwm", "paper", "experiments"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            assert "rmtree" not in path.read_text(), path

@@ -13,10 +13,11 @@ from typing import Any
 
 from uwm.env import cache_root, runs_root
 from uwm.errors import UserError
+from uwm.files import write_atomically
 from uwm.runs.artifacts import Artifacts
 from uwm.runs.experiment import Cell, Context, Experiment, StageJob, load_experiment
 from uwm.runs.provenance import code_provenance, shown_command
-from uwm.runs.record import digest_of, write_atomically
+from uwm.runs.record import digest_of
 from uwm.runs.settings import nearest, plain, with_settings
 
 
