@@ -5,7 +5,6 @@ Prints item, reported, measured with its interval, and verdict. Exits 1 when an 
 With --release, a missing item fails too.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -15,8 +14,10 @@ from pathlib import Path
 
 from paper.claims import DIFFERS, FAILED, MISSING, Item, all_items
 from paper.integrity import problems
-from paper.store import ROOT, SCALES, Reported, Results
+from paper.options import add_results, chosen_results
+from paper.store import ROOT, Reported
 from paper.table import Table
+from uwm.arguments import Parser, place
 from uwm.errors import run_cli
 
 
@@ -62,19 +63,16 @@ def failures(items: list[Item], excused: set[str], *, release: bool) -> list[str
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m paper.check", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
-    parser.add_argument("--scale", action="append", help=f"default: {' and '.join(SCALES)}")
-    parser.add_argument("--deviations", type=Path, default=ROOT / "paper" / "deviations.md")
+    parser = Parser(prog="python -m paper.check", description=(__doc__ or "").splitlines()[0])
+    add_results(parser)
+    parser.add_argument("--deviations", type=place, default=ROOT / "paper" / "deviations.md")
     parser.add_argument(
-        "--experiments", type=Path, default=ROOT / "experiments", help="to tell stale records"
+        "--experiments", type=place, default=ROOT / "experiments", help="to tell stale records"
     )
     parser.add_argument("--release", action="store_true", help="a missing item fails too")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args(argv)
-    results = Results(options.results, tuple(options.scale or SCALES))
+    results = chosen_results(options)
     broken = problems(results, options.experiments)
     try:
         items = all_items(results, Reported())

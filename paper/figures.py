@@ -4,9 +4,7 @@ Tables (Markdown, CSV, LaTeX), panels, training curves and code use (PDF, PNG), 
 and the HTML page, below `paper/out/`. The same records give the same bytes.
 """
 
-import argparse
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -18,12 +16,16 @@ from paper.claims import all_items
 from paper.grids import grids
 from paper.ledger import ledger_table
 from paper.measured_curves import pairs_figure, pairs_plots, rollout_figure, rollout_plots
+from paper.options import KNOWN_SCALES, add_results, chosen_results
+from paper.output import made_anew
 from paper.panels import grid_figure
-from paper.store import ROOT, SCALES, Reported, Results
+from paper.store import ROOT, Reported, Results
 from paper.style import Drawing, draw
 from paper.table import Table
 from paper.training_curves import OF_CELL, code_use_figure, compared, compared_figure, curve_figure
+from uwm.arguments import Parser, place, whole
 from uwm.errors import run_cli
+from uwm.files import write_atomically
 
 OUT = ROOT / "paper" / "out"
 
@@ -69,9 +71,16 @@ def _is_shared(curve: Path) -> bool:
 
 
 def write_all(results: Results, out: Path, deviations: Path, processes: int | None = None) -> None:
-    """Write `out` anew, so that nothing of an older run stays; report.pdf, which LaTeX makes, is kept."""
-    for scale in results.scales:
-        shutil.rmtree(out / scale, ignore_errors=True)
+    """Write `out` anew, so that nothing of an older run stays but what is of other scales.
+
+    Files that we did not write, such as LaTeX's report.pdf, are left alone.
+    """
+    others = tuple(f"{scale}/" for scale in KNOWN_SCALES if scale not in results.scales)
+    with made_anew(out, lambda name: name.startswith(others)) as made:
+        _write_into(made, results, deviations, processes)
+
+
+def _write_into(out: Path, results: Results, deviations: Path, processes: int | None) -> None:
     with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
         drawn = [
             pool.submit(draw, drawing, out / scale / name)
@@ -104,20 +113,17 @@ def write_tables(results: Results, out: Path, deviations: Path) -> tuple[dict[st
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m paper.figures", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
-    parser.add_argument("--scale", action="append", help=f"default: {' and '.join(SCALES)}")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--deviations", type=Path, default=ROOT / "paper" / "deviations.md")
-    parser.add_argument("--readme", type=Path, help="a README whose generated table is written too")
-    parser.add_argument("--processes", type=int, help="that draw; default: one per core")
+    parser = Parser(prog="python -m paper.figures", description=(__doc__ or "").splitlines()[0])
+    add_results(parser)
+    parser.add_argument("--out", type=place, default=OUT, help="an empty folder, or one of ours")
+    parser.add_argument("--deviations", type=place, default=ROOT / "paper" / "deviations.md")
+    parser.add_argument("--readme", type=place, help="a README whose generated table is written too")
+    parser.add_argument("--processes", type=whole(1, 1024), help="that draw; default: one per core")
     options = parser.parse_args(argv)
-    results = Results(options.results, tuple(options.scale or SCALES))
+    results = chosen_results(options)
     write_all(results, options.out, options.deviations, options.processes)
     if options.readme:
-        options.readme.write_text(readme.refreshed(options.readme, results)[1], encoding="utf-8")
+        write_atomically(options.readme, readme.refreshed(options.readme, results)[1])
     print(f"wrote {options.out}")
     return 0
 

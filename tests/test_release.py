@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from uwm.models.world import World
 from uwm.release import FILES, LARGEST, release
 from uwm.runs.artifacts import RELEASED, Artifacts
 from uwm.runs.experiment import load_experiment
+from uwm.runs.finished import verify_stage, write_stage
 from uwm.stages.mae import reconstruction_psnr
 from uwm.stages.trained import WEIGHTS
 from uwm.stages.world_model import obtain_world
@@ -71,20 +73,80 @@ def test_the_dynamics_use_the_actions(world: World) -> None:
         assert gaps["perplexity"] > 100
 
 
-def test_an_unfinished_stage_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mae-0").mkdir()
-    with pytest.raises(UserError, match="no finished training stage") as caught:
-        release(tmp_path / "mae-0", tmp_path / "released")
-    assert "\n" not in str(caught.value)
+def finished(cache: Path, digest: str, name: str = "world-model") -> Path:
+    """A finished stage of the cache, as a training leaves it."""
+    folder = cache / f"{name}-{digest}"
+    (folder / "run").mkdir(parents=True)
+    for file in (WEIGHTS, "curve.csv", "run/log.jsonl"):
+        (folder / file).write_text(digest)
+    write_stage(folder, {"name": name, "version": 1, "fields": {}, "inputs": {}, "digest": digest})
+    return folder
+
+
+OLD, NEW = "1" * 16, "2" * 16
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_release_replaces_the_one_before(tmp_path: Path) -> None:
-    for digest in ("1", "2"):
-        folder = tmp_path / "cache" / f"world-model-{digest}"
-        folder.mkdir(parents=True)
-        for name in FILES:
-            (folder / name).write_text(digest)
-        (folder / "run").mkdir()
-        release(folder, tmp_path / "released")
-    assert [path.name for path in (tmp_path / "released").iterdir()] == ["world-model-2"]
-    assert sorted(path.name for path in (tmp_path / "released" / "world-model-2").iterdir()) == sorted(FILES)
+    for digest in (OLD, NEW):
+        release(finished(tmp_path / "cache", digest), tmp_path / "released")
+    other = release(finished(tmp_path / "cache", OLD, "world-model-2"), tmp_path / "released")
+    assert {path.name for path in (tmp_path / "released").iterdir()} == {f"world-model-{NEW}", other.name}
+    folder = tmp_path / "released" / f"world-model-{NEW}"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(verify_stage(folder)["files"]) == ["curve.csv", WEIGHTS]
+
+
+def inside(tmp_path: Path, stage: Path) -> Path:
+    return release(finished(tmp_path / "released", NEW), tmp_path / "released")
+
+
+def round_about(tmp_path: Path, stage: Path) -> Path:
+    return release(stage, stage / "released")
+
+
+def unfinished(tmp_path: Path, stage: Path) -> Path:
+    (stage / WEIGHTS).unlink()
+    return release(stage, tmp_path / "released")
+
+
+def altered(tmp_path: Path, stage: Path) -> Path:
+    (stage / WEIGHTS).write_text("x" * len(NEW))
+    return release(stage, tmp_path / "released")
+
+
+def without_a_name(tmp_path: Path, stage: Path) -> Path:
+    return release(stage.rename(tmp_path / "weights"), tmp_path / "released")
+
+
+def too_large(tmp_path: Path, stage: Path) -> Path:
+    with open(stage / WEIGHTS, "wb") as file:
+        file.truncate(LARGEST + 1)
+    return release(stage, tmp_path / "released")
+
+
+def over_other_files(tmp_path: Path, stage: Path) -> Path:
+    (tmp_path / "released" / f"world-model-{OLD}" / "thesis.tex").write_text("years of work")
+    return release(stage, tmp_path / "released")
+
+
+@pytest.mark.parametrize(
+    "fault", [inside, round_about, unfinished, altered, without_a_name, too_large, over_other_files]
+)
+def test_a_refused_release_leaves_the_one_before(fault: Any, tmp_path: Path) -> None:
+    before = files(release(finished(tmp_path / "cache", OLD), tmp_path / "released"))
+    stage = finished(tmp_path / "cache", NEW)
+    with pytest.raises(UserError) as caught:
+        fault(tmp_path, stage)
+    assert "\n" not in str(caught.value)
+    after = files(tmp_path / "released" / f"world-model-{OLD}")
+    assert {name: after[name] for name in before} == before
+    assert not [path for path in (tmp_path / "released").iterdir() if path.name.startswith(".")]
+
+
+def test_released_files_are_what_their_stage_says() -> None:
+    for folder in (path for path in RELEASED.iterdir() if path.is_dir()):
+        assert set(verify_stage(folder)["files"]) == set(FILES) - {"stage.json"}

@@ -12,6 +12,8 @@
 import os
 from pathlib import Path
 
+from uwm.errors import UserError
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -38,6 +40,25 @@ def weights_folder() -> Path | None:
 def shards_root() -> Path:
     """The folder of prepared shards."""
     return Path(_value("UWM_SHARDS") or "shards").expanduser()
+
+
+def launched_rank() -> tuple[int, int]:
+    """RANK and WORLD_SIZE as torchrun sets them; (0, 1) without a launcher.
+
+    Raises:
+        UserError: one without the other, or numbers that don't fit: left over in the shell.
+    """
+    rank, world_size = _value("RANK"), _value("WORLD_SIZE")
+    try:
+        place, size = int(rank or 0), int(world_size or 1)
+    except ValueError:
+        place, size = -1, 0
+    if not 0 <= place < size or (rank is None and size > 1):
+        raise UserError(
+            f"RANK={rank or ''} and WORLD_SIZE={world_size or ''} are no place among processes: "
+            "start with torchrun, or unset both"
+        )
+    return place, size
 
 
 def site_file() -> str | None:

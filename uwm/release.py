@@ -7,34 +7,69 @@ recipe and what it read) are copied, checkpoints and logs are not. A released st
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from uwm.errors import UserError, run_cli
+from uwm.files import remove_listed
 from uwm.runs.artifacts import RELEASED
+from uwm.runs.finished import NAMED, STAGE_FILE, DamagedStage, verify_stage, write_stage
 from uwm.stages.trained import WEIGHTS
 
-FILES = (WEIGHTS, "curve.csv", "stage.json")
+FILES = (WEIGHTS, "curve.csv", STAGE_FILE)
+DESCRIPTION = ("name", "version", "fields", "inputs", "digest")  # of `stage.json`
 LARGEST = 12_000_000  # bytes of weights that a clone should have to carry
 
 
 def release(folder: Path, target: Path = RELEASED) -> Path:
-    """Copy one finished stage. UserError for an unfinished one and for weights that are too large."""
+    """Copy one finished stage; the released one of that name goes once the new one is complete beside it.
+
+    Raises:
+        UserError: no finished stage, damaged or too large weights, a folder inside the released ones (or
+            round them), or a released one that holds files of others.
+    """
+    folder, target = folder.resolve(), target.resolve()
+    if folder.is_relative_to(target) or target.is_relative_to(folder):
+        raise UserError(f"{folder} and the released stages lie in each other; name a stage of the cache")
+    content = _finished_stage(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".release-", dir=target) as temporary:
+        made = Path(temporary) / folder.name
+        made.mkdir()
+        for name in FILES:
+            shutil.copyfile(folder / name, made / name)
+        about: dict[str, Any] = {key: content[key] for key in DESCRIPTION}
+        write_stage(made, about, content["finished"])
+        for old in _released(target, content["name"]):
+            remove_listed(old, FILES)
+        os.replace(made, target / folder.name)
+    return target / folder.name
+
+
+def _finished_stage(folder: Path) -> dict[str, Any]:
+    """The `stage.json` of a finished training that can be released."""
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{folder}: no finished training stage, {', '.join(missing)} missing; run it first")
     size = (folder / WEIGHTS).stat().st_size
     if size > LARGEST:
         raise UserError(f"{folder / WEIGHTS}: {size / 1e6:.1f} MB are too many to release, at most 12")
-    partial = target / f".{folder.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name in FILES:
-        shutil.copyfile(folder / name, partial / name)
-    stage = folder.name.rpartition("-")[0]
-    for old in [path for path in target.glob(f"{stage}-*") if path.name.rpartition("-")[0] == stage]:
-        shutil.rmtree(old)
-    os.replace(partial, target / folder.name)
-    return target / folder.name
+    try:
+        return verify_stage(folder)
+    except DamagedStage as reason:
+        raise UserError(f"{reason}; run the stage again with --recompute") from reason
+
+
+def _released(target: Path, stage: str) -> list[Path]:
+    """The released folders of a stage. UserError where one holds more than a release."""
+    named = ((path, NAMED.fullmatch(path.name)) for path in sorted(target.iterdir()))
+    found = [path for path, match in named if path.is_dir() and match and match["name"] == stage]
+    for path in found:
+        others = [] if path.is_symlink() else sorted({file.name for file in path.iterdir()} - set(FILES))
+        if others or path.is_symlink():
+            raise UserError(f"{path} is more than a release ({', '.join(others) or 'a link'}); move it away")
+    return found
 
 
 def main() -> int:

@@ -5,8 +5,8 @@ import pytest
 from tests.data.video_files import write_video
 from uwm.data import manifest_cache
 from uwm.data.corpora import Clip, Corpus
-from uwm.data.manifest import build_manifest
-from uwm.data.manifest_cache import cached_manifest
+from uwm.data.manifest import build_manifest, skipped_path
+from uwm.data.manifest_cache import cached_manifest, digests_path
 
 
 def test_made_once_and_again_when_a_file_changes(tmp_path: Path, monkeypatch):
@@ -31,3 +31,31 @@ def test_made_once_and_again_when_a_file_changes(tmp_path: Path, monkeypatch):
     write_video(tmp_path / "videos" / "0.mp4", 30, fps=29.97)
     changed = cached_manifest(tmp_path / "cache", corpus, "train", pairs_per_clip=2, seed=1)
     assert changed.sha256 != made.sha256
+
+
+DAMAGES = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    "edited": lambda path: path.write_bytes(path.read_bytes().replace(b"0.mp4", b"1.mp4", 1)),
+    "emptied": lambda path: path.write_bytes(b""),
+    "without digests": lambda path: digests_path(path).unlink(),
+    "with cut digests": lambda path: digests_path(path).write_text("{"),
+    "with a list for digests": lambda path: digests_path(path).write_text("[1]"),
+    "skipped clips gone": lambda path: skipped_path(path).unlink(),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_manifest_is_said_and_made_again(how: str, tmp_path: Path, capsys):
+    write_video(tmp_path / "videos" / "0.mp4", 20, fps=30)
+    corpus = Corpus("numbers", tmp_path / "videos", (Clip("0.mp4", "train"),))
+    made = cached_manifest(tmp_path / "cache", corpus, "train", pairs_per_clip=2, seed=1)
+    (path,) = (path for path in (tmp_path / "cache").glob("*.csv") if "skipped" not in path.name)
+    whole = path.read_bytes()
+    DAMAGES[how](path)
+    again = cached_manifest(tmp_path / "cache", corpus, "train", pairs_per_clip=2, seed=1)
+    assert (again.sha256, path.read_bytes()) == (made.sha256, whole)
+    error = capsys.readouterr().err
+    assert error.startswith(f"manifest {path}: ")
+    assert error.count("\n") == 1
+    cached_manifest(tmp_path / "cache", corpus, "train", pairs_per_clip=2, seed=1)
+    assert capsys.readouterr().err == ""

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for toy_records, which the tes
 from toy_records import toy_results
 
 from paper.figures import main
+from uwm.errors import run_cli
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,14 @@ def edit():
         path.write_text(json.dumps(content, indent=1) + "\n")
 
     return change
+
+
+@pytest.fixture
+def run_command(capsys):
+    """run_command(*arguments, main=...) -> exit code and standard error of a command, by default figures."""
+
+    def call(*arguments: str, command=main) -> tuple[int, str]:
+        capsys.readouterr()
+        return run_cli(lambda: command(list(arguments))), capsys.readouterr().err
+
+    return call

@@ -1,6 +1,7 @@
 """`make figures`: the same bytes twice, no torch, no leftovers; the page asks for nothing outside itself."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from toy_records import toy_experiment, toy_results
 from paper.figures import main, write_all
 from paper.grids import grids
 from paper.measured_curves import points
+from paper.output import WRITTEN
 from paper.panels import grid_figure
 from paper.store import ROOT, Results
 from paper.style import COLUMN_INCHES
@@ -55,12 +57,76 @@ def test_figures_fit_a_column_and_embed_type_42(drawn):
     assert b"/Type3" not in pdf
 
 
-def test_nothing_of_an_older_run_stays(tmp_path):
-    old = tmp_path / "out" / "paper" / "figure3_ssv2.png"
-    old.parent.mkdir(parents=True)
-    old.write_bytes(b"old")
-    write_all(Results(tmp_path, ("paper",)), tmp_path / "out", tmp_path / "none.md")
-    assert not old.exists()
+def test_nothing_of_an_older_run_stays_but_other_scales(results, tmp_path):
+    out = tmp_path / "out"
+    toy_experiment(results, "paper", "figure4", ["lift"], {"w_ft": (0.1, 0.05)})
+    assert main(["--results", str(results), "--out", str(out)]) == 0
+    (out / "report.pdf").write_bytes(b"of LaTeX")
+    shutil.rmtree(results / "mini" / "table1" / "panels" / "sim-ego")
+    before = content(out)
+    assert main(["--results", str(results), "--out", str(out), "--scale", "mini"]) == 0
+    after = content(out)
+    assert after["report.pdf"] == b"of LaTeX"
+    assert before.keys() - after.keys() == {f"mini/figure3_sim-ego.{kind}" for kind in ("pdf", "png")}
+    assert after["paper/figure4_lift.png"] == before["paper/figure4_lift.png"]
+
+
+def thesis(folder: Path) -> dict[str, bytes]:
+    """Somebody's folder, with names that figures would write too."""
+    for name in ("index.html", "paper/draft.tex", "mini/table1_sim-ego.md", ".git/HEAD", "data/x"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("years of work")
+    return content(folder)
+
+
+@pytest.mark.parametrize("scale", ["../..", "", ".", "/", "mnii", "mini/..", "~", "mini,paper", "reported"])
+def test_an_unknown_scale_is_one_line_and_removes_nothing(scale, toy, tmp_path, run_command):
+    before = thesis(tmp_path)
+    code, error = run_command("--results", str(toy), "--out", str(tmp_path / "out"), "--scale", scale)
+    assert code == 2
+    assert "argument --scale: there is no" in error
+    assert error.count("\n") == 1
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("out", ["", ".", "paper", "index.html", "new/.."])
+def test_a_folder_of_others_is_refused(out, toy, tmp_path, run_command, monkeypatch):
+    before = thesis(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, error = run_command("--results", str(toy), "--out", out)
+    assert code == 2
+    assert error.count("\n") == 1
+    assert content(tmp_path) == before
+
+
+FAULTS = [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("broken record")]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_what_stops_half_way_leaves_the_old_files(fault, drawn, tmp_path, monkeypatch):
+    out = Path(shutil.copytree(drawn / "out", tmp_path / "out"))
+    before = content(out)
+
+    def fail(*_):
+        raise fault
+
+    monkeypatch.setattr("paper.page.render", fail)
+    with pytest.raises(type(fault)):
+        main(["--results", str(drawn / "results"), "--out", str(out), "--processes", "1"])
+    assert content(out) == before
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", '{"files": ["../thesis"]}', '{"files": ["/etc/passwd"]}', '{"files": 3}', "[]"]
+)
+def test_a_damaged_list_removes_nothing(damage, drawn, tmp_path, run_command):
+    (tmp_path / "thesis").write_text("years of work")
+    out = Path(shutil.copytree(drawn / "out", tmp_path / "out"))
+    (out / WRITTEN).write_text(damage)
+    before = content(tmp_path)
+    code, error = run_command("--results", str(drawn / "results"), "--out", str(out))
+    assert (code, error.count("\n")) == (2, 1)
+    assert content(tmp_path) == before
 
 
 def test_other_experiments_are_drawn_alike(tmp_path):
@@ -125,11 +191,6 @@ def test_page_is_self_contained(drawn):
     assert "<script" not in text
     assert "experiments/table1.py" in text
     assert all(alt for alt in re.findall(r'<img alt="([^"]*)"', text))
-
-
-def test_no_records_at_all(tmp_path):
-    assert main(["--results", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
-    assert "No records yet" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
 def test_curves_are_grouped_by_kind():

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from uwm.errors import UserError
 from uwm.runs.artifacts import Artifacts, Stage
+from uwm.runs.finished import write_stage
 from uwm.runs.lock import Lock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,13 +52,94 @@ def test_computed_then_cached(artifacts):
     assert sorted(path.name for path in artifacts.root.iterdir()) == [STAGE.folder_name]
 
 
-def test_released_comes_first_and_recompute_passes_it_over(artifacts, tmp_path):
-    released = artifacts.released / STAGE.folder_name
-    released.mkdir(parents=True)
+def release(artifacts, text="released"):
+    folder = artifacts.released / STAGE.folder_name
+    folder.mkdir(parents=True)
+    write(text)(folder)
+    write_stage(folder, {**STAGE.describe(), "digest": STAGE.digest})
+    return folder
+
+
+def test_released_comes_first_and_recompute_passes_it_over(artifacts):
+    release(artifacts)
     assert artifacts.obtain(STAGE, write("x")).origin == "released"
     again = Artifacts(artifacts.root, artifacts.released, recompute=True)
     assert again.obtain(STAGE, write("new")).origin == "computed"
     assert again.obtain(STAGE, write("newer")).origin == "cached"  # one run computes it once
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+
+
+def edit_stage(**changes):
+    def how(folder):
+        content = json.loads((folder / "stage.json").read_text())
+        (folder / "stage.json").write_text(json.dumps(content | changes))
+
+    return how
+
+
+DAMAGES = {
+    "a flipped bit": lambda folder: flip(folder / "weights.txt"),
+    "cut": lambda folder: (folder / "weights.txt").write_text("o"),
+    "emptied": lambda folder: (folder / "weights.txt").write_text(""),
+    "removed": lambda folder: (folder / "weights.txt").unlink(),
+    "a folder instead": lambda folder: ((folder / "weights.txt").unlink(), (folder / "weights.txt").mkdir()),
+    "empty stage.json": lambda folder: (folder / "stage.json").write_text(""),
+    "cut stage.json": lambda folder: (folder / "stage.json").write_text('{"name": "wei'),
+    "binary stage.json": lambda folder: (folder / "stage.json").write_bytes(b"\xff\x00"),
+    "no stage.json": lambda folder: (folder / "stage.json").unlink(),
+    "a list": lambda folder: (folder / "stage.json").write_text("[1]"),
+    "of another stage": edit_stage(name="other"),
+    "no time": edit_stage(finished="yesterday"),
+    "files that lead out": edit_stage(files={"../../x": {"sha256": "0" * 64, "size": 1}}),
+    "files that are none": edit_stage(files=["weights.txt"]),
+    "files without digests": edit_stage(files={"weights.txt": {}}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_stage_of_the_cache_is_computed_again_and_said(damage, artifacts, capsys, tmp_path):
+    (tmp_path / "x").write_text("somebody's")
+    path = artifacts.obtain(STAGE, write("one")).path
+    (path / "notes.txt").write_text("somebody's")
+    DAMAGES[damage](path)
+    assert artifacts.find(STAGE) is None
+    assert artifacts.obtain(STAGE, write("two")).origin == "computed"
+    assert (path / "weights.txt").read_text() == "two"
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("stage weights is damaged: ")
+    assert str(path) in error
+    kept = [file.read_text() for file in artifacts.root.glob("*.aside-1/notes.txt")]
+    assert kept == ["somebody's"]
+    assert artifacts.obtain(STAGE, write("three")).origin == "cached"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_released_weights_are_an_error_that_says_how_to_mend(damage, artifacts):
+    folder = release(artifacts)
+    DAMAGES[damage](folder)
+    with pytest.raises(UserError, match="git checkout") as caught:
+        artifacts.obtain(STAGE, write("x"))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stage_from_before_digests_is_given_them(artifacts, capsys):
+    path = artifacts.obtain(STAGE, write("one")).path
+    content = json.loads((path / "stage.json").read_text())
+    finished = content["finished"]
+    for name in ("files", "working_files"):
+        del content[name]
+    (path / "stage.json").write_text(json.dumps(content))
+    assert artifacts.obtain(STAGE, write("two")).origin == "cached"
+    assert json.loads((path / "stage.json").read_text())["finished"] == finished
+    flip(path / "weights.txt")
+    assert artifacts.obtain(STAGE, write("two")).origin == "computed"
 
 
 def test_recompute_replaces_what_is_cached(artifacts):

@@ -157,7 +157,7 @@ def test_pretrain_on_sets_the_field(project):
         (["--data", "wild=/nowhere"], "--data wild=/nowhere: no folder /nowhere"),
         (["--data", "a/b=/"], "the name may hold letters"),
         (["--site", "/nowhere.toml"], "--site /nowhere.toml: No such file or directory"),
-        (["--jobs", "0"], "--jobs 0: at least 1 is needed"),
+        (["--jobs", "0"], "argument --jobs: 0 is too small; at least 1 is needed; see --help"),
         (["--nonsense"], "unrecognized arguments: --nonsense; see --help"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from uwm.data.manifest import (
     write_skipped,
 )
 from uwm.data.robomimic.hdf5 import split_path
+from uwm.errors import UserError
+from uwm.files import write_atomically
+from uwm.verified import damage, digests_of
 
 VERSION = 2  # raise it when the same files and arguments come to give other pairs
 
@@ -28,13 +32,33 @@ def cached_manifest(
     A file counts as the same while its path, size and time of change are. `workers` only makes it faster.
     """
     path = cache / f"{corpus.name}-{split}-{_key(corpus, split, arguments)}.csv"
-    if path.is_file():
+    if _is_whole(path):
         return Manifest(read_manifest(path).table, read_skipped(path))
     manifest = build_manifest(corpus, split, workers=workers, progress=workers > 0, **arguments)
     cache.mkdir(parents=True, exist_ok=True)
     write_skipped(manifest.skipped, skipped_path(path))
     write_manifest(manifest, path)
+    digests = digests_of(cache, [path.name, skipped_path(path).name])
+    write_atomically(digests_path(path), json.dumps(digests, indent=1) + "\n")
     return manifest
+
+
+def digests_path(manifest: Path) -> Path:
+    """Beside a kept manifest: what its files must be."""
+    return manifest.with_suffix(".digests.json")
+
+
+def _is_whole(path: Path) -> bool:
+    """Is the kept manifest there as it was written? One that was cut or edited is said and made again."""
+    if not path.is_file():
+        return False
+    try:
+        reason = damage(path.parent, json.loads(digests_path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+        reason = "its digests cannot be read"
+    if reason:
+        print(f"manifest {path}: {reason}; making it again", file=sys.stderr)
+    return reason is None
 
 
 def _key(corpus: Corpus, split: str, arguments: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ as stored in the file (so a variable rate stays what it is). Frames come upright
 RGB, uint8. A video is a file of any container, a folder of numbered pictures with its rate in `fps.txt`, or
 the pictures of a robot's demonstration in an HDF5 file.
 
-PyAV decodes by default (`uwm.data.ffmpeg`): every file that FFmpeg plays, with the right frames, and visits of
+PyAV decodes by default (`uwm.data.ffmpeg`): every file that FFmpeg plays, with the right frames, visits of
 pairs faster than decord does. decord is there by name, and refuses the files that it gets wrong.
 """
 

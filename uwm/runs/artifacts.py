@@ -6,20 +6,23 @@ Experiments that declare the same stage share its artifact. Where a computation 
 
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from uwm.env import cache_root
+from uwm.errors import UserError
 from uwm.runs import ranks
+from uwm.runs.finished import DamagedStage, clear, verify_stage, write_stage
 from uwm.runs.lock import Lock
-from uwm.runs.record import digest_of, write_atomically
+from uwm.runs.record import digest_of
 
 Origin = Literal["released", "cached", "computed"]
+_MEND = "get them again (git checkout -- uwm/assets/weights), or train with --recompute"
 RELEASED = Path(__file__).resolve().parents[1] / "assets" / "weights"
 
 
@@ -83,17 +86,28 @@ class Artifacts:
     _locks: list[Lock] = field(default_factory=list)
 
     def find(self, stage: Stage) -> Artifact | None:
-        """The finished artifact of `stage`, if there is one. Computes nothing."""
-        released = self.released / stage.folder_name
+        """The finished artifact of `stage`, if there is one with all its bytes. Computes nothing.
+
+        A damaged one of the cache counts as absent, and that is said.
+
+        Raises:
+            UserError: a released artifact is damaged.
+        """
+        released, cached = self.released / stage.folder_name, self.root / stage.folder_name
         if not self.recompute and released.is_dir():
+            try:
+                verify_stage(released)
+            except DamagedStage as reason:
+                raise UserError(f"released weights: {reason}; {_MEND}") from reason
             return Artifact(released, stage.digest, "released")
-        cached = self.root / stage.folder_name
-        if not (cached / "stage.json").is_file():
+        if not cached.is_dir():
             return None
-        finished = json.loads((cached / "stage.json").read_text())["finished"]
-        if self.recompute and finished < self.since:
+        try:
+            finished = verify_stage(cached)["finished"]
+        except DamagedStage as reason:
+            _say_once(f"stage {stage.name} is damaged: {reason}; computing it again")
             return None
-        return Artifact(cached, stage.digest, "cached")
+        return None if self.recompute and finished < self.since else Artifact(cached, stage.digest, "cached")
 
     def obtain(self, stage: Stage, compute: Callable[[Path], None], *, together: bool = True) -> Artifact:
         """Find `stage`'s artifact, or let `compute` fill its working folder.
@@ -146,12 +160,15 @@ class Artifacts:
         if self.lock_lost():
             raise RuntimeError(f"another process took over stage {stage.name} while this one was silent")
         final = self.root / stage.folder_name
-        content = {**stage.describe(), "digest": stage.digest, "finished": time.time()}
-        write_atomically(partial / "stage.json", json.dumps(content, indent=1) + "\n")
-        if final.exists():  # only with recompute
-            shutil.rmtree(final)
+        write_stage(partial, {**stage.describe(), "digest": stage.digest})
+        clear(final)  # with recompute, or a damaged one
         os.replace(partial, final)
         return Artifact(final, stage.digest, "computed")
+
+
+@cache
+def _say_once(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _say_if_recipe_changed(stage: Stage, artifacts: Artifacts) -> None:

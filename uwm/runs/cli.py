@@ -3,30 +3,25 @@
 import argparse
 import dataclasses
 import fnmatch
-import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
 
-from uwm.env import site_file
+from uwm.arguments import Parser, place, whole
+from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.runs import launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
-from uwm.runs.plan import Plan, make_plan, say
+from uwm.runs.plan import Plan, make_plan, recomputing, say
 from uwm.runs.settings import nearest, split_assignment
 from uwm.runs.slurm import submit as slurm
 from uwm.runs.slurm.site import Resources, Site, load_site
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
 def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
     """The options of every experiment."""
-    parser = _Parser(prog=f"{experiment.name}.py", description=experiment.description or None)
+    parser = Parser(prog=f"{experiment.name}.py", description=experiment.description or None)
     parser.add_argument("--scale", default="mini", help="smoke (seconds), mini (default) or paper")
     parser.add_argument("--only", action="extend", nargs="+", default=[], metavar="PATTERN",
                         help="cells to run, e.g. 'uwm/*' or uwm (all of a method)")  # fmt: skip
@@ -42,15 +37,15 @@ def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
         "--missing", action="store_true", help="run only cells that have no current ok record"
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="cells at a time, each in its own process"
+        "--jobs", type=whole(1, 1024), metavar="N", help="cells at a time, each in its own process"
     )
     parser.add_argument(
-        "--out", metavar="DIR", help="where the records go (default: results/SCALE/EXPERIMENT)"
+        "--out", type=place, metavar="DIR", help="where the records go (default: results/SCALE/EXPERIMENT)"
     )
     group = parser.add_argument_group("clusters, and what became of a run")
     group.add_argument("--submit", action="store_true", help="run as Slurm jobs")
-    group.add_argument("--site", metavar="FILE", help="site file, slurm/*.toml")
-    group.add_argument("--max-parallel", type=int, metavar="N", help="array tasks at a time")
+    group.add_argument("--site", type=place, metavar="FILE", help="site file, slurm/*.toml")
+    group.add_argument("--max-parallel", type=whole(1), metavar="N", help="array tasks at a time")
     group.add_argument("--dry-run", action="store_true", help="print what would run")
     group.add_argument(
         "--check", action="store_true", help="with --dry-run: ask the site (sbatch --test-only)"
@@ -75,12 +70,14 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
 
 def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     """Do what a command line asks. Returns the exit code; raises UserError for bad input."""
+    launched_rank()
     options = build_parser(experiment).parse_args(argv)
-    if options.jobs < 1:
-        raise UserError(f"--jobs {options.jobs}: at least 1 is needed")
+    check_flags(options)
     site = site_of(options)
     plan = plan_of(experiment, options, argv, site)
     context = plan.context(experiment)
+    if not context.cells:
+        raise UserError("these settings and data leave no cell: no method, or no corpus to measure on")
     cells = choose(context.cells, options.only)
     if options.status:
         return report.status(context, cells, as_json=options.json)
@@ -98,7 +95,34 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     if options.submit:
         assert site is not None
         return slurm.submit(plan, context, cells, site)
-    return run_here(plan, context, cells, options.jobs)
+    return run_here(plan, context, cells, options.jobs or 1)
+
+
+ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
+STARTING = ("recompute", "missing", "jobs", "submit", "dry_run", "max_parallel", "check")
+
+
+def check_flags(options: argparse.Namespace) -> None:
+    """Flags that contradict each other, or that would be ignored. Raises UserError."""
+    given = {name for name, value in vars(options).items() if value not in (None, False, [])}
+    asked = [name for name in ASKING if name in given]
+    pairs = [*pairwise(asked), *((asking, name) for asking in asked for name in STARTING if name in given)]
+    for first, second in pairs:
+        raise UserError(f"{_flag(first)} and {_flag(second)} ask for different things; give one of them")
+    needs = {
+        "json": (*ASKING[:3], "dry_run"),
+        "check": ("dry_run",),
+        "max_parallel": ("submit", "dry_run"),
+    }
+    for name, others in needs.items():
+        if name in given and not given.intersection(others):
+            raise UserError(f"{_flag(name)} does nothing without {' or '.join(map(_flag, others))}")
+    if "jobs" in given and "submit" in given:
+        raise UserError("--jobs is for this machine; with --submit, give --max-parallel")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def site_of(options: argparse.Namespace) -> Site | None:
@@ -110,8 +134,6 @@ def site_of(options: argparse.Namespace) -> Site | None:
         say("no --site and no UWM_SITE: jobs go to the default partition with 1 process, 1 CPU and 1 hour")
     site = load_site(Path(file)) if file else Site("default", Resources(), Resources())
     if options.max_parallel is not None:
-        if options.max_parallel < 1:
-            raise UserError(f"--max-parallel {options.max_parallel}: at least 1 is needed")
         site = dataclasses.replace(site, max_parallel=options.max_parallel)
     return site
 
@@ -120,8 +142,9 @@ def dry_run(context: Context, cells: list[Cell], site: Site | None, options: arg
     """Print what would run: here, or with a site file on its cluster."""
     if site is not None:
         return slurm.dry_run(context, cells, site, check=options.check, as_json=options.json)
-    if options.check:
-        raise UserError("--check needs to know the cluster: --site slurm/NAME.toml, or --submit")
+    for name in ("check", "json", "max_parallel"):
+        if getattr(options, name):
+            raise UserError(f"{_flag(name)} needs to know the cluster: --site slurm/NAME.toml, or --submit")
     for job in context.experiment.stages(context.config, context.data):
         found = context.artifacts.find(job.stage(context)) if job.stage else None
         print(f"stage {job.name}: {found.origin if found else 'to be computed'}")
@@ -134,16 +157,20 @@ def dry_run(context: Context, cells: list[Cell], site: Site | None, options: arg
 def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str], site: Site | None) -> Plan:
     """The plan of parsed options. Folders of `--data` come before those of the site file."""
     settings = list(options.set)
+    if options.pretrain_on == "":
+        raise UserError("--pretrain-on names no corpus")
     if options.pretrain_on:
         settings.append(f"pretrain_on={options.pretrain_on}")
+    given = data_folders(options.data)
     return make_plan(
         experiment,
         argv,
         scale=options.scale,
         settings=tuple(settings),
-        data={**(site.data if site else {}), **data_folders(options.data)},
-        out=options.out,
+        data={**(site.data if site else {}), **given},
+        out=str(options.out) if options.out else None,
         recompute=options.recompute,
+        replaced=given.keys(),
     )
 
 
@@ -173,11 +200,14 @@ def choose(cells: list[Cell], patterns: list[str]) -> list[Cell]:
     """The cells that a pattern matches, wholly or as a prefix of its parts; all without a pattern.
 
     Raises:
-        UserError: a pattern matches nothing.
+        UserError: a pattern matches nothing, or there is none in a given list.
     """
     names = [cell.name for cell in cells]
     chosen: set[str] = set()
-    for pattern in [part for text in patterns for part in text.split(",") if part]:
+    wanted = [part for text in patterns for part in text.split(",") if part]
+    if patterns and not wanted:
+        raise UserError("--only names no cell; leave it out to run all")
+    for pattern in wanted:
         hits = [
             name for name in names if any(fnmatch.fnmatchcase(name, p) for p in (pattern, f"{pattern}/*"))
         ]
@@ -189,8 +219,9 @@ def choose(cells: list[Cell], patterns: list[str]) -> list[Cell]:
 
 def run_here(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> int:
     """Run cells on this machine, then summarise. Exit code 1 if a cell failed."""
-    failed = launch.run_local(plan, context, cells, jobs)
-    if int(os.environ.get("RANK", "0")) == 0:
+    with recomputing(plan):
+        failed = launch.run_local(plan, context, cells, jobs)
+    if launched_rank()[0] == 0:
         context.experiment.summarize(context)
         say(f"records: {context.out}")
     for name, error in failed.items():

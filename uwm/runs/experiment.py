@@ -12,6 +12,7 @@ The guard lets a job load the file to run one of its cells.
 
 import importlib.util
 import inspect
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from typing import Any
 
 from uwm import methods
 from uwm.env import REPOSITORY
-from uwm.errors import Interrupted, UserError
+from uwm.errors import Interrupted, UserError, is_machine_fault
 from uwm.metrics.spec import versions
 from uwm.runs import state
 from uwm.runs.artifacts import Artifact, Artifacts, Stage
@@ -224,6 +225,7 @@ def measure(context: Context, cell: Cell, *, rank: int = 0) -> Record:
     Raises:
         UserError: bad input, which is no result.
         Interrupted: the run was asked to stop.
+        OSError, MemoryError: the machine failed, which is no result either.
     """
     started, clock = datetime.now(UTC), time.monotonic()
     context.artifacts.obtained.clear()
@@ -245,18 +247,33 @@ def measure(context: Context, cell: Cell, *, rank: int = 0) -> Record:
     except SkipCell as reason:
         record = _record(context, cell, "skipped", f"SkipCell: {reason}", timed())
     except Exception as error:
+        if is_machine_fault(error):
+            raise
         state.write_traceback(context.work, cell.name, rank)
         record = _record(context, cell, "failed", one_line(error), timed())
     if write:
-        record.write(context.out)
+        _write_unless_measured(context, cell, record)
     return record
+
+
+def _write_unless_measured(context: Context, cell: Cell, record: Record) -> None:
+    """Write a record without a number, but never over one that has the number of the very same cell."""
+    try:
+        content = json.loads((context.out / f"{cell.file_name}.json").read_text(encoding="utf-8"))
+        measured = content["status"] == "ok" and context.is_current(cell, content)
+    except (OSError, ValueError, KeyError, TypeError):
+        measured = False
+    if measured:
+        print(f"{record.cell}: kept the record with status ok of an earlier run", file=sys.stderr)
+    else:
+        record.write(context.out)
 
 
 def give_up(context: Context, cell: Cell, reason: str) -> None:
     """Write the record of a cell that ran out of time."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     run = {"command": context.command, "started_utc": now, "seconds": 0.0, "peak_gb": peak_gb()}
-    _record(context, cell, "timeout", f"TimeoutError: {reason}", run).write(context.out)
+    _write_unless_measured(context, cell, _record(context, cell, "timeout", f"TimeoutError: {reason}", run))
 
 
 def one_line(error: BaseException) -> str:

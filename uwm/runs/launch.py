@@ -1,12 +1,16 @@
 """Where cells run: in this process, in several processes (`--jobs`), or on Slurm (`uwm.runs.slurm`)."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from queue import Queue
 from typing import Self
 
 from uwm.env import REPOSITORY
@@ -45,7 +49,7 @@ def _run_in_turn(context: Context, cells: list[Cell], stop: Stop) -> dict[str, s
             failed[cell.name] = str(error)
             say(f"  failed: {error}")
         if stop.asked:
-            raise SystemExit(143)
+            raise SystemExit(stop.code)
     return failed
 
 
@@ -150,11 +154,42 @@ def _work(argv: list[str]) -> int:
     file, answers = argv
     plan = Plan.read(Path(file))
     context = plan.context()
+    names = _Names()
     with os.fdopen(int(answers), "w") as told:
-        for name in sys.stdin:
-            failed = run_local(plan, context, [find_cell(context, name.strip())], 1)
+        while name := names.next():
+            failed = run_local(plan, context, [find_cell(context, name)], 1)
+            names.busy = False
             print(int(bool(failed)), file=told, flush=True)
     return 0
+
+
+class _Names:
+    """The cells that stdin names.
+
+    Where stdin ends amid a cell, the process that named it is gone, and this one must go too: it is asked
+    first, so that a training leaves a checkpoint.
+    """
+
+    grace_s = 60.0
+
+    def __init__(self) -> None:
+        self.queue: Queue[str] = Queue()
+        self.busy = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def next(self) -> str:
+        """The next cell's name, or "" when there is none."""
+        return self.queue.get()
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            self.busy = True
+            self.queue.put(line.strip())
+        self.queue.put("")
+        if self.busy:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(self.grace_s)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,14 @@ class Lock:
         except OSError:
             return None
 
+    def held(self) -> bool:
+        """Whether somebody holds the lock: a living process of this machine, or one elsewhere that beats."""
+        try:
+            silent = time.time() - self.path.stat().st_mtime
+        except OSError:
+            return False
+        return silent < 2 * self.stale_s and not self._owner_is_gone()
+
     def _owner_is_gone(self) -> bool:
         owner = self._owner()
         job, restart = os.environ.get("SLURM_JOB_ID"), int(os.environ.get("SLURM_RESTART_COUNT", "0"))

@@ -6,18 +6,22 @@ Plans lie as `plan-<digest>.json` in the run folder `runs/<scale>/<experiment>-<
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from uwm.env import cache_root, runs_root
 from uwm.errors import UserError
+from uwm.files import write_atomically
 from uwm.runs.artifacts import Artifacts
 from uwm.runs.experiment import Cell, Context, Experiment, StageJob, load_experiment
 from uwm.runs.provenance import code_provenance, shown_command
-from uwm.runs.record import digest_of, write_atomically
+from uwm.runs.record import digest_of
 from uwm.runs.settings import nearest, plain, with_settings
+
+RECOMPUTE = "recompute.json"  # in the run folder while a run with --recompute is unfinished
 
 
 @dataclass(frozen=True)
@@ -108,18 +112,21 @@ def make_plan(
     data: dict[str, str],
     out: str | None,
     recompute: bool,
+    replaced: Collection[str] = (),
 ) -> Plan:
     """The plan of a command line.
 
-    Records go to `results/<scale>/<experiment>/`. With other settings or corpora than the experiment's own
-    they go below the run folder, so that they never replace committed ones; `out` overrides both.
+    Records go to `results/<scale>/<experiment>/`. With other settings or corpora than the experiment's own,
+    or with other data for these (`replaced` by the user), they go below the run folder, so that they never
+    replace committed ones; `out` overrides both.
     """
     config = config_for(experiment, scale, settings)
     own_corpora = {cell.corpus for cell in experiment.cells(config, {})}
-    added = {name: folder for name, folder in data.items() if name not in own_corpora}
+    added = {name: data[name] for name in data if name in replaced or name not in own_corpora}
     identity = {"version": experiment.version, "config": plain(config), "data": added}
     work = runs_root(experiment.root) / scale / f"{experiment.name}-{digest_of(identity)[:8]}"
     own = not settings and not added
+    code = code_provenance(experiment.root, experiment.file)
     usual = experiment.root / "results" / scale / experiment.name if own else work / "results"
     return Plan(
         experiment_file=str(experiment.file),
@@ -130,10 +137,37 @@ def make_plan(
         work=str(work),
         cache=str(cache_root()),
         recompute=recompute,
-        since=time.time() if recompute else 0.0,
+        since=_recompute_since(work, code) if recompute else 0.0,
         command=shown_command(experiment.file, argv, experiment.root),
-        code=code_provenance(experiment.root, experiment.file),
+        code=code,
     )
+
+
+def _recompute_since(work: Path, code: dict[str, Any]) -> float:
+    """Now, or when an unfinished --recompute of the same code and settings began: it goes on."""
+    return _noted_since(work, code) or time.time()
+
+
+def _noted_since(work: Path, code: dict[str, Any]) -> float | None:
+    try:
+        noted = json.loads((work / RECOMPUTE).read_text(encoding="utf-8"))
+        return float(noted["since"]) if noted["code"] == code else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def recomputing(plan: Plan) -> Iterator[None]:
+    """Around a run with --recompute: killed and started again, it keeps the stages that it has finished."""
+    note = Path(plan.work) / RECOMPUTE
+    if not plan.recompute:
+        yield
+        return
+    if plan.since == _noted_since(Path(plan.work), plan.code):
+        say(f"going on with the unfinished --recompute; remove {note} to start anew")
+    write_atomically(note, json.dumps({"since": plan.since, "code": plan.code}) + "\n")
+    yield
+    note.unlink(missing_ok=True)
 
 
 def find_cell(context: Context, name: str) -> Cell:
@@ -155,4 +189,5 @@ def find_stage(context: Context, name: str) -> StageJob:
 
 def say(text: str) -> None:
     """A line about progress, on stderr: stdout belongs to the table and to --json."""
-    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # a closed stderr is no reason to end a training
+        print(text, file=sys.stderr, flush=True)

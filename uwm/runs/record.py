@@ -7,7 +7,6 @@ drawn without it. `python -m uwm.runs.record validate results` checks a folder o
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -17,6 +16,7 @@ from typing import Any
 
 from uwm.env import REPOSITORY
 from uwm.errors import UserError, run_cli
+from uwm.files import write_atomically
 from uwm.metrics.spec import METRICS, metric_of
 
 SCHEMA_VERSION = 2
@@ -61,14 +61,6 @@ def round_floats(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [round_floats(item) for item in value]
     return value
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` under a temporary name, then rename, so that no reader ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 @dataclass(frozen=True)
@@ -216,6 +208,8 @@ def validate_folder(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; give the folder that holds <scale>/<experiment>/<cell>.json")
     paths = sorted(folder.glob("*/*/*.json"))
+    if not paths:
+        raise UserError(f"{folder} holds no record <scale>/<experiment>/<cell>.json; name another folder")
     found = [f"{path}: {problem}" for path in paths for problem in record_problems(path)]
     print(f"{len(paths)} records, {len(found)} problems")
     return found

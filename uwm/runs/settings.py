@@ -1,13 +1,12 @@
 """`--set FIELD=VALUE` on frozen, nested config dataclasses, checked against the declared types."""
 
 import dataclasses
-import difflib
 import json
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from uwm.errors import UserError
+from uwm.errors import UserError, nearest
 
 C = TypeVar("C")
 
@@ -26,13 +25,6 @@ def plain_value(fields: Mapping[str, Any]) -> dict[str, Any]:
         return dataclasses.asdict(value)
 
     return dict(json.loads(json.dumps(dict(fields), default=unpacked, allow_nan=False)))
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` or, where nothing is near, `; there are a, b, c`."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names) or 'none'}"
 
 
 def split_assignment(text: str, flag: str) -> tuple[str, str]:

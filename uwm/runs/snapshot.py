@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from uwm.runs.record import digest_of, file_sha256
@@ -34,8 +35,17 @@ def take_snapshot(root: Path, package: Path, work: Path) -> tuple[Path, str]:
     Returns the folder and its digest. An existing equal snapshot is used again.
     """
     work.mkdir(parents=True, exist_ok=True)
-    staging = work / f".code.{os.getpid()}"
-    shutil.rmtree(staging, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".code.", dir=work) as temporary:
+        staging = Path(temporary) / "code"
+        _copy_code(root, package, staging)
+        digest = code_digest(staging)
+        folder = work / f"code-{digest}"
+        if not folder.is_dir():
+            os.replace(staging, folder)
+    return folder, digest
+
+
+def _copy_code(root: Path, package: Path, staging: Path) -> None:
     sources = {root} if package == root else {root, package}
     for source in sources:
         for path in code_files(source):
@@ -45,10 +55,3 @@ def take_snapshot(root: Path, package: Path, work: Path) -> tuple[Path, str]:
     assets = package / "uwm" / "assets"
     if assets.is_dir():
         (staging / "uwm" / "assets").symlink_to(assets.resolve(), target_is_directory=True)
-    digest = code_digest(staging)
-    folder = work / f"code-{digest}"
-    if folder.is_dir():
-        shutil.rmtree(staging)
-    else:
-        os.replace(staging, folder)
-    return folder, digest

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uwm.files import write_atomically
 from uwm.runs.lock import machine_id, process_lives
-from uwm.runs.record import file_stem, write_atomically
+from uwm.runs.record import file_stem
 
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 Signals: SIGUSR2 is Slurm's warning before a time limit or a preemption: leave a checkpoint, ask for another
 attempt. SIGTERM alone (a cancel, or a preemption at a site that sends nothing else): leave a checkpoint and
-let the sender end the process. A node crash sends nothing: the next attempt starts from the last checkpoint.
+let the sender end the process. Here, Ctrl-C (SIGINT) and a lost connection (SIGHUP) do the same. A node crash
+sends nothing: the next attempt starts from the last checkpoint.
 """
 
 import os
@@ -14,11 +15,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from uwm.env import REPOSITORY
+from uwm.env import REPOSITORY, launched_rank
 from uwm.errors import Interrupted, UserError
 from uwm.runs import ranks, state
 from uwm.runs.experiment import Context, give_up, measure, one_line
-from uwm.runs.plan import Plan, find_cell, find_stage
+from uwm.runs.plan import Plan, find_cell, find_stage, say
 from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.snapshot import code_digest
 
@@ -33,35 +34,50 @@ class OutOfTime(BaseException):
     """No attempt is left. Not an Exception, so that no cell takes it for a failure of its own."""
 
 
+SILENT_S = 30.0  # a training asks more often than that whether to stop
+
+
 class Stop:
     """The wish to stop, set by signals; a training asks for it at each step."""
 
     def __init__(self) -> None:
         self.asked = False
+        self.code = 143  # what the process ends with: 128 and the signal's number
+        self.last_asked = -SILENT_S  # when a training last wanted to know, in `time.monotonic()`
         self.process = os.getpid()
         self.before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Listen to SIGTERM and SIGUSR2 (main thread only)."""
-        for number in (signal.SIGTERM, signal.SIGUSR2):
-            self.before[number] = signal.signal(number, self.on_term)
+        """Listen to the signals (main thread only), but to none that is ignored, as SIGHUP is under nohup."""
+        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self.before[number] = signal.signal(number, self.on_term)
+
+    def wished(self) -> bool:
+        """What a training asks at each step."""
+        self.last_asked = time.monotonic()
+        return self.asked
 
     def uninstall(self) -> None:
         """Leave the signals as they were."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
-    def on_term(self, *_: object) -> None:
-        """Note the wish; the second time, end at once."""
+    def on_term(self, number: int = signal.SIGTERM, *_: object) -> None:
+        """Note the wish; the second time, or where no training asks for it, end at once."""
         if os.getpid() != self.process:  # a forked worker inherits the handler
             return
-        if self.asked:
-            raise SystemExit(143)
+        self.code = 128 + number if number in (signal.SIGINT, signal.SIGHUP) else 143
+        if self.asked or time.monotonic() - self.last_asked > SILENT_S:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(self.code)
         self.asked = True
+        if number == signal.SIGINT:
+            say("stopping after this step, with a checkpoint; Ctrl-C again ends at once")
 
     def after_checkpoint(self) -> None:
         """A checkpoint was left because of this wish."""
-        raise SystemExit(143)
+        say("stopped with a checkpoint; the same command goes on from there")
+        raise SystemExit(self.code)
 
 
 class SlurmStop(Stop):
@@ -121,8 +137,8 @@ def run_item(context: Context, item: str, stop: Stop) -> str:
         OutOfTime: no attempt is left.
         SystemExit: asked to stop; a checkpoint was left.
     """
-    rank = int(os.environ.get("RANK", "0"))
-    context.stop = lambda: stop.asked or context.artifacts.lock_lost()
+    rank, _ = launched_rank()
+    context.stop = lambda: stop.wished() or context.artifacts.lock_lost()
     leads = rank == 0
     if leads:
         state.note_start(context.work, item)
@@ -224,7 +240,7 @@ class Task:
 
 def join_ranks() -> None:
     """Join the other ranks of this job, if there are any, so that they look for stages together."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched_rank()[1] > 1:
         from uwm.training import distributed
 
         ranks = distributed.environment_ranks()

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from uwm.env import launched_rank
 from uwm.errors import UserError
 
 # Longer than the longest validation on rank 0, during which the other ranks wait.
@@ -41,14 +42,14 @@ class Ranks:
 
 def environment_ranks() -> Ranks:
     """The place given by the launcher's environment variables. Raises `UserError` when it is incomplete."""
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world_size = launched_rank()
     if world_size == 1:
         return Ranks()
-    needed = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    needed = ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     missing = [name for name in needed if name not in os.environ]
     if missing:
         raise UserError(f"WORLD_SIZE={world_size} is set but {', '.join(missing)} isn't; start with torchrun")
-    return Ranks(int(os.environ["RANK"]), world_size, int(os.environ["LOCAL_RANK"]))
+    return Ranks(rank, world_size, int(os.environ["LOCAL_RANK"]))
 
 
 def default_device(ranks: Ranks) -> torch.device:

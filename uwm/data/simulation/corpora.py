@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +35,7 @@ from uwm.data.simulation.clips import (
 from uwm.data.simulation.jobs import in_processes
 from uwm.data.simulation.scene import FPS, SIZE, Scene, Simulator, choose, import_robosuite
 from uwm.errors import UserError
+from uwm.files import remove_matching
 
 CRF = {THIRD_PERSON: 24, EGO: 26}
 """Constant rate factor of the encoder: the picture quality, chosen so that both corpora fit in 24 MB."""
@@ -147,7 +147,7 @@ def finish(clips: Sequence[Clip], out: Path) -> None:
         for path in sorted((out / corpus / ".rows").glob("*.csv")):
             rows.update({row.file: row for row in read_rows(path)})
         write_rows(out / corpus / MANIFEST, rows.values())
-        shutil.rmtree(out / corpus / ".rows", ignore_errors=True)
+        remove_matching(out / corpus / ".rows", "*.csv", ".part-*")
         for part in (out / corpus).glob("*/.part-*"):
             part.unlink()
 

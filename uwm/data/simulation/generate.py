@@ -7,7 +7,6 @@ joined.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from uwm.data.simulation.render import json_of, look_at_demo, read_demonstration
 from uwm.data.simulation.robot_scene import RobotScene, SceneConfig, environment_arguments
 from uwm.data.simulation.write import join_parts, write_part
 from uwm.errors import UserError
+from uwm.files import remove_matching
 
 PolicyName = Literal["scripted", "random", "replay", "look"]
 POLICIES = {"scripted": scripted, "random": smooth_random}
@@ -69,7 +69,7 @@ def make_file(out: Path, recording: Recording, takes: Sequence[Take], jobs: int)
     names = [take.name for take in takes]
     splits = _splits(recording, takes)
     join_parts(out, parts, names, _env_args(recording.scene), splits, {"settings": settings})
-    shutil.rmtree(folder)
+    remove_matching(folder, "*.hdf5", ".part-*", "settings.json")
     return len(missing)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from uwm.data.simulation.robot_scene import WORKSPACE_CAMERA, RobotScene, SceneC
 from uwm.data.simulation.scene import CONTROL_HZ, FPS, SIZE, STEPS_PER_FRAME
 from uwm.data.simulation.write import join_parts, write_part
 from uwm.errors import UserError
+from uwm.files import remove_matching
 
 NAME = "sim-panda"
 SPLITS = {"train": 420, "validation": 20, "test": 60}
@@ -129,7 +129,7 @@ def finish(out: Path) -> int:
     # Written last: a corpus with a table has its actions.
     write_rows(folder / MANIFEST, [row for clip in done for row in read_rows(part_file(out, clip, "csv"))])
     if len(done) == sum(SPLITS.values()):
-        shutil.rmtree(folder / ".parts")
+        remove_matching(folder / ".parts", "*.hdf5", "*.csv", ".part-*")
     return len(done)
 
 

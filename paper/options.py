@@ -1,0 +1,44 @@
+"""The options that the commands on records share, and what they refuse: nothing to read is no success."""
+
+import argparse
+from pathlib import Path
+
+from paper.store import ROOT, SCALES, Results
+from uwm.arguments import one_of, place
+from uwm.errors import UserError
+
+KNOWN_SCALES = ("smoke", *SCALES)
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """`--results` and `--scale`."""
+    parser.add_argument("--results", type=place, default=ROOT / "results")
+    parser.add_argument(
+        "--scale", type=one_of(KNOWN_SCALES), action="append", help=f"default: {' and '.join(SCALES)}"
+    )
+
+
+def chosen_results(options: argparse.Namespace) -> Results:
+    """The records that the options name.
+
+    Raises:
+        UserError: there are none: at all, or of a scale that was asked for.
+    """
+    check_folder(options.results)
+    scales = tuple(dict.fromkeys(options.scale or SCALES))
+    results = Results(options.results, scales)
+    broken = {path.relative_to(options.results).parts[0] for path, _ in results.unreadable}
+    found = broken | {scale for (scale, _), cells in results.cells.items() if cells}
+    missing = set(scales) - found
+    if missing and (options.scale or not found):
+        raise UserError(
+            f"{options.results}: no records of scale {' or '.join(sorted(missing))}; run an experiment "
+            "first, or name another folder with --results"
+        )
+    return results
+
+
+def check_folder(folder: Path) -> None:
+    """UserError where there is no folder of results."""
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; give the one that holds <scale>/<experiment>/<cell>.json")

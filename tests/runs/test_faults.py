@@ -1,0 +1,227 @@
+"""Faults of the machine and of the user: no good record is lost, nothing is left behind, one line says it."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from uwm.runs.task import SILENT_S, Stop
+
+FAULTS = ["error", "input", "skip", "disk", "memory", "pipe", "interrupt"]
+
+
+def break_cell(project, fault):
+    """The toy fails from now on, with an unchanged config and so with the digests that it had."""
+    text = project.file.read_text()
+    text = text.replace("context.config.fault in faults", f'"{fault}" in faults')
+    project.file.write_text(text.replace("faults[context.config.fault]", f'faults["{fault}"]'))
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_no_fault_replaces_a_good_record(project, fault, jobs):
+    project.run()
+    before = bytes_of(project.results)
+    break_cell(project, fault)
+    code, _, error = project.run("--only", "copy", "--jobs", jobs)
+    assert code in (
+        {"error": {1}, "skip": {0}, "interrupt": {130, 2, 1}, "pipe": {141, 2, 1}}.get(fault, {2})
+    )
+    assert "Traceback" not in error
+    assert bytes_of(project.results) == before
+
+
+@pytest.mark.parametrize("fault", ["disk", "memory", "pipe", "interrupt"])
+def test_a_fault_of_the_machine_leaves_no_record(project, fault):
+    code, _, error = project.run("--set", f"fault={fault}", "--only", "copy")
+    assert code == {"interrupt": 130, "pipe": 141}.get(fault, 2)
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(lines) == (fault != "pipe")
+    if fault == "disk":
+        assert lines == ["error: /cache/weights: No space left on device; free some space and start again"]
+    assert not list(project.root.glob("r*/**/copy__ours.json"))
+
+
+def test_other_data_under_a_known_name_leaves_the_results_alone(project, tmp_path):
+    project.run()
+    before = bytes_of(project.results)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        assert project.run("--data", f"ours={tmp_path / name}")[0] == 0
+    assert bytes_of(project.results) == before
+    assert len(list(project.root.glob("runs/mini/toy-*/results/copy__ours.json"))) == 2
+
+
+@pytest.mark.parametrize("flag", ["--out", "--site", "--data", "--set", "--only", "--pretrain-on", "--scale"])
+def test_an_empty_value_is_refused(project, flag):
+    project.run()
+    before = bytes_of(project.results)
+    code, out, error = project.run(flag, "")
+    assert (code, out, error.count("\n")) == (2, "", 1), error
+    assert bytes_of(project.results) == before
+
+
+RANKS = [{"RANK": "1"}, {"RANK": "x"}, {"RANK": "-1"}, {"WORLD_SIZE": "2"}, {"RANK": "2", "WORLD_SIZE": "2"}]
+
+
+@pytest.mark.parametrize("left_over", RANKS, ids=str)
+@pytest.mark.parametrize("flags", [[], ["--status"], ["--dry-run"]], ids=str)
+def test_ranks_left_in_the_shell_are_an_error(project, left_over, flags, monkeypatch):
+    for name, value in left_over.items():
+        monkeypatch.setenv(name, value)
+    code, out, error = project.run(*flags)
+    assert (code, out) == (2, "")
+    assert "torchrun" in error
+
+
+def wait_for(project, pattern):
+    for _ in range(600):
+        found = list(project.root.glob(pattern))
+        if found:
+            return found[0]
+        time.sleep(0.05)
+    raise AssertionError(f"no {pattern} came")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGTERM, 143)]
+)
+def test_a_signal_during_a_training_leaves_a_checkpoint(project, number, code):
+    process = project.start("--set", "fault=slow", "--only", "uwm/ours/s0")
+    wait_for(project, "cache/*.partial/busy.txt")
+    process.send_signal(number)
+    _, error = process.communicate()
+    assert process.returncode == code
+    assert "the same command goes on from there" in error
+    assert "Traceback" not in error
+    assert list(project.root.glob("cache/*.partial/half.txt"))
+    assert not list(project.root.glob("runs/mini/*/results/*.json"))
+
+
+def test_a_signal_that_is_ignored_stays_so(project):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = Stop()
+    try:
+        stop.install()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        stop.uninstall()
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_control_c_ends_at_once_where_no_training_asks():
+    stop = Stop()
+    with pytest.raises(KeyboardInterrupt):
+        stop.on_term(signal.SIGINT)
+    stop.wished()
+    stop.on_term(signal.SIGINT)
+    assert (stop.asked, stop.code) == (True, 130)
+    with pytest.raises(KeyboardInterrupt):  # the second time
+        stop.on_term(signal.SIGINT)
+    stop = Stop()
+    stop.last_asked = time.monotonic() - SILENT_S - 1
+    with pytest.raises(KeyboardInterrupt):
+        stop.on_term(signal.SIGINT)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_workers_end_with_the_process_that_started_them(project, number):
+    process = project.start("--set", "fault=slow", "--only", "uwm", "--jobs", "2")
+    wait_for(project, "cache/*.partial/busy.txt")
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    workers = [int(pid) for path in threads for pid in path.read_text().split()]
+    assert len(workers) == 2
+    if number == signal.SIGINT:  # a terminal tells all of them
+        for pid in workers:
+            os.kill(pid, number)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    for _ in range(200):
+        if not any(map(alive, workers)):
+            break
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
+    assert list(project.root.glob("cache/*.partial/half.txt"))  # the one that trained left a checkpoint
+
+
+def test_recompute_after_a_kill_keeps_the_stages_that_it_finished(project):
+    def finished():
+        (path,) = project.root.glob("cache/weights-*/stage.json")
+        return json.loads(path.read_text())["finished"]
+
+    working = project.file.read_text()
+    project.run()
+    first = finished()
+    project.file.write_text(
+        working.replace("    samples = ", "    os.kill(os.getpid(), signal.SIGKILL)\n    samples = ")
+    )
+    process = project.start("--recompute")
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    second = finished()
+    assert second > first
+    _, error = project.start("--recompute").communicate()
+    assert "going on with the unfinished --recompute" in error
+    assert finished() == second
+    project.file.write_text(working)  # other code: all anew
+    assert "going on" not in project.run("--recompute")[2]
+    third = finished()
+    assert third > second
+    project.run("--recompute")
+    assert finished() > third
+
+
+def test_a_reader_that_leaves_is_no_error(project):
+    project.run()
+    process = project.start("--status")
+    process.stdout.close()
+    error = process.stderr.read()
+    assert process.wait() == 141
+    assert "Traceback" not in error
+    assert "Exception ignored" not in error
+
+
+CONTRADICTIONS = [
+    ("--status", "--recompute"),
+    ("--status", "--logs"),
+    ("--collect", "--missing"),
+    ("--cancel", "--submit"),
+    ("--logs", "--jobs", "2"),
+    ("--status", "--dry-run"),
+    ("--dry-run", "--json"),
+    ("--dry-run", "--check"),
+    ("--dry-run", "--max-parallel", "2"),
+    ("--json",),
+    ("--check",),
+    ("--max-parallel", "2"),
+    ("--submit", "--jobs", "2"),
+]
+
+
+@pytest.mark.parametrize("flags", CONTRADICTIONS, ids=" ".join)
+def test_flags_that_contradict_or_would_be_ignored_are_said(project, flags):
+    code, out, error = project.run(*flags)
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert any(flag in error for flag in flags)
+
+
+@pytest.mark.parametrize("flag", ["--jobs", "--max-parallel"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "x", "", "99999999999999999999", "nan"])
+def test_numbers_have_bounds(project, flag, value):
+    code, out, error = project.run("--dry-run", f"{flag}={value}")
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert error.startswith(f"error: argument {flag}: ")

@@ -1,0 +1,90 @@
+"""Files appear whole or not at all, and only what is ours is ever removed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from uwm.errors import UserError
+from uwm.files import inside, remove_listed, replacing, write_atomically
+from uwm.verified import damage, digests_of
+
+
+def write_half(path: Path, error: BaseException) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("ne")
+        raise error
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", "old")
+    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            write_half(tmp_path / "a", error)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_the_mode_follows_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "a") as temporary:
+            temporary.unlink()
+            os.close(os.open(temporary, os.O_CREAT, 0o600))  # as some writers do
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path(os.devnull), tmp_path, tmp_path / "pipe"):
+        with pytest.raises(UserError, match="is no file that can be replaced"):
+            write_atomically(path, "x")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_atomically(tmp_path / "link", "x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "", ".", "a/../../x", "link/x", "a\0b", ".."])
+def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="leads out of this folder"):
+        inside(tmp_path / "folder", name)
+
+
+def test_only_listed_files_go(tmp_path: Path) -> None:
+    folder = tmp_path / "stage"
+    for name in ("weights", "run/log", "run/notes", "thesis/chapter"):
+        write_atomically(folder / name, name)
+    (folder / "empty").mkdir()
+    assert [path.name for path in remove_listed(folder, ["weights", "run/log", "gone"])] == [
+        "notes",
+        "chapter",
+    ]
+    assert (folder / "empty").is_dir()
+    with pytest.raises(UserError):
+        remove_listed(folder, ["run/notes", "../stage/thesis/chapter"])
+    assert (folder / "run" / "notes").exists()  # all names are looked at before anything goes
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(UserError, match="is a link"):
+        remove_listed(tmp_path / "link", ["run/notes"])
+    (folder / "empty").rmdir()
+    assert remove_listed(folder, ["run/notes", "thesis/chapter"]) == []
+    assert not folder.exists()
+
+
+def test_damage_is_seen_and_hashing_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "a", "abc")
+    wanted = digests_of(tmp_path, ["a"])
+    with monkeypatch.context() as patch:
+        patch.setattr("hashlib.file_digest", lambda *_: pytest.fail("hashed twice"))
+        assert damage(tmp_path, wanted) is None
+    write_atomically(tmp_path / "a", "abd")
+    assert damage(tmp_path, wanted) == "a was altered (another sha256)"
+    write_atomically(tmp_path / "a", "ab")
+    assert damage(tmp_path, wanted) == "a has 2 bytes, not 3"
+    (tmp_path / "a").unlink()
+    assert damage(tmp_path, wanted) == "a is missing"

@@ -1,0 +1,88 @@
+"""Files: written whole or not at all, and removed one by one, by names that we know to be ours.
+
+Nothing in this project removes a folder with whatever is in it (a test holds that): where a folder is to go,
+the files that we wrote go first, and it stays when another one is left.
+"""
+
+import os
+import stat
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from uwm.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write into; it gets that name when the block ends without an error.
+
+    Whatever ends the block early removes it again. The file's mode follows the umask. A link is followed.
+
+    Raises:
+        UserError: `path` is a folder, a device or the like.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file that can be replaced; name another")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex[:12]}.tmp")
+    made = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    mode = stat.S_IMODE(os.fstat(made).st_mode)
+    os.close(made)
+    try:
+        yield temporary
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # some writers make a private file of their own
+            temporary.chmod(mode)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` so that no reader ever sees half a file, and a full disk leaves the old one."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file `name` of a folder, where `name` was read from a file.
+
+    Raises:
+        UserError: it leads out of the folder, by `..`, as an absolute path or over a link.
+    """
+    path, parts = folder / name, PurePosixPath(name).parts
+    climbs = not parts or parts[0] == "/" or ".." in parts or "\0" in name
+    if climbs or not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{folder}: the name {name!r} leads out of this folder; nothing was touched")
+    return path
+
+
+def remove_listed(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Remove the named files of a folder, then those folders of theirs that are empty, itself included.
+
+    Returns what is left: files that nobody listed.
+
+    Raises:
+        UserError: the folder is a link, or a name leads out of it.
+    """
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link; remove what it leads to by hand")
+    paths = [inside(folder, name) for name in names]
+    for path in paths:
+        if path.is_file() or path.is_symlink():
+            path.unlink()
+    above = {folder, *(parent for path in paths for parent in path.parents if folder in parent.parents)}
+    for parent in sorted(above, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):  # not empty, or gone
+            parent.rmdir()
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())
+
+
+def remove_matching(folder: Path, *patterns: str) -> None:
+    """Remove the files of a folder whose names match, and the folder if that leaves it empty."""
+    names = [path.name for pattern in patterns for path in folder.glob(pattern)]
+    if folder.is_dir():
+        remove_listed(folder, names)
