@@ -19,7 +19,7 @@ from uwm.models import (
     adapter_config,
 )
 from uwm.models.action_extractor import ActionExtractorConfig
-from uwm.models.adapter import ModulatedConvolution
+from uwm.models.blocks import ModulatedConvolution
 from uwm.models.dynamics import DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig
 from uwm.training.adaptation import AdapterRegression

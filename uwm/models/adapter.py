@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.models.action_extractor import regions_of_patches
+from uwm.models.blocks import ModulatedConvolution
 from uwm.models.mae import sincos_positions, transformer_blocks
 from uwm.models.quantizer import VectorQuantizer
 from uwm.models.storage import load_module, save_module
@@ -112,27 +113,6 @@ class ControlTokens(nn.Module):
     def scale(self, actions: Tensor) -> Tensor:
         """Actions (..., A) from the controller's range to [-1, 1]."""
         return (actions - self.middle) / self.reach
-
-
-class ModulatedConvolution(nn.Module):
-    """A residual block over neighbouring patches, whose channels the action scales and shifts (FiLM, Perez et
-    al. 2018). It starts as the identity."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.neighbours = nn.Conv2d(width, 2 * width, 3, padding=1)
-        self.modulate = nn.Linear(width, 4 * width)
-        self.back = nn.Conv2d(2 * width, width, 1)
-        nn.init.zeros_(self.back.weight)
-
-    def forward(self, patches: Tensor, action: Tensor) -> Tensor:
-        """`patches` (B, N, width) in raster order, `action` (B, width) -> (B, N, width)."""
-        side = math.isqrt(patches.shape[1])
-        picture = self.norm(patches).transpose(1, 2).unflatten(2, (side, side))  # (B, width, side, side)
-        scale, shift = self.modulate(action)[..., None, None].chunk(2, dim=1)  # (B, 2 width, 1, 1)
-        picture = self.back(F.gelu(self.neighbours(picture) * (1 + scale) + shift))
-        return patches + picture.flatten(2).transpose(1, 2)
 
 
 class ActionAdapter(nn.Module):

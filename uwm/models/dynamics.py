@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.models.action_extractor import patches_of_regions
+from uwm.models.blocks import ModulatedBlock, ModulatedConvolution
 from uwm.models.mae import sincos_positions, transformer_blocks
 
 
@@ -31,6 +33,19 @@ class DynamicsConfig:
     output: Literal["queries", "state"] = "queries"
     # Predict the change, s_t + f(s_t, a), or the state itself (authors' code).
     residual: bool = False
+    # What the actions do to the blocks: "tokens" are read by attention (authors' code; `slots` says where
+    # they stand); "modulation" makes of all of them together a scale, shift and gate of every block. Ours:
+    # tokens of few bits are ignored for long.
+    conditioning: Literal["tokens", "modulation"] = "tokens"
+    # Modulated convolutions over neighbouring patches before the blocks: what a patch shows next depends on
+    # its neighbours. The paper has none.
+    convolutions: int = 0
+
+    def __post_init__(self) -> None:
+        if self.conditioning == "modulation" and self.slots != "queries":
+            raise ValueError("conditioning=modulation joins all actions: it takes slots=queries, no regions")
+        if self.convolutions and self.conditioning != "modulation":
+            raise ValueError("convolutions are steered by the actions: they need conditioning=modulation")
 
 
 class Dynamics(nn.Module):
@@ -43,15 +58,21 @@ class Dynamics(nn.Module):
         self.config = config
         width = config.width or config.state_width
         self.embed_state = nn.Linear(config.state_width, width)
-        self.embed_action = nn.Linear(config.codes_per_region * config.action_width, width)
+        modulated = config.conditioning == "modulation"
+        joined = config.actions if modulated else config.codes_per_region  # codes that come in side by side
+        self.embed_action = nn.Linear(joined * config.action_width, width)
         self.register_buffer(
             "positions", sincos_positions(width, math.isqrt(config.state_tokens - 1)), persistent=False
         )
-        if config.slots == "queries":
+        if config.slots == "queries" and not modulated:
             self.slots = nn.Parameter(0.02 * torch.randn(config.actions, width))
         if config.output == "queries":
             self.queries = nn.Parameter(0.02 * torch.randn(config.state_tokens, width))
-        self.blocks = nn.Sequential(*transformer_blocks(width, config.depth, config.heads))
+        if modulated:
+            self.convolutions = nn.ModuleList(ModulatedConvolution(width) for _ in range(config.convolutions))
+            self.modulated = nn.ModuleList(ModulatedBlock(width, config.heads) for _ in range(config.depth))
+        else:
+            self.blocks = nn.Sequential(*transformer_blocks(width, config.depth, config.heads))
         self.head = nn.Linear(width, config.state_width)
         if config.residual:  # so that training starts from the copy of s_t
             nn.init.zeros_(self.head.weight)
@@ -59,18 +80,41 @@ class Dynamics(nn.Module):
 
     def forward(self, s_t: Tensor, actions: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D), `actions` (B, L, W) after the codebook -> predicted s_t+1 (B, 1+N, D)."""
-        tokens = self.config.state_tokens
         state = self.embed_state(s_t) + self.positions  # (B, 1+N, width)
+        if self.config.conditioning == "modulation":
+            x = self._modulated(state, actions)
+        else:
+            x = self._attended(state, actions)
+        tokens = self.config.state_tokens
+        x = x[:, -tokens:] if self.config.output == "queries" else x[:, :tokens]
+        change = self.head(x)
+        return s_t + change if self.config.residual else change
+
+    def _attended(self, state: Tensor, actions: Tensor) -> Tensor:
+        """Blocks over the state (B, 1+N, width) and the actions (B, L, W) as tokens, or at their regions."""
         joined = actions.unflatten(1, (-1, self.config.codes_per_region)).flatten(2)  # (B, L / c, c W)
         action = self.embed_action(joined)  # (B, L / c, width)
         if self.config.slots == "queries":
             parts = [state, action + self.slots]
         else:
-            spread = patches_of_regions(action, tokens - 1)  # (B, N, width)
+            spread = patches_of_regions(action, state.shape[1] - 1)  # (B, N, width)
             parts = [state + torch.cat([action.mean(1, keepdim=True), spread], dim=1)]
-        if self.config.output == "queries":
-            parts.append((self.queries + self.positions).expand(len(s_t), -1, -1))
-        x = self.blocks(torch.cat(parts, dim=1))
-        x = x[:, -tokens:] if self.config.output == "queries" else x[:, :tokens]
-        change = self.head(x)
-        return s_t + change if self.config.residual else change
+        x: Tensor = self.blocks(torch.cat([*parts, *self._queries(state)], dim=1))
+        return x
+
+    def _modulated(self, state: Tensor, actions: Tensor) -> Tensor:
+        """Blocks over the state (B, 1+N, width) alone, which the actions (B, L, W) modulate."""
+        action = F.gelu(self.embed_action(actions.flatten(1)))  # (B, width)
+        patches = state[:, 1:]
+        for convolution in self.convolutions:
+            patches = convolution(patches, action)
+        x = torch.cat([state[:, :1], patches, *self._queries(state)], dim=1)
+        for block in self.modulated:
+            x = block(x, action)
+        return x
+
+    def _queries(self, state: Tensor) -> list[Tensor]:
+        """The tokens (B, 1+N, width) whose outputs become s_t+1, where they are not the state's own."""
+        if self.config.output == "state":
+            return []
+        return [(self.queries + self.positions).expand(len(state), -1, -1)]
