@@ -11,8 +11,9 @@ from typing import NoReturn
 
 from uwm.env import site_file
 from uwm.errors import UserError, run_cli
-from uwm.runs import launch, report
+from uwm.runs import asking, launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
+from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.plan import Plan, make_plan, say
 from uwm.runs.settings import nearest, split_assignment
 from uwm.runs.slurm import submit as slurm
@@ -55,14 +56,18 @@ def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
     group.add_argument(
         "--check", action="store_true", help="with --dry-run: ask the site (sbatch --test-only)"
     )
-    asking = {
+    group.add_argument("--graph", action="store_true", help="with --dry-run: what waits for what")
+    group.add_argument("--rerun", action="store_true", help="with --submit: cells with a record as well")
+    flags = {
         "status": "state of each cell",
+        "follow": "print each change of state until all jobs have ended",
+        "wait": "wait until all jobs have ended; exit code 1 if a cell failed (also with --submit)",
         "logs": "logs of failed cells",
         "collect": "copy the records of a submitted run into --out",
         "cancel": "cancel the jobs of this run",
         "json": "machine-readable output",
     }
-    for flag, text in asking.items():
+    for flag, text in flags.items():
         group.add_argument(f"--{flag}", action="store_true", help=text)
     return parser
 
@@ -82,23 +87,20 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     plan = plan_of(experiment, options, argv, site)
     context = plan.context(experiment)
     cells = choose(context.cells, options.only)
-    if options.status:
-        return report.status(context, cells, as_json=options.json)
-    if options.logs:
-        return report.logs(context, cells, as_json=options.json)
+    listing = listing_of(context, asking.run_options(options))
+    if asking.asked(options):
+        return asking.answer(options, read_listing(context.work / FILE) or listing)
     if options.collect:
         return report.collect(context, cells, as_json=options.json)
-    if options.cancel:
-        return slurm.cancel(context, cells, whole=not options.only)
     if options.missing:
-        done = report.done_cells(context, cells)
+        done = listing.done()
         cells = [cell for cell in cells if cell.name not in done]
     if options.dry_run:
-        return dry_run(context, cells, site, options)
+        return dry_run(context, cells, site, listing, options)
     if options.submit:
         assert site is not None
-        return slurm.submit(plan, context, cells, site)
-    return run_here(plan, context, cells, options.jobs)
+        return slurm.submit(plan, context, cells, site, listing, rerun=options.rerun, wait=options.wait)
+    return run_here(plan, context, cells, listing, options.jobs)
 
 
 def site_of(options: argparse.Namespace) -> Site | None:
@@ -116,14 +118,25 @@ def site_of(options: argparse.Namespace) -> Site | None:
     return site
 
 
-def dry_run(context: Context, cells: list[Cell], site: Site | None, options: argparse.Namespace) -> int:
+def dry_run(
+    context: Context, cells: list[Cell], site: Site | None, listing: Listing, options: argparse.Namespace
+) -> int:
     """Print what would run: here, or with a site file on its cluster."""
     if site is not None:
-        return slurm.dry_run(context, cells, site, check=options.check, as_json=options.json)
+        return slurm.dry_run(
+            context,
+            cells,
+            site,
+            set() if options.rerun or options.recompute else listing.done(),
+            check=options.check,
+            as_json=options.json,
+            tree=options.graph,
+        )
     if options.check:
         raise UserError("--check needs to know the cluster: --site slurm/NAME.toml, or --submit")
     for job in context.experiment.stages(context.config, context.data):
-        found = context.artifacts.find(job.stage(context)) if job.stage else None
+        stage = job.stage(context) if job.stage else None
+        found = context.artifacts.find(stage) if stage else None
         print(f"stage {job.name}: {found.origin if found else 'to be computed'}")
     for cell in cells:
         print(f"cell {cell.name}")
@@ -187,8 +200,11 @@ def choose(cells: list[Cell], patterns: list[str]) -> list[Cell]:
     return [cell for cell in cells if not patterns or cell.name in chosen]
 
 
-def run_here(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> int:
+def run_here(plan: Plan, context: Context, cells: list[Cell], listing: Listing, jobs: int) -> int:
     """Run cells on this machine, then summarise. Exit code 1 if a cell failed."""
+    launch.check_writable(context.work)
+    if int(os.environ.get("RANK", "0")) == 0:
+        listing.write()
     failed = launch.run_local(plan, context, cells, jobs)
     if int(os.environ.get("RANK", "0")) == 0:
         context.experiment.summarize(context)
