@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from uwm.errors import UserError, nearest
+from uwm.errors import UserError, near, nearest
 
 C = TypeVar("C")
 
@@ -30,13 +30,25 @@ def with_settings(config: C, assignments: Iterable[str]) -> C:
     Raises:
         UserError: unknown field (the nearest one is named) or a value of the wrong type.
     """
+    given: _Tree = {}
     for text in assignments:
         name, value = split_assignment(text, "--set")
-        config = _assign(config, name.split("."), value, text)
-    return config
+        _note(given, config, name.split("."), value, text)
+    return _changed(config, given)
 
 
-def _assign(config: Any, names: list[str], value: str, text: str) -> Any:
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """A parsed value, and the assignment that it comes from."""
+
+    value: Any
+    text: str
+
+
+_Tree = dict[str, "_Given | _Tree"]  # what is given, by field and field of a field
+
+
+def _note(given: _Tree, config: Any, names: list[str], value: str, text: str) -> None:
     known = field_types(config)
     head, *rest = names
     if head not in known:
@@ -48,11 +60,33 @@ def _assign(config: Any, names: list[str], value: str, text: str) -> Any:
         raise UserError(
             f"--set {text}: {head!r} is a group{nearest('', [f'{head}.{n}' for n in field_types(current)])}"
         )
-    new = _assign(current, rest, value, text) if rest else _parsed_field(known[head], value, text)
+    if rest:
+        inner = given.setdefault(head, {})
+        assert isinstance(inner, dict)
+        _note(inner, current, rest, value, text)
+    else:
+        given[head] = _Given(_parsed_field(known[head], value, text), text)
+
+
+def _changed(config: Any, given: _Tree) -> Any:
+    """A copy of `config` with all that is given, built once, so that its checks see all of it together."""
+    values = {
+        name: part.value if isinstance(part, _Given) else _changed(getattr(config, name), part)
+        for name, part in given.items()
+    }
     try:
-        return dataclasses.replace(config, **{head: new})
+        return dataclasses.replace(config, **values)
     except (ValueError, AssertionError) as error:  # the dataclass's own check in __post_init__
-        raise UserError(f"--set {text}: {error}") from error
+        texts = " ".join(f"--set {text}" for text in _texts(given))
+        raise UserError(f"{texts}: {error}") from error
+
+
+def _texts(given: _Tree) -> Iterator[str]:
+    for part in given.values():
+        if isinstance(part, _Given):
+            yield part.text
+        else:
+            yield from _texts(part)
 
 
 def field_types(config: Any) -> Mapping[str, Any]:
@@ -82,7 +116,8 @@ def parse(kind: Any, text: str) -> Any:
     if origin is Literal:
         matches = [choice for choice in arguments if str(choice) == text]
         if not matches:
-            raise ValueError(f"{text!r} is not one of {', '.join(map(str, arguments))}")
+            known = [str(choice) for choice in arguments]
+            raise ValueError(f"{text!r} is not one of {', '.join(known)}{near(text, known)}")
         return matches[0]
     if origin is tuple:
         return _parse_tuple(arguments, text)
