@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 # Tables, figures and checks need pandas and matplotlib only: without the environment, the caller's Python serves.
 LIGHT := $(if $(wildcard $(RUN)),$(RUN),$(PYTHON))
+# What is measured again goes here; results/ holds what is committed.
+REPRODUCED := runs/reproduced
 OPENGL := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-robot test lint format reproduce reproduce-all figures check validate paper bench corpora
@@ -51,11 +53,12 @@ format: setup  ## let ruff mend what it can
 reproduce reproduce-all: export MALLOC_MMAP_THRESHOLD_ := 1073741824
 reproduce reproduce-all: export MALLOC_TRIM_THRESHOLD_ := 2147483648
 
-reproduce: setup  ## set-up and the main job: the main cells of Table 1, Figures 4 and 5 at scale mini, then figures and check
-	$(RUN) experiments/table1.py --scale mini
-	$(RUN) experiments/figure4.py --scale mini --only w_pre,w_ft/*/s0,w_tfs/*/s0
-	$(RUN) experiments/figure5.py --scale mini --only copy,r_la/*/s0,r_gt/*/s0
-	$(MAKE) --no-print-directory figures check
+reproduce: setup  ## set-up and the main job: the main cells of Table 1, Figures 4 and 5 at scale mini, compared with results/
+	$(RUN) experiments/table1.py --scale mini --out $(REPRODUCED)/mini/table1
+	$(RUN) experiments/figure4.py --scale mini --only w_pre,w_ft/*/s0,w_tfs/*/s0 --out $(REPRODUCED)/mini/figure4
+	$(RUN) experiments/figure5.py --scale mini --only copy,r_la/*/s0,r_gt/*/s0 --out $(REPRODUCED)/mini/figure5
+	$(RUN) -m paper.figures --results $(REPRODUCED) --out $(REPRODUCED)/out
+	$(RUN) -m paper.compare $(REPRODUCED)
 
 reproduce-all: setup  ## the same from scratch: trains the MAE and the world model first (hours)
 	$(RUN) experiments/table1.py --scale mini --recompute

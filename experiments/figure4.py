@@ -14,13 +14,13 @@ of `w_ft`); `w_ft-100`, `w_ft-500`, `w_ft-10k` (for one seed, parts of one anoth
 `w_ft-no-codebook` (less is trained); `copy` (R_t as the prediction) and `oracle` (the MAE's R_t+1). A seed
 draws pairs, batches and first weights. One recipe for all, but that from scratch takes more steps.
 
-Measured at `mini` (LPIPS to R_t+1, all pairs): W_pre 0.094, W_ft 0.072, W_tfs 0.080, scratch 0.082, copy
-0.083.
+What to expect: `w_ft` nearer to O_t+1 than `w_pre` and `scratch`. The numbers stand in the report's tables.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -32,6 +32,8 @@ from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.evaluation.measure import (
+    FramePairs,
+    Measuring,
     Observed,
     Predicted,
     frame_distances,
@@ -42,19 +44,20 @@ from uwm.evaluation.measure import (
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows, write_tiles
 from uwm.evaluation.records import column, method_metrics, publish_curves, write_samples
 from uwm.evaluation.summary import measured_rows, protocol_of, table_text
+from uwm.methods import COPY, ORACLE, SCRATCH, W_FT, W_FT_DYNAMICS, W_FT_NO_CODEBOOK, W_PRE, W_TFS
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS, load_lpips
 from uwm.models.world import World
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
-from uwm.stages.finetune import FINETUNE, FinetuneRecipe, available_pairs, finetune, measured_corpora, short
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
+from uwm.stages.finetune import FINETUNE, FinetuneRecipe, available_pairs, finetune, measured_corpora
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import code_counts, perplexity
 
-PANEL_METHODS = ("w_pre", "w_tfs", "w_ft")  # the last columns of Figure 4
+PANEL_METHODS = (W_PRE.name, W_TFS.name, W_FT.name)  # the last columns of Figure 4
 TILES = ("o_t", "o_next", *PANEL_METHODS)
 SHOWN = ("lpips_to_next", "lpips_region", "psnr_region", "lpips_ratio", "success_vs_copy")
 
@@ -106,21 +109,37 @@ def recipes(config: Config) -> dict[str, FinetuneRecipe]:
     tuned = config.finetune
     scratch = replace(tuned, start="scratch", train=replace(tuned.train, steps=config.scratch_steps))
     return {
-        "w_ft": tuned,
-        "w_tfs": replace(scratch, pairs=None),
-        "scratch": scratch,
-        **{f"w_ft-{short(pairs)}": replace(tuned, pairs=pairs) for pairs in config.curve},
-        **{f"w_ft-{part}": replace(tuned, trained=part) for part in ("dynamics", "no-codebook")},
+        W_FT.name: tuned,
+        W_TFS.name: replace(scratch, pairs=None),
+        SCRATCH.name: scratch,
+        **{W_FT.with_pairs(pairs): replace(tuned, pairs=pairs) for pairs in config.curve},
+        W_FT_DYNAMICS.name: replace(tuned, trained="dynamics"),
+        W_FT_NO_CODEBOOK.name: replace(tuned, trained="no-codebook"),
     }
+
+
+def seeded(recipe: FinetuneRecipe, seed: int) -> FinetuneRecipe:
+    """The recipe with a cell's seed."""
+    return replace(recipe, train=replace(recipe.train, seed=seed))
+
+
+def reads(config: Config, cell: Cell) -> dict[str, Any]:
+    """What of the config changes a cell's numbers: its own recipe, not those of other methods."""
+    fields = ("mae", "pretrain_on", "pretrain", "test_split", "test_pairs", "test_seed", "lpips")
+    found = {name: getattr(config, name) for name in fields}
+    found |= {"gap": config.finetune.gap, "short_side": config.finetune.short_side}
+    return (
+        found if cell.seed is None else {**found, "recipe": seeded(recipes(config)[cell.method], cell.seed)}
+    )
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x corpora; the trained ones with each seed."""
     found = []
     for name in measured_corpora(config, data):
-        found += [Cell("w_pre", name)]
+        found += [Cell(W_PRE.name, name)]
         found += [Cell(method, name, seed) for method in recipes(config) for seed in config.seeds]
-        found += [Cell(reference, name) for reference in ("copy", "oracle")]
+        found += [Cell(reference.name, name) for reference in (COPY, ORACLE)]
     return found
 
 
@@ -129,8 +148,7 @@ def obtain_world(context: Context, cell: Cell) -> World:
     config: Config = context.config
     if cell.seed is None:
         return obtain_pretrained(context)
-    recipe = recipes(config)[cell.method]
-    recipe = replace(recipe, train=replace(recipe.train, seed=cell.seed))
+    recipe = seeded(recipes(config)[cell.method], cell.seed)
     corpus = corpus_of(context, cell.corpus)
     there = len(available_pairs(recipe, corpus).table)
     if recipe.pairs is not None and recipe.pairs > there:
@@ -156,7 +174,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     measured = method_metrics(pairs, column(cell), network.protocol)
     if codes is not None:
         use = code_counts(codes, world.world_model.config.quantizer.codes)
-        measured["perplexity"] = Metric(perplexity(use), len(pairs), "higher")
+        measured["perplexity"] = Estimate(perplexity(use), len(pairs))
     write_panels(context, cell, pairs, images, shown)
     publish_curves(context, {"finetune": f"finetune_{cell.file_name}"})
     weights = {**world.weights, "lpips": network.weights_sha256}
@@ -169,23 +187,14 @@ def evaluate(
 ) -> tuple[pd.DataFrame, Tensor, Tensor | None]:
     """Numbers per pair, the frames (n, 3, S, S) that the cell predicts, and its codes (n, L) if any."""
     s_t, s_next = in_batches(world.encode, images).unbind(1)
-    states, codes = {"copy": s_t, "oracle": s_next}, None
+    states, codes = {COPY.name: s_t, ORACLE.name: s_next}, None
     if cell.method not in states:
         actions = in_batches(world.world_model.infer_actions, s_t, s_next)
         states[column(cell)] = in_batches(world.world_model.predict, s_t, actions.quantized)
         codes = actions.codes
     measures, mine = (frame_distances, region_distances, blurred_distances), column(cell)
-    pairs, frames = measure_pairs(
-        world,
-        network,
-        manifest,
-        images,
-        states,
-        measures=measures,
-        shown=[mine],
-        only=[mine],
-        name=cell.name,
-    )
+    how, test = Measuring(world, network, measures), FramePairs(manifest, images, cell.name)
+    pairs, frames = measure_pairs(how, test, states, only=[mine], shown=[mine])
     return pairs, frames[mine], codes
 
 
@@ -226,10 +235,11 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
 
 EXPERIMENT = Experiment(
     name="figure4",
-    version=1,
+    version=2,
     configs=CONFIGS,
     cells=cells,
     run_cell=run_cell,
+    reads=reads,
     summarize=summarize,
     stages=stages,
     description=(__doc__ or "").splitlines()[0],

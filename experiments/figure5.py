@@ -27,7 +27,7 @@ actions of another clip.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 import torch
@@ -52,7 +52,7 @@ from uwm.evaluation.figures import (
     write_rollout_table,
 )
 from uwm.evaluation.gripper import gripper_measures, gripper_places, places_known
-from uwm.evaluation.measure import frame_distances, measure_pairs, region_distances
+from uwm.evaluation.measure import FramePairs, Measuring, frame_distances, measure_pairs, region_distances
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows
 from uwm.evaluation.predictors import (
     Prediction,
@@ -66,16 +66,33 @@ from uwm.evaluation.predictors import (
     predict_pairs,
 )
 from uwm.evaluation.probes import eef_errors, eef_probe, has_eef_pos, latent_measures, probe_real_actions
-from uwm.evaluation.records import column, method_metrics, metric, publish_curves, write_samples
+from uwm.evaluation.records import column, estimate, method_metrics, publish_curves, write_samples
 from uwm.evaluation.rollouts import roll_out, rollout_measures
 from uwm.evaluation.summary import measured_rows, protocol_of, table_text
 from uwm.evaluation.transfer import transfer_metrics
+from uwm.methods import (
+    AHEAD,
+    COPY,
+    DIRECT,
+    FICC,
+    FICC_LATENT,
+    LPIPS_DECODER,
+    MAE_DECODER,
+    NO_ACTION,
+    NO_STATE,
+    ORACLE,
+    R_GT,
+    R_GT_TARGETS,
+    R_LA,
+    SHUFFLED,
+    STEPS_AHEAD,
+    Variant,
+    parse,
+)
 from uwm.metrics.perceptual import LPIPS, load_lpips
-from uwm.models.adapter import Target
 from uwm.models.world import World
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
-from uwm.stages.action_training import mae_encoder
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, obtain_adapter
 from uwm.stages.baselines import (
     DYNAMICS,
@@ -88,27 +105,25 @@ from uwm.stages.baselines import (
     obtain_ficc_adapter,
 )
 from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
-from uwm.stages.finetune import FINETUNE, FinetuneRecipe, finetune, measured_corpora, short
+from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
+from uwm.stages.pretrained import corpus_of, pretrain_job
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import derangement
 
 SHOWN = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accuracy", "hand_error_mm")
-TILES = ("o_t", "o_next", "r_la", "r_gt")
-TARGETS: tuple[Target, ...] = ("continuous", "quantized", "codes", "prediction")  # eq. 13's first
-ROLLED = ("copy", "oracle", "r_la", "r_gt", "direct", "no-action", "no-state")
-AHEAD = ("r_la", "r_gt", "shuffled", "no-state", "direct", "no-action")  # some steps ahead too
-STEPS = 5  # how many; the methods' names say it
-COMMANDED = ("r_gt", "direct", "no-state")
-PUBLISHED = ("r_gt", "direct", "no-action", "ficc")  # whose training curves of the first seed are kept
+TILES = ("o_t", "o_next", R_LA.name, R_GT.name)
+ROLLED = (COPY, ORACLE, R_LA, R_GT, DIRECT, NO_ACTION, NO_STATE)
+WITH_STEPS = (R_LA, R_GT, SHUFFLED, NO_STATE, DIRECT, NO_ACTION)  # measured some steps ahead too
+COMMANDED = (R_GT, DIRECT, NO_STATE)
+PUBLISHED = (R_GT, DIRECT, NO_ACTION, FICC)  # whose training curves of the first seed are kept
 R = TypeVar("R", FinetuneRecipe, AdapterRecipe, DynamicsRecipe, FICCRecipe)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that changes a number of Figure 5. The defaults are the paper's setting where it says."""
+    """Everything that changes a number of Figure 5. The defaults are the paper's models where it says."""
 
     corpora: tuple[str, ...] = ("robosuite",)  # in-domain, with actions; those of --data are added
     pretrain_on: tuple[str, ...] = ("ssv2", "ego4d")
@@ -169,123 +184,154 @@ CONFIGS = {
 
 
 def adapters(config: Config) -> dict[str, AdapterRecipe]:
-    """What each method with an adapter to the world model is trained by, but for the seed."""
+    """The adapters of the methods that have one."""
     recipe = config.adapter
+    others = {target: method for target, method in R_GT_TARGETS.items() if target != recipe.model.target}
     return {
-        "r_gt": recipe,
-        "no-state": replace(recipe, use_state=False),
-        **{f"r_gt-{target}": replace(recipe, target=target) for target in TARGETS if target != recipe.target},
-        **{f"r_gt-{short(pairs)}": replace(recipe, pairs=pairs) for pairs in config.curve},
-        "shuffled": recipe,  # not next to r_gt: of two processes one would wait for the other's training
+        R_GT.name: recipe,
+        NO_STATE.name: with_network(recipe, use_state=False),
+        **{method.name: with_network(recipe, target=target) for target, method in others.items()},
+        **{R_GT.with_pairs(pairs): replace(recipe, pairs=pairs) for pairs in config.curve},
+        SHUFFLED.name: recipe,  # not next to r_gt: of two processes one would wait for the other's training
     }
 
 
-def rivals(config: Config) -> dict[str, DynamicsRecipe]:
+def with_network(recipe: AdapterRecipe, **changes: Any) -> AdapterRecipe:
+    """The recipe with another network or target."""
+    return replace(recipe, model=replace(recipe.model, **changes))
+
+
+def dynamics(config: Config) -> dict[str, DynamicsRecipe]:
     """The dynamics without latent actions."""
     recipe = config.dynamics
     return {
-        "direct": recipe,
-        "no-action": replace(recipe, kind="no-action"),
-        **{f"direct-{short(pairs)}": replace(recipe, pairs=pairs) for pairs in config.curve},
+        DIRECT.name: recipe,
+        NO_ACTION.name: replace(recipe, kind="no-action"),
+        **{DIRECT.with_pairs(pairs): replace(recipe, pairs=pairs) for pairs in config.curve},
     }
 
 
-def decoders(config: Config) -> dict[str, DecoderRecipe | None]:
-    """What shows the states, by the end of a cell's method; None: the MAE's own decoder."""
-    lpips = replace(config.decoder, objective="mse+lpips", lpips=config.lpips)
-    return {"": config.decoder, "-mae-decoder": None, "-lpips-decoder": lpips}
+def decoder(config: Config, variant: Variant | None) -> DecoderRecipe | None:
+    """What shows the states of a method's variant; None: the MAE's own decoder."""
+    if variant == LPIPS_DECODER:
+        return replace(config.decoder, objective="mse+lpips", lpips=config.lpips)
+    return None if variant == MAE_DECODER else config.decoder
 
 
-def steps_ahead(method: str) -> int:
-    """How many steps a cell's method predicts, by the end of its name."""
-    return STEPS if method.endswith(f"-{STEPS}-steps") else 1
+def seeds(config: Config) -> dict[str, tuple[int, ...]]:
+    """The seeds of each trained method: all, or for what is beside the paper's point the first."""
+    found = dict.fromkeys([R_LA.name, *adapters(config), *dynamics(config)], config.seeds)
+    once = [method.name for target, method in R_GT_TARGETS.items() if target != config.adapter.model.target]
+    once += [DIRECT.with_pairs(pairs) for pairs in config.curve]
+    once += [FICC.name, FICC_LATENT.name]
+    once += [method.variant(end) for end in (MAE_DECODER, LPIPS_DECODER) for method in (R_LA, R_GT)]
+    found |= dict.fromkeys(once, config.seeds[:1])
+    return found | {method.variant(AHEAD): found[method.name] for method in WITH_STEPS}
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
-    """Methods x corpora; the trained ones with each seed, what is beside the paper's point with the first."""
-    endings = [ending for ending in decoders(config) if ending]
-    every = ["r_la", *adapters(config), *rivals(config)]
-    once = [f"r_gt-{target}" for target in TARGETS if target != config.adapter.target]
-    once += [f"direct-{short(pairs)}" for pairs in config.curve]
-    once += ["ficc", "ficc-la", *(method + ending for ending in endings for method in ("r_la", "r_gt"))]
-    seeds = dict.fromkeys(every, config.seeds) | dict.fromkeys(once, config.seeds[:1])
-    seeds |= {f"{method}-{STEPS}-steps": seeds[method] for method in AHEAD if method in seeds}
-    ends = "", *endings, f"-{STEPS}-steps"
-    fixed = [method + ending for ending in ends for method in ("copy", "oracle")]
-    found = []
+    """Methods x corpora x seeds."""
+    variants = (None, MAE_DECODER, LPIPS_DECODER, AHEAD)
+    fixed = [method.variant(end) for end in variants for method in (COPY, ORACLE)]
+    found, trained = [], seeds(config)
     for name in measured_corpora(config, data):
         found += [Cell(method, name) for method in fixed]
         # Seed by seed: cells that follow each other in a process share states and latent actions.
-        found += [
-            Cell(method, name, seed) for seed in config.seeds for method in seeds if seed in seeds[method]
-        ]
+        for seed in config.seeds:
+            found += [Cell(method, name, seed) for method in trained if seed in trained[method]]
     return found
+
+
+def reads(config: Config, cell: Cell) -> dict[str, Any]:
+    """What of the config changes a cell's numbers: its own recipes, not those of other methods."""
+    parsed, fields = parse(cell.method), ("mae", "pretrain_on", "pretrain", "test_split", "test_pairs")
+    found = {name: getattr(config, name) for name in (*fields, "test_seed", "probe_pairs", "lpips")}
+    found |= {"gap": config.adapter.gap, "short_side": config.adapter.short_side}
+    found["decoder"] = decoder(config, parsed.variant)
+    if cell.seed is not None:
+        found["finetune"] = seeded(config.finetune, cell.seed)
+    if parsed.method in ROLLED and not parsed.variant and not parsed.short_pairs:
+        found |= {"horizon": config.horizon, "rollouts": config.rollouts}
+    base = base_name(cell.method)
+    if base in dynamics(config):
+        found["dynamics"] = seeded(dynamics(config)[base], cell.seed)
+    elif parsed.method in (FICC, FICC_LATENT):
+        found["ficc"] = seeded(config.ficc, cell.seed)
+    if base in adapters(config) or parsed.method == FICC:
+        found["adapter"] = seeded(adapters(config).get(base, config.adapter), cell.seed)
+    return found
+
+
+def base_name(method: str) -> str:
+    """The name without the variant: of `r_gt-500-5-steps`, `r_gt-500`."""
+    parsed = parse(method)
+    return method.removesuffix(f"-{parsed.variant.suffix}") if parsed.variant else method
 
 
 # What a cell works with
 
 
-class Setting(NamedTuple):
-    """`method` is the cell's without its ending; `world` predicts `steps` states, `shown` decodes them."""
+class CellModels(NamedTuple):
+    """The trained parts of a cell: `domain.world` predicts `steps` states, `shown` decodes them.
+
+    `method` is the cell's without its variant.
+    """
 
     method: str
     steps: int
-    world: World
+    domain: Domain
     shown: World
-    eval_setting: EvalSetting
+    setting: EvalSetting
     device: torch.device
 
+    @property
+    def world(self) -> World:
+        """The world model, and the MAE whose states it predicts."""
+        return self.domain.world
 
-def prepare(context: Context, cell: Cell) -> Setting:
+
+def prepare(context: Context, cell: Cell) -> CellModels:
     """The trained parts of a cell. `copy` and `oracle` need the MAE alone."""
     config: Config = context.config
-    corpus = corpus_of(context, cell.corpus)
-    world = (
-        obtain_pretrained(context)
-        if cell.seed is None
-        else finetune(context, seeded(config.finetune, cell.seed), corpus)
-    )
-    ending = next(e for e in reversed(decoders(config)) if cell.method.endswith(e))
-    recipe = decoders(config)[ending]
-    shown = world if recipe is None else obtain_decoder(context, recipe, corpus, world)
+    finetuned = None if cell.seed is None else seeded(config.finetune, cell.seed)
+    domain = Domain(context, corpus_of(context, cell.corpus), finetuned)
+    variant = parse(cell.method).variant
+    recipe = decoder(config, variant)
+    shown = domain.world if recipe is None else obtain_decoder(recipe, domain)
     device = default_device(environment_ranks())
-    eval_setting = EvalSetting(mae_encoder(world), corpus, config.adapter.short_side, config.adapter.gap)
-    steps = steps_ahead(cell.method)
-    method = cell.method.removesuffix(ending).removesuffix(f"-{STEPS}-steps")
-    return Setting(method, steps, world.to(device), shown.to(device), eval_setting, device)
+    domain.world.to(device)
+    steps = STEPS_AHEAD if variant == AHEAD else 1
+    setting = EvalSetting(domain.encoder, domain.corpus, config.adapter.short_side, config.adapter.gap)
+    return CellModels(base_name(cell.method), steps, domain, shown.to(device), setting, device)
 
 
-def obtain_act(context: Context, cell: Cell, setting: Setting) -> Predictor:
+def obtain_predictor(context: Context, cell: Cell, models: CellModels) -> Predictor:
     """How the cell's method predicts: cached, or trained now."""
-    config, method, world = context.config, setting.method, setting.world
-    recipe = seeded(config.finetune, cell.seed)
-    corpus = setting.eval_setting.corpus
-    if method in ("copy", "oracle"):
-        return {"copy": copy_predictor, "oracle": oracle_predictor}[method]
-    if method == "r_la":
-        return latent_action_predictor(world.world_model)
-    if method in rivals(config):
-        chosen = seeded(rivals(config)[method], cell.seed)
-        return dynamics_predictor(
-            obtain_dynamics(context, chosen, recipe, corpus, world).model.to(setting.device)
-        )
-    adapter = obtain_adapter(context, seeded(adapters(config)[method], cell.seed), recipe, corpus, world)
-    return adapter_predictor(world.world_model, adapter.model.to(setting.device))
+    config, method, domain = context.config, models.method, models.domain
+    world_model = domain.world.world_model
+    if method in (COPY.name, ORACLE.name):
+        return copy_predictor if method == COPY.name else oracle_predictor
+    if method == R_LA.name:
+        return latent_action_predictor(world_model)
+    if method in dynamics(config):
+        trained = obtain_dynamics(seeded(dynamics(config)[method], cell.seed), domain)
+        return dynamics_predictor(trained.model.to(models.device))
+    adapter = obtain_adapter(seeded(adapters(config)[method], cell.seed), domain)
+    return adapter_predictor(world_model, adapter.model.to(models.device))
 
 
-def ficc_acted(
-    context: Context, cell: Cell, setting: Setting, test: EvalPairs
+def predict_by_ficc(
+    context: Context, cell: Cell, models: CellModels, test: EvalPairs
 ) -> tuple[Prediction, dict[str, Tensor]]:
     """FICC's frames as the MAE sees and shows them, like all others; and how right its codes are."""
-    config: Config = context.config
-    corpus, recipe = setting.eval_setting.corpus, seeded(config.ficc, cell.seed)
-    ficc = obtain_ficc(context, recipe, corpus, setting.world.image_size)
-    adapter = None
-    if cell.method == "ficc":
-        fitted = obtain_ficc_adapter(context, seeded(config.adapter, cell.seed), recipe, corpus, ficc)
-        adapter = fitted.model.to(setting.device)
-    frames, used, own = ficc_frames(ficc.model.to(setting.device), adapter, test.images, *test.controls)
-    state = torch.cat([setting.world.encode(part) for part in frames.mul(255).round().byte().split(64)])
+    config, domain = context.config, models.domain
+    recipe = seeded(config.ficc, cell.seed)
+    ficc, adapter = obtain_ficc(recipe, domain), None
+    if cell.method == FICC.name:
+        fitted = obtain_ficc_adapter(seeded(config.adapter, cell.seed), recipe, domain)
+        adapter = fitted.model.to(models.device)
+    frames, used, own = ficc_frames(ficc.model.to(models.device), adapter, test.images, *test.controls)
+    state = torch.cat([models.world.encode(part) for part in frames.mul(255).round().byte().split(64)])
     return Prediction(state), latent_measures(used, own) if adapter else {}
 
 
@@ -301,68 +347,70 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     """Train, or find, what the cell needs, and measure its predictions of the test pairs."""
     config: Config = context.config
     refuse_small(context, cell)
-    setting = prepare(context, cell)
-    network = load_lpips(config.lpips).to(setting.device)
-    test, segments = test_pairs(context, setting)
-    predictor, right, further = None, {}, {}
-    if cell.method.startswith("ficc"):
-        predicted, right = ficc_acted(context, cell, setting, test)
+    models = prepare(context, cell)
+    network = load_lpips(config.lpips).to(models.device)
+    test, segments = test_pairs(context, models)
+    predictor: Predictor | None = None
+    right: dict[str, Tensor] = {}
+    further: dict[str, Estimate] = {}
+    if parse(cell.method).method in (FICC, FICC_LATENT):
+        predicted, right = predict_by_ficc(context, cell, models, test)
     elif segments:
-        rolled = roll_out(obtain_act(context, cell, setting), segments, setting.device, others(setting, test))
+        rolled = roll_out(
+            obtain_predictor(context, cell, models), segments, models.device, others(models, test)
+        )
         predicted = Prediction(rolled[:, -1])
     else:
-        predictor = obtain_act(context, cell, setting)
-        predicted, right = state_acted(setting, predictor, test)
-        further = beyond_frames(context, cell, setting, network, predictor, test)
-    pairs, shown = measure(context, cell, setting, network, test, predicted, right)
+        predictor = obtain_predictor(context, cell, models)
+        predicted, right = predict_states(models, predictor, test)
+        further = beyond_frames(context, cell, models, network, predictor, test)
+    pairs, shown = measure(context, cell, models, network, test, predicted, right)
     measured = method_metrics(pairs, column(cell), network.protocol)
-    for name in [name for name in measured if name.startswith("code_accuracy")]:
-        measured[name] = replace(measured[name], better="higher")
-    write_panels(context, cell, setting, predictor, pairs, test, shown)
-    if cell.method in PUBLISHED and cell.seed == config.seeds[0]:
+    write_panels(context, cell, models, predictor, pairs, test, shown)
+    if cell.method in [method.name for method in PUBLISHED] and cell.seed == config.seeds[0]:
         publish_curves(context)
-    weights = {**setting.shown.weights, "lpips": network.weights_sha256}
+    weights = {**models.shown.weights, "lpips": network.weights_sha256}
     samples = write_samples(context, cell, pairs)
     return CellResult(measured | further, samples, test.pairs.manifest.sha256, weights)
 
 
 def refuse_small(context: Context, cell: Cell) -> None:
     """Skip a cell that wants more labelled pairs than there are. UserError for a corpus without actions."""
-    recipe = {**adapters(context.config), **rivals(context.config)}.get(cell.method, context.config.adapter)
+    recipe = {**adapters(context.config), **dynamics(context.config)}.get(cell.method, context.config.adapter)
     there = len(all_action_pairs(corpus_of(context, cell.corpus), recipe.gap, recipe.clips))
     if recipe.pairs is not None and recipe.pairs > there:
         raise SkipCell(f"{cell.corpus} has {there} labelled pairs, fewer than {recipe.pairs}")
 
 
-def test_pairs(context: Context, setting: Setting) -> tuple[EvalPairs, RolloutSegments | None]:
+def test_pairs(context: Context, models: CellModels) -> tuple[EvalPairs, RolloutSegments | None]:
     """The frozen test pairs, with the single steps where there are several. Their actions are like those of
     the training pairs."""
     config: Config = context.config
     choice = config.test_pairs, config.test_seed
-    if setting.steps == 1:
-        test, segments = load_eval_pairs(setting.eval_setting, config.test_split, *choice), None
+    if models.steps == 1:
+        test, segments = load_eval_pairs(models.setting, config.test_split, *choice), None
     else:
-        test, segments = load_pairs_ahead(setting.eval_setting, config.test_split, setting.steps, *choice)
-    known = all_action_pairs(setting.eval_setting.corpus, config.adapter.gap, config.adapter.clips).actions
+        test, segments = load_pairs_ahead(models.setting, config.test_split, models.steps, *choice)
+    known = all_action_pairs(models.domain.corpus, config.adapter.gap, config.adapter.clips).actions
     check_action_sizes((segments.pairs if segments else test).pairs, *known.actions.shape[1:])
     return test, segments
 
 
-def state_acted(
-    setting: Setting, predictor: Predictor, test: EvalPairs
+def predict_states(
+    models: CellModels, predictor: Predictor, test: EvalPairs
 ) -> tuple[Prediction, dict[str, Tensor]]:
     """The method's predictions, and how right its latent actions are."""
-    predicted = predict_pairs(predictor, test, setting.device, others(setting, test))
-    if predicted.latents is None or setting.method == "r_la":
+    predicted = predict_pairs(predictor, test, models.device, others(models, test))
+    if predicted.latents is None or models.method == R_LA.name:
         return predicted, {}
-    wanted = predict_pairs(latent_action_predictor(setting.world.world_model), test, setting.device).latents
+    wanted = predict_pairs(latent_action_predictor(models.world.world_model), test, models.device).latents
     assert wanted is not None
     return predicted, latent_measures(predicted.latents, wanted)
 
 
-def others(setting: Setting, test: EvalPairs) -> Tensor | None:
+def others(models: CellModels, test: EvalPairs) -> Tensor | None:
     """The pairs whose actions the test pairs get, where not their own."""
-    if setting.method != "shuffled":
+    if models.method != SHUFFLED.name:
         return None
     return derangement(len(test.images), torch.Generator().manual_seed(0))
 
@@ -371,7 +419,7 @@ def others(setting: Setting, test: EvalPairs) -> Tensor | None:
 def measure(
     context: Context,
     cell: Cell,
-    setting: Setting,
+    models: CellModels,
     network: LPIPS,
     test: EvalPairs,
     predicted: Prediction,
@@ -379,27 +427,20 @@ def measure(
 ) -> tuple[pd.DataFrame, Tensor]:
     """Numbers per pair, and the frames (n, 3, S, S) that the cell predicts."""
     config: Config = context.config
-    mine, device = column(cell), setting.device
-    states = {"copy": test.states[:, 0].to(device), "oracle": test.states[:, 1].to(device)}
+    mine, device = column(cell), models.device
+    states = {COPY.name: test.states[:, 0].to(device), ORACLE.name: test.states[:, 1].to(device)}
     states[mine] = predicted.state
-    pairs, frames = measure_pairs(
-        setting.shown,
-        network,
-        test.pairs.manifest,
-        test.images,
-        states,
-        measures=(frame_distances, region_distances),
-        shown=list(dict.fromkeys(["oracle", mine])),
-        only=[mine],
-        name=cell.name,
-    )
+    how = Measuring(models.shown, network, (frame_distances, region_distances))
+    shown = list(dict.fromkeys([ORACLE.name, mine]))
+    observed = FramePairs(test.pairs.manifest, test.images, cell.name)
+    pairs, frames = measure_pairs(how, observed, states, only=[mine], shown=shown)
     columns = dict(right)
     if places_known(test.pairs):
-        places = gripper_places(test.pairs, config.adapter.short_side, setting.world.image_size)
+        places = gripper_places(test.pairs, config.adapter.short_side, models.world.image_size)
         o_next = test.images[:, 1] / 255
-        columns |= gripper_measures(network, frames[mine], frames["oracle"], o_next, places)
+        columns |= gripper_measures(network, frames[mine], frames[ORACLE.name], o_next, places)
     if has_eef_pos(test.pairs):
-        probe = eef_probe(setting.eval_setting, config.probe_pairs)
+        probe = eef_probe(models.setting, config.probe_pairs)
         columns["hand_error_mm"] = eef_errors(probe, test.pairs, test.states[:, 0], predicted.state)
     for name, values in columns.items():
         pairs[f"{mine}/{name}"] = values.double().cpu().numpy()
@@ -407,53 +448,54 @@ def measure(
 
 
 def beyond_frames(
-    context: Context, cell: Cell, setting: Setting, network: LPIPS, predictor: Predictor, test: EvalPairs
-) -> dict[str, Metric]:
+    context: Context, cell: Cell, models: CellModels, network: LPIPS, predictor: Predictor, test: EvalPairs
+) -> dict[str, Estimate]:
     """Rollouts, commands, transfer and the reverse probe, for the methods that each is about."""
     config: Config = context.config
-    found: dict[str, Metric] = {}
-    if cell.method in ROLLED:
-        found |= rollouts(context, cell, setting, network, predictor)
-    if cell.method == "r_la":
+    found: dict[str, Estimate] = {}
+    if cell.method in [method.name for method in ROLLED]:
+        found |= rollouts(context, cell, models, network, predictor)
+    if cell.method == R_LA.name:
         fitted, held_out = (
-            load_eval_pairs(setting.eval_setting, split, config.probe_pairs, 0)
-            for split in ("train", "validation")
+            load_eval_pairs(models.setting, split, config.probe_pairs, 0) for split in ("train", "validation")
         )
-        r2 = probe_real_actions(predictor, fitted, held_out, test, setting.device)
-        found["probe_r2"] = Metric(r2.estimate, r2.n, "higher", (r2.low, r2.high))
+        r2 = probe_real_actions(predictor, fitted, held_out, test, models.device)
+        found["probe_r2"] = estimate(r2, "probe_r2", network.protocol)
     if not commandable(test.pairs):
         return found
-    probe, world_model = eef_probe(setting.eval_setting, config.probe_pairs), setting.world.world_model
-    if cell.method == "r_la":
-        errors = transfer_metrics(world_model, probe, test, setting.device)
-        found |= {name: metric(interval, name) for name, interval in errors.items()}
-    if cell.method in COMMANDED:
-        effects = command_metrics(as_dynamics(predictor), probe, test, setting.device)
-        found |= {name: replace(metric(i, name), better="higher") for name, i in effects.items()}
+    probe, world_model = (
+        eef_probe(models.setting, config.probe_pairs),
+        models.world.world_model,
+    )
+    if cell.method == R_LA.name:
+        errors = transfer_metrics(world_model, probe, test, models.device)
+        found |= {name: estimate(interval, name, network.protocol) for name, interval in errors.items()}
+    if cell.method in [method.name for method in COMMANDED]:
+        effects = command_metrics(as_dynamics(predictor), probe, test, models.device)
+        found |= {name: estimate(interval, name, network.protocol) for name, interval in effects.items()}
     return found
 
 
 def rollouts(
-    context: Context, cell: Cell, setting: Setting, network: LPIPS, predictor: Predictor
-) -> dict[str, Metric]:
+    context: Context, cell: Cell, models: CellModels, network: LPIPS, predictor: Predictor
+) -> dict[str, Estimate]:
     """Errors 1 to `horizon` steps ahead; the adapter's first seed leaves pictures and animations too."""
     config: Config = context.config
-    segments = load_rollout_segments(setting.eval_setting, config.test_split, config.horizon, config.rollouts)
-    states = roll_out(predictor, segments, setting.device)
-    if cell.method == "r_gt" and cell.seed == config.seeds[0]:
-        latent = roll_out(latent_action_predictor(setting.world.world_model), segments, setting.device)
+    segments = load_rollout_segments(models.setting, config.test_split, config.horizon, config.rollouts)
+    states = roll_out(predictor, segments, models.device)
+    if cell.method == R_GT.name and cell.seed == config.seeds[0]:
+        latent = roll_out(latent_action_predictor(models.world.world_model), segments, models.device)
         show_rollouts(
-            {"r_la": latent, "r_gt": states},
+            {R_LA.name: latent, R_GT.name: states},
             segments,
-            setting.shown,
+            models.shown,
             config.panel_steps,
             context.out,
             cell.corpus,
         )
-    steps = rollout_measures(network, setting.shown, segments, states)
-    protocols = {"rollout_lpips": network.protocol}
+    steps = rollout_measures(network, models.shown, segments, states)
     return {
-        f"{name}_{k}": metric(interval, name.removeprefix("rollout_"), protocols.get(name))
+        f"{name}_{k}": estimate(interval, f"{name}_{k}", network.protocol)
         for name, intervals in steps.items()
         for k, interval in enumerate(intervals, start=1)
     }
@@ -465,7 +507,7 @@ def rollouts(
 def write_panels(
     context: Context,
     cell: Cell,
-    setting: Setting,
+    models: CellModels,
     predictor: Predictor | None,
     pairs: pd.DataFrame,
     test: EvalPairs,
@@ -478,12 +520,12 @@ def write_panels(
     folder, rows = context.out / "panels" / cell.corpus, panel_rows(pairs)
     show_pairs(cell.method, test, shown, rows, config.adapter.short_side, folder)
     write_panel_rows(pairs, rows, folder)
-    if commandable(test.pairs) and cell.method == "r_gt":
+    if commandable(test.pairs) and cell.method == R_GT.name:
         show_commands(
-            as_dynamics(predictor), test, rows, setting.shown, folder.with_name(f"{cell.corpus}-commands")
+            as_dynamics(predictor), test, rows, models.shown, folder.with_name(f"{cell.corpus}-commands")
         )
-    if commandable(test.pairs) and cell.method == "r_la":
-        show_transfer(test, rows, setting.shown, folder.with_name(f"{cell.corpus}-transfer"))
+    if commandable(test.pairs) and cell.method == R_LA.name:
+        show_transfer(test, rows, models.shown, folder.with_name(f"{cell.corpus}-transfer"))
 
 
 def summarize(context: Context) -> None:
@@ -507,10 +549,11 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
 
 EXPERIMENT = Experiment(
     name="figure5",
-    version=1,
+    version=2,
     configs=CONFIGS,
     cells=cells,
     run_cell=run_cell,
+    reads=reads,
     summarize=summarize,
     stages=stages,
     description=(__doc__ or "").splitlines()[0],

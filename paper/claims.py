@@ -5,10 +5,30 @@ Ids, statements and sources stand in `results/reported/*.csv`; how a claim is me
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Self
 
-from paper.names import DASH, corpus_label, number
+from paper.names import DASH, corpus_label
 from paper.store import Measured, Reported, Results
 from paper.tables import STAND_INS, corpora
+from uwm.methods import (
+    AHEAD,
+    COPY,
+    NO_ACTION,
+    NO_STATE,
+    ORACLE,
+    R_GT,
+    R_LA,
+    SCRATCH,
+    SHUFFLED,
+    SHUFFLED_ACTION,
+    UWM,
+    W_FT,
+    W_PRE,
+    W_TFS,
+    Method,
+    Variant,
+)
+from uwm.metrics.spec import metric_text
 
 AGREES, DIFFERS, MISSING, FAILED = "agrees", "differs", "missing", "failed"
 REACHED, NOT_REACHED = "target reached", "target not reached"
@@ -43,46 +63,51 @@ class Comparison:
     margin: float = 0.0
     apart: bool = False
 
+    @classmethod
+    def of(cls, lower: Method, higher: Method, *, variant: Variant | None = None, **how: Any) -> Self:
+        """Of two methods, or of the same variant of both."""
+        return cls(lower.variant(variant), higher.variant(variant), **how)
+
 
 COMPARISONS = {
     # Against the sharp O_t+1: the oracle, which the decoder alone limits, has more than half of the distance.
-    "table1/blur-from-decoder": Comparison("uwm", "oracle", "lpips_to_next_true", margin=1.0),
-    "table1/not-a-copy": Comparison("uwm", "copy"),
-    "table1/uses-the-action": Comparison("uwm", "shuffled-action"),
-    "figure4/pretrained-is-worse": Comparison("w_ft", "w_pre", apart=True),
-    "figure4/finetuned-matches-scratch": Comparison("w_ft", "w_tfs", margin=MARGIN),
-    "figure4/few-pairs-suffice": Comparison("w_ft", "scratch", apart=True),
-    "figure4/pretrained-is-no-copy": Comparison("w_pre", "copy"),
-    "figure5/state-is-no-copy": Comparison("r_gt", "copy", "state_mse", apart=True),
-    "figure5/pixels-are-no-copy": Comparison("copy", "r_gt", "psnr_region", apart=True),
+    "table1/blur-from-decoder": Comparison.of(UWM, ORACLE, metric="lpips_to_next_true", margin=1.0),
+    "table1/not-a-copy": Comparison.of(UWM, COPY),
+    "table1/uses-the-action": Comparison.of(UWM, SHUFFLED_ACTION),
+    "figure4/pretrained-is-worse": Comparison.of(W_FT, W_PRE, apart=True),
+    "figure4/finetuned-matches-scratch": Comparison.of(W_FT, W_TFS, margin=MARGIN),
+    "figure4/few-pairs-suffice": Comparison.of(W_FT, SCRATCH, apart=True),
+    "figure4/pretrained-is-no-copy": Comparison.of(W_PRE, COPY),
+    "figure5/state-is-no-copy": Comparison.of(R_GT, COPY, metric="state_mse", apart=True),
+    "figure5/pixels-are-no-copy": Comparison.of(COPY, R_GT, metric="psnr_region", apart=True),
 }
 # Figure 5: R_GT against each of these, by the last words of the claim's id; in LPIPS and in the hand's place,
 # since the purpose is planning (section 4.2); after one step (0.2 s) and after five, when less stands still.
-RIVALS = {
-    "matches-latent": "r_la",
-    "is-no-copy": "copy",
-    "uses-the-action": "shuffled",
-    "beats-no-action": "no-action",
-    "reads-the-state": "no-state",
+BASELINES = {
+    "matches-latent": R_LA,
+    "is-no-copy": COPY,
+    "uses-the-action": SHUFFLED,
+    "beats-no-action": NO_ACTION,
+    "reads-the-state": NO_STATE,
 }
-VIEWS = {
-    "adapter": ("lpips_to_next", ""),
-    "hand": (HAND, ""),
-    "ahead": ("lpips_to_next", "-5-steps"),
-    "hand-ahead": (HAND, "-5-steps"),
+VIEWS: dict[str, tuple[str, Variant | None]] = {
+    "adapter": ("lpips_to_next", None),
+    "hand": (HAND, None),
+    "ahead": ("lpips_to_next", AHEAD),
+    "hand-ahead": (HAND, AHEAD),
 }
 
 
-def _against(rival: str, metric: str, ending: str) -> Comparison:
-    match = rival == "r_la"
+def _against(baseline: Method, metric: str, variant: Variant | None) -> Comparison:
+    match = baseline == R_LA
     margin = MARGIN if match else 0.0
-    return Comparison(f"r_gt{ending}", f"{rival}{ending}", metric, margin, apart=not match)
+    return Comparison.of(R_GT, baseline, variant=variant, metric=metric, margin=margin, apart=not match)
 
 
 COMPARISONS |= {
-    f"figure5/{view}-{claim}": _against(rival, *how)
+    f"figure5/{view}-{claim}": _against(baseline, *how)
     for view, how in VIEWS.items()
-    for claim, rival in RIVALS.items()
+    for claim, baseline in BASELINES.items()
 }
 RATIO_CLAIM = "table1/nearer-to-next"
 HALVES = {"": "all", "_moving": "moving"}
@@ -99,9 +124,8 @@ def all_items(results: Results, reported: Reported) -> list[Item]:
 
 
 def _text(measured: Measured, metric: str) -> str:
-    return (
-        f"{number(measured.value, metric)} [{number(measured.low, metric)}, {number(measured.high, metric)}]"
-    )
+    value, low, high = (metric_text(metric, x) for x in (measured.value, measured.low, measured.high))
+    return f"{value} [{low}, {high}]"
 
 
 def _absent(results: Results, scale: str, experiment: str, corpus: str, *methods: str) -> str:
@@ -116,12 +140,12 @@ def numeric_items(results: Results, reported: Reported) -> Iterator[Item]:
         corpus, metric, tolerance = str(row.corpus), str(row.metric), float(str(row.tolerance))
         ratio = row.statistic == "ratio_of_means"
         expected = reported.ratio(corpus) if ratio else reported.share_nearer_to_next(corpus)
-        measured = results.measure("paper", str(row.experiment), "uwm", corpus, metric)
-        text = f"{number(expected, metric)} ± {number(tolerance, metric)}"
+        measured = results.measure("paper", str(row.experiment), UWM.name, corpus, metric)
+        text = f"{metric_text(metric, expected)} ± {metric_text(metric, tolerance)}"
         what = "ratio of mean LPIPS to O_t+1 and to O_t" if ratio else "pairs nearer to O_t+1, %"
         name = f"{corpus_label(corpus)}: {what}"
         if measured is None:
-            verdict = _absent(results, "paper", str(row.experiment), corpus, "uwm")
+            verdict = _absent(results, "paper", str(row.experiment), corpus, UWM.name)
             yield Item(f"paper/{row.id}", name, text, DASH, verdict, str(row.why))
             continue
         near = abs(measured.value - expected) <= tolerance
@@ -135,12 +159,12 @@ def targets(results: Results, reported: Reported) -> Iterator[Item]:
     """Scale `mini`: the moving half's ratio against the paper's means, a target and no reproduction."""
     for corpus, stand_ins in STAND_INS.items():
         ours, goal, metric = stand_ins["mini"], reported.ratio(corpus), "lpips_ratio_moving"
-        measured = results.measure("mini", "table1", "uwm", ours, metric)
+        measured = results.measure("mini", "table1", UWM.name, ours, metric)
         name = (
             f"{corpus_label(ours)}: ratio, moving half, no worse than the paper's on {corpus_label(corpus)}"
         )
         why = "A target for the simulated stand-in; no reproduction of the number."
-        text, verdict = DASH, _absent(results, "mini", "table1", ours, "uwm")
+        text, verdict = DASH, _absent(results, "mini", "table1", ours, UWM.name)
         if measured is not None:
             text, verdict = _text(measured, metric), REACHED if measured.value <= goal else NOT_REACHED
             verdict = NOT_COMPARED if "lpips-random" in measured.protocol else verdict
@@ -188,11 +212,11 @@ def _judge(
     assert higher is not None
     limit = rule.margin * higher.estimate
     pair = f"{rule.metric}, {rule.lower} minus {rule.higher}, paired over clips"
-    why = f"{pair}; agrees when all of the interval is below {number(limit, rule.metric)}"
+    why = f"{pair}; agrees when all of the interval is below {metric_text(rule.metric, limit)}"
     agrees = difference.high < limit
     if rule.apart:
         agrees &= lower.high < higher.low
-        limits = f"{number(lower.high, rule.metric)} against {number(higher.low, rule.metric)}"
+        limits = f"{metric_text(rule.metric, lower.high)} against {metric_text(rule.metric, higher.low)}"
         why += f" and their own intervals are apart ({limits})"
     return _text(difference, rule.metric), AGREES if agrees else DIFFERS, why
 
@@ -201,8 +225,8 @@ def _judge_ratio(
     results: Results, scale: str, experiment: str, corpus: str, suffix: str
 ) -> tuple[str, str, str]:
     metric = f"lpips_ratio{suffix}"
-    measured = results.measure(scale, experiment, "uwm", corpus, metric)
+    measured = results.measure(scale, experiment, UWM.name, corpus, metric)
     if measured is None:
-        return DASH, _absent(results, scale, experiment, corpus, "uwm"), ""
+        return DASH, _absent(results, scale, experiment, corpus, UWM.name), ""
     why = "Ratio of mean LPIPS to O_t+1 and to O_t; agrees when all of the interval is below 1"
     return _text(measured, metric), AGREES if measured.high < 1 else DIFFERS, why

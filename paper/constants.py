@@ -8,9 +8,10 @@ from pathlib import Path
 
 from paper.captions import caption, in_order
 from paper.claims import AGREES, DIFFERS, FAILED, MISSING, NOT_COMPARED, NOT_REACHED, REACHED, Item
-from paper.names import DASH, number, tex
+from paper.names import DASH, tex
 from paper.store import Reported, Results
 from paper.tables import MAIN, MORE, STAND_INS, corpora, methods, protocol, shown
+from uwm.metrics.spec import metric_text
 
 VERDICTS = (AGREES, DIFFERS, MISSING, FAILED, NOT_COMPARED, REACHED, NOT_REACHED)
 
@@ -26,9 +27,9 @@ def constants(results: Results, reported: Reported, items: list[Item]) -> dict[s
         counts = Counter(item.verdict for item in items if item.id.startswith(f"{scale}/"))
         found |= {f"{scale}/verdicts/{verdict}": str(counts[verdict]) for verdict in VERDICTS}
     for corpus in STAND_INS:
-        found[f"reported/{corpus}/ratio"] = number(reported.ratio(corpus))
+        found[f"reported/{corpus}/ratio"] = metric_text("lpips_ratio", reported.ratio(corpus))
         for metric in ("lpips_to_current", "lpips_to_next"):
-            found[f"reported/{corpus}/{metric}"] = number(reported.mean(corpus, metric))
+            found[f"reported/{corpus}/{metric}"] = metric_text(metric, reported.mean(corpus, metric))
     return found
 
 

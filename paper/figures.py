@@ -53,7 +53,7 @@ def training(results: Results, scale: str, experiment: str) -> Iterator[tuple[st
     curves = [path for path in sorted((folder / "curves").glob("*.csv")) if not _is_shared(path)]
     together = compared(curves) if experiment != "table1" else {}
     for corpus, by_method in together.items():
-        order = [*tables.METHODS.get(experiment, []), *by_method]
+        order = [*tables.expected(experiment), *by_method]
         sorted_ = {method: by_method[method] for method in sorted(by_method, key=order.index)}
         yield f"{experiment}_curves_{corpus}", partial(compared_figure, sorted_)
     drawn = {path for by_method in together.values() for path in by_method.values()}

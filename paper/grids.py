@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper.names import PANEL_KINDS, number
+from paper.names import PANEL_KINDS
 from paper.reading import check_name, read_table
 from paper.store import Results
 from uwm.errors import UserError
+from uwm.metrics.spec import metric_text
 
 PANELS_OF = {"table1": "figure3"}  # the figure of the paper that an experiment's panels stand for
 PAIRS_IN_ROWS = ("figure4", "figure5")  # as the paper has them
@@ -58,7 +59,7 @@ def _grid(experiment: str, folder: Path, panels: pd.DataFrame, kinds: list[str],
         heads = [f"k = {step}" for step in panels["step"]]
         labels = [label.replace("t+1", "t+k") for label in labels]
     notes = {
-        label: [number(value) for value in panels[metric]]
+        label: [metric_text(metric, value) for value in panels[metric]]
         for metric, label in DISTANCES.items()
         if metric in panels
     }

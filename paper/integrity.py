@@ -11,6 +11,7 @@ from typing import Any
 
 from paper.store import ROOT, Cell, Results, sample_names
 from uwm.errors import UserError
+from uwm.metrics.spec import METRICS
 from uwm.runs.record import config_digest, file_sha256, file_stem
 
 CHUNK = 4  # records at a time
@@ -57,9 +58,12 @@ def cell_problems(results: Results, cell: Cell, current: int | None) -> Iterator
         yield f"is of {record['scale']}/{record['experiment']} but lies in {'/'.join(folders)}"
     if current is not None and record["version"] != current:
         yield f"stale: version {record['version']}, the experiment is at version {current}; run it again"
-    digest = config_digest(record["experiment"], record["version"], record["config"], record["cell"])
-    if record["config_digest"] != digest:
-        yield "altered: config_digest is not that of its config, version and cell"
+    parts = (record[name] for name in ("experiment", "version", "config", "cell", "measures"))
+    if record["config_digest"] != config_digest(*parts):
+        yield "altered: config_digest is not that of its config, measures, version and cell"
+    for name, version in record["measures"].items():
+        if name in METRICS and METRICS[name].version != version:
+            yield f"stale: {name} is of version {version}, now it is {METRICS[name].version}; run it again"
     yield from _metric_problems(record)
     if cell.samples_path is not None:
         yield from _sample_problems(results, cell)

@@ -12,9 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper.names import METRICS, math, method_label
+from paper.names import math
 from paper.store import Measured, Results
 from paper.style import LEGEND_ROW, legend_above, look, plots
+from uwm.methods import COPY, DIRECT, NO_ACTION, R_GT, R_LA, SCRATCH, W_FT, W_PRE, W_TFS, method_label
+from uwm.metrics.spec import metric_label
 
 Points = Mapping[float, Measured]
 ALL = np.inf  # pairs: as many as there are, where the config does not say how many
@@ -45,8 +47,10 @@ class Varied:
 
 
 VARIED = {
-    "figure4": Varied({"w_ft": "finetune"}, ("copy", "w_pre", "scratch", "w_tfs")),
-    "figure5": Varied({"r_gt": "adapter", "direct": "dynamics"}, ("copy", "r_la", "no-action")),
+    "figure4": Varied({W_FT.name: "recipe"}, (COPY.name, W_PRE.name, SCRATCH.name, W_TFS.name)),
+    "figure5": Varied(
+        {R_GT.name: "adapter", DIRECT.name: "dynamics"}, (COPY.name, R_LA.name, NO_ACTION.name)
+    ),
 }
 
 
@@ -60,7 +64,7 @@ def pairs_plots(results: Results, scale: str, experiment: str, corpus: str) -> l
         levels = {name: results.measure(scale, experiment, name, corpus, metric) for name in varied.levels}
         if any(len(line) > 1 for line in lines.values()):
             there = {method: measured for method, measured in levels.items() if measured}
-            found.append(Plot(METRICS[metric.removesuffix("_moving")], lines, there))
+            found.append(Plot(metric_label(metric), lines, there))
     return found
 
 
@@ -113,7 +117,7 @@ def rollout_plots(
         lines = {m: _steps(results, scale, experiment, corpus, m, metric) for m in methods}
         lines = {method: line for method, line in lines.items() if line}
         if lines:
-            found.append(Plot(METRICS[metric], lines, {}))
+            found.append(Plot(metric_label(metric), lines, {}))
     return found
 
 

@@ -17,7 +17,7 @@ from uwm.errors import UserError
 NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 CELL = re.compile(rf"{NAME.pattern}/{NAME.pattern}(/s[0-9]+)?")
 STATUSES = ("ok", "failed", "timeout", "skipped")
-OBJECTS = ("config", "metrics", "inputs", "code", "env", "run")
+OBJECTS = ("config", "measures", "metrics", "inputs", "code", "env", "run")
 
 
 def _refuse(constant: str) -> float:

@@ -1,7 +1,7 @@
 """One look for all figures: sizes, fonts, colours, axes, deterministic saving. No pyplot, hence no state."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,10 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from uwm.methods import METHODS, PALETTE, Method
+
 COLUMN_INCHES = 3.4  # one column of a two-column page
-# Okabe and Ito's palette: told apart by colour-blind readers and, in this order, in grey.
-BLUE, RED, GREEN, PINK, SKY, ORANGE, BLACK = COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#E69F00",
-    "#000000",
-)
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
-# A method looks alike in all figures: colour, dashes, marker.
-LOOKS: Mapping[str, tuple[str, Any, str]] = {
-    "copy": (BLACK, ":", ""),
-    "oracle": (BLACK, "-", ""),
-    "w_ft": (BLUE, "-", "o"),
-    "w_pre": (GREEN, "-.", ""),
-    "scratch": (PINK, ":", ""),
-    "w_tfs": (SKY, (0, (5, 1)), ""),
-    "r_gt": (BLUE, "-", "o"),
-    "r_la": (GREEN, "--", "s"),
-    "direct": (RED, "-.", "^"),
-    "no-action": (PINK, (0, (3, 1, 1, 1)), "v"),
-    "no-state": (SKY, (0, (5, 1)), "D"),
-}
 Drawing = Callable[[], Figure]
 # Inches around and between plots that share an x axis.
 LEFT, RIGHT, BOTTOM, TOP = 0.52, 0.06, 0.38, 0.06
@@ -53,7 +31,7 @@ matplotlib.rcParams.update(
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.linewidth": 0.6,
-        "axes.prop_cycle": cycler(color=2 * COLOURS, linestyle=DASHES + DASHES[1:] + DASHES[:1]),
+        "axes.prop_cycle": cycler(color=2 * PALETTE, linestyle=DASHES + DASHES[1:] + DASHES[:1]),
         "lines.linewidth": 1.1,
         "lines.markersize": 3,
         "legend.fontsize": 7,
@@ -70,8 +48,8 @@ matplotlib.rcParams.update(
 
 def look(method: str) -> dict[str, Any]:
     """Colour, dashes and marker of a method's line."""
-    colour, dashes, marker = LOOKS.get(method, (ORANGE, "--", "x"))
-    return {"color": colour, "linestyle": dashes, "marker": marker}
+    style = METHODS[method].style if method in METHODS else Method(method, method).style
+    return {"color": style.colour, "linestyle": style.dashes, "marker": style.marker}
 
 
 def plots(

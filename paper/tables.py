@@ -6,54 +6,46 @@ A missing cell is a dash, a failed one an F. Reported numbers stand in columns o
 from collections.abc import Sequence
 
 from paper.grids import read_panels
-from paper.names import (
-    DASH,
-    FAILED,
-    METRICS,
-    corpus_label,
-    experiment_label,
-    method_label,
-    number,
-)
+from paper.names import DASH, FAILED, corpus_label, experiment_label
 from paper.store import Measured, Reported, Results
 from paper.table import Table
+from uwm.methods import (
+    AHEAD,
+    COPY,
+    DIRECT,
+    FICC,
+    LPIPS_DECODER,
+    MAE_DECODER,
+    METHODS,
+    NO_ACTION,
+    NO_STATE,
+    ORACLE,
+    R_GT,
+    R_LA,
+    SCRATCH,
+    SHUFFLED,
+    SHUFFLED_ACTION,
+    UWM,
+    W_FT,
+    W_PRE,
+    W_TFS,
+    method_label,
+)
+from uwm.metrics.spec import METRICS, metric_label, metric_text
 
-METHODS = {
-    "table1": ["uwm", "copy", "zero-action", "random-action", "shuffled-action", "continuous", "oracle"],
-    "figure4": [
-        "w_pre",
-        "w_ft",
-        "w_tfs",
-        "scratch",
-        "w_ft-100",
-        "w_ft-500",
-        "w_ft-10k",
-        "w_ft-dynamics",
-        "w_ft-no-codebook",
-        "copy",
-        "oracle",
-    ],
+EXPERIMENTS = ("table1", "figure4", "figure5")
+PAIRS = {W_FT: (100, 500, 10_000), R_GT: (100, 500, 2000), DIRECT: (100, 500, 2000)}  # besides all, or 2k
+COMPARED_AHEAD = (R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, COPY)
+# Further rows of Figure 5, in the tables only where they have a record.
+DECODERS = [m.variant(way) for way in (MAE_DECODER, LPIPS_DECODER) for m in (R_LA, R_GT, COPY, ORACLE)]
+OPTIONAL = {
     "figure5": [
-        "r_la",
-        "r_gt",
-        "no-state",
-        "shuffled",
-        "direct",
-        "no-action",
-        "ficc",
-        "ficc-la",
-        "copy",
-        "oracle",
-    ],
+        *(method.with_pairs(pairs) for method in (R_GT, DIRECT) for pairs in PAIRS[method]),
+        *(method.name for method in METHODS.values() if method.optional),
+        *DECODERS,
+        *(method.variant(AHEAD) for method in (*COMPARED_AHEAD, ORACLE)),
+    ]
 }
-LABELLED = [f"{method}-{pairs}" for method in ("r_gt", "direct") for pairs in ("100", "500", "2k")]
-DECODED = [
-    f"{method}-{way}-decoder" for way in ("mae", "lpips") for method in ("r_la", "r_gt", "copy", "oracle")
-]
-# Further methods, in the tables only when they have a record.
-TARGETS = [f"r_gt-{target}" for target in ("continuous", "quantized", "codes", "prediction")]
-AHEAD = ["r_la", "r_gt", "no-state", "shuffled", "direct", "no-action", "copy"]
-VARIANTS = {"figure5": [*LABELLED, *TARGETS, *DECODED, *(f"{m}-5-steps" for m in (*AHEAD, "oracle"))]}
 CORPORA = {
     ("table1", "mini"): ["sim-third-person", "sim-ego"],
     ("table1", "paper"): ["ssv2", "ego4d"],
@@ -78,10 +70,10 @@ TABLES = {"figure5": {"": ACTED, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_re
 CONTROL = [name for name in METRICS if name.startswith(("control_", "transfer_", "probe_"))]
 # What is compared pair by pair: the first minus each of the others.
 DIFFERENCES = {
-    "figure4": [("w_ft", "w_pre"), ("w_ft", "w_tfs"), ("w_ft", "scratch"), ("w_pre", "copy")],
+    "figure4": [(str(W_FT), str(other)) for other in (W_PRE, W_TFS, SCRATCH)] + [(str(W_PRE), str(COPY))],
     "figure5": [
-        *(("r_gt", m) for m in ("r_la", "copy", "shuffled", "no-state", "direct", "no-action", "ficc")),
-        *(("r_gt-5-steps", f"{m}-5-steps") for m in AHEAD if m != "r_gt"),
+        *((str(R_GT), str(m)) for m in (R_LA, COPY, SHUFFLED, NO_STATE, DIRECT, NO_ACTION, FICC)),
+        *((R_GT.variant(AHEAD), m.variant(AHEAD)) for m in COMPARED_AHEAD if m != R_GT),
     ],
 }
 COMPARED = {
@@ -108,15 +100,26 @@ def shown(measured: Measured | None, status: str, metric: str) -> str:
     """`0.193 [0.180, 0.206]`, a dash or an F."""
     if measured is None:
         return FAILED if status == "failed" else DASH
-    value = number(measured.value, metric)
+    value = metric_text(metric, measured.value)
     if measured.low != measured.low:
         return value
-    return f"{value} [{number(measured.low, metric)}, {number(measured.high, metric)}]"
+    return f"{value} [{metric_text(metric, measured.low)}, {metric_text(metric, measured.high)}]"
+
+
+def expected(experiment: str) -> list[str]:
+    """The methods that an experiment's main table has a row for, measured or not."""
+    found: list[str] = []
+    for method in METHODS.values():
+        if experiment in method.experiments and not method.optional:
+            found.append(method.name)
+            if experiment == "figure4":
+                found += [method.with_pairs(pairs) for pairs in PAIRS.get(method, ())]
+    return found
 
 
 def methods(results: Results, scale: str, experiment: str, corpus: str) -> list[str]:
     """The expected methods in their order, then others that have a record."""
-    known, variants = METHODS.get(experiment, []), VARIANTS.get(experiment, [])
+    known, variants = expected(experiment), OPTIONAL.get(experiment, [])
     found = {c.method for c in results.cells.get((scale, experiment), []) if c.corpus == corpus}
     return known + [m for m in variants if m in found] + sorted(found - {*known, *variants})
 
@@ -156,7 +159,7 @@ def method_table(
     note += f"LPIPS: {used}." if used else "No record yet."
     if "lpips-random" in used:
         note += " Untrained backbone: not to be compared with reported numbers."
-    columns = ["", *(METRICS[m] for m in metrics)]
+    columns = ["", *(metric_label(m) for m in metrics)]
     return Table(
         f"{experiment}_{corpus}{suffix}",
         title,
@@ -195,7 +198,7 @@ def difference_table(results: Results, scale: str, experiment: str, corpus: str)
     title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}, paired differences"
     note = "Mean over pairs and seeds, 95% intervals over clips and seeds in brackets. Below 0, the first is "
     note += "nearer to O_t+1 (PSNR: above 0)."
-    columns = ["", *(METRICS[metric] for metric in metrics)]
+    columns = ["", *(metric_label(metric) for metric in metrics)]
     return Table(f"{experiment}_{corpus}_differences", title, columns, rows, note)
 
 
@@ -207,7 +210,7 @@ def control_table(results: Results, scale: str, experiment: str, corpus: str) ->
     }
     found = {method: entries for method, entries in found.items() if any(entries)}
     rows = [
-        [METRICS[metric], *(shown(entries[row], "missing", metric) for entries in found.values())]
+        [metric_label(metric), *(shown(entries[row], "missing", metric) for entries in found.values())]
         for row, metric in enumerate(CONTROL)
     ]
     title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}, commands and transfer"
@@ -231,7 +234,7 @@ def paper_layout(results: Results, scale: str) -> Table:
         panels = read_panels(folder) if (folder / "panels.csv").exists() else None
         rows.append([corpus_label(corpus), *(f"({k})" for k in range(first, first + 5))])
         for name, column in (("O_t", "lpips_to_current"), ("O_t+1", "lpips_to_next")):
-            values = [] if panels is None else [number(value) for value in panels[column]][:5]
+            values = [] if panels is None else [metric_text(column, value) for value in panels[column]][:5]
             rows.append([name, *values, *[DASH] * (5 - len(values))])
         first += 5
     title = f"Table 1 in the paper's layout, scale {scale}: LPIPS of the predicted frame to two observations"
@@ -264,13 +267,13 @@ def reproduced(results: Results, reported: Reported) -> Table:
         for metric in MAIN:
             rows.append(
                 [
-                    f"Prediction: {METRICS[metric]}",
+                    f"Prediction: {metric_label(metric)}",
                     printed.get(metric, DASH),
-                    *_across(results, places, "uwm", metric),
+                    *_across(results, places, UWM.name, metric),
                 ]
             )
-        for method in ("copy", "shuffled-action"):
-            label = f"{method_label(method)}: {METRICS['lpips_to_next']}"
+        for method in (COPY.name, SHUFFLED_ACTION.name):
+            label = f"{method_label(method)}: {metric_label('lpips_to_next')}"
             rows.append([label, DASH, *_across(results, places, method, "lpips_to_next")])
     columns = ["", "Paper (5 pairs)", *(f"Ours, scale {scale}" for scale in scales)]
     note = (
@@ -305,7 +308,7 @@ def _protocols(results: Results) -> str:
 def experiment_tables(results: Results, scale: str) -> list[Table]:
     """The paper's layout, then per experiment and corpus the main metrics and the others."""
     tables: list[Table | None] = [paper_layout(results, scale)]
-    names = dict.fromkeys([*METHODS, *(name for s, name in results.cells if s == scale)])
+    names = dict.fromkeys([*EXPERIMENTS, *(name for s, name in results.cells if s == scale)])
     for experiment in names:
         for corpus in corpora(results, scale, experiment):
             for suffix, metrics in TABLES.get(experiment, USUAL).items():

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from paper.names import corpus_label, math, method_label
+from paper.names import corpus_label, math
 from paper.reading import read_table
 from paper.style import LEGEND_ROW, TITLE, legend_above, log_scale, plots
+from uwm.methods import DIRECT, NO_ACTION, R_GT, W_FT, method_label
 
 COUNTS = ("perplexity", "used", "codes")
 PSNR, CODES = "PSNR on validation, dB", "codes in use"
@@ -17,7 +18,7 @@ STATE_ERROR = "val/state_mse/"
 UNDRAWN = ("step", "lr", "grad_norm", "ema_perplexity", "action_gap")  # the gap is shuffled minus own
 OF_CELL = "finetune_"  # begins the curve of one cell's training: `finetune_<method>__<corpus>[__s<seed>]`
 # What predicts after each of these trainings: their errors can be compared.
-PREDICTS = {"finetune": "w_ft", "adapter": "r_gt", "direct": "direct", "no-action": "no-action"}
+PREDICTS = {"finetune": W_FT.name, "adapter": R_GT.name, "direct": DIRECT.name, "no-action": NO_ACTION.name}
 
 
 def curve_figure(path: Path) -> Figure:

@@ -80,7 +80,7 @@ def test_what_is_out_of_bounds_is_one_line(text: str) -> None:
 def test_fields_are_checked_together_whatever_their_order() -> None:
     for texts in (["inner.warmup=8", "inner.steps=9"], ["inner.steps=9", "inner.warmup=8"]):
         assert with_settings(Config(), texts).inner == Inner(9, 8)
-    with pytest.raises(UserError, match=r"^--set inner\.warmup=8 --set inner\.steps=7: "):
+    with pytest.raises(UserError, match=r"^--set inner\.warmup=8 inner\.steps=7: "):
         with_settings(Config(), ["inner.warmup=8", "inner.steps=7"])
 
 

@@ -7,18 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from uwm.baselines.direct import DirectDynamics, DirectDynamicsConfig, direct_config
-from uwm.models import ActionAdapter, ActionAdapterConfig, Dynamics
+from uwm.models import ActionAdapter, ActionAdapterConfig, ControllerConfig, Dynamics, TokenConfig
 from uwm.models.dynamics import DynamicsConfig
 from uwm.training.adaptation import NextState
 
-WORLD = DynamicsConfig(
-    state_width=16, state_tokens=5, depth=1, heads=2, actions=8, action_width=8, slots="regions",
-    codes_per_region=2, output="state", residual=True,
-)  # fmt: skip
-ADAPTER = ActionAdapterConfig(
-    low=(-2.0,) * 3, high=(2.0,) * 3, state_width=16, state_tokens=5, depth=1, heads=2, actions=8,
-    action_width=8, slots="regions", codes_per_region=2,
-)  # fmt: skip
+TOKENS = TokenConfig(16, 5, 8, 8, "regions", codes_per_region=2)
+WORLD = DynamicsConfig(depth=1, heads=2, output="state", residual=True)
+CONTROLLER = ControllerConfig((-2.0,) * 3, (2.0,) * 3, 4)
+ADAPTER = ActionAdapterConfig(depth=1, heads=2, tokens=TOKENS, codes=32, controller=CONTROLLER)
 DIRECT, NONE = direct_config(ADAPTER, WORLD), direct_config(ADAPTER, WORLD, use_action=False)
 
 
@@ -75,7 +71,7 @@ def test_sizes_are_those_of_adapter_and_dynamics_together() -> None:
     def size(*modules: nn.Module) -> int:
         return sum(p.numel() for module in modules for p in module.parameters())
 
-    whole = size(ActionAdapter(ADAPTER), Dynamics(WORLD))
+    whole = size(ActionAdapter(ADAPTER), Dynamics(WORLD, TOKENS))
     assert size(DirectDynamics(DIRECT)) == size(DirectDynamics(NONE)) == whole
 
 

@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 
 from uwm.data.corpora import Clip, Corpus
-from uwm.data.decoders import PyAVReader
+from uwm.data.ffmpeg import PyAVReader
 from uwm.data.manifest import Manifest, build_manifest
 from uwm.data.pairs import resize_short_side, to_tensor
 from uwm.data.prepare import Settings, prepare

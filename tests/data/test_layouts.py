@@ -142,3 +142,11 @@ def test_links_are_followed_once(tmp_path: Path):
     (root / "videos").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "loop").symlink_to(root)
     assert [clip.path for clip in open_corpus("wild", root).clips] == ["videos/a.mp4"]
+
+
+def test_what_macos_leaves_beside_files_is_no_video(tmp_path: Path):
+    write_video(tmp_path / "1.webm", 12)
+    (tmp_path / "._1.webm").write_bytes(b"\0\5\x16\7" + bytes(100))
+    (tmp_path / ".Trash").mkdir()
+    write_video(tmp_path / ".Trash" / "2.webm", 12)
+    assert [clip.path for clip in open_corpus("wild", tmp_path).clips] == ["1.webm"]

@@ -11,14 +11,16 @@ from PIL import Image
 from torch import Tensor
 
 from uwm.data.manifest import Manifest
-from uwm.evaluation.measure import in_batches, measure_pairs
+from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_tiles
 from uwm.evaluation.records import copy_atomically, method_metrics, metrics, write_table
 from uwm.evaluation.summary import table_text
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import load_lpips
-from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel, world_model_config
+from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
 from uwm.models.world import World
+from uwm.runs.record import metric_entry
+from uwm.stages.world_model import high_rate
 
 
 class Halves(NamedTuple):
@@ -41,7 +43,7 @@ def test_batches_are_joined_again() -> None:
 def world() -> World:
     """Untrained models for pictures of 64 pixels."""
     mae = MaskedAutoencoder(MAE_PRESETS["tiny"]).eval().requires_grad_(False)
-    return World(mae, WorldModel(world_model_config("mini", mae.config)).eval(), {})
+    return World(mae, WorldModel(high_rate(64).fitted(mae.config)).eval(), {})
 
 
 def test_pairs_are_measured_against_what_the_mae_shows_and_against_the_frames(world: World) -> None:
@@ -52,7 +54,11 @@ def test_pairs_are_measured_against_what_the_mae_shows_and_against_the_frames(wo
     states = {"half/s0": (s_t + s_next) / 2, "copy": s_t, "oracle": s_next}
     network = load_lpips("random")
     pairs, frames = measure_pairs(
-        world, network, Manifest(table), images.byte(), states, shown=["half/s0"], batch_size=2
+        Measuring(world, network),
+        FramePairs(Manifest(table), images.byte()),
+        states,
+        shown=["half/s0"],
+        batch_size=2,
     )
     o_t, o_next = (images / 255).unbind(1)
     shown, r_next = world.mae.decode(states["half/s0"]), world.mae.decode(s_next)
@@ -97,7 +103,7 @@ def test_metrics_by_hand() -> None:
     assert measured["success_vs_current"].value == 0.5
     assert measured["success_vs_copy"].value == 0.5
     assert measured["lpips_to_next"].ci == pytest.approx((0.1, 0.3))  # two clips: the worst resamples
-    assert measured["psnr"].better == "higher"
+    assert metric_entry("psnr", measured["psnr"])["better"] == "higher"
     assert measured["lpips_ratio"].protocol == "lpips-alex"
     assert measured["state_mse"].protocol is None
 

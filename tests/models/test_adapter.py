@@ -14,34 +14,31 @@ from uwm.errors import UserError
 from uwm.models import (
     ActionAdapter,
     ActionAdapterConfig,
+    ControllerConfig,
+    TokenConfig,
     WorldModel,
     WorldModelConfig,
-    adapter_config,
 )
 from uwm.models.action_extractor import ActionExtractorConfig
-from uwm.models.adapter import ModulatedConvolution
+from uwm.models.blocks import ModulatedConvolution
 from uwm.models.dynamics import DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig
 from uwm.training.adaptation import AdapterRegression
 from uwm.training.loop import TrainConfig, train
 
-SIZES: dict[str, Any] = {
-    "state_width": 16,
-    "state_tokens": 5,
-    "heads": 2,
-    "depth": 1,
-    "actions": 8,
-    "action_width": 8,
-    "slots": "regions",
-    "codes_per_region": 2,
-}
+SIZES: dict[str, Any] = {"heads": 2, "depth": 1}
 WORLD = WorldModelConfig(
+    TokenConfig(16, 5, 8, 8, "regions", codes_per_region=2),
     ActionExtractorConfig(**SIZES),
     QuantizerConfig(codes=32, width=8, codebook_update="ema", data_init=False),
     DynamicsConfig(**SIZES, output="state", residual=True),
 )
 LOW, HIGH = torch.tensor([-1.0, -2.0, 0.0]), torch.tensor([1.0, 2.0, 10.0])
-ADAPTER = adapter_config(WORLD, LOW, HIGH, 4, depth=1)
+CONTROLLER = ControllerConfig(tuple(LOW.tolist()), tuple(HIGH.tolist()), 4)
+ADAPTER = ActionAdapterConfig(depth=1).fitted(WORLD, CONTROLLER)
+
+
+QUERIES = replace(WORLD.tokens, action_source="queries", codes_per_region=1)
 
 
 def labelled(count: int, seed: int = 0) -> dict[str, Tensor]:
@@ -56,26 +53,26 @@ def labelled(count: int, seed: int = 0) -> dict[str, Tensor]:
 
 
 def test_the_config_is_that_of_the_world_model() -> None:
-    assert (ADAPTER.actions, ADAPTER.action_width, ADAPTER.codes_per_region) == (8, 8, 2)
-    assert (ADAPTER.state_tokens, ADAPTER.slots, ADAPTER.codes) == (5, "regions", 32)
-    assert (ADAPTER.low, ADAPTER.high) == ((-1.0, -2.0, 0.0), (1.0, 2.0, 10.0))
+    assert (ADAPTER.tokens, ADAPTER.codes, ADAPTER.heads) == (WORLD.tokens, 32, 2)
+    controller = ADAPTER.controller
+    assert (controller.low, controller.high) == ((-1.0, -2.0, 0.0), (1.0, 2.0, 10.0))
+    with pytest.raises(ValueError, match="fitted"):
+        ActionAdapter(ActionAdapterConfig())
 
 
 @pytest.mark.parametrize("target", ["continuous", "quantized", "codes", "prediction"])
 @pytest.mark.parametrize("use_state", [True, False])
 @pytest.mark.parametrize(
-    ("slots", "blocks"), [("regions", "attention"), ("queries", "attention"), ("regions", "convolutions")]
+    ("source", "blocks"), [("regions", "attention"), ("queries", "attention"), ("regions", "convolutions")]
 )
 def test_every_variant_has_the_shapes_of_the_contract(
-    target: str, use_state: bool, slots: str, blocks: str
+    target: Any, use_state: bool, source: Any, blocks: Any
 ) -> None:
-    per_region = 2 if slots == "regions" else 1
-    parts = {"slots": slots, "codes_per_region": per_region}
-    world = WorldModel(
-        replace(WORLD, extractor=replace(WORLD.extractor, **parts), dynamics=replace(WORLD.dynamics, **parts))
-    ).eval()
-    variant = {"target": target, "use_state": use_state, "blocks": blocks}
-    config = adapter_config(world.config, LOW, HIGH, 4, depth=1, **variant)
+    per_region = 2 if source == "regions" else 1
+    tokens = replace(WORLD.tokens, action_source=source, codes_per_region=per_region)
+    world = WorldModel(replace(WORLD, tokens=tokens)).eval()
+    variant = ActionAdapterConfig(depth=1, target=target, use_state=use_state, blocks=blocks)
+    config = variant.fitted(world.config, CONTROLLER)
     adapter, batch = ActionAdapter(config), labelled(3)
     out = AdapterRegression(adapter, world)(batch, torch.Generator())
     out["loss"].backward()
@@ -132,8 +129,8 @@ def test_convolutions_see_neighbours_and_multiply_them_with_the_action() -> None
 
 
 def test_convolutions_need_slots_with_a_place() -> None:
-    with pytest.raises(ValueError, match="slots=regions"):
-        replace(ADAPTER, blocks="convolutions", slots="queries", codes_per_region=1)
+    with pytest.raises(ValueError, match="action_source=regions"):
+        ActionAdapter(replace(ADAPTER, blocks="convolutions", tokens=QUERIES))
 
 
 def test_actions_are_scaled_by_the_controllers_range() -> None:
@@ -141,7 +138,7 @@ def test_actions_are_scaled_by_the_controllers_range() -> None:
     assert controls.scale(LOW).tolist() == [-1, -1, -1]
     assert controls.scale(HIGH).tolist() == [1, 1, 1]
     assert controls.scale(torch.tensor([0.5, 1.0, 5.0])).tolist() == [0.5, 0.5, 0.0]
-    still = adapter_config(WORLD, torch.tensor([0.0, -1.0]), torch.tensor([0.0, 1.0]), 4)
+    still = replace(ADAPTER, controller=ControllerConfig((0.0, -1.0), (0.0, 1.0), 4))
     assert ActionAdapter(still).controls.scale(torch.tensor([0.0, 0.5])).tolist() == [0.0, 0.5]
 
 
@@ -167,10 +164,10 @@ def test_wrong_sizes_are_refused(actions: tuple[int, ...], mask: tuple[int, ...]
 
 def test_wrong_ranges_are_refused() -> None:
     with pytest.raises(ValueError, match="as many"):
-        ActionAdapterConfig(low=(0.0,), high=(1.0, 1.0))
+        ControllerConfig(low=(0.0,), high=(1.0, 1.0))
     for low, high in ((1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)):
         with pytest.raises(ValueError, match="must not exceed"):
-            ActionAdapterConfig(low=(low,), high=(high,))
+            ControllerConfig(low=(low,), high=(high,))
 
 
 class Repeated:
@@ -214,7 +211,7 @@ def test_slots_whose_region_changes_count_more() -> None:
 
 
 def test_slots_without_a_place_have_no_change() -> None:
-    queries = replace(ADAPTER, slots="queries", codes_per_region=1)
+    queries = replace(ADAPTER, tokens=QUERIES)
     with pytest.raises(UserError, match="change_weight=0"):
         AdapterRegression(ActionAdapter(queries), WorldModel(WORLD), change_weight=1.0)
 

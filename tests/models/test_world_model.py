@@ -7,28 +7,23 @@ import pytest
 import torch
 
 from uwm.errors import UserError
-from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel, WorldModelConfig, world_model_config
-from uwm.models.action_extractor import (
-    ActionExtractorConfig,
-    SlotStandardizer,
-    patches_of_regions,
-    region_grid,
-    regions_of_patches,
+from uwm.models import (
+    MAE_PRESETS,
+    WORLD_MODEL_PRESETS,
+    MaskedAutoencoder,
+    TokenConfig,
+    WorldModel,
+    WorldModelConfig,
 )
+from uwm.models.action_extractor import ActionExtractorConfig, ActionStandardizer
 from uwm.models.dynamics import DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig
 from uwm.models.storage import config_from_json
+from uwm.models.tokens import patches_of_regions, region_grid, regions_of_patches
 
-SIZES: dict[str, Any] = {
-    "state_width": 16,
-    "state_tokens": 5,
-    "width": 32,
-    "heads": 2,
-    "depth": 1,
-    "actions": 3,
-    "action_width": 8,
-}
+SIZES: dict[str, Any] = {"width": 32, "heads": 2, "depth": 1}
 TINY = WorldModelConfig(
+    TokenConfig(16, 5, num_action_tokens=3, action_width=8),
     ActionExtractorConfig(**SIZES),
     QuantizerConfig(codes=32, width=8, codebook_update="ema"),
     DynamicsConfig(**SIZES, output="state", residual=True),
@@ -41,34 +36,46 @@ def states(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return pair[0], pair[1]
 
 
-@pytest.mark.parametrize("preset", ["paper", "authors", "mini"])
+@pytest.mark.parametrize("preset", ["paper", "authors"])
 def test_presets_have_the_papers_sizes(preset: str) -> None:
-    config = world_model_config(preset, MAE_PRESETS["base"])  # type: ignore[arg-type]
+    config = WORLD_MODEL_PRESETS[preset].fitted(MAE_PRESETS["base"])
     assert (config.extractor.depth, config.dynamics.depth) == (4, 2)
     assert (config.quantizer.codes, config.quantizer.width) == (1024, 64)
-    assert config.extractor.actions == (4 * 196 if preset == "mini" else 24)
-    assert (config.extractor.state_width, config.extractor.state_tokens) == (768, 197)
+    assert (config.tokens.num_action_tokens, config.bits) == (24, 240)
+    assert config.tokens.state_size == (197, 768)
+    assert (config.extractor.heads, config.dynamics.heads) == (12, 12)
     assert config_from_json(WorldModelConfig, asdict(config)) == config
 
 
+def test_sizes_that_are_not_the_maes_are_refused() -> None:
+    with pytest.raises(ValueError, match="state_width is 16, and must be 768 here"):
+        TINY.fitted(MAE_PRESETS["base"])
+    with pytest.raises(ValueError, match="fitted"):
+        WorldModel(WorldModelConfig())
+    with pytest.raises(ValueError, match="no field 'reading'"):
+        config_from_json(ActionExtractorConfig, {"reading": "tokens"})
+
+
 def test_paper_and_authors_differ_only_where_the_text_and_the_code_do() -> None:
-    paper, authors = (world_model_config(p, MAE_PRESETS["base"]) for p in ("paper", "authors"))  # type: ignore[arg-type]
-    assert replace(paper.extractor, reading="tokens", standardize="none") == authors.extractor
+    paper, authors = (WORLD_MODEL_PRESETS[name] for name in ("paper", "authors"))
+    assert replace(paper.extractor, token_layout="tokens", standardize="none") == authors.extractor
+    assert paper.tokens == authors.tokens
     assert replace(paper.quantizer, codebook_update="ema", beta=0.02) == authors.quantizer
     assert paper.dynamics == authors.dynamics
 
 
-@pytest.mark.parametrize("reading", ["channels", "tokens"])
+@pytest.mark.parametrize("token_layout", ["channels", "tokens"])
 @pytest.mark.parametrize("standardize", ["batch", "layer", "none"])
-@pytest.mark.parametrize("slots", ["queries", "regions"])
+@pytest.mark.parametrize("source", ["queries", "regions"])
 @pytest.mark.parametrize("output", ["queries", "state"])
-def test_every_reading_has_the_shapes_of_the_contract(
-    reading: str, standardize: str, slots: str, output: str
+def test_every_layout_has_the_shapes_of_the_contract(
+    token_layout: Any, standardize: Any, source: Any, output: Any
 ) -> None:
     config = replace(
         TINY,
-        extractor=replace(TINY.extractor, reading=reading, standardize=standardize, slots=slots),
-        dynamics=replace(TINY.dynamics, output=output, slots=slots, residual=False),
+        tokens=replace(TINY.tokens, action_source=source),
+        extractor=replace(TINY.extractor, token_layout=token_layout, standardize=standardize),
+        dynamics=replace(TINY.dynamics, output=output, residual=False),
     )
     model, (s_t, s_next) = WorldModel(config), states(4)
     out = model(s_t, s_next)
@@ -83,15 +90,15 @@ def test_every_reading_has_the_shapes_of_the_contract(
 
 
 def test_several_codes_of_a_region_come_in_side_by_side() -> None:
-    parts = {"slots": "regions", "actions": 8, "codes_per_region": 2}
-    extractor, dynamics = replace(TINY.extractor, **parts), replace(TINY.dynamics, **parts, residual=False)
-    model = WorldModel(replace(TINY, extractor=extractor, dynamics=dynamics)).eval()
+    tokens = replace(TINY.tokens, action_source="regions", num_action_tokens=8, codes_per_region=2)
+    dynamics = replace(TINY.dynamics, residual=False)
+    model = WorldModel(replace(TINY, tokens=tokens, dynamics=dynamics)).eval()
     s_t, s_next = states(4)
     with torch.no_grad():
         actions = model.infer_actions(s_t, s_next)
         assert actions.codes.shape == (4, 8)
         # In evaluation a region's two latents are the two halves of its head's output.
-        patches = model.extractor.norm(model.extractor.blocks(model.extractor._tokens(s_t, s_next)))[:, 1:]
+        patches = model.extractor.norm(model.extractor.blocks(model.extractor._joined(s_t, s_next)))[:, 1:]
         both = model.extractor.head(patches[:, 2])  # region 2 of the 2 x 2 patches: (4, 2 * 8)
         expected = (both.unflatten(1, (2, 8)) - 0) / (1 + model.extractor.standardize.eps) ** 0.5
         torch.testing.assert_close(actions.continuous[:, 4:6], expected)
@@ -104,8 +111,8 @@ def test_several_codes_of_a_region_come_in_side_by_side() -> None:
         model.predict(s_t, moved)
         changed = (captured[0] - captured[1]).abs().amax((0, 2)) > 0
         assert changed.tolist() == [True, False, False, True, False]
-    with pytest.raises(ValueError, match="can't have 2 codes each"):
-        replace(TINY.extractor, codes_per_region=2)
+    with pytest.raises(ValueError, match="can't have 2"):
+        replace(TINY.tokens, codes_per_region=2)
 
 
 def test_regions_by_hand() -> None:
@@ -177,7 +184,7 @@ def test_codes_carry_the_transition() -> None:
 
 
 def test_standardizer_removes_each_slots_mean_and_scale() -> None:
-    layer = SlotStandardizer(3, 4)
+    layer = ActionStandardizer(3, 4)
     latents = 5 + 3 * torch.randn(500, 3, 4, generator=torch.Generator().manual_seed(0))
     out = layer(latents)
     torch.testing.assert_close(out.mean(0), torch.zeros(3, 4), atol=1e-5, rtol=0)
@@ -218,7 +225,5 @@ def test_wrong_files_are_refused_in_one_line(tmp_path) -> None:
 
 
 def test_widths_that_disagree_are_refused() -> None:
-    with pytest.raises(ValueError, match="actions differs"):
-        replace(TINY, dynamics=replace(TINY.dynamics, actions=4))
     with pytest.raises(ValueError, match="codes have width"):
         replace(TINY, quantizer=replace(TINY.quantizer, width=16))

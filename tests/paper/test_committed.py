@@ -11,7 +11,7 @@ import pytest
 
 from paper.integrity import problems
 from paper.store import ROOT, SCALES, Results, read_json
-from uwm.runs.record import config_digest, record_problems
+from uwm.runs.record import config_digest, record_problems, stale_measures
 
 RECORDS = sorted(path for scale in SCALES for path in (ROOT / "results" / scale).glob("*/*.json"))
 NAMES = [path.relative_to(ROOT / "results").as_posix() for path in RECORDS]
@@ -37,13 +37,17 @@ def test_record_is_of_the_current_cell(path):
     """The digest of the experiment's present version and config, not of those that the record holds."""
     pytest.importorskip("torch")
     from uwm.runs.experiment import load_experiment
-    from uwm.runs.settings import plain
+    from uwm.runs.settings import plain_value
 
     record = read_json(path)
     experiment = load_experiment(ROOT / "experiments" / f"{record['experiment']}.py")
-    config = plain(experiment.configs[record["scale"]])
-    current = config_digest(experiment.name, experiment.version, config, record["cell"])
-    assert record["config_digest"] == current, f"{path.name} is stale: run the experiment again"
+    config = experiment.configs[record["scale"]]
+    cell = next(cell for cell in experiment.cells(config, {}) if cell.name == record["cell"])
+    fields = plain_value(experiment.reads(config, cell))
+    assert record["config"] == fields, f"{path.name} is stale: run the experiment again"
+    current = config_digest(experiment.name, experiment.version, fields, cell.name, record["measures"])
+    assert record["config_digest"] == current
+    assert not stale_measures(record["measures"])
 
 
 def test_committed_records_follow_from_their_samples():

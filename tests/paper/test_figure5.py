@@ -12,8 +12,8 @@ from paper.captions import CAPTIONS, caption, in_order
 from paper.figures import main
 from paper.grids import grids
 from paper.measured_curves import pairs_figure, pairs_plots, rollout_figure, rollout_plots
-from paper.names import METRICS
 from paper.store import Results
+from uwm.metrics.spec import metric_label
 
 CORPUS = "sim-panda"
 
@@ -36,7 +36,7 @@ def results(root) -> Results:
 def test_table_has_its_measures_and_the_methods_in_order(results):
     found = {table.name: table for table in tables.experiment_tables(results, "mini")}
     table = found[f"figure5_{CORPUS}"]
-    assert table.columns[1:] == [METRICS[name] for name in tables.ACTED]
+    assert table.columns[1:] == [metric_label(name) for name in tables.ACTED]
     labels = [row[0] for row in table.rows if len(row) > 1]
     assert labels[: len(labels) // 2] == [
         *("R_LA", "R_GT", "R_GT, adapter without state", "R_GT, another pair's action"),

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from uwm.metrics.spec import versions
 from uwm.metrics.statistics import bootstrap_mean, bootstrap_ratio
 from uwm.runs.record import Record, config_digest, file_sha256
 
 METHODS = {"uwm": (0.10, 0.05), "copy": (0.0, 0.12), "shuffled-action": (0.08, 0.11), "oracle": (0.12, 0.0)}
 CLIPS, PAIRS = 12, 4
-CONFIG = {"codes": 1024, "gap": 0.2, "finetune": {"pairs": 2000}}
+CONFIG = {"codes": 1024, "gap": 0.2, "recipe": {"pairs": 2000}}
 ACTING = {"copy": (0.0, 0.12), "oracle": (0.12, 0.0), "r_la": (0.1, 0.05), "r_gt": (0.1, 0.06)}
 ACTING |= {
     "direct": (0.1, 0.07),
@@ -81,16 +82,19 @@ def toy_metrics(path: Path, method: str) -> dict:
 def toy_record(scale: str, experiment: str, cell: str, samples: Path | None, **changes) -> Record:
     """A record that is right in every field; `changes` replace fields."""
     column = "/".join(part for k, part in enumerate(cell.split("/")) if k != 1)
+    metrics = toy_metrics(samples, column) if samples else {}
+    measures = versions(metrics)
     content = {
         "experiment": experiment,
         "version": 1,
         "cell": cell,
         "scale": scale,
         "config": CONFIG,
-        "config_digest": config_digest(experiment, 1, CONFIG, cell),
+        "config_digest": config_digest(experiment, 1, CONFIG, cell, measures),
         "status": "ok",
         "error": None,
-        "metrics": toy_metrics(samples, column) if samples else {},
+        "measures": measures,
+        "metrics": metrics,
         "samples": {"path": f"samples/{samples.name}", "sha256": file_sha256(samples)} if samples else None,
         "inputs": {"manifest_sha256": "0" * 64, "weights": {"mae": "ab" * 32}, "stages": {}},
         "code": {"commit": "c" * 40, "uwm_tree": "d" * 40, "experiment_blob": "e" * 40, "dirty": False},

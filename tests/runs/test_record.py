@@ -28,7 +28,8 @@ CONFIG = {"steps": 3}
 def record():
     return Record(
         experiment="toy", version=1, cell="uwm/ours/s0", scale="mini", config=CONFIG,
-        config_digest=config_digest("toy", 1, CONFIG, "uwm/ours/s0"), status="ok", error=None,
+        config_digest=config_digest("toy", 1, CONFIG, "uwm/ours/s0", {"psnr": 1}), status="ok", error=None,
+            measures={"psnr": 1},
         metrics={"psnr": {"value": 20.123456789, "n": 4, "better": "higher", "ci": None, "protocol": None}},
         samples=None, inputs={"manifest_sha256": None, "weights": {}, "stages": {}},
         code={"commit": None, "uwm_tree": None, "experiment_blob": None, "dirty": None},

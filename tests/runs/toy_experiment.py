@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from uwm.errors import Interrupted, UserError
+from uwm.metrics.spec import Metric, declare
 from uwm.runs.artifacts import Stage
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, SkipCell, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
+
+ERROR = declare(Metric("error", "Error", "lower"))
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     context.out.mkdir(parents=True, exist_ok=True)
     samples = context.out / f"{cell.file_name}.csv"
     samples.write_text(f"{value}\n")
-    return CellResult({"error": Metric(value, 3, "lower", (value / 2, value * 2), "toy")}, samples)
+    return CellResult({ERROR.name: Estimate(value, 3, (value / 2, value * 2), "toy")}, samples)
 
 
 def summarize(context: Context) -> None:

@@ -8,13 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from uwm.methods import Method
+from uwm.methods import declare as declare_method
+from uwm.metrics.spec import Metric, declare
 from uwm.runs.artifacts import Stage
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.training.batches import IndexSource
 from uwm.training.loop import TrainConfig, train
 
 ROWS = 48
+REGRESSION = declare_method(Method("regression", "Regression"))
+WEIGHT = declare(Metric("weight", "Weight", "higher", per_step=True))
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,11 @@ def pretrain(context: Context) -> Path:
 
 def run_cell(context: Context, cell: Cell) -> CellResult:
     weight = torch.load(pretrain(context) / "weight.pt", weights_only=True)
-    return CellResult({f"w{i}": Metric(float(w), 1, "higher") for i, w in enumerate(weight.flatten())})
+    return CellResult({f"{WEIGHT.name}_{i}": Estimate(float(w), 1) for i, w in enumerate(weight.flatten())})
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
-    return [Cell("regression", "numbers")]
+    return [Cell(REGRESSION.name, "numbers")]
 
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:

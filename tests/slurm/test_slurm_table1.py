@@ -1,6 +1,13 @@
-"""`python experiments/table1.py --submit --scale smoke`, collected, equals the local run."""
+"""Table 1 at scale `smoke` by one process, and on a cluster by one, by two of torchrun and by 2 nodes x 2.
+
+The trainings are taken from the first run (several processes draw other random masks); all else is equal.
+"""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,31 +16,76 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 
 pytestmark = pytest.mark.slurm
-TABLE1 = Path(__file__).resolve().parents[2] / "experiments" / "table1.py"
+ROOT = Path(__file__).resolve().parents[2]
+TABLE1 = ROOT / "experiments" / "table1.py"
+OPTIONS = ("--scale", "smoke", "--only", "uwm")
 
 
 def records(folder):
     return {path.name: {**json.loads(path.read_text()), "run": None} for path in folder.glob("*__*.json")}
 
 
-def test_table1_collected_equals_the_local_run(cluster, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.delenv("UWM_WEIGHTS", raising=False)
-    monkeypatch.delenv("UWM_SITE", raising=False)
-    experiment = load_experiment(TABLE1)
-    options = ("--scale", "smoke", "--only", "uwm")
-    for name in ("local", "collected"):
-        monkeypatch.setenv("UWM_RUNS", str(tmp_path / name / "runs"))
-        monkeypatch.setenv("UWM_CACHE", str(tmp_path / name / "cache"))
-        out = ("--out", str(tmp_path / name / "out"))
-        if name == "local":
-            assert main(experiment, [*options, *out]) == 0
-            continue
-        assert main(experiment, ["--submit", *options, *out]) == 0
-        cluster.wait_until_empty(500)
-        assert main(experiment, ["--collect", *options, *out]) == 0, capsys.readouterr()
-    local, collected = records(tmp_path / "local/out"), records(tmp_path / "collected/out")
-    assert len(local) == 2
-    assert local == collected
-    for path in (tmp_path / "local/out/samples").iterdir():
-        assert path.read_bytes() == (tmp_path / "collected/out/samples" / path.name).read_bytes()
+def run(folder, *arguments):
+    """The command line with runs and cache in `folder`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(folder).items():
+            patch.setenv(name, value)
+        for name in ("UWM_WEIGHTS", "UWM_SITE"):
+            patch.delenv(name, raising=False)
+        return main(load_experiment(TABLE1), [*arguments, *OPTIONS, "--out", str(folder / "out")])
+
+
+def environment(folder):
+    return {"UWM_RUNS": f"{folder}/runs", "UWM_CACHE": f"{folder}/cache", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("local")
+    assert run(folder) == 0
+    assert len(records(folder / "out")) == 2
+    return folder
+
+
+@pytest.fixture
+def trained(local, tmp_path):
+    """A folder whose cache holds the trainings of the local run, not its evaluations."""
+    shutil.copytree(local / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("evaluation-*"))
+    return tmp_path
+
+
+def assert_equal(folder, local):
+    assert records(folder / "out") == records(local / "out")
+    for path in (local / "out/samples").iterdir():
+        assert path.read_bytes() == (folder / "out/samples" / path.name).read_bytes()
+
+
+def test_collected_equals_the_local_run(cluster, local, tmp_path, capsys):
+    assert run(tmp_path, "--submit") == 0
+    cluster.wait_until_empty(500)
+    assert run(tmp_path, "--collect") == 0, capsys.readouterr()
+    assert_equal(tmp_path, local)
+
+
+def test_two_nodes_of_two_processes(cluster, local, trained, capsys):
+    site = trained / "site.toml"
+    site.write_text('partition = "low"\nnodes = 2\ntasks_per_node = 2\n')
+    assert run(trained, "--submit", "--site", str(site)) == 0
+    cluster.wait_until_empty(500)
+    logs = "".join(path.read_text()[-2000:] for path in trained.rglob("*_log.out"))
+    assert run(trained, "--collect") == 0, (capsys.readouterr(), logs)
+    assert_equal(trained, local)
+
+
+def test_two_processes_of_torchrun_by_the_batch_file(cluster, local, trained):
+    command = [str(TABLE1), *OPTIONS, "--out", str(trained / "out")]
+    asked = ("--partition=low", "--gpus-per-node=2", "--cpus-per-task=2", "--time=20", "--chdir", str(ROOT),
+             f"--output={trained}/log.txt")  # fmt: skip
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    variables = {**os.environ, **environment(trained), "PATH": path, "PYTHONPATH": str(ROOT)}
+    sent = subprocess.run(["sbatch", *asked, "slurm/job.sbatch", *command], cwd=ROOT, env=variables,
+                          capture_output=True, text=True)  # fmt: skip
+    assert sent.returncode == 0, sent.stderr
+    cluster.wait_until_empty(500)
+    assert len(records(trained / "out")) == 2, (trained / "log.txt").read_text()
+    assert_equal(trained, local)

@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uwm.errors import Interrupted
+from uwm.methods import Method
+from uwm.methods import declare as declare_method
+from uwm.metrics.spec import Metric, declare
 from uwm.runs.artifacts import Stage
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Metric, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
+
+CHAIN = declare_method(Method("chain", "Chain of hashes"))
+VALUE = declare(Metric("value", "Value", "lower"))
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Config:
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
-    return [Cell("chain", "numbers", seed) for seed in range(config.seeds)]
+    return [Cell(CHAIN.name, "numbers", seed) for seed in range(config.seeds)]
 
 
 def chain_stage(context: Context) -> Stage:
@@ -70,7 +76,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     samples = context.out / f"{cell.file_name}.csv"
     samples.write_text(f"value\n{state['value']}\n")
     value = int(state["value"][:6], 16) + (cell.seed or 0)
-    return CellResult({"value": Metric(value, context.config.steps, "lower")}, samples)
+    return CellResult({VALUE.name: Estimate(value, context.config.steps)}, samples)
 
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:

@@ -15,7 +15,7 @@ from uwm.data.corpora import BUNDLED, Corpus, bundled, open_corpus
 from uwm.data.states import FrozenEncoder, evaluation_images, view_states
 from uwm.errors import UserError
 from uwm.models import LatentActions
-from uwm.stages.action_training import ActionRecipe, action_batches, control_steps, training_pairs
+from uwm.stages.action_training import ActionData, ActionRecipe, controller, training_pairs
 from uwm.stages.adapter import FrozenInference, latent_targets
 from uwm.training.loop import TrainConfig
 
@@ -69,8 +69,7 @@ def square(images: Tensor) -> Tensor:
 def test_a_batch_has_each_pairs_own_frames_and_actions(corpus: Corpus, views: int) -> None:
     """What the actions say is what the frames show: so nothing is mixed up, and nothing is mirrored."""
     recipe = replace(RECIPE, views=views)
-    pairs = training_pairs(recipe, corpus)
-    batch = next(action_batches(recipe, PIXELS, pairs).batches(0, 0, 1))
+    batch = next(ActionData(recipe, corpus, PIXELS).batches().batches(0, 0, 1))
     assert batch["actions"].shape == (16, 4, 3)
     assert batch["mask"].all()
     frames = pictures(batch["states"]) if views else batch["images"]
@@ -92,7 +91,7 @@ def test_views_are_the_centre_and_shifted_ones(corpus: Corpus) -> None:
 def test_more_of_each_pair_comes_along(corpus: Corpus) -> None:
     pairs = training_pairs(RECIPE, corpus)
     numbers = torch.arange(len(pairs)).expand(3, -1)
-    source = action_batches(RECIPE, PIXELS, pairs, {"number": numbers})
+    source = ActionData(RECIPE, corpus, PIXELS).batches({"number": numbers})
     batch = next(source.batches(0, 0, 1))
     assert torch.equal(batch["actions"], pairs.controls[0][batch["number"]])
 
@@ -108,7 +107,8 @@ def test_latent_targets_are_those_of_each_pairs_own_frames_and_inferred_once(cor
     pairs = training_pairs(RECIPE, corpus)
     states, places = view_states(PIXELS, pairs, SIDE, 0.2, 2)
     inference = FrozenInference("one", torch.device("cpu"), infer)
-    found = latent_targets(inference, PIXELS, pairs, SIDE, 0.2, 2)
+    data = ActionData(replace(RECIPE, views=2), corpus, PIXELS)
+    found = latent_targets(inference, data)
     means = states.float().mean((2, 3))  # (V, F)
     then, now = means[:, places[:, 1]], means[:, places[:, 0]]
     assert torch.allclose(found["latents"][:, :, 0, 0].float(), then, atol=0.1)
@@ -116,7 +116,7 @@ def test_latent_targets_are_those_of_each_pairs_own_frames_and_inferred_once(cor
     assert torch.equal(found["codes"][..., 0], then.round().int())
 
     never = FrozenInference("one", torch.device("cpu"), lambda s_t, s_next: pytest.fail("inferred again"))
-    assert latent_targets(never, PIXELS, pairs, SIDE, 0.2, 2) is found
+    assert latent_targets(never, data) is found
 
 
 def test_a_part_is_those_rows(corpus: Corpus) -> None:
@@ -129,7 +129,7 @@ def test_a_part_is_those_rows(corpus: Corpus) -> None:
 
 def test_other_actions_than_trained_with_are_refused(corpus: Corpus) -> None:
     pairs = training_pairs(RECIPE, corpus)
-    assert control_steps(RECIPE, corpus) == 4
+    assert controller(RECIPE, corpus).steps == 4
     check_action_sizes(pairs, 4, 3)
     for steps, width, words in ((3, 3, "4 control actions"), (4, 7, "trained with 7")):
         with pytest.raises(UserError, match=words) as caught:

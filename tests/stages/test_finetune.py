@@ -14,8 +14,9 @@ from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_frames, load_pairs
 from uwm.data.selection import first_clips, nested_pairs, rows_in_bank
 from uwm.errors import Interrupted, UserError
-from uwm.models import MAE_PRESETS, WorldModel, world_model_config
+from uwm.models import MAE_PRESETS, WorldModel
 from uwm.stages.finetune import FINETUNE, FROZEN, PartialTraining, available_pairs
+from uwm.stages.world_model import high_rate
 from uwm.training.batches import IndexSource
 from uwm.training.loop import TrainConfig, train
 
@@ -68,7 +69,7 @@ def test_the_frames_of_a_pair_are_found_in_memory(corpus: Corpus) -> None:
 
 def changed_parts(trained: str, folder: Path) -> set[str]:
     """Which parts of a small world model differ, weights and buffers, after three steps."""
-    model = WorldModel(world_model_config("mini", MAE_PRESETS["tiny"]))
+    model = WorldModel(high_rate(64).fitted(MAE_PRESETS["tiny"]))
     model.step.fill_(1000)  # as after a pre-training: the codebook is in use
     before = {name: value.clone() for name, value in model.state_dict().items()}
     states = torch.randn(8, 2, 17, 48, generator=torch.Generator().manual_seed(0))
@@ -96,7 +97,7 @@ def test_a_resumed_training_keeps_them_too(tmp_path: Path) -> None:
     states = torch.randn(8, 2, 17, 48, generator=torch.Generator().manual_seed(0))
 
     def attempt(stop: Callable[[], bool] | None) -> tuple[WorldModel, dict[str, torch.Tensor]]:
-        model = WorldModel(world_model_config("mini", MAE_PRESETS["tiny"]), seed=7)
+        model = WorldModel(high_rate(64).fitted(MAE_PRESETS["tiny"]), seed=7)
         model.step.fill_(1000)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         source = IndexSource(8, lambda rows, generator: states[rows], batch_size=4)

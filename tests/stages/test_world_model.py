@@ -18,32 +18,26 @@ import torch
 from uwm.data import prepare
 from uwm.data.corpora import Corpus, open_corpus
 from uwm.errors import UserError
-from uwm.models import MAE_PRESETS, MAEConfig, MaskedAutoencoder, WorldModelConfig, world_model_config
-from uwm.models.world_model import Preset
+from uwm.models import MAE_PRESETS, MaskedAutoencoder
 from uwm.runs.artifacts import Artifacts
 from uwm.stages.mae import MAERecipe, published_mae
 from uwm.stages.trained import thinned_curve
-from uwm.stages.world_model import PretrainRecipe, live_video, obtain_world
+from uwm.stages.world_model import PretrainRecipe, high_rate, live_video, obtain_world
 from uwm.training.loop import TrainConfig
 
 MAE = MAERecipe(
-    preset="tiny",
+    model=MAE_PRESETS["tiny"],
     file=None,
     train=TrainConfig(steps=3, batch_size=4, validate_every=3),
     procedural=4,
     short_side=64,
 )
 PRETRAIN = PretrainRecipe(
-    preset="mini",
     train=TrainConfig(steps=12, batch_size=4, learning_rate=1e-3, checkpoint_every=3, validate_every=6),
     short_side=64,
     views=2,
+    model=replace(high_rate(64), continuous_steps=2),  # a codebook from the third step on
 )
-
-
-def early_codebook(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
-    """The preset with a codebook from the third step on, so that a short training has one."""
-    return replace(world_model_config(preset, mae), continuous_steps=2)
 
 
 def write_video(path: Path, seed: int, frames: int = 12, fps: int = 10) -> None:
@@ -107,12 +101,10 @@ def test_a_killed_pretraining_ends_with_the_same_bits(corpus: Corpus, tmp_path: 
         from pathlib import Path
         torch.set_num_threads(1)
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import uwm.stages.world_model
-        from test_world_model import MAE, PRETRAIN, early_codebook
+        from test_world_model import MAE, PRETRAIN
         from uwm.data.corpora import open_corpus
         from uwm.runs.artifacts import Artifacts
         from uwm.stages.world_model import obtain_world
-        uwm.stages.world_model.world_model_config = early_codebook
         root = Path(sys.argv[1])
         corpora = {{"made": open_corpus("made", {str(corpus.folder)!r})}}
         obtain_world(MAE, PRETRAIN, corpora, Artifacts(root, root / "none", stale_s=1.0), lambda: False)

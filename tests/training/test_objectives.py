@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel, world_model_config
+from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
+from uwm.stages.world_model import high_rate
 from uwm.training.objectives import (
     LatentActionPrediction,
     MaskedReconstruction,
@@ -36,7 +37,7 @@ def test_live_encoding_equals_cached_states_and_leaves_the_mae_alone() -> None:
     mae = MaskedAutoencoder(MAE)
     before = {k: v.clone() for k, v in mae.state_dict().items()}
     images = torch.randint(0, 256, (4, 2, 3, 64, 64), dtype=torch.uint8, generator=generator())
-    config = world_model_config("mini", MAE)
+    config = high_rate(64).fitted(MAE)
     live = LatentActionPrediction(WorldModel(config), mae)
     cached = LatentActionPrediction(WorldModel(config))
     with torch.no_grad():
@@ -50,7 +51,7 @@ def test_live_encoding_equals_cached_states_and_leaves_the_mae_alone() -> None:
 
 
 def test_action_gap_is_zero_where_the_action_is_ignored() -> None:
-    model = WorldModel(world_model_config("mini", MAE))  # its residual head is zero: it copies
+    model = WorldModel(high_rate(64).fitted(MAE))  # its residual head is zero: it copies
     states = torch.randn(16, 2, 17, 48, generator=generator())
     gaps = action_gap(model, states.split(8), generator())
     assert model.training

@@ -38,7 +38,7 @@ class DirectDynamics(nn.Module):
         self.adapter = ActionAdapter(config.adapter, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.dynamics = Dynamics(config.dynamics)
+            self.dynamics = Dynamics(config.dynamics, self.adapter.tokens)
 
     def forward(self, s_t: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D), `actions` (B, T, A), `mask` (B, T) bool -> predicted s_t+1 (B, 1+N, D)."""

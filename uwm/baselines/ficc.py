@@ -6,9 +6,9 @@ pre-trained or frozen. One discrete code stands for a transition.
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig, VectorQuantizer
 from uwm.models.storage import load_module, save_module
+from uwm.models.tokens import TokenConfig, fit
 from uwm.models.world_model import LatentActions
 
 
@@ -25,7 +26,7 @@ from uwm.models.world_model import LatentActions
 class FICCConfig:
     """Eq. 6 fixes the loss; the networks' sizes are ours, near those of the world model beside it."""
 
-    image_size: int = 112  # pixels, square
+    image_size: int | None = None  # pixels, square; None: the world model's
     channels: tuple[int, ...] = (32, 64, 96, 128)  # of R's convolutions, each of which halves the picture
     heads: int = 4
     inverse_depth: int = 4
@@ -43,15 +44,14 @@ class FICCConfig:
     pixel_variance: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.image_size % 2 ** len(self.channels):
+        if self.image_size and self.image_size % 2 ** len(self.channels):
             raise ValueError(f"image_size {self.image_size} is no multiple of {2 ** len(self.channels)}")
         if self.quantizer.width != self.action_width:
             raise ValueError(f"codes have width {self.quantizer.width}, latents {self.action_width}")
 
-    @property
-    def grid(self) -> int:
-        """Tokens along one side of a state."""
-        return self.image_size // int(2 ** len(self.channels))
+    def fitted(self, image_size: int) -> Self:
+        """For pictures of this size. ValueError where another one was set."""
+        return replace(self, image_size=fit("image_size", self.image_size, image_size))
 
 
 class FICCLoss(NamedTuple):
@@ -82,16 +82,21 @@ class FICC(nn.Module):
     def __init__(self, config: FICCConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = c = config
-        width, tokens = c.channels[-1], 1 + c.grid**2
-        sizes: dict[str, Any] = {"state_width": width, "state_tokens": tokens, "heads": c.heads}
-        sizes |= {"actions": 1, "action_width": c.action_width}
+        if c.image_size is None:
+            raise ValueError("FICC's picture size is not known yet: config.fitted(image_size) sets it")
+        self.image_size, width = c.image_size, c.channels[-1]
+        grid = c.image_size // int(2 ** len(c.channels))  # tokens along one side of a state
+        self.tokens = TokenConfig(width, 1 + grid**2, num_action_tokens=1, action_width=c.action_width)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.representation = self._convolutions(c.channels)
-            self.extractor = ActionExtractor(ActionExtractorConfig(**sizes, depth=c.inverse_depth))
+            self.extractor = ActionExtractor(
+                ActionExtractorConfig(depth=c.inverse_depth, heads=c.heads), self.tokens
+            )
             self.quantizer = VectorQuantizer(c.quantizer)
             self.dynamics = Dynamics(
-                DynamicsConfig(**sizes, depth=c.dynamics_depth, output="state", residual=True)
+                DynamicsConfig(depth=c.dynamics_depth, heads=c.heads, output="state", residual=True),
+                self.tokens,
             )
             self.frame_decoder = Upsampler(width, c.channels)
             self.difference_decoder = Upsampler(width + c.action_width, c.channels)

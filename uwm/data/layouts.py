@@ -41,7 +41,7 @@ def _paths(name: str, root: Path) -> list[str]:
 
 def _walk(root: Path) -> Iterator[Path]:
     """Video files, and the folders beside an `fps.txt` (or its own folder): those are not looked into, since
-    they hold millions of pictures. Links are followed, each folder once."""
+    they hold millions of pictures. Links are followed, each folder once; hidden names are passed over."""
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -49,6 +49,8 @@ def _walk(root: Path) -> Iterator[Path]:
             subfolders.clear()
             continue
         seen.add(real)
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        files = [name for name in files if not name.startswith(".")]
         if "fps.txt" in files:
             yield from [Path(folder, name) for name in subfolders] or [Path(folder)]
             subfolders.clear()

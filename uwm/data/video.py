@@ -5,13 +5,8 @@ as stored in the file (so a variable rate stays what it is). Frames come upright
 RGB, uint8. A video is a file of any container, a folder of numbered pictures with its rate in `fps.txt`, or
 the pictures of a robot's demonstration in an HDF5 file.
 
-decord is the default decoder wherever it is right, PyAV takes the rest:
-- files with B-frames: after a seek decord silently returns wrong frames where groups of pictures overlap
-  (H.264 with open GOPs, MPEG-4), as a test here shows of the installed version;
-- files that decord cannot open, or of which it gives other frames than the container promises: it keeps
-  frames that an edit list cuts away, and returns broken pictures for a rotation flag;
-- long files: decord goes through a whole file to open it (0.6 s for an hour of 540p, where a visit of 8 pairs
-  takes PyAV 0.25 s), PyAV seeks.
+PyAV decodes by default (`uwm.data.ffmpeg`): every file that FFmpeg plays, with the right frames, visits of
+pairs faster than decord does. decord is there by name, and refuses the files that it gets wrong.
 """
 
 import hashlib
@@ -22,22 +17,60 @@ from typing import Literal
 
 import numpy as np
 
-from uwm.data.decoders import (
-    BadVideo,
-    DecordReader,
-    FolderReader,
-    Frames,
-    PyAVReader,
-    Times,
-    decord,
-    open_stream,
-)
+from uwm.data.decoders import BadVideo, Frames, Times
+from uwm.data.decord_reader import DecordReader
+from uwm.data.ffmpeg import PyAVReader
+from uwm.data.pictures import FolderReader
 from uwm.data.robomimic.hdf5 import DemoReader, split_path
 
-LONG_FILE = 32 << 20  # bytes; larger files are read by seeking
 DecoderName = Literal["auto", "decord", "pyav"]
 VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv"}
+    {
+        *(
+            ".mp4",
+            ".m4v",
+            ".mov",
+            ".qt",
+            ".3gp",
+            ".3g2",
+            ".f4v",
+            ".webm",
+            ".mkv",
+            ".avi",
+            ".divx",
+            ".flv",
+            ".gif",
+        ),
+        *(
+            ".mpg",
+            ".mpeg",
+            ".mpe",
+            ".m2v",
+            ".m1v",
+            ".vob",
+            ".ts",
+            ".mts",
+            ".m2ts",
+            ".wmv",
+            ".asf",
+            ".ogv",
+            ".ogg",
+        ),
+        *(
+            ".mxf",
+            ".nut",
+            ".ivf",
+            ".y4m",
+            ".h264",
+            ".264",
+            ".avc",
+            ".h265",
+            ".265",
+            ".hevc",
+            ".mjpeg",
+            ".mjpg",
+        ),
+    }
 )
 
 __all__ = [
@@ -68,8 +101,9 @@ def probe(path: Path | str) -> VideoInfo:
     if pictures := _pictures(path):
         return _info(pictures.times(), pictures.fps, pictures.read([0]))
     with PyAVReader(path) as reader:
-        rate = reader.stream.average_rate
-        return _info(reader.index.times(), float(rate or 0), reader.read([0]))
+        times = reader.index.times()
+        rate = 0 if reader.counts else reader.stream.average_rate  # a raw stream's is FFmpeg's guess
+        return _info(times, float(rate or 0), reader.read([0]))
 
 
 def _pictures(path: Path | str) -> FolderReader | DemoReader | None:
@@ -95,23 +129,22 @@ def read_frames(
 ) -> Frames:
     """Decode frames by index: (n,H,W,3) RGB uint8, upright, in the order of `indices`.
 
-    `times` (s from the first frame) are what a manifest says of these indices. With "auto", decord's result
-    is kept only when its timestamps agree with them (or, without `times`, with the container's); else, and
-    for long files and those with B-frames, PyAV decodes. Raises `BadVideo` when neither decoder can.
+    `times` (s from the first frame) are what a manifest says of these indices; with them a long file is read
+    without a pass over it. Raises `BadVideo` where a frame cannot be decoded for sure.
     """
+    if not len(indices):
+        raise ValueError("no frames are asked for")
+    if min(indices) < 0:
+        raise BadVideo(path, f"has no frame {min(indices)}")
     if pictures := _pictures(path):
         return pictures.read(indices)
+    if not Path(path).is_file():
+        raise BadVideo(path, "there is no such file")
     if decoder == "decord":
-        return DecordReader(path).read(indices)
-    if decoder == "auto" and decord is not None and not _needs_pyav(path):
-        try:
-            reader = DecordReader(path)
-            if reader.agrees(indices, _expected_times(path, indices) if times is None else np.asarray(times)):
-                return reader.read(indices)
-        except BadVideo:
-            pass  # PyAV's error, if it fails too, is the one to show
-    with PyAVReader(path) as fallback:
-        return fallback.read(indices) if times is None else fallback.read_at(times)
+        expected = _times_of(path, indices) if times is None else np.asarray(times)
+        return DecordReader(path).read(indices, expected)
+    with PyAVReader(path) as reader:
+        return reader.read(indices) if times is None else reader.read_at(times)
 
 
 def read_whole(path: Path | str, chunk: int = 64) -> Iterator[Frames]:
@@ -121,25 +154,10 @@ def read_whole(path: Path | str, chunk: int = 64) -> Iterator[Frames]:
             yield pictures.read(range(start, min(start + chunk, len(pictures))))
         return
     with PyAVReader(path) as reader:
-        frames = len(reader.index.pts)
-        for start in range(0, frames, chunk):
-            yield reader.read(range(start, min(start + chunk, frames)))
+        yield from reader.whole(chunk)
 
 
-def _needs_pyav(path: Path | str) -> bool:
-    """Is the file long, or stored in another order than it is shown? WebM's codecs have no such order."""
-    if not Path(path).is_file():
-        raise BadVideo(path, "there is no such file")
-    if Path(path).stat().st_size > LONG_FILE:
-        return True
-    if Path(path).suffix.lower() == ".webm":
-        return False
-    container, stream = open_stream(path)
-    with container:
-        return bool(stream.codec_context.has_b_frames)
-
-
-def _expected_times(path: Path | str, indices: Sequence[int]) -> Times:
+def _times_of(path: Path | str, indices: Sequence[int]) -> Times:
     with PyAVReader(path) as reader:
         times = reader.index.times()
     if max(indices) >= len(times):

@@ -4,8 +4,10 @@ Every method predicts states; a state is shown by the frozen MAE and compared wi
 MAE shows them (R_t and R_t+1, so that all are blurred alike, section 5.2) and as they are.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,12 +16,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from uwm.data.manifest import Manifest
+from uwm.methods import COPY, ORACLE
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS, Features
 from uwm.metrics.region import moving_region, region_lpips, region_psnr
 from uwm.models.world import World
-
-REFERENCES = ("copy", "oracle")  # R_t and R_t+1 as predictions
+from uwm.runs.record import digest_of
 
 
 def in_batches(function: Callable[..., Any], *tensors: Tensor, size: int = 64) -> Any:
@@ -28,6 +30,17 @@ def in_batches(function: Callable[..., Any], *tensors: Tensor, size: int = 64) -
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
     return type(parts[0])(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+def measuring_code(predict: Callable[..., Any]) -> str:
+    """A digest of the code that measures: `uwm.metrics`, this file, and the experiment's `predict`.
+
+    A cached evaluation bears it, so that a changed measure is measured again.
+    """
+    here = Path(__file__).resolve()
+    files = [here, *sorted((here.parents[1] / "metrics").rglob("*.py"))]
+    texts = [*(path.read_text(encoding="utf-8") for path in files), inspect.getsource(predict)]
+    return digest_of(texts)
 
 
 # Predictions against observations
@@ -85,62 +98,73 @@ def region_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> di
     }
 
 
+class Measuring(NamedTuple):
+    """What shows states (the world's MAE), what compares the frames, and the measures to take."""
+
+    world: World
+    network: LPIPS
+    measures: Sequence[Measure] = (frame_distances,)
+
+
+class FramePairs(NamedTuple):
+    """The pairs of a manifest and their frames, uint8 (n, 2, 3, S, S); `name` is for the progress bar."""
+
+    manifest: Manifest
+    images: Tensor
+    name: str = ""
+
+
 def measure_pairs(
-    world: World,
-    network: LPIPS,
-    manifest: Manifest,
-    images: Tensor,
+    how: Measuring,
+    test: FramePairs,
     states: Mapping[str, Tensor],
     *,
-    measures: Sequence[Measure] = (frame_distances,),
-    shown: Sequence[str] = (),
     only: Sequence[str] | None = None,
+    shown: Sequence[str] = (),
     batch_size: int = 32,
-    name: str = "",
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Measure all methods on all pairs of a manifest, and keep the predicted frames of those `shown`.
+    """Measure all methods on all pairs, and keep the predicted frames of those `shown`.
 
-    `images` (n, 2, 3, S, S) uint8; `states` (n, 1+N, D) by method, among them `copy` (s_t) and `oracle`
-    (s_t+1). The table has a row per pair: video, t0, t1, moving (motion above the median), motion (LPIPS
-    between O_t and O_t+1), lpips_of_copy, and `<method>/<measure>` for the methods in `only` (None: all).
+    `states` (n, 1+N, D) by method, among them `copy` (s_t) and `oracle` (s_t+1). The table has, per
+    pair, `video`, `t0`, `t1`, `moving` (motion above the median), `motion` (LPIPS between O_t and O_t+1),
+    `lpips_of_copy`, and `<method>/<measure>` for the methods in `only` (None: all).
     """
     tables, frames = [], []
-    for rows in tqdm(torch.arange(len(images)).split(batch_size), desc=f"measure {name}", mininterval=10):
+    rows_of_batches = torch.arange(len(test.images)).split(batch_size)
+    for rows in tqdm(rows_of_batches, desc=f"measure {test.name}", mininterval=10):
         part = {method: state[rows] for method, state in states.items()}
-        batch = images[rows].to(world.device)
-        table, drawn = _measure_batch(world, network, batch, part, measures, only or list(states))
+        images = test.images[rows].to(how.world.device)
+        table, drawn = _measure_batch(how, images, part, only or list(states))
         tables.append(table)
         frames.append({method: drawn[method].cpu() for method in shown})
-    pairs = pd.concat([manifest.table[["video", "t0", "t1"]], pd.concat(tables, ignore_index=True)], axis=1)
+    pairs = pd.concat(
+        [test.manifest.table[["video", "t0", "t1"]], pd.concat(tables, ignore_index=True)], axis=1
+    )
     pairs.insert(3, "moving", pairs["motion"] > pairs["motion"].median())
     return pairs, {method: torch.cat([part[method] for part in frames]) for method in shown}
 
 
 @torch.no_grad()
 def _measure_batch(
-    world: World,
-    network: LPIPS,
-    images: Tensor,
-    states: Mapping[str, Tensor],
-    measures: Sequence[Measure],
-    methods: Sequence[str],
+    how: Measuring, images: Tensor, states: Mapping[str, Tensor], methods: Sequence[str]
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    world, network = how.world, how.network
     frames = {method: world.mae.decode(state) for method, state in states.items()}
     o_t, o_next = images.float().div(255).unbind(1)
     features = {name: network.features(x) for name, x in {**frames, "o_t": o_t, "o_next": o_next}.items()}
     seen = Observed(
-        {"o_t": o_t, "o_next": o_next, "r_t": frames["copy"], "r_next": frames["oracle"]},
+        {"o_t": o_t, "o_next": o_next, "r_t": frames[COPY.name], "r_next": frames[ORACLE.name]},
         {"o_t": features["o_t"], "o_next": features["o_next"],
-         "r_t": features["copy"], "r_next": features["oracle"]},
-        states["oracle"],
+         "r_t": features[COPY.name], "r_next": features[ORACLE.name]},
+        states[ORACLE.name],
     )  # fmt: skip
     columns = {
         "motion": network.distance(features["o_t"], features["o_next"]),
-        "lpips_of_copy": network.distance(features["copy"], features["oracle"]),
+        "lpips_of_copy": network.distance(features[COPY.name], features[ORACLE.name]),
     }
     for method in methods:
         predicted = Predicted(states[method], frames[method], features[method])
-        for measure in measures:
+        for measure in how.measures:
             found = measure(network, seen, predicted)
             columns |= {f"{method}/{name}": value for name, value in found.items()}
     return pd.DataFrame({name: value.double().cpu().numpy() for name, value in columns.items()}), frames

@@ -13,7 +13,7 @@ from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
 from uwm.evaluation.predictors import Predictor, predict_pairs
 from uwm.metrics.statistics import Interval, bootstrap_ratio
 from uwm.models import LatentActions
-from uwm.models.action_extractor import regions_of_patches
+from uwm.models.tokens import regions_of_patches
 
 # Latent actions
 

@@ -4,26 +4,23 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
+from uwm.metrics.spec import metric_of
 from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio
-from uwm.runs.experiment import Cell, Context, Metric
-
-HIGHER = ("psnr", "ssim", "success")  # what names of measures begin with whose higher values are better
-
+from uwm.runs.experiment import Cell, Context, Estimate
 
 # Metrics of a record
 
 
-def method_metrics(pairs: pd.DataFrame, method: str, protocol: str) -> dict[str, Metric]:
+def method_metrics(pairs: pd.DataFrame, method: str, protocol: str) -> dict[str, Estimate]:
     """The metrics of one method over all pairs and, with `_moving`, over their moving half."""
     moving = metrics(pairs[pairs["moving"]], method, protocol, "_moving")
     return metrics(pairs, method, protocol) | moving
 
 
-def metrics(pairs: pd.DataFrame, method: str, protocol: str, suffix: str = "") -> dict[str, Metric]:
+def metrics(pairs: pd.DataFrame, method: str, protocol: str, suffix: str = "") -> dict[str, Estimate]:
     """The metrics of one method over the rows of `pairs`, with 95% bootstrap intervals over clips."""
     clips = pairs["video"].to_numpy()
     column = {
@@ -37,19 +34,18 @@ def metrics(pairs: pd.DataFrame, method: str, protocol: str, suffix: str = "") -
     }
     result = {}
     for name, values in {**column, **shares}.items():
-        named = protocol if "lpips" in name or "success" in name else None
-        result[name + suffix] = metric(bootstrap_mean(values.astype(float), clips), name, named)
+        result[name + suffix] = estimate(bootstrap_mean(values.astype(float), clips), name, protocol)
     by_clip = pd.Series(to_current).groupby(clips).sum()
     if (by_clip > 0).all():  # a copy of O_t has no distance to O_t, and so no ratio
         ratio = bootstrap_ratio(to_next, to_current, clips)
-        result["lpips_ratio" + suffix] = metric(ratio, "lpips_ratio", protocol)
+        result["lpips_ratio" + suffix] = estimate(ratio, "lpips_ratio", protocol)
     return result
 
 
-def metric(interval: Interval, name: str, protocol: str | None = None) -> Metric:
-    """An interval as a record's metric; its name says whether higher or lower is better."""
-    better: Literal["lower", "higher"] = "higher" if name.startswith(HIGHER) else "lower"
-    return Metric(interval.estimate, interval.n, better, (interval.low, interval.high), protocol)
+def estimate(interval: Interval, name: str, protocol: str) -> Estimate:
+    """An interval as a record's number; `protocol` is kept where the metric is measured by an LPIPS."""
+    named = protocol if metric_of(name).lpips else None
+    return Estimate(interval.estimate, interval.n, (interval.low, interval.high), named)
 
 
 # Files

@@ -1,82 +1,71 @@
 """The action adapter: what an environment's own actions mean as latent actions (section 4.2, eq. 13)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uwm.models.action_extractor import regions_of_patches
+from uwm.models.blocks import ModulatedConvolution, known_heads
 from uwm.models.mae import sincos_positions, transformer_blocks
 from uwm.models.quantizer import VectorQuantizer
 from uwm.models.storage import load_module, save_module
+from uwm.models.tokens import TokenConfig, regions_of_patches
 from uwm.models.world_model import LatentActions, WorldModelConfig
 
 Target = Literal["continuous", "quantized", "codes", "prediction"]
 
 
 @dataclass(frozen=True)
+class ControllerConfig:
+    """What the adapter must know of the robot's actions; None: as the data say."""
+
+    low: tuple[float, ...] | None = None  # the controller's range, one bound per dimension of an action
+    high: tuple[float, ...] | None = None
+    steps: int | None = None  # most control actions between two frames: 4 for 0.2 s at 20 Hz
+
+    def __post_init__(self) -> None:
+        if self.low is None or self.high is None:
+            return
+        if len(self.low) != len(self.high) or not self.low:
+            raise ValueError(f"low and high need as many bounds, not {len(self.low)} and {len(self.high)}")
+        if not all(math.isfinite(b - a) and a <= b for a, b in zip(self.low, self.high, strict=True)):
+            raise ValueError(f"low must not exceed high, not {self.low} and {self.high}")
+
+
+@dataclass(frozen=True)
 class ActionAdapterConfig:
     """Sizes must be those of the world model; of the adapter's own ones the paper gives none."""
 
-    low: tuple[float, ...] = (-1.0,) * 7  # the controller's range, one bound per dimension of an action
-    high: tuple[float, ...] = (1.0,) * 7
-    control_steps: int = 4  # most control actions between two frames: 0.2 s at 20 Hz
-    state_width: int = 768
-    state_tokens: int = 197
-    width: int | None = None  # of the transformer; None: the state's own
     depth: int = 2  # as the dynamics, which has the same to read: a state and an action
-    heads: int = 12
+    heads: int | None = None  # None: as many as the action extractor has
+    width: int | None = None  # of the transformer; None: the state's own
     # What joins them: "attention" over their tokens, as in extractor and dynamics, or "convolutions" over the
     # patches, whose channels the action scales. What a patch shows next depends on its neighbours and on how
-    # far they move; of that product attention learns less in as many steps. For slots with a place.
+    # far they move; of that product attention learns less in as many steps. For action tokens with a place.
     blocks: Literal["attention", "convolutions"] = "attention"
-    actions: int = 24
-    action_width: int = 64
-    slots: Literal["queries", "regions"] = "queries"  # as in the extractor
-    codes_per_region: int = 1  # the same
     use_state: bool = True  # p(S_t, A_GT) of eq. 13, or p(A_GT), which cannot know where the robot is
     # What the output is compared with: A_L before the codebook (eq. 13), the rows of the codebook that A_L
     # falls on, or their numbers (cross-entropy; the output then is one logit per code). With "prediction" it
     # is S_t+1, and the output is judged by what the frozen dynamics predict from it.
     target: Target = "continuous"
-    codes: int = 1024  # in the codebook, for the target "codes"
+    tokens: TokenConfig | None = None  # None: the world model's
+    codes: int | None = None  # in the codebook, for the target "codes"; None: the world model's
+    controller: ControllerConfig = field(default_factory=ControllerConfig)
 
-    def __post_init__(self) -> None:
-        if len(self.low) != len(self.high) or not self.low:
-            raise ValueError(f"low and high need as many bounds, not {len(self.low)} and {len(self.high)}")
-        if not all(math.isfinite(b - a) and a <= b for a, b in zip(self.low, self.high, strict=True)):
-            raise ValueError(f"low must not exceed high, not {self.low} and {self.high}")
-        if self.blocks == "convolutions" and self.slots != "regions":
-            raise ValueError("blocks=convolutions needs slots with a place: slots=regions")
-
-
-def adapter_config(
-    world_model: WorldModelConfig, low: Tensor, high: Tensor, control_steps: int, **changes: Any
-) -> ActionAdapterConfig:
-    """The adapter that fits a world model and a controller with the range `low` to `high` (A,)."""
-    extractor = world_model.extractor
-    names = (
-        "state_width",
-        "state_tokens",
-        "width",
-        "heads",
-        "actions",
-        "action_width",
-        "slots",
-        "codes_per_region",
-    )
-    shared = {name: getattr(extractor, name) for name in names}
-    return ActionAdapterConfig(
-        low=tuple(low.tolist()),
-        high=tuple(high.tolist()),
-        control_steps=control_steps,
-        codes=world_model.quantizer.codes,
-        **{**shared, **changes},
-    )
+    def fitted(self, world_model: WorldModelConfig, controller: ControllerConfig) -> Self:
+        """The adapter of this world model and this controller."""
+        return replace(
+            self,
+            heads=self.heads or world_model.extractor.heads,
+            width=self.width or world_model.extractor.width,
+            tokens=world_model.tokens,
+            codes=world_model.quantizer.codes,
+            controller=controller,
+        )
 
 
 class ControlTokens(nn.Module):
@@ -85,16 +74,17 @@ class ControlTokens(nn.Module):
     middle: Tensor
     reach: Tensor
 
-    def __init__(
-        self, low: tuple[float, ...], high: tuple[float, ...], control_steps: int, width: int
-    ) -> None:
+    def __init__(self, controller: ControllerConfig, width: int) -> None:
         super().__init__()
-        bounds = torch.tensor([low, high], dtype=torch.float32)  # (2, A)
+        assert controller.low is not None
+        assert controller.high is not None
+        assert controller.steps is not None
+        bounds = torch.tensor([controller.low, controller.high], dtype=torch.float32)  # (2, A)
         self.register_buffer("middle", bounds.mean(0), persistent=False)
         reach = (bounds[1] - bounds[0]) / 2
         self.register_buffer("reach", torch.where(reach > 0, reach, 1.0), persistent=False)
-        self.embed = nn.Linear(len(low), width)
-        self.time = nn.Parameter(0.02 * torch.randn(control_steps, width))
+        self.embed = nn.Linear(bounds.shape[1], width)
+        self.time = nn.Parameter(0.02 * torch.randn(controller.steps, width))
 
     def forward(self, actions: Tensor, mask: Tensor) -> Tensor:
         """`actions` (B, T, A) in the controller's units, `mask` (B, T) bool -> tokens (B, T, width).
@@ -114,27 +104,6 @@ class ControlTokens(nn.Module):
         return (actions - self.middle) / self.reach
 
 
-class ModulatedConvolution(nn.Module):
-    """A residual block over neighbouring patches, whose channels the action scales and shifts (FiLM, Perez et
-    al. 2018). It starts as the identity."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.neighbours = nn.Conv2d(width, 2 * width, 3, padding=1)
-        self.modulate = nn.Linear(width, 4 * width)
-        self.back = nn.Conv2d(2 * width, width, 1)
-        nn.init.zeros_(self.back.weight)
-
-    def forward(self, patches: Tensor, action: Tensor) -> Tensor:
-        """`patches` (B, N, width) in raster order, `action` (B, width) -> (B, N, width)."""
-        side = math.isqrt(patches.shape[1])
-        picture = self.norm(patches).transpose(1, 2).unflatten(2, (side, side))  # (B, width, side, side)
-        scale, shift = self.modulate(action)[..., None, None].chunk(2, dim=1)  # (B, 2 width, 1, 1)
-        picture = self.back(F.gelu(self.neighbours(picture) * (1 + scale) + shift))
-        return patches + picture.flatten(2).transpose(1, 2)
-
-
 class ActionAdapter(nn.Module):
     """A small network over [S_t, A_GT]: A_L ~ p(S_t, A_GT) (eq. 13).
 
@@ -146,26 +115,30 @@ class ActionAdapter(nn.Module):
     def __init__(self, config: ActionAdapterConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = c = config
-        width = c.width or c.state_width
-        self.register_buffer(
-            "positions", sincos_positions(width, math.isqrt(c.state_tokens - 1)), persistent=False
-        )
+        if c.tokens is None or c.codes is None or None in (c.controller.low, c.controller.steps):
+            raise ValueError("the adapter's sizes are not known yet: config.fitted(...) sets them")
+        self.tokens = tokens = c.tokens
+        if c.blocks == "convolutions" and tokens.action_source != "regions":
+            raise ValueError("blocks=convolutions needs action tokens with a place: action_source=regions")
+        _, state_width = tokens.state_size
+        width = c.width or state_width
+        self.register_buffer("positions", sincos_positions(width, tokens.grid), persistent=False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.controls = ControlTokens(c.low, c.high, c.control_steps, width)
+            self.controls = ControlTokens(c.controller, width)
             self.spread = nn.Linear(width, width)
             if c.use_state:
-                self.embed_state = nn.Linear(c.state_width, width)
-            if c.slots == "queries":
-                self.queries = nn.Parameter(0.02 * torch.randn(c.actions, width))
+                self.embed_state = nn.Linear(state_width, width)
+            if tokens.action_source == "queries":
+                self.queries = nn.Parameter(0.02 * torch.randn(tokens.num_action_tokens, width))
             self.blocks = (
-                transformer_blocks(width, c.depth, c.heads)
+                transformer_blocks(width, c.depth, known_heads(c.heads))
                 if c.blocks == "attention"
                 else nn.ModuleList(ModulatedConvolution(width) for _ in range(c.depth))
             )
             self.norm = nn.LayerNorm(width, eps=1e-6)
-            outputs = c.codes if c.target == "codes" else c.action_width
-            self.head = nn.Linear(width, c.codes_per_region * outputs)
+            outputs = c.codes if c.target == "codes" else tokens.action_width
+            self.head = nn.Linear(width, tokens.codes_per_region * outputs)
 
     def forward(self, s_t: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D), `actions` (B, T, A), `mask` (B, T) bool -> latents (B, L, W).
@@ -175,14 +148,15 @@ class ActionAdapter(nn.Module):
         x = self.positions.expand(len(s_t), -1, -1)  # (B, 1+N, width)
         if self.config.use_state:
             x = x + self.embed_state(s_t)
-        if self.config.slots == "queries":
+        if self.tokens.action_source == "queries":
             x = torch.cat([x, self.queries.expand(len(x), -1, -1)], dim=1)
         x = self.norm(self._joined(x, self.controls(actions, mask), mask))
-        if self.config.slots == "queries":
-            slots = x[:, -self.config.actions :]
+        tokens = self.tokens
+        if tokens.action_source == "queries":
+            outputs = x[:, -tokens.num_action_tokens :]
         else:
-            slots = regions_of_patches(x[:, 1:], self.config.actions // self.config.codes_per_region)
-        return self.head(slots).unflatten(2, (self.config.codes_per_region, -1)).flatten(1, 2)  # (B, L, W)
+            outputs = regions_of_patches(x[:, 1:], tokens.num_action_tokens // tokens.codes_per_region)
+        return self.head(outputs).unflatten(2, (tokens.codes_per_region, -1)).flatten(1, 2)  # (B, L, W)
 
     def _joined(self, x: Tensor, controls: Tensor, mask: Tensor) -> Tensor:
         """The tokens `x` (B, tokens, width) after the blocks, which read the controls (B, T, width) too."""

@@ -1,15 +1,16 @@
 """The dynamics network: the next state from this state and the discrete actions (section 4.1, eq. 10)."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uwm.models.action_extractor import patches_of_regions
+from uwm.models.blocks import ModulatedBlock, ModulatedConvolution, known_heads
 from uwm.models.mae import sincos_positions, transformer_blocks
+from uwm.models.tokens import TokenConfig, patches_of_regions
 
 # Dynamics by a robot's own actions: s_t (B, 1+N, D), actions (B, T, A), mask (B, T) -> s_t+1.
 DynamicsFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -19,22 +20,25 @@ DynamicsFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 class DynamicsConfig:
     """Defaults are the paper's values; where it is silent, the comment says whose choice it is."""
 
-    state_width: int = 768  # D of the MAE
-    state_tokens: int = 197  # 1 + N
     width: int | None = None  # of the transformer; None: the state's own (authors' code)
     depth: int = 2  # section 5.1
-    heads: int = 12
-    actions: int = 24
-    action_width: int = 64
-    # How the actions come in: as tokens of their own beside the state's (authors' code), or added to the
-    # state tokens of their region, where the extractor reads regions.
-    slots: Literal["queries", "regions"] = "queries"
-    codes_per_region: int = 1  # a region's codes come in side by side
+    heads: int | None = None  # None: as many as the MAE's encoder has
     # Which outputs become s_t+1: those of N+1 learned queries (authors' code), or those at the places of
     # s_t itself, which saves two fifths of the tokens.
     output: Literal["queries", "state"] = "queries"
     # Predict the change, s_t + f(s_t, a), or the state itself (authors' code).
     residual: bool = False
+    # What the actions do to the blocks: as "tokens" they are read by attention (authors' code), or added to
+    # the state tokens of their region; "modulation" makes of all of them together a scale, shift and gate of
+    # every block. Tokens of few bits are ignored for long; ours, see paper/deviations.md.
+    conditioning: Literal["tokens", "modulation"] = "tokens"
+    # Modulated convolutions over neighbouring patches before the blocks: what a patch shows next depends on
+    # its neighbours. The paper has none.
+    convolutions: int = 0
+
+    def __post_init__(self) -> None:
+        if self.convolutions and self.conditioning != "modulation":
+            raise ValueError("convolutions are steered by the actions: they need conditioning=modulation")
 
 
 class Dynamics(nn.Module):
@@ -42,39 +46,69 @@ class Dynamics(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, config: DynamicsConfig) -> None:
+    def __init__(self, config: DynamicsConfig, tokens: TokenConfig) -> None:
         super().__init__()
-        self.config = config
-        width = config.width or config.state_width
-        self.embed_state = nn.Linear(config.state_width, width)
-        self.embed_action = nn.Linear(config.codes_per_region * config.action_width, width)
-        self.register_buffer(
-            "positions", sincos_positions(width, math.isqrt(config.state_tokens - 1)), persistent=False
-        )
-        if config.slots == "queries":
-            self.slots = nn.Parameter(0.02 * torch.randn(config.actions, width))
+        self.config, self.tokens = config, tokens
+        state_tokens, state_width = tokens.state_size
+        width, heads = config.width or state_width, known_heads(config.heads)
+        modulated = config.conditioning == "modulation"
+        if modulated and tokens.action_source != "queries":
+            raise ValueError("conditioning=modulation joins all actions: it takes action_source=queries")
+        self.embed_state = nn.Linear(state_width, width)
+        joined = tokens.num_action_tokens if modulated else tokens.codes_per_region  # side by side
+        self.embed_action = nn.Linear(joined * tokens.action_width, width)
+        self.register_buffer("positions", sincos_positions(width, tokens.grid), persistent=False)
+        if tokens.action_source == "queries" and not modulated:
+            self.slots = nn.Parameter(0.02 * torch.randn(tokens.num_action_tokens, width))
         if config.output == "queries":
-            self.queries = nn.Parameter(0.02 * torch.randn(config.state_tokens, width))
-        self.blocks = nn.Sequential(*transformer_blocks(width, config.depth, config.heads))
-        self.head = nn.Linear(width, config.state_width)
+            self.queries = nn.Parameter(0.02 * torch.randn(state_tokens, width))
+        if modulated:
+            self.convolutions = nn.ModuleList(ModulatedConvolution(width) for _ in range(config.convolutions))
+            self.modulated = nn.ModuleList(ModulatedBlock(width, heads) for _ in range(config.depth))
+        else:
+            self.blocks = nn.Sequential(*transformer_blocks(width, config.depth, heads))
+        self.head = nn.Linear(width, state_width)
         if config.residual:  # so that training starts from the copy of s_t
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 
     def forward(self, s_t: Tensor, actions: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D), `actions` (B, L, W) after the codebook -> predicted s_t+1 (B, 1+N, D)."""
-        tokens = self.config.state_tokens
         state = self.embed_state(s_t) + self.positions  # (B, 1+N, width)
-        joined = actions.unflatten(1, (-1, self.config.codes_per_region)).flatten(2)  # (B, L / c, c W)
-        action = self.embed_action(joined)  # (B, L / c, width)
-        if self.config.slots == "queries":
-            parts = [state, action + self.slots]
+        if self.config.conditioning == "modulation":
+            x = self._modulated(state, actions)
         else:
-            spread = patches_of_regions(action, tokens - 1)  # (B, N, width)
-            parts = [state + torch.cat([action.mean(1, keepdim=True), spread], dim=1)]
-        if self.config.output == "queries":
-            parts.append((self.queries + self.positions).expand(len(s_t), -1, -1))
-        x = self.blocks(torch.cat(parts, dim=1))
-        x = x[:, -tokens:] if self.config.output == "queries" else x[:, :tokens]
+            x = self._attended(state, actions)
+        places = s_t.shape[1]
+        x = x[:, -places:] if self.config.output == "queries" else x[:, :places]
         change = self.head(x)
         return s_t + change if self.config.residual else change
+
+    def _attended(self, state: Tensor, actions: Tensor) -> Tensor:
+        """Blocks over the state (B, 1+N, width) and the actions (B, L, W) as tokens, or at their regions."""
+        joined = actions.unflatten(1, (-1, self.tokens.codes_per_region)).flatten(2)  # (B, L / c, c W)
+        action = self.embed_action(joined)  # (B, L / c, width)
+        if self.tokens.action_source == "queries":
+            parts = [state, action + self.slots]
+        else:
+            spread = patches_of_regions(action, state.shape[1] - 1)  # (B, N, width)
+            parts = [state + torch.cat([action.mean(1, keepdim=True), spread], dim=1)]
+        x: Tensor = self.blocks(torch.cat([*parts, *self._queries(state)], dim=1))
+        return x
+
+    def _modulated(self, state: Tensor, actions: Tensor) -> Tensor:
+        """Blocks over the state (B, 1+N, width) alone, which the actions (B, L, W) modulate."""
+        action = F.gelu(self.embed_action(actions.flatten(1)))  # (B, width)
+        patches = state[:, 1:]
+        for convolution in self.convolutions:
+            patches = convolution(patches, action)
+        x = torch.cat([state[:, :1], patches, *self._queries(state)], dim=1)
+        for block in self.modulated:
+            x = block(x, action)
+        return x
+
+    def _queries(self, state: Tensor) -> list[Tensor]:
+        """The tokens (B, 1+N, width) whose outputs become s_t+1, where they are not the state's own."""
+        if self.config.output == "state":
+            return []
+        return [(self.queries + self.positions).expand(len(state), -1, -1)]

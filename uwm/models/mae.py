@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from timm.layers import PatchEmbed
@@ -28,6 +28,8 @@ PATCH_VARIANCE_FLOOR = 1e-6  # He et al.: added to a patch's variance before the
 @dataclass(frozen=True)
 class MAEConfig:
     """Sizes of the autoencoder; the defaults are ViT-B with the 8 x 512 decoder of He et al. (2022)."""
+
+    presets: ClassVar[Mapping[str, "MAEConfig"]]  # by name, for the command line
 
     image_size: int = 224  # pixels, square
     patch_size: int = 16
@@ -92,6 +94,7 @@ MAE_PRESETS: dict[str, MAEConfig] = {
         decoder_heads=2,
     ),
 }
+MAEConfig.presets = MAE_PRESETS
 
 
 class MAEOutput(NamedTuple):

@@ -7,8 +7,9 @@ thousands of tokens a step; with 192 tokens for 1024 codes no code can reach it 
 whole codebook would be replaced at every step.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ COLLAPSE_CHECK_EVERY = 50
 @dataclass(frozen=True)
 class QuantizerConfig:
     """Defaults are the paper's text; `QUANTIZER_PRESETS` names both readings."""
+
+    presets: ClassVar[Mapping[str, "QuantizerConfig"]]  # by name, for the command line
 
     codes: int = 1024  # implementation details: "a codebook of 1024 individual codes"
     width: int = 64  # implementation details: "with 64 dimensions"
@@ -57,6 +60,7 @@ QUANTIZER_PRESETS: dict[str, QuantizerConfig] = {
     "paper": QuantizerConfig(),
     "authors": QuantizerConfig(codebook_update="ema", beta=0.02),
 }
+QuantizerConfig.presets = QUANTIZER_PRESETS
 
 
 class CodebookCollapseError(RuntimeError):

@@ -76,17 +76,22 @@ def load_module(path: Path, class_name: str, config_type: type[C]) -> tuple[C, d
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     floats = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    return config_from_json(config_type, metadata["config"]), floats
+    try:
+        return config_from_json(config_type, metadata["config"]), floats
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its configuration is none of a {class_name} here ({error})") from error
 
 
 def config_from_json(config_type: type[C], data: dict[str, Any]) -> C:
-    """Rebuild a (nested) frozen dataclass from `dataclasses.asdict` that went through JSON."""
+    """Rebuild a (nested) frozen dataclass from `dataclasses.asdict` that went through JSON.
+
+    ValueError for a field that the dataclass does not have: no value is dropped silently.
+    """
     hints = typing.get_type_hints(config_type)
-    values = {}
-    for field in dataclasses.fields(config_type):  # type: ignore[arg-type]
-        if field.name in data:
-            values[field.name] = _convert(hints[field.name], data[field.name])
-    return config_type(**values)
+    known = {field.name for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    if unknown := sorted(set(data) - known):
+        raise ValueError(f"{config_type.__name__} has no field {unknown[0]!r}")
+    return config_type(**{name: _convert(hints[name], value) for name, value in data.items()})
 
 
 def _convert(hint: Any, value: Any) -> Any:

@@ -1,8 +1,10 @@
 """The world model: action extractor, codebook and dynamics over the states of a frozen MAE (section 4.1)."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +15,18 @@ from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.mae import MAEConfig
 from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, QuantizerOutput, VectorQuantizer
 from uwm.models.storage import load_module, save_module
+from uwm.models.tokens import TokenConfig
 
 
 @dataclass(frozen=True)
 class WorldModelConfig:
-    """The three trained parts; the widths that they share must agree."""
+    """The three trained parts, and the tokens that they share. Sizes of None are the MAE's to say."""
 
+    presets: ClassVar[Mapping[str, "WorldModelConfig"]]  # by name, for the command line
+
+    tokens: TokenConfig = field(default_factory=TokenConfig)
     extractor: ActionExtractorConfig = field(default_factory=ActionExtractorConfig)
-    quantizer: QuantizerConfig = field(default_factory=lambda: QUANTIZER_PRESETS["paper"])
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     # Training steps with latent actions as they are, before the codebook comes in (and is drawn from them).
     # A codebook of random vectors at the start teaches the dynamics to ignore the actions. The paper and the
@@ -28,46 +34,37 @@ class WorldModelConfig:
     continuous_steps: int = 0
 
     def __post_init__(self) -> None:
-        a, d = self.extractor, self.dynamics
-        for name in ("state_width", "state_tokens", "actions", "action_width", "slots", "codes_per_region"):
-            if getattr(a, name) != getattr(d, name):
-                raise ValueError(f"{name} differs: extractor {getattr(a, name)}, dynamics {getattr(d, name)}")
-        if self.quantizer.width != a.action_width:
-            raise ValueError(f"codes have width {self.quantizer.width}, latent actions {a.action_width}")
+        if self.quantizer.width != self.tokens.action_width:
+            raise ValueError(
+                f"codes have width {self.quantizer.width}, latent actions {self.tokens.action_width}: "
+                "set quantizer.width and tokens.action_width alike"
+            )
 
-
-Preset = Literal["paper", "authors", "mini"]
-
-
-def world_model_config(preset: Preset, mae: MAEConfig) -> WorldModelConfig:
-    """A named configuration for the states of one MAE.
-
-    `paper` follows the text, `authors` the published code where the two differ (see paper/deviations.md),
-    `mini` makes those choices that two CPU cores learn soonest with.
-    """
-    state: dict[str, Any] = {"state_width": mae.encoder_width, "state_tokens": 1 + mae.tokens}
-    heads: dict[str, Any] = {"heads": mae.encoder_heads}
-    if preset == "mini":
-        # Four codes for each patch: fewer limit what can be predicted, since most of the change
-        # lies in the few patches that move.
-        state |= {"actions": 4 * mae.tokens, "slots": "regions", "codes_per_region": 4}
-        return WorldModelConfig(
-            ActionExtractorConfig(**state, **heads),
-            # Few and small steps: unused codes restart after 75 steps instead of 178; a commitment of 0.25
-            # draws each slot to two codes before the dynamics have learnt to read them.
-            replace(QUANTIZER_PRESETS["authors"], ema_decay=0.97, restart_threshold=0.1),
-            DynamicsConfig(**state, **heads, output="state", residual=True),
-            continuous_steps=100,
+    def fitted(self, mae: MAEConfig) -> Self:
+        """The configuration for the states of this MAE: the only place where sizes follow from it."""
+        heads = mae.encoder_heads
+        return replace(
+            self,
+            tokens=self.tokens.fitted(mae),
+            extractor=replace(self.extractor, heads=self.extractor.heads or heads),
+            dynamics=replace(self.dynamics, heads=self.dynamics.heads or heads),
         )
-    if preset == "authors":
-        return WorldModelConfig(
-            ActionExtractorConfig(**state, **heads, reading="tokens", standardize="none"),
-            QUANTIZER_PRESETS["authors"],
-            DynamicsConfig(**state, **heads),
-        )
-    return WorldModelConfig(
-        ActionExtractorConfig(**state, **heads), QUANTIZER_PRESETS["paper"], DynamicsConfig(**state, **heads)
-    )
+
+    @property
+    def bits(self) -> float:
+        """Bits of a transition's latent action: L log2 K."""
+        return self.tokens.num_action_tokens * math.log2(self.quantizer.codes)
+
+
+# `paper` follows the text, `authors` the published code where the two differ (see paper/deviations.md).
+WORLD_MODEL_PRESETS: dict[str, WorldModelConfig] = {
+    "paper": WorldModelConfig(),
+    "authors": WorldModelConfig(
+        extractor=ActionExtractorConfig(token_layout="tokens", standardize="none"),
+        quantizer=QUANTIZER_PRESETS["authors"],
+    ),
+}
+WorldModelConfig.presets = WORLD_MODEL_PRESETS
 
 
 class LatentActions(NamedTuple):
@@ -104,9 +101,9 @@ class WorldModel(nn.Module):
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.extractor = ActionExtractor(config.extractor)
+            self.extractor = ActionExtractor(config.extractor, config.tokens)
             self.quantizer = VectorQuantizer(config.quantizer)
-            self.dynamics = Dynamics(config.dynamics)
+            self.dynamics = Dynamics(config.dynamics, config.tokens)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def infer_actions(self, s_t: Tensor, s_next: Tensor) -> LatentActions:

@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from uwm.env import cache_root
 from uwm.errors import UserError
+from uwm.runs import ranks
 from uwm.runs.finished import DamagedStage, clear, verify_stage, write_stage
 from uwm.runs.lock import Lock
 from uwm.runs.record import digest_of
 
-T = TypeVar("T")
 Origin = Literal["released", "cached", "computed"]
 _MEND = "get them again (git checkout -- uwm/assets/weights), or train with --recompute"
 RELEASED = Path(__file__).resolve().parents[1] / "assets" / "weights"
@@ -113,12 +113,16 @@ class Artifacts:
         """Find `stage`'s artifact, or let `compute` fill its working folder.
 
         The working folder `root/<name>-<digest>.partial` is kept when `compute` fails or is killed, so that
-        the next attempt can continue there. Under torch.distributed all ranks call this together: rank 0
+        the next attempt can continue there. Where a job has several processes, all call this together: rank 0
         looks and locks, all compute (a training; with `together=False` rank 0 alone), rank 0 finishes.
+
+        Raises:
+            RanksDiffer: the ranks want different artifacts.
+            RuntimeError: rank 0 alone needs a training that all ranks should have obtained before.
         """
-        found = _from_rank_zero(lambda: self.find(stage))
+        found = ranks.together(f"look for {stage.folder_name}", lambda: self.find(stage))
         if found is None:
-            found = self._compute(stage, compute if together or _rank() == 0 else lambda folder: None)
+            found = self._compute(stage, compute if together else _by_rank_zero(stage, compute), together)
         self.obtained[stage.name] = found
         return found
 
@@ -126,8 +130,12 @@ class Artifacts:
         """True when another process took over a stage that this one is computing: stop writing."""
         return any(lock.lost.is_set() for lock in self._locks)
 
-    def _compute(self, stage: Stage, compute: Callable[[Path], None]) -> Artifact:
-        if _rank() > 0:
+    def _compute(self, stage: Stage, compute: Callable[[Path], None], together: bool) -> Artifact:
+        if together and (task := ranks.working_alone()):
+            raise RuntimeError(
+                f"rank 0 alone needs stage {stage.name} for {task}: all ranks must obtain it first"
+            )
+        if ranks.rank() > 0:
             return self._compute_locked(stage, compute)
         _say_if_recipe_changed(stage, self)
         lock = Lock(self.root / f"{stage.folder_name}.lock", stale_s=self.stale_s)
@@ -139,13 +147,14 @@ class Artifacts:
                 self._locks.remove(lock)
 
     def _compute_locked(self, stage: Stage, compute: Callable[[Path], None]) -> Artifact:
-        found = _from_rank_zero(lambda: self.find(stage))  # another process may have just finished it
+        label = stage.folder_name  # another process may have just finished it
+        found = ranks.together(f"look again for {label}", lambda: self.find(stage))
         if found is not None:
             return found
         partial = self.root / f"{stage.folder_name}.partial"
         partial.mkdir(parents=True, exist_ok=True)
         compute(partial)
-        return _from_rank_zero(lambda: self._finish(stage, partial))
+        return ranks.together(f"finish {label}", lambda: self._finish(stage, partial))
 
     def _finish(self, stage: Stage, partial: Path) -> Artifact:
         if self.lock_lost():
@@ -169,23 +178,11 @@ def _say_if_recipe_changed(stage: Stage, artifacts: Artifacts) -> None:
               f" (this one is {stage.digest}); computing it from scratch", file=sys.stderr)  # fmt: skip
 
 
-def _distributed() -> Any:
-    """torch.distributed if a process group is up, without importing torch for it."""
-    module = sys.modules.get("torch.distributed")
-    return module if module and module.is_available() and module.is_initialized() else None
+def _by_rank_zero(stage: Stage, compute: Callable[[Path], None]) -> Callable[[Path], None]:
+    """`compute` by rank 0 while the others wait for its outcome."""
 
+    def compute_alone(folder: Path) -> None:
+        with ranks.alone(stage.name):
+            compute(folder)
 
-def _rank() -> int:
-    distributed = _distributed()
-    return int(distributed.get_rank()) if distributed else 0
-
-
-def _from_rank_zero(action: Callable[[], T]) -> T:
-    """Run `action` on rank 0 once all ranks are here, and hand its result to all of them."""
-    distributed = _distributed()
-    if distributed is None:
-        return action()
-    distributed.barrier()
-    box = [action() if distributed.get_rank() == 0 else None]
-    distributed.broadcast_object_list(box, src=0)
-    return box[0]  # type: ignore[return-value]
+    return lambda folder: ranks.together(f"compute {stage.folder_name}", lambda: compute_alone(folder))

@@ -20,10 +20,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from uwm import methods
 from uwm.env import REPOSITORY
 from uwm.errors import Interrupted, UserError, is_machine_fault
+from uwm.metrics.spec import versions
 from uwm.runs import state
 from uwm.runs.artifacts import Artifact, Artifacts, Stage
 from uwm.runs.provenance import environment, peak_gb
@@ -34,8 +36,9 @@ from uwm.runs.record import (
     metric_entry,
     read_record,
     sample_entry,
+    stale_measures,
 )
-from uwm.runs.settings import plain
+from uwm.runs.settings import plain_value
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Metric:
+class Estimate:
     """A mean over `n` samples with its 95% interval; `protocol` names how it was measured (which LPIPS)."""
 
     value: float
     n: int
-    better: Literal["lower", "higher"]
     ci: tuple[float, float] | None = None
     protocol: str | None = None
 
@@ -76,7 +78,7 @@ class CellResult:
     on; those that the cell obtains through `context.artifacts` are added by themselves.
     """
 
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Estimate]
     samples: Path | None = None
     manifest_sha256: str | None = None
     weights: Mapping[str, str] = field(default_factory=dict)
@@ -128,6 +130,8 @@ class Context:
         cells = self.experiment.cells(self.config, self.data)
         if len({cell.name for cell in cells}) < len(cells):
             raise ValueError(f"experiment {self.experiment.name} declares a cell twice")
+        for method in {cell.method for cell in cells}:
+            methods.parse(method)  # UserError for one that is not declared
         return cells
 
     @cached_property
@@ -135,22 +139,26 @@ class Context:
         """The record's `env` field."""
         return environment(REPOSITORY)
 
-    @cached_property
-    def plain_config(self) -> dict[str, Any]:
-        """The record's `config` field."""
-        return plain(self.config)
-
-    def digest(self, cell: Cell) -> str:
-        """Config digest of a cell."""
-        return config_digest(self.experiment.name, self.experiment.version, self.plain_config, cell.name)
+    def cell_config(self, cell: Cell) -> dict[str, Any]:
+        """The record's `config` field: what the cell reads of the config."""
+        return plain_value(self.experiment.reads(self.config, cell))
 
     def record(self, cell: Cell) -> Record | None:
-        """The cell's record in `out`, if there is one and it was made with this very config."""
+        """The cell's record in `out`, if there is one and it is current."""
         path = self.out / f"{cell.file_name}.json"
         if not path.is_file():
             return None
         record = read_record(path)
-        return record if record.config_digest == self.digest(cell) else None
+        return record if self.is_current(cell, record.to_json()) else None
+
+    def is_current(self, cell: Cell, record: Mapping[str, Any]) -> bool:
+        """Whether the experiment's version, those of the record's measures and the fields of the config that
+        the cell reads are still what they were."""
+        experiment, measures = self.experiment, record.get("measures", {})
+        digest = config_digest(
+            experiment.name, experiment.version, self.cell_config(cell), cell.name, measures
+        )
+        return record.get("config_digest") == digest and not stale_measures(measures)
 
     def records(self) -> dict[str, Record]:
         """Current records of the declared cells by cell name, in their order; missing cells are left out."""
@@ -162,7 +170,9 @@ class Context:
 class Experiment:
     """A table or figure: its name, configs by scale, cells, and the function that measures a cell.
 
-    `summarize(context)` prints the table and draws the panels from `context.records()` at the end.
+    `reads(config, cell)` gives what of the config changes the cell's numbers, as a dict of JSON values and
+    dataclasses; by default all of it. `summarize(context)` prints the table and draws the panels from
+    `context.records()` at the end.
     """
 
     name: str
@@ -170,6 +180,7 @@ class Experiment:
     configs: Mapping[str, Any]
     cells: Callable[[Any, Mapping[str, Path]], list[Cell]]
     run_cell: Callable[[Context, Cell], CellResult]
+    reads: Callable[[Any, Cell], Mapping[str, Any]] = lambda config, cell: vars(config)
     summarize: Callable[[Context], None] = lambda context: None
     stages: Callable[[Any, Mapping[str, Path]], list[StageJob]] = lambda config, data: []
     description: str = ""
@@ -241,15 +252,15 @@ def measure(context: Context, cell: Cell, *, rank: int = 0) -> Record:
         state.write_traceback(context.work, cell.name, rank)
         record = _record(context, cell, "failed", one_line(error), timed())
     if write:
-        _write_unless_measured(context, record)
+        _write_unless_measured(context, cell, record)
     return record
 
 
-def _write_unless_measured(context: Context, record: Record) -> None:
+def _write_unless_measured(context: Context, cell: Cell, record: Record) -> None:
     """Write a record without a number, but never over one that has the number of the very same cell."""
     try:
-        content = json.loads((context.out / f"{file_stem(record.cell)}.json").read_text(encoding="utf-8"))
-        measured = content["status"] == "ok" and content["config_digest"] == record.config_digest
+        content = json.loads((context.out / f"{cell.file_name}.json").read_text(encoding="utf-8"))
+        measured = content["status"] == "ok" and context.is_current(cell, content)
     except (OSError, ValueError, KeyError, TypeError):
         measured = False
     if measured:
@@ -262,7 +273,7 @@ def give_up(context: Context, cell: Cell, reason: str) -> None:
     """Write the record of a cell that ran out of time."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     run = {"command": context.command, "started_utc": now, "seconds": 0.0, "peak_gb": peak_gb()}
-    _write_unless_measured(context, _record(context, cell, "timeout", f"TimeoutError: {reason}", run))
+    _write_unless_measured(context, cell, _record(context, cell, "timeout", f"TimeoutError: {reason}", run))
 
 
 def one_line(error: BaseException) -> str:
@@ -282,16 +293,18 @@ def _record(
     obtained = {**context.artifacts.obtained, **result.stages}
     origin = {"released": "released", "cached": "trained", "computed": "trained"}
     stages = {n: {"digest": a.digest, "origin": origin[a.origin]} for n, a in sorted(obtained.items())}
+    experiment, config, measures = context.experiment, context.cell_config(cell), versions(result.metrics)
     return Record(
-        experiment=context.experiment.name,
-        version=context.experiment.version,
+        experiment=experiment.name,
+        version=experiment.version,
         cell=cell.name,
         scale=context.scale,
-        config=context.plain_config,
-        config_digest=context.digest(cell),
+        config=config,
+        config_digest=config_digest(experiment.name, experiment.version, config, cell.name, measures),
         status=status,
         error=error,
-        metrics={name: metric_entry(metric) for name, metric in result.metrics.items()},
+        measures=measures,
+        metrics={name: metric_entry(name, estimate) for name, estimate in result.metrics.items()},
         samples=sample_entry(result.samples, context.out) if result.samples else None,
         inputs={"manifest_sha256": result.manifest_sha256, "weights": dict(result.weights), "stages": stages},
         code=dict(context.code),

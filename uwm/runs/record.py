@@ -17,8 +17,9 @@ from typing import Any
 from uwm.env import REPOSITORY
 from uwm.errors import UserError, run_cli
 from uwm.files import inside, write_atomically
+from uwm.metrics.spec import METRICS, metric_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA_PATH = REPOSITORY / "results" / "schema.json"
 STATUSES = ("ok", "failed", "timeout", "skipped")
 
@@ -33,9 +34,16 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
-def config_digest(experiment: str, version: int, config: Mapping[str, Any], cell: str) -> str:
-    """Identity of a cell's number: everything that changes it, nothing about where it runs."""
-    return digest_of({"experiment": experiment, "version": version, "config": config, "cell": cell})
+def config_digest(
+    experiment: str, version: int, config: Mapping[str, Any], cell: str, measures: Mapping[str, int]
+) -> str:
+    """Identity of a cell's numbers: everything that changes them, nothing about where it runs.
+
+    `config` holds the fields that the cell reads, `measures` the versions of the metrics that it has, so that
+    a further method or metric leaves other records as they are.
+    """
+    identity = {"experiment": experiment, "version": version, "config": config, "cell": cell}
+    return digest_of({**identity, "measures": measures})
 
 
 def file_sha256(path: Path) -> str:
@@ -67,6 +75,7 @@ class Record:
     config_digest: str
     status: str
     error: str | None
+    measures: dict[str, int]
     metrics: dict[str, dict[str, Any]]
     samples: dict[str, str] | None
     inputs: dict[str, Any]
@@ -101,6 +110,12 @@ class Record:
         path = folder / f"{file_stem(self.cell)}.json"
         write_atomically(path, text)
         return path
+
+
+def stale_measures(measures: Mapping[str, int]) -> list[str]:
+    """The metrics of a record that are declared with another version now."""
+    known = {name: METRICS[name].version for name in measures if name in METRICS}
+    return [name for name, version in known.items() if measures[name] != version]
 
 
 def file_stem(cell: str) -> str:
@@ -177,8 +192,9 @@ def record_problems(path: Path) -> Iterator[str]:
     record = Record(**content)
     if path.stem != file_stem(record.cell):
         yield f"holds cell {record.cell}, which belongs in {file_stem(record.cell)}.json"
-    if record.config_digest != config_digest(record.experiment, record.version, record.config, record.cell):
-        yield "config_digest is not the digest of its config, version and cell"
+    parts = record.experiment, record.version, record.config, record.cell, record.measures
+    if record.config_digest != config_digest(*parts):
+        yield "config_digest is not the digest of its config, measures, version and cell"
     if record.samples:
         try:
             samples = inside(path.parent, record.samples["path"])
@@ -212,9 +228,16 @@ def _main(argv: list[str]) -> int:
     return 1 if problems else 0
 
 
-def metric_entry(metric: Any) -> dict[str, Any]:
-    """The record's form of an `uwm.runs.experiment.Metric`."""
-    return asdict(metric)
+def metric_entry(name: str, estimate: Any) -> dict[str, Any]:
+    """The record's form of an `uwm.runs.experiment.Estimate`. UserError for a metric that is not declared."""
+    values = asdict(estimate)
+    return {
+        "value": values["value"],
+        "n": values["n"],
+        "better": metric_of(name).better,
+        "ci": values["ci"],
+        "protocol": values["protocol"],
+    }
 
 
 if __name__ == "__main__":

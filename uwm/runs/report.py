@@ -43,9 +43,7 @@ def peek(context: Context, cell: Cell) -> dict[str, Any] | None:
             content = json.loads((folder / f"{cell.file_name}.json").read_text())
         except (OSError, ValueError):
             continue
-        if content.get("config_digest") == context.digest(cell) and (
-            found is None or content["status"] == "ok"
-        ):
+        if context.is_current(cell, content) and (found is None or content["status"] == "ok"):
             found = content
     return found
 

@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import types
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from uwm.errors import UserError, near, nearest
 
@@ -13,7 +13,18 @@ C = TypeVar("C")
 
 def plain(config: Any) -> dict[str, Any]:
     """A config dataclass as nested JSON values (tuples become lists)."""
-    return dict(json.loads(json.dumps(dataclasses.asdict(config), allow_nan=False)))
+    return plain_value(dataclasses.asdict(config))
+
+
+def plain_value(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping of JSON values and dataclasses as nested JSON values."""
+
+    def unpacked(value: Any) -> Any:
+        if not dataclasses.is_dataclass(value) or isinstance(value, type):
+            raise TypeError(f"{value!r} is neither JSON nor a dataclass")
+        return dataclasses.asdict(value)
+
+    return dict(json.loads(json.dumps(dict(fields), default=unpacked, allow_nan=False)))
 
 
 def split_assignment(text: str, flag: str) -> tuple[str, str]:
@@ -30,63 +41,68 @@ def with_settings(config: C, assignments: Iterable[str]) -> C:
     Raises:
         UserError: unknown field (the nearest one is named) or a value of the wrong type.
     """
-    given: _Tree = {}
+    changes: Changes = {}
     for text in assignments:
         name, value = split_assignment(text, "--set")
-        _note(given, config, name.split("."), value, text)
-    return _changed(config, given)
+        _note(config, name.split("."), value, text, changes)
+    return _changed(config, changes) if changes else config
 
 
-@dataclasses.dataclass(frozen=True)
-class _Given:
-    """A parsed value, and the assignment that it comes from."""
+# By field: the new value and the assignment that gives it, or the changes of a group.
+Changes = dict[str, Any]
 
+
+class _New(NamedTuple):
     value: Any
     text: str
 
 
-_Tree = dict[str, "_Given | _Tree"]  # what is given, by field and field of a field
-
-
-def _note(given: _Tree, config: Any, names: list[str], value: str, text: str) -> None:
+def _note(config: Any, names: list[str], value: str, text: str, changes: Changes) -> None:
+    """Add one assignment to the changes."""
     known = field_types(config)
     head, *rest = names
     if head not in known:
         raise UserError(f"--set {text}: {type(config).__name__} has no field {head!r}{nearest(head, known)}")
     current = getattr(config, head)
-    if rest and not dataclasses.is_dataclass(current):
+    group = dataclasses.is_dataclass(current)
+    if rest and not group:
         raise UserError(f"--set {text}: {head!r} has no fields of its own")
-    if dataclasses.is_dataclass(current) and not rest:
-        raise UserError(
-            f"--set {text}: {head!r} is a group{nearest('', [f'{head}.{n}' for n in field_types(current)])}"
-        )
     if rest:
-        inner = given.setdefault(head, {})
-        assert isinstance(inner, dict)
-        _note(inner, current, rest, value, text)
+        inner = changes.setdefault(head, {})
+        if isinstance(inner, _New):
+            raise UserError(f"--set {text}: {head!r} is set as a whole too ({inner.text}): give one of them")
+        _note(current, rest, value, text, inner)
     else:
-        given[head] = _Given(_parsed_field(known[head], value, text), text)
+        new = _preset(current, value, head, text) if group else _parsed_field(known[head], value, text)
+        changes[head] = _New(new, text)
 
 
-def _changed(config: Any, given: _Tree) -> Any:
-    """A copy of `config` with all that is given, built once, so that its checks see all of it together."""
-    values = {
-        name: part.value if isinstance(part, _Given) else _changed(getattr(config, name), part)
-        for name, part in given.items()
+def _preset(current: Any, value: str, head: str, text: str) -> Any:
+    """A group's value by the name of a preset."""
+    presets: Mapping[str, Any] = getattr(type(current), "presets", {})
+    if value in presets:
+        return presets[value]
+    known = [f"{head}.{name}" for name in field_types(current)]
+    hint = nearest(value, presets) if presets else nearest("", known)
+    raise UserError(f"--set {text}: {head!r} is a group{hint}")
+
+
+def _changed(config: C, changes: Changes) -> C:
+    """The config with all changes at once, so that fields which must agree can be set together."""
+    new = {
+        name: change.value if isinstance(change, _New) else _changed(getattr(config, name), change)
+        for name, change in changes.items()
     }
     try:
-        return dataclasses.replace(config, **values)
+        return dataclasses.replace(config, **new)  # type: ignore[type-var]
     except (ValueError, AssertionError) as error:  # the dataclass's own check in __post_init__
-        texts = " ".join(f"--set {text}" for text in _texts(given))
-        raise UserError(f"{texts}: {error}") from error
+        raise UserError(f"--set {_texts(changes)}: {error}") from error
 
 
-def _texts(given: _Tree) -> Iterator[str]:
-    for part in given.values():
-        if isinstance(part, _Given):
-            yield part.text
-        else:
-            yield from _texts(part)
+def _texts(changes: Changes) -> str:
+    """The assignments behind some changes."""
+    parts = (change.text if isinstance(change, _New) else _texts(change) for change in changes.values())
+    return " ".join(parts)
 
 
 def field_types(config: Any) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from uwm.env import REPOSITORY, launched_rank
 from uwm.errors import Interrupted, UserError
-from uwm.runs import state
+from uwm.runs import ranks, state
 from uwm.runs.experiment import Context, give_up, measure, one_line
 from uwm.runs.plan import Plan, find_cell, find_stage, say
 from uwm.runs.slurm import queue as slurm_queue
@@ -142,8 +142,10 @@ def run_item(context: Context, item: str, stop: Stop) -> str:
     leads = rank == 0
     if leads:
         state.note_start(context.work, item)
+    else:  # what other ranks write is no result
+        context.out = context.work / "ranks" / str(rank)
     try:
-        outcome = _until_done(context, item, stop, rank)
+        outcome = _in_step(context, item, stop, rank)
     except (SystemExit, KeyboardInterrupt):
         if leads:
             state.note_end(context.work, item, "stopped")
@@ -160,6 +162,17 @@ def run_item(context: Context, item: str, stop: Stop) -> str:
         raise
     if leads:
         state.note_end(context.work, item, outcome)
+    return outcome
+
+
+def _in_step(context: Context, item: str, stop: Stop, rank: int) -> str:
+    """All ranks leave an item together, failed or not, so that the next one finds them at the same place."""
+    try:
+        outcome = _until_done(context, item, stop, rank)
+    except CellFailed:
+        ranks.meet(f"end of {item}", failed=True)
+        raise
+    ranks.meet(f"end of {item}", failed=False)
     return outcome
 
 

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from uwm.data.action_pairs import ActionPairs, action_pairs, all_action_pairs
 from uwm.data.corpora import Corpus
 from uwm.data.crops import random_crops
+from uwm.data.pairs import FrameBank
 from uwm.data.selection import frozen_pairs, nested_pairs
 from uwm.data.states import (
     FrozenEncoder,
@@ -20,10 +20,9 @@ from uwm.data.states import (
     frames_of,
     view_states,
 )
+from uwm.models import ControllerConfig
 from uwm.models.dynamics import DynamicsFunction
-from uwm.models.world import World
-from uwm.runs.experiment import Context
-from uwm.stages.trained import finish_training
+from uwm.stages.trained import TrainingRun, finish_training
 from uwm.training.batches import IndexSource
 from uwm.training.loop import TrainConfig, train
 
@@ -52,84 +51,88 @@ def training_pairs(recipe: ActionRecipe, corpus: Corpus) -> ActionPairs:
     return action_pairs(everything.corpus, manifest)
 
 
-def control_steps(recipe: ActionRecipe, corpus: Corpus) -> int:
-    """Most control actions between the frames of any training pair."""
-    return int(all_action_pairs(corpus, recipe.gap, recipe.clips).actions.mask.shape[1])
-
-
-# Batches
-
-
-def action_batches(
-    recipe: ActionRecipe,
-    encoder: FrozenEncoder,
-    pairs: ActionPairs,
-    per_view: Mapping[str, Tensor] | None = None,
-) -> IndexSource:
-    """Batches with `actions`, `mask` and the pairs' `states`, or (no `views`) their `images`.
-
-    `per_view`: more of each pair by name, (V, n, ...), of the view that the states are of.
-    """
-    load = (
-        _states(recipe, encoder, pairs, per_view or {}) if recipe.views else _images(recipe, encoder, pairs)
-    )
-    actions, mask = pairs.controls
-
-    def load_labelled(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        return {**load(rows, generator), "actions": actions[rows], "mask": mask[rows]}
-
-    return IndexSource(len(pairs), load_labelled, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
+def controller(recipe: ActionRecipe, corpus: Corpus) -> ControllerConfig:
+    """The robot's range of actions, and most of them between the frames of any training pair."""
+    low, high = training_pairs(recipe, corpus).limits
+    steps = int(all_action_pairs(corpus, recipe.gap, recipe.clips).actions.mask.shape[1])
+    return ControllerConfig(tuple(low.tolist()), tuple(high.tolist()), steps)
 
 
 LoadNamed = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
 
 
-def _states(
-    recipe: ActionRecipe, encoder: FrozenEncoder, pairs: ActionPairs, per_view: Mapping[str, Tensor]
-) -> LoadNamed:
-    states, places = view_states(encoder, pairs, recipe.short_side, recipe.gap, recipe.views)
+@dataclass(frozen=True)
+class ActionData:
+    """What a recipe trains on: the pairs of a corpus, and the encoder that makes states of their frames."""
 
-    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        view = torch.randint(len(states), (len(rows),), generator=generator)
-        batch = {"states": states[view[:, None], places[rows]]}  # (B, 2, 1+N, D)
-        return batch | {name: values[view, rows] for name, values in per_view.items()}
+    recipe: ActionRecipe
+    corpus: Corpus
+    encoder: FrozenEncoder
 
-    return load
+    @property
+    def pairs(self) -> ActionPairs:
+        """The training pairs."""
+        return training_pairs(self.recipe, self.corpus)
 
+    def states(self) -> tuple[Tensor, Tensor]:
+        """States (V, F, 1+N, D) of the frames that the pairs need, and the pairs' places (n, 2) in them."""
+        recipe = self.recipe
+        return view_states(self.encoder, self.pairs, recipe.short_side, recipe.gap, recipe.views)
 
-def _images(recipe: ActionRecipe, encoder: FrozenEncoder, pairs: ActionPairs) -> LoadNamed:
-    bank, places = frames_of(pairs, recipe.short_side, recipe.gap)
+    def frames(self) -> tuple[FrameBank, Tensor]:
+        """The frames that the pairs need, and the pairs' places (n, 2) among them."""
+        return frames_of(self.pairs, self.recipe.short_side, self.recipe.gap)
 
-    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        frames = bank.frames[places[rows]]  # (B, 2, 3, H, W)
-        return {"images": random_crops(frames, encoder.image_size, generator, flip=False)}
+    def batches(self, per_view: Mapping[str, Tensor] | None = None) -> IndexSource:
+        """Batches with `actions`, `mask` and the pairs' `states`, or (no `views`) their `images`.
 
-    return load
+        `per_view`: more of each pair by name, (V, n, ...), of the view that the states are of.
+        """
+        load = self._load_states(per_view or {}) if self.recipe.views else self._load_images()
+        actions, mask = self.pairs.controls
 
+        def load_pairs(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+            return {**load(rows, generator), "actions": actions[rows], "mask": mask[rows]}
 
-def mae_encoder(world: World) -> FrozenEncoder:
-    """The world's frozen encoder."""
-    return FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
+        train = self.recipe.train
+        return IndexSource(len(self.pairs), load_pairs, batch_size=train.batch_size, seed=train.seed)
+
+    def _load_states(self, per_view: Mapping[str, Tensor]) -> LoadNamed:
+        states, places = self.states()
+
+        def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+            view = torch.randint(len(states), (len(rows),), generator=generator)
+            batch = {"states": states[view[:, None], places[rows]]}  # (B, 2, 1+N, D)
+            return batch | {name: values[view, rows] for name, values in per_view.items()}
+
+        return load
+
+    def _load_images(self) -> LoadNamed:
+        bank, places = self.frames()
+
+        def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+            frames = bank.frames[places[rows]]  # (B, 2, 3, H, W)
+            return {"images": random_crops(frames, self.encoder.image_size, generator, flip=False)}
+
+        return load
 
 
 def fit_action_pairs(
-    context: Context,
-    recipe: ActionRecipe,
-    corpus: Corpus,
-    encoder: FrozenEncoder,
+    data: ActionData,
     objective: nn.Module,
     model: Any,
     predict: DynamicsFunction,
-    folder: Path,
+    run: TrainingRun,
     per_view: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Train `objective` on labelled pairs, watch how well `predict` does, and leave `model` in `folder`."""
-    held_out = HeldOut.load(recipe, encoder, corpus)
-    source = action_batches(recipe, encoder, training_pairs(recipe, corpus), per_view)
+    """Train `objective` on action pairs, watch how well `predict` does, and leave `model` in the folder."""
+    held_out = HeldOut.load(data)
     validate = functools.partial(held_out.errors, predict, model)
-    name = type(objective).__name__
-    train(objective, source, recipe.train, folder / "run", validate=validate, name=name, stop=context.stop)
-    finish_training(model, folder, recipe)
+    name, source = type(objective).__name__, data.batches(per_view)
+    train(
+        objective, source, data.recipe.train, run.folder / "run", validate=validate, name=name, stop=run.stop
+    )
+    finish_training(model, run.folder, data.recipe)
 
 
 class HeldOut(NamedTuple):
@@ -141,11 +144,12 @@ class HeldOut(NamedTuple):
     mask: Tensor
 
     @classmethod
-    def load(cls, recipe: ActionRecipe, encoder: FrozenEncoder, corpus: Corpus, pairs: int = 256) -> Self:
+    def load(cls, data: ActionData, pairs: int = 256) -> Self:
         """Up to `pairs` of the validation split: the same for every seed."""
+        recipe, corpus, encoder = data.recipe, data.corpus, data.encoder
         found = action_pairs(corpus, frozen_pairs(corpus, "validation", recipe.gap, pairs, 0))
         images = evaluation_images(found, recipe.short_side, encoder.image_size)
-        steps = control_steps(recipe, corpus)
+        steps = controller(recipe, corpus).steps
         actions, mask = (control[:, :steps] for control in found.controls)
         return cls(corpus.name, encode_frames(encoder, images, f"{corpus.name} validation"), actions, mask)
 

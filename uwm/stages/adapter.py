@@ -4,36 +4,23 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from uwm.data.action_pairs import ActionPairs
-from uwm.data.corpora import Corpus
-from uwm.data.states import FrozenEncoder, view_states
+from uwm.data.states import view_states
 from uwm.models import (
     ActionAdapter,
     ActionAdapterConfig,
     LatentActions,
     MaskedAutoencoder,
-    WorldModel,
-    adapter_config,
 )
-from uwm.models.adapter import Target
-from uwm.models.world import World
 from uwm.runs.artifacts import Stage
-from uwm.runs.experiment import Context
-from uwm.stages.action_training import (
-    ActionRecipe,
-    control_steps,
-    fit_action_pairs,
-    mae_encoder,
-    training_pairs,
-)
-from uwm.stages.finetune import FinetuneRecipe, finetune_stage
-from uwm.stages.trained import Trained, obtain_trained
+from uwm.stages.action_training import ActionData, ActionRecipe, controller, fit_action_pairs, training_pairs
+from uwm.stages.finetune import Domain
+from uwm.stages.trained import Trained, TrainingRun, obtain_trained
 from uwm.training.adaptation import AdapterRegression
 from uwm.training.loop import TrainConfig
 
@@ -42,11 +29,8 @@ from uwm.training.loop import TrainConfig
 class AdapterRecipe(ActionRecipe):
     """The adapter, the only thing that is trained (section 4.2)."""
 
-    depth: int = 2
-    blocks: Literal["attention", "convolutions"] = "attention"  # see ActionAdapterConfig
-    use_state: bool = True
-    target: Target = "continuous"  # see ActionAdapterConfig
-    # How much more a slot's error counts where the state changes: 1 + weight x root of the change of its
+    model: ActionAdapterConfig = ActionAdapterConfig()  # its sizes of None: the world model's, the robot's
+    # How much more a token's error counts where the state changes: 1 + weight x root of the change of its
     # region, over the mean. 0: all alike, as in eq. 13.
     change_weight: float = 0.0
     commitment: float = 0.03  # weight, with the target "prediction": 0.01 to 0.05 were alike
@@ -78,10 +62,9 @@ ADAPTER = {
         ),
         short_side=128,
         views=1,
-        blocks="convolutions",  # learn faster than attention: see paper/deviations.md
-        depth=3,
-        # Regression gives the mean of what may happen: grey where the arm goes. See paper/deviations.md.
-        target="codes",
+        # Convolutions learn faster than attention; regression gives the mean of what may happen: grey where
+        # the arm goes. See paper/deviations.md.
+        model=ActionAdapterConfig(depth=3, blocks="convolutions", target="codes"),
         change_weight=6.0,
     ),
     "smoke": AdapterRecipe(
@@ -89,83 +72,62 @@ ADAPTER = {
         short_side=64,
         clips=4,
         views=1,
-        depth=1,
-        target="codes",
+        model=ActionAdapterConfig(depth=1, target="codes"),
         change_weight=6.0,
     ),
 }
 
 
-# The adapter
+def adapter_stage(recipe: AdapterRecipe, domain: Domain) -> Stage:
+    """Identity of the adapter to a domain's world model; trains nothing."""
+    parent = domain.stage
+    inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, parent.name: parent.digest}
+    return Stage("adapter", 3, asdict(recipe), inputs)
 
 
-def adapter_stage(
-    context: Context, recipe: AdapterRecipe, finetuned: FinetuneRecipe, corpus: Corpus
-) -> Stage:
-    """Identity of the adapter to a fine-tuned world model; trains nothing."""
-    parent = finetune_stage(context, finetuned, corpus)
-    inputs = {corpus.name: training_pairs(recipe, corpus).sha256, parent.name: parent.digest}
-    return Stage("adapter", 2, asdict(recipe), inputs)
-
-
-def obtain_adapter(
-    context: Context, recipe: AdapterRecipe, finetuned: FinetuneRecipe, corpus: Corpus, world: World
-) -> Trained:
-    """The adapter to `world`, which is what `finetuned` gives: cached, or trained now."""
+def obtain_adapter(recipe: AdapterRecipe, domain: Domain) -> Trained:
+    """The adapter to the domain's world model: cached, or trained now."""
 
     def compute(folder: Path) -> None:
-        config = fitting_config(recipe, corpus, world.world_model)
-        mae = None if recipe.views else world.mae
-        sha256 = world.weights["world-model"]
-        train_adapter(
-            context, recipe, corpus, config, world.world_model, sha256, mae_encoder(world), mae, folder
-        )
+        world, data = domain.world, ActionData(recipe, domain.corpus, domain.encoder)
+        frozen = FrozenLatents(world.world_model, world.weights["world-model"], world.mae)
+        config = recipe.model.fitted(world.world_model.config, controller(recipe, domain.corpus))
+        train_adapter(data, config, frozen, TrainingRun(folder, domain.context.stop))
 
-    return obtain_trained(context, adapter_stage(context, recipe, finetuned, corpus), ActionAdapter, compute)
+    return obtain_trained(domain.context, adapter_stage(recipe, domain), ActionAdapter, compute)
 
 
-def fitting_config(recipe: AdapterRecipe, corpus: Corpus, world_model: WorldModel) -> ActionAdapterConfig:
-    """The adapter's sizes, from the recipe, the world model and the robot."""
-    low, high = training_pairs(recipe, corpus).limits
-    return adapter_config(
-        world_model.config,
-        low,
-        high,
-        control_steps(recipe, corpus),
-        depth=recipe.depth,
-        blocks=recipe.blocks,
-        use_state=recipe.use_state,
-        target=recipe.target,
-    )
+class FrozenLatents(NamedTuple):
+    """What an adapter is fitted to: a WorldModel, or what infers and predicts like one.
+
+    `mae` gives the states that are not computed once; `sha256` is that of the model's weights.
+    """
+
+    model: Any
+    sha256: str
+    mae: MaskedAutoencoder | None
 
 
 def train_adapter(
-    context: Context,
-    recipe: AdapterRecipe,
-    corpus: Corpus,
-    config: ActionAdapterConfig,
-    world_model: Any,  # a WorldModel, or what infers and predicts like one
-    sha256: str,  # of its weights
-    encoder: FrozenEncoder,
-    mae: MaskedAutoencoder | None,
-    folder: Path,
+    data: ActionData, config: ActionAdapterConfig, frozen: FrozenLatents, run: TrainingRun
 ) -> None:
-    """Fit an adapter (eq. 13) and leave it in `folder`. Without states computed once, `mae` gives them."""
+    """Fit an adapter (eq. 13) and leave it in the run's folder."""
+    recipe, world_model = data.recipe, frozen.model
+    assert isinstance(recipe, AdapterRecipe)
     adapter = ActionAdapter(config, seed=recipe.train.seed)
+    mae = None if recipe.views else frozen.mae
     objective = AdapterRegression(adapter, world_model, mae, recipe.change_weight, recipe.commitment)
     targets: Mapping[str, Tensor] = {}
-    if recipe.views and recipe.target != "prediction":
+    if recipe.views and config.target != "prediction":
         device = next(world_model.parameters()).device
-        inference = FrozenInference(sha256, device, world_model.infer_actions)
-        pairs = training_pairs(recipe, corpus)
-        targets = latent_targets(inference, encoder, pairs, recipe.short_side, recipe.gap, recipe.views)
+        targets = latent_targets(FrozenInference(frozen.sha256, device, world_model.infer_actions), data)
 
     def predict(s_t: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
         found = adapter.infer_actions(s_t, actions, mask, world_model.quantizer)
         prediction: Tensor = world_model.predict(s_t, found.quantized)
         return prediction
 
-    fit_action_pairs(context, recipe, corpus, encoder, objective, adapter, predict, folder, targets)
+    fit_action_pairs(data, objective, adapter, predict, run, targets)
 
 
 @dataclass(frozen=True)
@@ -177,21 +139,20 @@ class FrozenInference:
     infer: Callable[[Tensor, Tensor], LatentActions] = field(compare=False)
 
 
-@functools.lru_cache(maxsize=2)
-@torch.no_grad()
-def latent_targets(
-    inference: FrozenInference,
-    encoder: FrozenEncoder,
-    pairs: ActionPairs,
-    short_side: int,
-    gap: float,
-    views: int,
-) -> Mapping[str, Tensor]:
+def latent_targets(inference: FrozenInference, data: ActionData) -> Mapping[str, Tensor]:
     """What eq. 13 fits, computed once: `latents` (V, n, L, W) float16 and `codes` (V, n, L) of all pairs.
 
     Trainings in one process share them, as they do the states.
     """
-    states, places = view_states(encoder, pairs, short_side, gap, views)
+    recipe = data.recipe
+    source = data.encoder, data.pairs, recipe.short_side, recipe.gap, recipe.views
+    return _latent_targets(inference, *source)
+
+
+@functools.lru_cache(maxsize=2)
+@torch.no_grad()
+def _latent_targets(inference: FrozenInference, *source: Any) -> Mapping[str, Tensor]:
+    states, places = view_states(*source)
     found: dict[str, Tensor] = {}
     for i, view in enumerate(states):
         for rows in tqdm(torch.arange(len(places)).split(64), "latent actions", mininterval=10):
@@ -199,6 +160,6 @@ def latent_targets(
             kept = {"latents": latents.continuous.half(), "codes": latents.codes.int()}
             for name, values in kept.items():
                 if name not in found:
-                    found[name] = values.new_empty(views, len(places), *values.shape[1:], device="cpu")
+                    found[name] = values.new_empty(len(states), len(places), *values.shape[1:], device="cpu")
                 found[name][i, rows] = values.cpu()
     return found

@@ -13,20 +13,18 @@ from uwm.baselines.ficc import FICC, FICCConfig
 from uwm.data.corpora import Corpus
 from uwm.data.crops import random_crops
 from uwm.data.states import FrozenEncoder, frames_of
-from uwm.models import ActionAdapter, ActionAdapterConfig, LatentActions, adapter_config
-from uwm.models.world import World
+from uwm.models import ActionAdapter, ActionAdapterConfig, LatentActions
 from uwm.runs.artifacts import Stage
-from uwm.runs.experiment import Context
 from uwm.stages.action_training import (
+    ActionData,
     ActionRecipe,
-    control_steps,
+    controller,
     fit_action_pairs,
-    mae_encoder,
     training_pairs,
 )
-from uwm.stages.adapter import ADAPTER, AdapterRecipe, train_adapter
-from uwm.stages.finetune import FinetuneRecipe, finetune_stage
-from uwm.stages.trained import Trained, finish_training, obtain_trained
+from uwm.stages.adapter import ADAPTER, AdapterRecipe, FrozenLatents, train_adapter
+from uwm.stages.finetune import Domain
+from uwm.stages.trained import Trained, TrainingRun, finish_training, obtain_trained
 from uwm.training.adaptation import CycleConsistency, NextState
 from uwm.training.batches import IndexSource
 from uwm.training.loop import train
@@ -37,16 +35,16 @@ class DynamicsRecipe(ActionRecipe):
     """Dynamics from real actions or none, from scratch, in place of adapter and world model."""
 
     kind: Literal["direct", "no-action"] = "direct"
-    depth: int = 2  # this and the next as the adapter's
-    blocks: Literal["attention", "convolutions"] = "attention"
+    model: ActionAdapterConfig = (
+        ActionAdapterConfig()
+    )  # the adapter's network; the dynamics are the world model's
 
 
 @dataclass(frozen=True)
 class FICCRecipe(ActionRecipe):
     """FICC on the pairs' frames. Its representation learns, so every step crops and encodes anew."""
 
-    quantize: bool = True
-    channels: tuple[int, ...] = (32, 64, 96, 128)
+    model: FICCConfig = FICCConfig()
 
 
 # Trained as the adapter is, so that the difference is in the method; at scale paper for more steps, since
@@ -57,8 +55,7 @@ DYNAMICS = {
         short_side=adapter.short_side,
         clips=adapter.clips,
         views=adapter.views,
-        depth=adapter.depth,
-        blocks=adapter.blocks,
+        model=adapter.model,
     )
     for scale, adapter, steps in (
         ("paper", ADAPTER["paper"], 10_000),
@@ -71,7 +68,7 @@ FICC_RECIPE = {
         replace(adapter.train, **training),
         short_side=adapter.short_side,
         clips=adapter.clips,
-        channels=channels,
+        model=FICCConfig(channels=channels),
     )
     for scale, adapter, channels, training in (
         ("paper", ADAPTER["paper"], (32, 64, 96, 128), {"steps": 20_000}),
@@ -85,64 +82,63 @@ FICC_RECIPE = {
 # Dynamics without latent actions
 
 
-def dynamics_stage(
-    context: Context, recipe: DynamicsRecipe, finetuned: FinetuneRecipe, corpus: Corpus
-) -> Stage:
-    """Identity of direct or action-free dynamics. With the fine-tuned world they share sizes and encoder, no
+def dynamics_stage(recipe: DynamicsRecipe, domain: Domain) -> Stage:
+    """Identity of direct or action-free dynamics. With the domain's world they share sizes and encoder, no
     weights of the world model."""
-    parent = finetune_stage(context, finetuned, corpus)
-    inputs = {corpus.name: training_pairs(recipe, corpus).sha256, "mae": parent.inputs["mae"]}
-    return Stage(recipe.kind, 2, {**asdict(recipe), "model": parent.fields["model"]}, inputs)
+    parent = domain.stage
+    inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, "mae": parent.inputs["mae"]}
+    return Stage(recipe.kind, 3, {**asdict(recipe), "world-model": parent.fields["model"]}, inputs)
 
 
-def obtain_dynamics(
-    context: Context, recipe: DynamicsRecipe, finetuned: FinetuneRecipe, corpus: Corpus, world: World
-) -> Trained:
-    """Direct or action-free dynamics over the states of `world`: cached, or trained now."""
-    stage = dynamics_stage(context, recipe, finetuned, corpus)
-    compute = functools.partial(_train_dynamics, context, recipe, corpus, world)
-    return obtain_trained(context, stage, DirectDynamics, compute)
+def obtain_dynamics(recipe: DynamicsRecipe, domain: Domain) -> Trained:
+    """Direct or action-free dynamics over the states of a domain: cached, or trained now."""
+    compute = functools.partial(_train_dynamics, recipe, domain)
+    return obtain_trained(domain.context, dynamics_stage(recipe, domain), DirectDynamics, compute)
 
 
-def _train_dynamics(
-    context: Context, recipe: DynamicsRecipe, corpus: Corpus, world: World, folder: Path
-) -> None:
-    config, limits = world.world_model.config, training_pairs(recipe, corpus).limits
-    steps = control_steps(recipe, corpus)
-    adapter = adapter_config(config, *limits, steps, depth=recipe.depth, blocks=recipe.blocks)
+def _train_dynamics(recipe: DynamicsRecipe, domain: Domain, folder: Path) -> None:
+    world = domain.world
+    config = world.world_model.config
+    adapter = recipe.model.fitted(config, controller(recipe, domain.corpus))
     direct = direct_config(adapter, config.dynamics, use_action=recipe.kind == "direct")
     model = DirectDynamics(direct, recipe.train.seed)
     objective = NextState(model, None if recipe.views else world.mae)
-    fit_action_pairs(context, recipe, corpus, mae_encoder(world), objective, model, model, folder)
+    data = ActionData(recipe, domain.corpus, domain.encoder)
+    fit_action_pairs(data, objective, model, model, TrainingRun(folder, domain.context.stop))
 
 
 # FICC
 
 
-def ficc_stage(recipe: FICCRecipe, corpus: Corpus, image_size: int) -> Stage:
+def ficc_stage(recipe: FICCRecipe, corpus: Corpus) -> Stage:
     """Identity of FICC on the frames of a corpus."""
     inputs = {corpus.name: training_pairs(recipe, corpus).manifest.sha256}
-    return Stage("ficc", 1, {**asdict(recipe), "image_size": image_size}, inputs)
+    return Stage("ficc", 2, asdict(recipe), inputs)
 
 
-def obtain_ficc(context: Context, recipe: FICCRecipe, corpus: Corpus, image_size: int) -> Trained:
+def ficc_recipe(recipe: FICCRecipe, domain: Domain) -> FICCRecipe:
+    """The recipe at the domain's picture size."""
+    return replace(recipe, model=recipe.model.fitted(domain.world.image_size))
+
+
+def obtain_ficc(recipe: FICCRecipe, domain: Domain) -> Trained:
     """FICC: cached, or trained now."""
-    stage = ficc_stage(recipe, corpus, image_size)
-    compute = functools.partial(_train_ficc, context, recipe, corpus, image_size)
-    return obtain_trained(context, stage, FICC, compute)
+    recipe = ficc_recipe(recipe, domain)
+    compute = functools.partial(_train_ficc, recipe, domain)
+    return obtain_trained(domain.context, ficc_stage(recipe, domain.corpus), FICC, compute)
 
 
-def _train_ficc(context: Context, recipe: FICCRecipe, corpus: Corpus, image_size: int, folder: Path) -> None:
-    config = FICCConfig(image_size=image_size, channels=recipe.channels, quantize=recipe.quantize)
-    model: Any = FICC(config, seed=recipe.train.seed)
-    pairs = training_pairs(recipe, corpus)
+def _train_ficc(recipe: FICCRecipe, domain: Domain, folder: Path) -> None:
+    model: Any = FICC(recipe.model, seed=recipe.train.seed)
+    pairs, size = training_pairs(recipe, domain.corpus), model.image_size
     bank, places = frames_of(pairs, recipe.short_side, recipe.gap)
 
     def load(rows: Tensor, generator: torch.Generator) -> Tensor:
-        return random_crops(bank.frames[places[rows]], image_size, generator, flip=False)
+        return random_crops(bank.frames[places[rows]], size, generator, flip=False)
 
     source = IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
-    train(CycleConsistency(model), source, recipe.train, folder / "run", name="FICC", stop=context.stop)
+    stop = domain.context.stop
+    train(CycleConsistency(model), source, recipe.train, folder / "run", name="FICC", stop=stop)
     finish_training(model, folder, recipe)
 
 
@@ -153,43 +149,35 @@ def ficc_encoder(ficc: Trained) -> FrozenEncoder:
     def encode(images: Tensor) -> Tensor:
         return model.represent(images.to(next(model.parameters()).device).float() / 255)
 
-    return FrozenEncoder(ficc.sha256, model.config.image_size, encode)
+    return FrozenEncoder(ficc.sha256, model.image_size, encode)
 
 
-def obtain_ficc_adapter(
-    context: Context, recipe: AdapterRecipe, parent: FICCRecipe, corpus: Corpus, ficc: Trained
-) -> Trained:
+def obtain_ficc_adapter(recipe: AdapterRecipe, parent: FICCRecipe, domain: Domain) -> Trained:
     """The adapter from real actions to FICC's latent action, trained as the world model's is."""
-    # Its representation network is small, so states are always computed once; its one slot has no place.
-    recipe = replace(recipe, views=max(1, recipe.views), blocks="attention", change_weight=0.0)
-    above = ficc_stage(parent, corpus, ficc.model.config.image_size)
-    inputs = {corpus.name: training_pairs(recipe, corpus).sha256, above.name: above.digest}
-    config = _ficc_adapter_config(recipe, corpus, ficc.model)
+    # Its representation network is small, so states are always computed once; its one token has no place.
+    network = replace(recipe.model, blocks="attention")
+    recipe = replace(recipe, views=max(1, recipe.views), model=network, change_weight=0.0)
+    above = ficc_stage(ficc_recipe(parent, domain), domain.corpus)
+    inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, above.name: above.digest}
 
     def compute(folder: Path) -> None:
-        train_adapter(
-            context, recipe, corpus, config, ficc.model, ficc.sha256, ficc_encoder(ficc), None, folder
-        )
+        ficc = obtain_ficc(parent, domain)
+        config = _ficc_adapter_config(recipe, domain.corpus, ficc.model)
+        data = ActionData(recipe, domain.corpus, ficc_encoder(ficc))
+        run = TrainingRun(folder, domain.context.stop)
+        train_adapter(data, config, FrozenLatents(ficc.model, ficc.sha256, None), run)
 
-    return obtain_trained(context, Stage("ficc-adapter", 2, asdict(recipe), inputs), ActionAdapter, compute)
+    stage = Stage("ficc-adapter", 3, asdict(recipe), inputs)
+    return obtain_trained(domain.context, stage, ActionAdapter, compute)
 
 
 def _ficc_adapter_config(recipe: AdapterRecipe, corpus: Corpus, model: FICC) -> ActionAdapterConfig:
-    low, high = training_pairs(recipe, corpus).limits
-    extractor = model.extractor.config
-    return ActionAdapterConfig(
-        low=tuple(low.tolist()),
-        high=tuple(high.tolist()),
-        control_steps=control_steps(recipe, corpus),
-        state_width=extractor.state_width,
-        state_tokens=extractor.state_tokens,
-        depth=recipe.depth,
-        heads=extractor.heads,
-        actions=extractor.actions,
-        action_width=extractor.action_width,
-        use_state=recipe.use_state,
-        target=recipe.target,
+    return replace(
+        recipe.model,
+        heads=model.config.heads,
+        tokens=model.tokens,
         codes=model.quantizer.config.codes,
+        controller=controller(recipe, corpus),
     )
 
 

@@ -14,11 +14,9 @@ from uwm.data.action_pairs import action_pairs
 from uwm.data.corpora import Corpus
 from uwm.data.selection import frozen_pairs
 from uwm.data.states import (
-    FrozenEncoder,
     center_views,
     encode_frames,
     evaluation_images,
-    frames_of,
 )
 from uwm.errors import UserError
 from uwm.metrics.image import psnr
@@ -28,12 +26,8 @@ from uwm.models import (
 )
 from uwm.models.world import World
 from uwm.runs.artifacts import Stage
-from uwm.runs.experiment import Context
-from uwm.stages.action_training import (
-    ActionRecipe,
-    mae_encoder,
-    training_pairs,
-)
+from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
+from uwm.stages.finetune import Domain
 from uwm.stages.trained import finish_training, obtain_trained
 from uwm.training.adaptation import DecoderReconstruction
 from uwm.training.batches import IndexSource
@@ -92,45 +86,53 @@ def decoder_stage(recipe: DecoderRecipe, corpus: Corpus, mae_sha256: str) -> Sta
     }
     if recipe.objective == "mse+lpips":
         inputs = {**inputs, "lpips": load_lpips(recipe.lpips).weights_sha256}
-    return Stage("decoder", 1, asdict(recipe), inputs)
+    return Stage("decoder", 2, asdict(recipe), inputs)
 
 
-def obtain_decoder(context: Context, recipe: DecoderRecipe, corpus: Corpus, world: World) -> World:
-    """`world` with its decoder fine-tuned: cached, or trained now. Encoder and world model stay the same."""
-    stage = decoder_stage(recipe, corpus, world.weights["mae"])
-    compute = functools.partial(_train_decoder, context, recipe, corpus, world)
-    mae, sha256 = obtain_trained(context, stage, MaskedAutoencoder, compute)
+def obtain_decoder(recipe: DecoderRecipe, domain: Domain) -> World:
+    """The domain's world with its decoder fine-tuned: cached, or trained now. All else stays the same."""
+    world = domain.world
+    stage = decoder_stage(recipe, domain.corpus, world.weights["mae"])
+    compute = functools.partial(_train_decoder, recipe, domain)
+    mae, sha256 = obtain_trained(domain.context, stage, MaskedAutoencoder, compute)
     return World(mae, world.world_model, {**world.weights, "decoder": sha256})
 
 
-def _train_decoder(
-    context: Context, recipe: DecoderRecipe, corpus: Corpus, world: World, folder: Path
-) -> None:
+def _train_decoder(recipe: DecoderRecipe, domain: Domain, folder: Path) -> None:
+    mae = copy.deepcopy(domain.world.mae)
     network = load_lpips(recipe.lpips) if recipe.objective == "mse+lpips" else None
-    if network and world.mae.config.norm_pix_loss:
+    if network and mae.config.norm_pix_loss:
         raise UserError("a decoder of normalised pixels shows no picture to compare: set objective=mse")
-    mae, encoder = copy.deepcopy(world.mae), mae_encoder(world)
-    bank, _ = frames_of(training_pairs(recipe, corpus), recipe.short_side, recipe.gap)
-    images = torch.stack(center_views(bank, encoder.image_size, max(1, recipe.views)))  # (V, F, 3, S, S)
-    states = encode_frames(encoder, images, f"{corpus.name}, frames")  # (V, F, 1+N, D)
+    data = ActionData(recipe, domain.corpus, domain.encoder)
+    train(
+        DecoderReconstruction(mae, network, recipe.lpips_weight),
+        _frames_with_states(data),
+        recipe.train,
+        folder / "run",
+        validate=functools.partial(_reconstruction_psnr, data, mae),
+        name="decoder",
+        stop=domain.context.stop,
+    )
+    finish_training(mae, folder, recipe)
+
+
+def _frames_with_states(data: ActionData) -> IndexSource:
+    """Batches of `images` (B, 3, S, S) and their `states` (B, 1+N, D), each in one crop drawn at random."""
+    recipe, encoder = data.recipe, data.encoder
+    crops = center_views(data.frames()[0], encoder.image_size, max(1, recipe.views))
+    images = torch.stack(crops)  # (V, F, 3, S, S)
+    states = encode_frames(encoder, images, f"{data.corpus.name}, frames")  # (V, F, 1+N, D)
 
     def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         view = torch.randint(len(states), (len(rows),), generator=generator)
         return {"states": states[view, rows], "images": images[view, rows]}
 
-    source = IndexSource(images.shape[1], load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
-    validate = functools.partial(_shown_psnr, recipe, corpus, mae, encoder)
-    objective = DecoderReconstruction(mae, network, recipe.lpips_weight)
-    train(
-        objective, source, recipe.train, folder / "run", validate=validate, name="decoder", stop=context.stop
-    )
-    finish_training(mae, folder, recipe)
+    return IndexSource(images.shape[1], load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
 
 
-def _shown_psnr(
-    recipe: DecoderRecipe, corpus: Corpus, mae: MaskedAutoencoder, encoder: FrozenEncoder
-) -> dict[str, float]:
+def _reconstruction_psnr(data: ActionData, mae: MaskedAutoencoder) -> dict[str, float]:
     """PSNR (dB) of validation frames, encoded and decoded."""
+    corpus, recipe, encoder = data.corpus, data.recipe, data.encoder
     found = action_pairs(corpus, frozen_pairs(corpus, "validation", recipe.gap, 128, 0))
     images = evaluation_images(found, recipe.short_side, encoder.image_size)[:, 0]  # (n, 3, S, S)
     values = [

@@ -7,6 +7,7 @@ it is; the world model goes on with a fresh optimiser, or starts anew on the sam
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,14 +17,22 @@ from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_frames
 from uwm.data.selection import first_clips, frozen_pairs, nested_pairs, rows_in_bank
-from uwm.models import MaskedAutoencoder, WorldModel, world_model_config
+from uwm.data.states import FrozenEncoder
+from uwm.models import MaskedAutoencoder, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context
 from uwm.runs.record import file_sha256
 from uwm.stages.pretrained import obtain_pretrained, obtain_pretrained_mae, pretrain_stage
 from uwm.stages.trained import WEIGHTS, finish_training
-from uwm.stages.world_model import PretrainRecipe, action_gaps, held_out_states, pair_stream, view_states
+from uwm.stages.world_model import (
+    PairRecipe,
+    PretrainRecipe,
+    action_gaps,
+    held_out_states,
+    pair_stream,
+    view_states,
+)
 from uwm.training.batches import BatchSource, IndexSource
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import LatentActionPrediction
@@ -38,8 +47,8 @@ FROZEN: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class FinetuneRecipe(PretrainRecipe):
-    """Training on one domain: as the pre-training, but for the start and what is trained."""
+class FinetuneRecipe(PairRecipe):
+    """Training of the pre-training's network on one domain."""
 
     start: Literal["pretrained", "scratch"] = "pretrained"
     trained: Literal["all", "no-codebook", "dynamics"] = "all"
@@ -59,7 +68,6 @@ FINETUNE = {
         ),
     ),
     "mini": FinetuneRecipe(
-        preset="mini",
         train=TrainConfig(
             steps=300,
             batch_size=32,
@@ -72,7 +80,6 @@ FINETUNE = {
         views=1,
     ),
     "smoke": FinetuneRecipe(
-        preset="mini",
         train=TrainConfig(steps=3, batch_size=4, learning_rate=1e-3),
         short_side=64,
         clips=4,
@@ -96,11 +103,6 @@ class InDomain(Protocol):
     def pretrain_on(self) -> tuple[str, ...]: ...
 
 
-def short(pairs: int) -> str:
-    """A number of pairs in a method's name: 10000 -> `10k`."""
-    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
-
-
 def available_pairs(recipe: FinetuneRecipe, corpus: Corpus) -> Manifest:
     """All pairs of a corpus that the recipe may choose from."""
     return frozen_pairs(first_clips(corpus, recipe.clips), "train", recipe.gap, None, 0)
@@ -117,7 +119,7 @@ def finetune_stage(context: Context, recipe: FinetuneRecipe, corpus: Corpus) -> 
     inputs = {corpus.name: finetuning_pairs(recipe, corpus).sha256, "mae": parent.inputs["mae"]}
     if recipe.start == "pretrained":
         inputs["world-model"] = parent.digest
-    return Stage("finetune", 1, {**asdict(recipe), "model": parent.fields["model"]}, inputs)
+    return Stage("finetune", 2, {**asdict(recipe), "model": parent.fields["model"]}, inputs)
 
 
 def finetune(context: Context, recipe: FinetuneRecipe, corpus: Corpus) -> World:
@@ -181,7 +183,8 @@ def _finetune(
 def _start(context: Context, recipe: FinetuneRecipe, mae: MaskedAutoencoder) -> WorldModel:
     """The world model before the first step."""
     if recipe.start == "scratch":
-        return WorldModel(world_model_config(recipe.preset, mae.config), seed=recipe.train.seed)
+        pretrain: PretrainRecipe = context.config.pretrain
+        return WorldModel(pretrain.model.fitted(mae.config), seed=recipe.train.seed)
     world_model = obtain_pretrained(context).world_model
     # The codebook is there: no steps without it.
     world_model.step.clamp_(min=world_model.config.continuous_steps)
@@ -189,7 +192,7 @@ def _start(context: Context, recipe: FinetuneRecipe, mae: MaskedAutoencoder) -> 
 
 
 def chosen_states(
-    recipe: PretrainRecipe, mae: MaskedAutoencoder, corpus: Corpus, manifest: Manifest
+    recipe: PairRecipe, mae: MaskedAutoencoder, corpus: Corpus, manifest: Manifest
 ) -> IndexSource:
     """Batches of the manifest's pairs as states that are computed once, of the frames that they need."""
     videos = set(manifest.table["video"])
@@ -199,3 +202,34 @@ def chosen_states(
     states = view_states(recipe, mae, replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]))
     load = state_pairs(states, pairs)
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A robot's domain: its corpus, and the world model that stands in it, fine-tuned by `recipe`.
+
+    Without a recipe the world model is the pre-trained one.
+    """
+
+    context: Context
+    corpus: Corpus
+    recipe: FinetuneRecipe | None
+
+    @cached_property
+    def world(self) -> World:
+        """MAE and world model: released, cached, or trained now."""
+        if self.recipe is None:
+            return obtain_pretrained(self.context)
+        return finetune(self.context, self.recipe, self.corpus)
+
+    @cached_property
+    def stage(self) -> Stage:
+        """Identity of the world model; trains nothing."""
+        if self.recipe is None:
+            return pretrain_stage(self.context)
+        return finetune_stage(self.context, self.recipe, self.corpus)
+
+    @property
+    def encoder(self) -> FrozenEncoder:
+        """The MAE's encoder."""
+        return FrozenEncoder(self.world.weights["mae"], self.world.image_size, self.world.encode)

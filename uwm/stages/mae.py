@@ -32,7 +32,7 @@ from uwm.training.sources import cropped_images
 class MAERecipe:
     """An MAE: a published checkpoint (`file`, found in UWM_WEIGHTS), or one trained here (`train`)."""
 
-    preset: str = "base"
+    model: MAEConfig = MAE_PRESETS["base"]
     file: str | None = "mae_visualize_vit_base.pth"  # authors' code; trained on pixels as they are
     train: TrainConfig | None = None
     mask_ratios: tuple[float, ...] = (0.75, 0.0)  # section 3 names one; 0 is how the world model uses it
@@ -45,7 +45,7 @@ class MAERecipe:
 MAE = {
     "paper": MAERecipe(),
     "mini": MAERecipe(
-        preset="mini",
+        model=MAE_PRESETS["mini"],
         file=None,
         train=TrainConfig(
             steps=1200,
@@ -58,7 +58,11 @@ MAE = {
         procedural=6000,
     ),
     "smoke": MAERecipe(
-        preset="tiny", file=None, train=TrainConfig(steps=4, batch_size=8), procedural=16, short_side=64
+        model=MAE_PRESETS["tiny"],
+        file=None,
+        train=TrainConfig(steps=4, batch_size=8),
+        procedural=16,
+        short_side=64,
     ),
 }
 
@@ -81,7 +85,7 @@ def obtain_mae(
     if recipe.train is None:
         path = published_mae(recipe)
         sha256 = file_sha256(path)
-        return ObtainedMAE(MaskedAutoencoder.load(path), sha256, sha256)
+        return ObtainedMAE(load_published(recipe, path), sha256, sha256)
     stage = mae_stage(recipe, inputs)
     weights = artifacts.obtain(stage, partial(_train_mae, recipe, corpora, stop)).path / WEIGHTS
     return ObtainedMAE(MaskedAutoencoder.load(weights), file_sha256(weights), stage.digest)
@@ -91,8 +95,8 @@ def mae_identity(recipe: MAERecipe, inputs: Mapping[str, str]) -> tuple[MAEConfi
     """The sizes and the digest of `obtain_mae`'s MAE. Trains nothing."""
     if recipe.train is None:
         path = published_mae(recipe)
-        return MaskedAutoencoder.load(path).config, file_sha256(path)
-    return MAE_PRESETS[recipe.preset], mae_stage(recipe, inputs).digest
+        return load_published(recipe, path).config, file_sha256(path)
+    return recipe.model, mae_stage(recipe, inputs).digest
 
 
 def published_mae(recipe: MAERecipe) -> Path:
@@ -106,14 +110,22 @@ def published_mae(recipe: MAERecipe) -> Path:
     return path
 
 
+def load_published(recipe: MAERecipe, path: Path) -> MaskedAutoencoder:
+    """The checkpoint at `path`. UserError where its sizes are not those of the recipe."""
+    mae = MaskedAutoencoder.load(path)
+    if mae.config != recipe.model:
+        raise UserError(f"{path} holds {mae.config}, and the recipe has {recipe.model}: set mae.model to it")
+    return mae
+
+
 def mae_stage(recipe: MAERecipe, inputs: Mapping[str, str]) -> Stage:
     """Identity of the MAE's training; `inputs` are the training manifests."""
-    return Stage("mae", 1, {**asdict(recipe), "model": asdict(MAE_PRESETS[recipe.preset])}, inputs)
+    return Stage("mae", 2, asdict(recipe), inputs)
 
 
 def _train_mae(recipe: MAERecipe, corpora: Corpora, stop: Stop, folder: Path) -> None:
     assert recipe.train is not None
-    mae = MaskedAutoencoder(MAE_PRESETS[recipe.preset], seed=recipe.train.seed)
+    mae = MaskedAutoencoder(recipe.model, seed=recipe.train.seed)
     size, seed = mae.config.image_size, recipe.train.seed
     images = torch.cat([load_square_frames(c, "train", recipe.short_side) for c in corpora.values()])
     if recipe.procedural:

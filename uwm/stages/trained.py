@@ -24,6 +24,13 @@ WEIGHTS = "weights.safetensors"
 Stop = Callable[[], bool]
 
 
+class TrainingRun(NamedTuple):
+    """Where a stage trains, and what asks it to stop."""
+
+    folder: Path
+    stop: Stop
+
+
 def thinned_curve(log: Path, rows: int = 200) -> pd.DataFrame:
     """A training log as a table of about `rows` rows, each the mean over as many steps."""
     lines = pd.DataFrame([json.loads(line) for line in log.read_text().splitlines()])

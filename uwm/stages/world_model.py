@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,18 @@ from uwm.data.shards import find_shards, shard_stream
 from uwm.data.stream import PairStream, video_stream
 from uwm.env import cache_root, shards_root
 from uwm.errors import UserError
-from uwm.models import MAEConfig, MaskedAutoencoder, WorldModel, world_model_config
+from uwm.models import (
+    QUANTIZER_PRESETS,
+    WORLD_MODEL_PRESETS,
+    ActionExtractorConfig,
+    DynamicsConfig,
+    MAEConfig,
+    MaskedAutoencoder,
+    TokenConfig,
+    WorldModel,
+    WorldModelConfig,
+)
 from uwm.models.world import World
-from uwm.models.world_model import Preset
 from uwm.runs.artifacts import Artifacts, Stage
 from uwm.runs.record import file_sha256
 from uwm.stages.mae import MAERecipe, mae_identity, obtain_mae
@@ -33,11 +42,10 @@ from uwm.training.sources import encode_images, state_pairs
 
 
 @dataclass(frozen=True)
-class PretrainRecipe:
-    """Pre-training of the world model (section 4.1)."""
+class PairRecipe:
+    """A training of the world model on frame pairs."""
 
-    preset: Preset = "paper"
-    train: TrainConfig = TrainConfig(steps=1, batch_size=1)
+    train: TrainConfig
     short_side: int = 256  # the frames' shorter side, before the random crop
     gap: float = 0.2  # seconds between the frames of a pair (section 5.1)
     pairs: int | None = None  # training pairs per corpus; None: every pair there is
@@ -45,6 +53,26 @@ class PretrainRecipe:
     views: int = 0  # crops per clip whose states are computed once; 0: crop and encode anew at every step
     # Read pairs from shards of this JPEG quality (0: raw) below the folder UWM_SHARDS; None: from the videos.
     shards: int | None = None
+
+
+@dataclass(frozen=True)
+class PretrainRecipe(PairRecipe):
+    """Pre-training of the world model (section 4.1)."""
+
+    model: WorldModelConfig = WORLD_MODEL_PRESETS["paper"]  # its sizes of None are those of the MAE
+
+
+def high_rate(num_action_tokens: int) -> WorldModelConfig:
+    """Four codes for each patch, where the paper has 24 in all: a code of the next frame, not an action."""
+    return WorldModelConfig(
+        tokens=TokenConfig(num_action_tokens=num_action_tokens, action_source="regions", codes_per_region=4),
+        extractor=ActionExtractorConfig(),
+        # Few and small steps: unused codes restart after 75 steps instead of 178; a commitment of 0.25
+        # draws each token to two codes before the dynamics have learnt to read them.
+        quantizer=replace(QUANTIZER_PRESETS["authors"], ema_decay=0.97, restart_threshold=0.1),
+        dynamics=DynamicsConfig(output="state", residual=True),
+        continuous_steps=100,
+    )
 
 
 PRETRAIN = {
@@ -60,7 +88,6 @@ PRETRAIN = {
         pairs=100_000,  # per corpus: 200k in all, as in the authors' code
     ),
     "mini": PretrainRecipe(
-        preset="mini",
         train=TrainConfig(
             steps=6000,
             batch_size=32,
@@ -71,13 +98,14 @@ PRETRAIN = {
         ),
         short_side=128,
         views=2,
+        model=high_rate(196),
     ),
     "smoke": PretrainRecipe(
-        preset="mini",
         train=TrainConfig(steps=4, batch_size=8, learning_rate=1e-3),
         short_side=64,
         clips=4,
         views=1,
+        model=high_rate(64),
     ),
 }
 
@@ -103,27 +131,25 @@ def world_stage(mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora) -> S
     return world_model_stage(pretrain, config, {**inputs, "mae": digest})
 
 
-def training_manifests(corpora: Corpora, recipe: PretrainRecipe) -> dict[str, str]:
+def training_manifests(corpora: Corpora, recipe: PairRecipe) -> dict[str, str]:
     """What a training on these corpora reads: the sha256 of each corpus's list of training pairs."""
     return {name: training_manifest(corpus, recipe).sha256 for name, corpus in corpora.items()}
 
 
-def training_manifest(corpus: Corpus, recipe: PretrainRecipe) -> Manifest:
+def training_manifest(corpus: Corpus, recipe: PairRecipe) -> Manifest:
     """The frozen training pairs of one corpus."""
     return frozen_pairs(corpus, "train", recipe.gap, recipe.pairs, recipe.train.seed)
 
 
 def world_model_stage(recipe: PretrainRecipe, mae: MAEConfig, inputs: Mapping[str, str]) -> Stage:
     """Identity of the pre-training; `inputs` are the training manifests and the MAE."""
-    return Stage(
-        "world-model", 1, {**asdict(recipe), "model": asdict(world_model_config(recipe.preset, mae))}, inputs
-    )
+    return Stage("world-model", 2, {**asdict(recipe), "model": asdict(recipe.model.fitted(mae))}, inputs)
 
 
 def _pretrain(
     recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora, stop: Stop, folder: Path
 ) -> None:
-    world_model = WorldModel(world_model_config(recipe.preset, mae.config), seed=recipe.train.seed)
+    world_model = WorldModel(recipe.model.fitted(mae.config), seed=recipe.train.seed)
     cached = recipe.views > 0
     source = cached_states(recipe, mae, corpora) if cached else live_video(recipe, mae, corpora)
     objective = LatentActionPrediction(world_model, None if cached else mae)
@@ -133,7 +159,7 @@ def _pretrain(
     finish_training(world_model, folder, recipe)
 
 
-def cached_states(recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> IndexSource:
+def cached_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> IndexSource:
     """Batches of state pairs whose states are all computed now: for frozen encoders and fixed crops."""
     banks = [load_frames(c, "train", recipe.short_side, gap=recipe.gap) for c in corpora.values()]
     states = torch.cat([view_states(recipe, mae, bank) for bank in banks], dim=1)  # (V, F, 1+N, D)
@@ -143,7 +169,7 @@ def cached_states(recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpo
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
 
 
-def view_states(recipe: PretrainRecipe, mae: MaskedAutoencoder, bank: FrameBank) -> Tensor:
+def view_states(recipe: PairRecipe, mae: MaskedAutoencoder, bank: FrameBank) -> Tensor:
     """States (V, F, 1+N, D) of all frames in each of the recipe's views."""
     views = fixed_views(bank.frames, bank.clip, mae.config.image_size, recipe.views, recipe.train.seed)
     return torch.stack([encode_images(mae, view, name=f"view {i + 1}") for i, view in enumerate(views)])
@@ -162,7 +188,7 @@ class JoinedBatches:
             yield torch.cat(parts)
 
 
-def live_video(recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> JoinedBatches:
+def live_video(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> JoinedBatches:
     """Batches of image pairs (B, 2, 3, S, S) decoded on the fly, for corpora that fit in no memory."""
     share, rest = divmod(recipe.train.batch_size, len(corpora))
     if rest or recipe.train.accumulate > 1:
@@ -177,7 +203,7 @@ def live_video(recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora)
 
 
 def pair_stream(
-    recipe: PretrainRecipe, corpus: Corpus, manifest: Manifest, image_size: int, batch_size: int
+    recipe: PairRecipe, corpus: Corpus, manifest: Manifest, image_size: int, batch_size: int
 ) -> PairStream:
     """The pairs of a manifest in random crops, from a corpus's videos or from shards."""
     seed = recipe.train.seed
@@ -208,7 +234,7 @@ def prepared_shards(quality: int, short_side: int, corpus: Corpus, manifest: Man
 
 
 def held_out_states(
-    recipe: PretrainRecipe, mae: MaskedAutoencoder, corpus: Corpus, pairs: int = 256
+    recipe: PairRecipe, mae: MaskedAutoencoder, corpus: Corpus, pairs: int = 256
 ) -> list[Tensor]:
     """State pairs of the validation split, in batches of 64."""
     manifest = frozen_pairs(corpus, "validation", recipe.gap, pairs, recipe.train.seed)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from uwm.errors import UserError
 from uwm.models import ActionAdapter, MaskedAutoencoder, WorldModel
-from uwm.models.action_extractor import regions_of_patches
+from uwm.models.tokens import regions_of_patches
 
 if TYPE_CHECKING:
     from uwm.baselines.ficc import FICC
@@ -51,8 +51,10 @@ class AdapterRegression(OnLabelledPairs):
         commitment: float = 0.0,
     ) -> None:
         super().__init__(mae)
-        if change_weight and adapter.config.slots != "regions":
-            raise UserError("change_weight needs slots with a place: set change_weight=0, or slots=regions")
+        if change_weight and adapter.tokens.action_source != "regions":
+            raise UserError(
+                "change_weight needs tokens with a place: set change_weight=0, or action_source=regions"
+            )
         self.adapter, self.change_weight, self.commitment = adapter, change_weight, commitment
         self._world_model = (world_model.eval().requires_grad_(False),)
 
@@ -82,13 +84,13 @@ class AdapterRegression(OnLabelledPairs):
 
         Most regions of a frame stand still; their latents tell noise, which no action predicts.
         """
-        config = self.adapter.config
+        tokens = self.adapter.tokens
         if not self.change_weight:
-            return s_t.new_ones(len(s_t), config.actions)
+            return s_t.new_ones(len(s_t), tokens.num_action_tokens)
         change = (s_next - s_t)[:, 1:].square().mean(-1, keepdim=True)  # (B, N, 1)
-        regions = regions_of_patches(change, config.actions // config.codes_per_region).flatten(1)
+        regions = regions_of_patches(change, tokens.num_action_tokens // tokens.codes_per_region).flatten(1)
         weights = 1 + self.change_weight * (regions / regions.mean()).sqrt()  # (B, L / c)
-        return (weights / weights.mean()).repeat_interleave(config.codes_per_region, dim=1)
+        return (weights / weights.mean()).repeat_interleave(tokens.codes_per_region, dim=1)
 
     def _predicting(self, s_t: Tensor, s_next: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """The error of the prediction from the nearest codes, whose gradient goes straight through them, and

@@ -22,6 +22,9 @@ from uwm.errors import UserError
 
 # Longer than the longest validation on rank 0, during which the other ranks wait.
 TIMEOUT = timedelta(minutes=30)
+# Ranks also wait while rank 0 alone measures a corpus. One that dies is noticed at once, by its connections.
+PATIENCE = timedelta(days=7)
+_messages: Any = None
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,24 @@ def default_device(ranks: Ranks) -> torch.device:
 
 def join(ranks: Ranks, device: torch.device) -> None:
     """Join the process group once; it stays up until the process ends, for all trainings of the process."""
+    global _messages
     if ranks.world_size == 1 or dist.is_initialized():
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    _messages = dist.new_group(backend="gloo", timeout=PATIENCE)
     atexit.register(_leave)
 
 
+def messages() -> Any:
+    """The group for small messages between processes, on the CPU whatever the device; None in one process."""
+    return _messages
+
+
 def _leave() -> None:
+    global _messages
+    _messages = None
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -1,0 +1,106 @@
+"""Compare the numbers of one folder of records with those of another: what `make reproduce` ends with.
+
+    python -m paper.compare runs/reproduced          # with the committed records
+
+For each experiment: how many numbers both have, how far they are apart, and which verdicts of `make check`
+differ. Exits 1 when a verdict differs.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from paper.check import plain
+from paper.claims import FAILED, MISSING, all_items
+from paper.store import ROOT, SCALES, Cell, Reported, Results
+from paper.table import Table
+from uwm.errors import UserError, run_cli
+
+ABSENT = (MISSING, FAILED)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number of one cell in both folders."""
+
+    experiment: str
+    cell: str
+    metric: str
+    ours: float
+    theirs: float
+
+    @property
+    def relative(self) -> float:
+        """As a share of the other folder's number."""
+        return abs(self.ours - self.theirs) / max(abs(self.theirs), 1e-9)
+
+
+def differences(ours: Results, theirs: Results) -> Iterator[Difference]:
+    """Every number that both have."""
+    for place, cells in ours.cells.items():
+        others = {str(cell.record["cell"]): cell for cell in theirs.cells.get(place, [])}
+        for cell in cells:
+            name = str(cell.record["cell"])
+            if name in others:
+                yield from _of_cell(place[1], cell, others[name])
+
+
+def _of_cell(experiment: str, cell: Cell, other: Cell) -> Iterator[Difference]:
+    for metric, entry in cell.record["metrics"].items():
+        theirs = other.record["metrics"].get(metric)
+        if theirs is not None:
+            yield Difference(
+                experiment, str(cell.record["cell"]), metric, float(entry["value"]), float(theirs["value"])
+            )
+
+
+def summary(found: list[Difference]) -> Table:
+    """Per experiment: numbers, median and largest relative difference, and where the largest is."""
+    rows = []
+    for experiment in dict.fromkeys(difference.experiment for difference in found):
+        own = [difference for difference in found if difference.experiment == experiment]
+        largest = max(own, key=lambda difference: difference.relative)
+        median = float(np.median([difference.relative for difference in own]))
+        where = f"{largest.metric} of {largest.cell}: {largest.ours:g}, was {largest.theirs:g}"
+        rows.append([experiment, "", str(len(own)), f"{median:.1e}", f"{largest.relative:.1e}", where])
+    columns = ["Experiment", "", "Numbers", "Median difference", "Largest", "Where"]
+    return Table("compared", "Numbers measured again", columns, rows)
+
+
+def changed_verdicts(ours: Results, theirs: Results) -> list[str]:
+    """The items of `make check` on which the folders differ, of those that both can decide."""
+    reported = Reported()
+    before = {item.id: item.verdict for item in all_items(theirs, reported)}
+    return [
+        f"{item.id}: {item.verdict}, was {before[item.id]}"
+        for item in all_items(ours, reported)
+        if item.verdict not in ABSENT
+        and before.get(item.id, MISSING) not in ABSENT
+        and item.verdict != before[item.id]
+    ]
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m paper.compare", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("folder", type=Path, help="records, <scale>/<experiment>/<cell>.json")
+    parser.add_argument("--with", dest="other", type=Path, default=ROOT / "results", help="default: results")
+    options = parser.parse_args(argv)
+    ours, theirs = Results(options.folder, SCALES), Results(options.other, SCALES)
+    found = list(differences(ours, theirs))
+    if not found:
+        raise UserError(f"{options.folder} and {options.other} have no number in common: nothing compared")
+    print(plain(summary(found)))
+    changed = changed_verdicts(ours, theirs)
+    print(*(f"verdict: {line}" for line in changed), sep="\n", end="\n" if changed else "")
+    print(f"{len(found)} numbers compared with {options.other}; {len(changed)} verdicts differ")
+    return int(bool(changed))
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(lambda: main(sys.argv[1:])))

@@ -1,0 +1,205 @@
+"""Frames are right in every kind of file, whatever it is called: against decoding everything in order."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.data.video_files import read_number, write_video
+from uwm.data.containers import counted, scan, spread
+from uwm.data.decoders import BadVideo
+from uwm.data.video import probe, read_frames, read_whole
+
+CODECS = {
+    "b.avi": ("libx264", {"preset": "medium"}),
+    "packed.avi": ("mpeg4", {"bf": "2"}),
+    "plain.avi": ("mpeg4", {"bf": "0"}),
+    "b.ts": ("libx264", {"preset": "medium"}),
+    "mpeg2.ts": ("mpeg2video", {"bf": "2"}),
+    "b.mpg": ("mpeg2video", {"bf": "2"}),
+    "b.flv": ("libx264", {"preset": "medium"}),
+    "a.wmv": ("wmv2", {}),
+    "a.gif": ("gif", {}),
+    "raw.h264": ("libx264", {"preset": "medium"}),
+    "raw.h265": ("libx265", {"x265-params": "log-level=none"}),
+    "raw.mjpeg": ("mjpeg", {}),
+    "open.mp4": ("libx264", {"x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=10:min-keyint=10"}),
+    "open.mkv": ("libx264", {"x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=10:min-keyint=10"}),
+    "open-hevc.mp4": ("libx265", {"x265-params": "open-gop=1:bframes=3:keyint=10:log-level=none"}),
+    "refresh.mp4": ("libx264", {"x264-params": "intra-refresh=1:keyint=12:bframes=0"}),
+    "mpeg4.mp4": ("mpeg4", {"bf": "2"}),
+}
+PIXELS = {"a.gif": "rgb8", "raw.mjpeg": "yuvj420p"}
+
+
+def make(folder: Path, name: str, frames: int = 50) -> Path:
+    codec, options = CODECS[name]
+    fps = 25 if codec == "mpeg2video" else 10
+    pixels = PIXELS.get(name, "yuv420p")
+    return write_video(folder / name, frames, fps=fps, codec=codec, gop=12, options=options, pix_fmt=pixels)
+
+
+def copied(source: Path, target: Path, change: Callable[[av.Packet], None] = lambda packet: None) -> Path:
+    """The same packets in another container."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        for packet in reader.demux(stream):
+            if packet.dts is not None:
+                change(packet)
+                packet.stream = copy
+                writer.mux(packet)
+    return target
+
+
+def check_every_frame(path: Path, expected: list[int]) -> None:
+    """One by one, from the back, so that every frame is sought; by time and by place; and as a whole."""
+    info = probe(path)
+    assert info.frames == len(expected)
+    assert np.all(np.diff(info.timestamps) > 0)
+    whole = np.concatenate(list(read_whole(path, chunk=16)))
+    assert [read_number(frame) for frame in whole] == expected
+    places = range(info.frames - 1, -1, -1)
+    by_time = [read_number(read_frames(path, [i], times=[info.timestamps[i]])[0]) for i in places]
+    assert by_time == expected[::-1]
+    together = [info.frames - 1, 0, *range(5, info.frames, 7)]
+    found = read_frames(path, together)
+    assert [read_number(frame) for frame in found] == [expected[i] for i in together]
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_every_kind_of_file(tmp_path: Path, name):
+    check_every_frame(make(tmp_path, name), list(range(50)))
+
+
+@pytest.mark.parametrize("name", ["b.avi", "b.ts", "raw.h264", "a.wmv", "open.mp4"])
+@pytest.mark.parametrize("suffix", [".webm", ".mp4", ".avi"])
+def test_the_name_of_a_file_says_nothing(tmp_path: Path, name, suffix):
+    path = tmp_path / f"renamed{suffix}"
+    shutil.copy(make(tmp_path, name), path)
+    check_every_frame(path, list(range(50)))
+
+
+@pytest.mark.parametrize("name", ["b.avi", "packed.avi"])
+def test_avi_copied_into_matroska(tmp_path: Path, name):
+    path = copied(make(tmp_path, name), tmp_path / "copied.mkv")
+    check_every_frame(path, list(range(50)))
+
+
+def all_key(packet: av.Packet) -> None:
+    packet.is_keyframe = True
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_key_frames_that_are_none(tmp_path: Path, codec):
+    source = write_video(tmp_path / "a.mp4", 40, codec=codec, gop=20, options={"bf": "0"})
+    check_every_frame(copied(source, tmp_path / "all-key.mp4", all_key), list(range(40)))
+
+
+def test_a_recording_that_starts_in_the_middle(tmp_path: Path):
+    path = make(tmp_path, "b.ts")
+    data = path.read_bytes()
+    path.write_bytes(data[188 * (len(data) // 188 // 3) :])
+    first = 50 - probe(path).frames
+    assert 0 < first < 50
+    check_every_frame(path, list(range(first, 50)))
+
+
+def test_a_clock_that_restarts_is_refused(tmp_path: Path):
+    path = make(tmp_path, "mpeg2.ts", 20)
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(BadVideo, match=r"joined|clock"):
+        probe(path)
+
+
+def test_frames_with_the_same_time_share_the_time_until_the_next(tmp_path: Path):
+    ticks = [0, 1, 1, 2, 4, 4, 4, 5, 6]
+    np.testing.assert_allclose(spread(np.array(ticks, float)), [0, 1, 1.5, 2, 4, 4 + 1 / 3, 4 + 2 / 3, 5, 6])
+    source = write_video(tmp_path / "a.mkv", 9, fps=10)
+
+    def coarse(packet: av.Packet) -> None:
+        packet.pts = packet.dts = [0, 100, 100, 200, 400, 400, 400, 500, 600][round(packet.pts / 100)]
+
+    path = copied(source, tmp_path / "coarse.mkv", coarse)
+    assert probe(path).frames == 9
+    times = probe(path).timestamps
+    found = [read_number(read_frames(path, [i], times=[times[i]])[0]) for i in range(9)]
+    assert found == list(range(9))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+@pytest.mark.parametrize("late", [6, 120])
+def test_matroska_that_starts_late_is_whole(tmp_path: Path, suffix, late):
+    path = write_video(tmp_path / f"late{suffix}", 30, ticks=range(late, late + 30))
+    check_every_frame(path, list(range(30)))
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.raises(BadVideo, match="truncated"):
+        probe(cut)
+
+
+def test_a_raw_stream_has_the_rate_of_its_encoder(tmp_path: Path):
+    info = probe(make(tmp_path, "raw.h264"))
+    assert info.fps == pytest.approx(10)
+    assert info.timestamps[-1] == pytest.approx(4.9)
+
+
+def with_cover(video: Path, path: Path, *, flagged: bool) -> Path:
+    """The video behind a larger cover picture."""
+    with av.open(str(video)) as reader, av.open(str(path), "w") as writer:
+        cover = writer.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 320, 240, "yuvj420p"
+        if flagged:
+            cover.disposition = av.stream.Disposition.attached_pic
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        frame = av.VideoFrame.from_ndarray(np.full((240, 320, 3), 200, np.uint8), "rgb24")
+        frame.pts = 0
+        for packet in [*cover.encode(frame), *cover.encode()]:
+            writer.mux(packet)
+        for packet in reader.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                writer.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_cover_picture_is_no_video(tmp_path: Path, suffix, flagged):
+    source = write_video(tmp_path / "a.mp4", 20)
+    path = with_cover(source, tmp_path / f"covered{suffix}", flagged=flagged)
+    check_every_frame(path, list(range(20)))
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"), [((4096, 16), "as long as wide"), ((6, 6), "at least 8"), ((9000, 6000), "million")]
+)
+def test_sizes_that_nothing_can_be_done_with(tmp_path: Path, size, reason, monkeypatch):
+    if size[0] > 8000:
+        monkeypatch.setattr("uwm.data.decoders.MAX_PIXELS", 1_000_000)
+        size = (1600, 1200)
+    path = write_video(tmp_path / "a.mkv", 3, size=size, codec="ffv1")
+    with pytest.raises(BadVideo, match=reason):
+        probe(path)
+
+
+@pytest.mark.parametrize("name", ["a.wmv", "b.avi", "b.ts", "open.mp4"])
+def test_decord_by_name_refuses_what_it_gets_wrong(tmp_path: Path, name):
+    path = make(tmp_path, name)
+    with pytest.raises(BadVideo, match="PyAV"):
+        read_frames(path, [30], decoder="decord")
+
+
+def test_both_indices_are_the_same(tmp_path: Path):
+    for name in ("open.mp4", "open.mkv", "open-hevc.mp4"):
+        path = make(tmp_path, name)
+        np.testing.assert_array_equal(scan(path).pts, counted(path).pts)
+
+
+def test_places_below_zero(tmp_path: Path):
+    with pytest.raises(BadVideo, match="-1"):
+        read_frames(write_video(tmp_path / "a.mp4", 5), [-1])

@@ -1,0 +1,200 @@
+"""What a video file holds, by its packets or by decoding everything in order; and how it is opened.
+
+The reference for everything here is that decoding: the i-th picture that comes out is frame i. The container
+is recognised by its content, whatever the file is called.
+"""
+
+import functools
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from uwm.data.decoders import BadVideo, Times, check_size, reason_of
+
+TRUNCATION_TOLERANCE = 0.25  # s missing at the end of a file before it counts as cut off
+SEEKABLE = ("mov,mp4", "matroska")  # beginnings of FFmpeg's names of the containers that are read by seeking
+PROOF_PACKETS = 200  # of a stream with B-frames, among which one must be shown before one stored earlier
+STILL_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff"})  # of cover pictures
+
+av.logging.set_level(None)  # corrupt files are reported by our own errors, once
+
+
+class NotSeekable(Exception):  # noqa: N818
+    """The file breaks a promise that seeking relies on."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """The displayed frames of a video stream in display order; their times ascend."""
+
+    pts: NDArray[Any]
+    time_base: float
+
+    def times(self) -> Times:
+        return (self.pts - self.pts[0]) * self.time_base
+
+
+def open_stream(path: Path | str) -> tuple[av.container.InputContainer, av.VideoStream]:
+    """The container and its video, decoded by one thread. `BadVideo` where there is none to read."""
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise BadVideo(path, reason_of(error)) from None
+    try:
+        if not container.streams.video:
+            raise BadVideo(path, "no video stream")
+        stream = max(container.streams.video, key=_how_likely)  # the first of equals
+        check_size(path, stream.codec_context.width, stream.codec_context.height)
+        stream.thread_type = "NONE"
+    except BadVideo:
+        container.close()
+        raise
+    return container, stream
+
+
+def _how_likely(stream: av.VideoStream) -> tuple[bool, bool, int]:
+    """The video itself is no cover picture; of several the one with the most pixels, as ffmpeg takes it."""
+    cover = bool(stream.disposition & av.stream.Disposition.attached_pic)
+    context = stream.codec_context
+    return not cover, context.name not in STILL_CODECS, context.width * context.height
+
+
+def shows_by_time(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
+    """Does the file tell when each picture is shown, so that one can be sought? Reads some packets.
+
+    A container of the right kind may be a copy of one that tells only when pictures are stored; with
+    B-frames these times ascend from packet to packet, where true ones go back now and then.
+    """
+    if not container.format.name.startswith(SEEKABLE):
+        return False
+    if not stream.codec_context.has_b_frames:
+        return True
+    last: int | None = None
+    for packet in itertools.islice(container.demux(stream), PROOF_PACKETS):
+        if packet.size and packet.pts is None:
+            return False
+        if packet.pts is not None and last is not None and packet.pts < last:
+            return True
+        last = packet.pts
+    return False
+
+
+def scan(path: Path | str) -> Index:
+    """The index from every packet, without decoding. `BadVideo` when the file ends before it should."""
+    container, stream = open_stream(path)
+    with container:
+        times, untimed = _packet_times(path, container, stream.index)
+        slots = np.unique(times)
+        if untimed or len(slots) < len(times):
+            raise NotSeekable
+        return Index(slots, float(stream.time_base or 1))
+
+
+def _packet_times(
+    path: Path | str, container: av.container.InputContainer, video: int
+) -> tuple[NDArray[np.int64], int]:
+    """When pictures are shown by a file's packets (n,), as stored, and how many packets do not say it."""
+    pts, untimed, end, key_seen = [], 0, 0.0, False
+    try:
+        for packet in container.demux():
+            if packet.size == 0:
+                continue
+            mine = packet.stream.index == video
+            key_seen |= mine and packet.is_keyframe
+            if packet.is_corrupt and key_seen:  # before: a recording that starts in the middle
+                raise BadVideo(path, "truncated, damaged or joined from parts (a packet is cut off)")
+            untimed += mine and packet.pts is None
+            start = packet.pts if packet.pts is not None else packet.dts
+            if start is None:
+                continue
+            end = max(end, float((start + (packet.duration or 0)) * packet.time_base))
+            if mine and not packet.is_discard:
+                pts.append(start)
+    except av.FFmpegError as error:
+        raise BadVideo(path, reason_of(error)) from None
+    if not pts and not untimed:
+        raise BadVideo(path, "no video frames")
+    if pts:
+        _check_complete(path, container, end)
+    return np.asarray(pts, np.int64), untimed
+
+
+def _check_complete(path: Path | str, container: av.container.InputContainer, end: float) -> None:
+    """Compare with the length in the container's header: a truncated file otherwise only looks shorter.
+
+    (The header's frame count does not serve: it also counts the frames that an edit list hides.)
+    Matroska's length counts from 0 or from the first frame, by who wrote it.
+    """
+    if container.duration is None:
+        return
+    from_zero = container.format.name.startswith("matroska")
+    declared = (container.duration + (0 if from_zero else container.start_time or 0)) / av.time_base
+    if declared - end > TRUNCATION_TOLERANCE:
+        raise BadVideo(path, f"truncated (ends at {end:.2f} s of {declared:.2f} s)")
+
+
+def decoded_in_order(path: Path | str) -> Iterator[av.VideoFrame]:
+    """Every frame that FFmpeg shows of a file, in that order."""
+    container, stream = open_stream(path)
+    started = False
+    with container:
+        try:
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:
+                    if started:
+                        raise
+                    continue  # a recording that starts in the middle, before its first key frame
+                for frame in frames:
+                    started = True
+                    yield frame
+        except av.FFmpegError as error:
+            raise BadVideo(path, reason_of(error)) from None
+
+
+def counted(path: Path | str) -> Index:
+    """The index by decoding everything once; kept for as long as the file stays the same."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise BadVideo(path, reason_of(error)) from None
+    return _counted_index(str(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _counted_index(path: str, size: int, changed: int) -> Index:
+    container, stream = open_stream(path)
+    with container:
+        times, untimed = _packet_times(path, container, stream.index)
+        slots = np.unique(times)
+        context = stream.codec_context
+        rate = context.framerate or stream.guessed_rate or stream.average_rate
+        base = float(stream.time_base or 1)
+    frames = [frame.pts for frame in decoded_in_order(path)]
+    if not frames:
+        raise BadVideo(path, "no video frames")
+    own = [pts for pts in frames if pts is not None]
+    if len(own) == len(frames) and all(a <= b for a, b in itertools.pairwise(own)) and own[0] < own[-1]:
+        return Index(spread(np.asarray(own, np.float64)), base)
+    if len(slots) == len(frames):  # AVI: the i-th frame is shown at the i-th time
+        return Index(slots, base)
+    if untimed and rate:  # a raw stream: an even rate is all that it knows
+        return Index(np.arange(len(frames)), float(1 / rate))
+    raise BadVideo(path, f"its clock is broken ({len(frames)} pictures at {len(slots)} times); "
+                         "write it anew: ffmpeg -i FILE -c:v libx264 NEW.mp4")  # fmt: skip
+
+
+def spread(pts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Frames (n,) with the same time, which a coarse clock gives, share the stretch until the next time."""
+    times, first, count = np.unique(pts, return_index=True, return_counts=True)
+    length = np.diff(times, append=times[-1] + np.median(np.diff(times)))
+    rank = np.arange(len(pts)) - np.repeat(first, count)
+    return np.repeat(times, count) + rank * np.repeat(length / count, count)

@@ -1,0 +1,168 @@
+"""What the methods of the tables are called, and which variants they have. No torch in here.
+
+A cell's method is `NAME` or `NAME-VARIANT`: `r_gt`, `r_gt-500` (500 pairs), `copy-mae-decoder`. A new method
+is one line here, or `declare(Method(...))` in the experiment's own file.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from uwm.errors import UserError
+
+STEPS_AHEAD = 5  # of 0.2 s, of the variant that predicts a second ahead
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing that is changed of a method; its suffix ends the method's name, after a dash."""
+
+    suffix: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method's line looks in all figures: matplotlib's colour, dashes and marker."""
+
+    colour: str
+    dashes: Any = "-"
+    marker: str = ""
+
+
+# Okabe and Ito's palette: told apart by colour-blind readers and, in this order, in grey.
+PALETTE = BLUE, RED, GREEN, PINK, SKY, ORANGE, BLACK = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+)
+LONG, DASH_DOT_DOT = (0, (5, 1)), (0, (3, 1, 1, 1))
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to predict. `experiments` have it in their tables."""
+
+    name: str
+    label: str
+    experiments: tuple[str, ...] = ()
+    style: Style = Style(ORANGE, "--", "x")
+    optional: bool = False  # a row only where it was measured
+
+    def __str__(self) -> str:
+        return self.name
+
+    def with_pairs(self, pairs: int) -> str:
+        """The name of the variant trained on so many pairs."""
+        return f"{self.name}-{short(pairs)}"
+
+    def variant(self, variant: Variant | None) -> str:
+        """The name of a variant; the method's own for None."""
+        return f"{self.name}-{variant.suffix}" if variant else self.name
+
+
+MAE_DECODER = Variant("mae-decoder", "MAE's own decoder")
+LPIPS_DECODER = Variant("lpips-decoder", "decoder tuned with LPIPS")
+AHEAD = Variant(f"{STEPS_AHEAD}-steps", f"{STEPS_AHEAD} steps ahead")
+VARIANTS = (MAE_DECODER, LPIPS_DECODER, AHEAD)
+
+T1, F4, F5 = ("table1",), ("figure4",), ("figure5",)
+UWM = Method("uwm", "Universal world model", T1)
+ZERO_ACTION = Method("zero-action", "Zero action", T1)
+RANDOM_ACTION = Method("random-action", "Random action", T1)
+SHUFFLED_ACTION = Method("shuffled-action", "Shuffled action", T1)
+CONTINUOUS = Method("continuous", "Continuous action (no VQ)", T1)
+W_PRE = Method("w_pre", "W_pre", F4, Style(GREEN, "-."))
+W_FT = Method("w_ft", "W_ft", F4, Style(BLUE, "-", "o"))
+W_TFS = Method("w_tfs", "W_tfs", F4, Style(SKY, LONG))
+SCRATCH = Method("scratch", "From scratch, same pairs", F4, Style(PINK, ":"))
+W_FT_DYNAMICS = Method("w_ft-dynamics", "W_ft, dynamics alone", F4)
+W_FT_NO_CODEBOOK = Method("w_ft-no-codebook", "W_ft, codebook frozen", F4)
+R_LA = Method("r_la", "R_LA", F5, Style(GREEN, "--", "s"))
+R_GT = Method("r_gt", "R_GT", F5, Style(BLUE, "-", "o"))
+NO_STATE = Method("no-state", "R_GT, adapter without state", F5, Style(SKY, LONG, "D"))
+SHUFFLED = Method("shuffled", "R_GT, another pair's action", F5)
+DIRECT = Method("direct", "Direct dynamics, no adapter", F5, Style(RED, "-.", "^"))
+NO_ACTION = Method("no-action", "No action", F5, Style(PINK, DASH_DOT_DOT, "v"))
+FICC = Method("ficc", "FICC, real actions", F5)
+FICC_LATENT = Method("ficc-la", "FICC, latent actions", F5)
+R_GT_TARGETS = {
+    target: Method(f"r_gt-{target}", f"R_GT, fitted to {what}", F5, optional=True)
+    for target, what in {
+        "continuous": "continuous actions",
+        "quantized": "quantized actions",
+        "codes": "codes",
+        "prediction": "the prediction",
+    }.items()
+}
+COPY = Method("copy", "Copy of O_t", (*T1, *F4, *F5), Style(BLACK, ":"))
+ORACLE = Method("oracle", "Oracle: MAE of O_t+1", (*T1, *F4, *F5), Style(BLACK))
+# In the order of the tables' rows.
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        *(UWM, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS),
+        *(W_PRE, W_FT, W_TFS, SCRATCH, W_FT_DYNAMICS, W_FT_NO_CODEBOOK),
+        *(R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, FICC, FICC_LATENT, *R_GT_TARGETS.values()),
+        *(COPY, ORACLE),
+    )
+}
+_PAIRS = re.compile(r"(.+)-(\d+k?)")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A cell's method: `short_pairs` is what its name says of the number of pairs, "500" or "2k"."""
+
+    method: Method
+    short_pairs: str | None = None
+    variant: Variant | None = None
+
+    @property
+    def label(self) -> str:
+        """As tables show it."""
+        pairs = f"{self.short_pairs} pairs" if self.short_pairs else ""
+        said = self.variant.label if self.variant else ""
+        return ", ".join(part for part in (self.method.label, pairs, said) if part)
+
+
+def parse(name: str) -> Parsed:
+    """What a cell's method is.
+
+    Raises:
+        UserError: no such method is declared.
+    """
+    base, variant = name, None
+    for candidate in VARIANTS:
+        if name.endswith(f"-{candidate.suffix}"):
+            base, variant = name.removesuffix(f"-{candidate.suffix}"), candidate
+    if base in METHODS:
+        return Parsed(METHODS[base], None, variant)
+    match = _PAIRS.fullmatch(base)
+    if match and match[1] in METHODS:
+        return Parsed(METHODS[match[1]], match[2], variant)
+    raise UserError(f"method {name!r} is not declared: add it to uwm/methods.py, or declare(Method(...))")
+
+
+def declare(method: Method) -> Method:
+    """Add a method of an experiment's own. ValueError where the name means something else."""
+    if METHODS.setdefault(method.name, method) != method:
+        raise ValueError(f"method {method.name!r} is declared already, as {METHODS[method.name]}")
+    return method
+
+
+def method_label(name: str) -> str:
+    """As tables show it; the name itself of a method that only the experiment's own file declares."""
+    try:
+        return parse(name).label
+    except UserError:
+        return name
+
+
+def short(pairs: int) -> str:
+    """A number of pairs in a method's name: 10000 -> `10k`."""
+    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)

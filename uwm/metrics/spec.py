@@ -1,0 +1,129 @@
+"""What a metric is: its name, label, unit, direction, protocol and version, declared once. No torch in here.
+
+A new metric is one line here, or `declare(Metric(...))` in the file that measures it. Raise a metric's
+`version` when its old numbers stop being comparable: records that hold it are stale then, no others.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from uwm.errors import UserError
+
+Unit = Literal["", "dB", "mm", "share", "count", "bits"]
+MOVING = "_moving"  # ends the names of metrics over the moving half of the pairs
+DECIMALS: dict[Unit, int] = {"": 3, "dB": 1, "mm": 1, "share": 1, "count": 1, "bits": 0}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number per pair or per cell; `per_step` ones have the names `<name>_1`, `<name>_2`, ..."""
+
+    name: str
+    label: str  # in tables; a share is shown as a percentage
+    better: Literal["lower", "higher"]
+    unit: Unit = ""
+    lpips: bool = False  # measured by an LPIPS, whose protocol the record names
+    per_step: bool = False
+    version: int = 1
+
+    def text(self, value: float) -> str:
+        """A value as tables show it."""
+        shown = 100 * value if self.unit == "share" else value
+        decimals = DECIMALS[self.unit]
+        return f"{round(shown, decimals) + 0.0:.{decimals}f}"  # + 0.0: no minus before a zero
+
+
+_COMMANDS = ("forward", "back", "left", "right", "up", "down")
+_DECLARED = (
+    # Frames, against the observations as the MAE shows them (R_t, R_t+1), or (`_true`) as they are.
+    Metric("lpips_to_current", "LPIPS to O_t", "lower", lpips=True),
+    Metric("lpips_to_next", "LPIPS to O_t+1", "lower", lpips=True),
+    Metric("lpips_ratio", "Ratio", "lower", lpips=True),
+    Metric("success_vs_current", "Nearer to O_t+1 than to O_t, %", "higher", "share", lpips=True),
+    Metric("success_vs_copy", "Nearer to O_t+1 than a copy, %", "higher", "share", lpips=True),
+    Metric("lpips_to_current_true", "LPIPS to sharp O_t", "lower", lpips=True),
+    Metric("lpips_to_next_true", "LPIPS to sharp O_t+1", "lower", lpips=True),
+    Metric("psnr", "PSNR, dB", "higher", "dB"),
+    Metric("ssim", "SSIM", "higher"),
+    Metric("psnr_blurred", "PSNR to blurred O_t+1, dB", "higher", "dB"),
+    Metric("ssim_blurred", "SSIM to blurred O_t+1", "higher"),
+    # Where the two frames differ (uwm/metrics/region.py), and around the gripper.
+    Metric("lpips_region", "LPIPS, region", "lower", lpips=True),
+    Metric("lpips_region_true", "LPIPS to sharp O_t+1, region", "lower", lpips=True),
+    Metric("psnr_region", "PSNR, region, dB", "higher", "dB"),
+    Metric("lpips_hand", "LPIPS, gripper", "lower", lpips=True),
+    Metric("lpips_hand_true", "LPIPS to sharp O_t+1, gripper", "lower", lpips=True),
+    Metric("psnr_hand", "PSNR, gripper, dB", "higher", "dB"),
+    Metric("ssim_hand", "SSIM, gripper", "higher"),
+    # States, codes and what can be read off them.
+    Metric("state_mse", "State MSE", "lower"),
+    Metric("latent_mse", "Latent action MSE", "lower"),
+    Metric("code_accuracy", "Right codes, %", "higher", "share"),
+    Metric("hand_error_mm", "Hand error, mm", "lower", "mm"),
+    Metric("perplexity", "Code perplexity", "higher", "count"),
+    Metric("probe_r2", "R2 of real from latent actions", "higher"),
+    # Several steps ahead.
+    Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True),
+    Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True),
+    Metric("rollout_state_mse", "State MSE", "lower", per_step=True),
+    # The gripper under commands, and with latent actions of another clip.
+    Metric("control_success", "Moves as told, %", "higher", "share"),
+    *(Metric(f"control_{name}_mm", f"Moved {name} when told, mm", "higher", "mm") for name in _COMMANDS),
+    Metric("control_open", "Opened when told, share", "higher"),
+    Metric("control_close", "Closed when told, share", "higher"),
+    Metric("transfer_mm", "Error of a transferred action, mm", "lower", "mm"),
+    Metric("transfer_random_mm", "The same, any donor, mm", "lower", "mm"),
+    Metric("transfer_still_mm", "The same, standing still, mm", "lower", "mm"),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _DECLARED}
+_STEP = re.compile(r"_\d+$")
+
+
+def metric_of(name: str) -> Metric:
+    """The metric that a record's name belongs to: `lpips_to_next_moving`, `rollout_lpips_3`.
+
+    Raises:
+        UserError: no such metric is declared.
+    """
+    base = name.removesuffix(MOVING)
+    found = METRICS.get(base)
+    if found is not None and not found.per_step:
+        return found
+    found = METRICS.get(_STEP.sub("", base))
+    if found is None or not found.per_step:
+        raise UserError(f"metric {name!r} is not declared; add it to uwm/metrics/spec.py")
+    return found
+
+
+def declare(metric: Metric) -> Metric:
+    """Add a metric of an experiment's own. ValueError where the name means something else."""
+    if METRICS.setdefault(metric.name, metric) != metric:
+        raise ValueError(f"metric {metric.name!r} is declared already, as {METRICS[metric.name]}")
+    return metric
+
+
+def known_metric(name: str) -> Metric | None:
+    """As `metric_of`, also without a step; None for what only an experiment's own file declares."""
+    try:
+        return METRICS.get(name) or metric_of(name)
+    except UserError:
+        return None
+
+
+def metric_label(name: str) -> str:
+    """As tables show it."""
+    metric = known_metric(name)
+    return metric.label if metric else name.replace("_", " ")
+
+
+def metric_text(name: str, value: float) -> str:
+    """A metric's value as tables show it."""
+    return (known_metric(name) or Metric(name, name, "lower")).text(value)
+
+
+def versions(names: Iterable[str]) -> dict[str, int]:
+    """Name and version of each metric that some names of a record belong to."""
+    found = (metric_of(name) for name in names)
+    return {metric.name: metric.version for metric in sorted(found, key=lambda metric: metric.name)}

@@ -1,0 +1,59 @@
+"""Blocks whose work an action scales and shifts, for dynamics and adapter.
+
+Actions given as tokens beside a state's must first be found by attention; as factors they act on every
+channel from the first step on (FiLM, Perez et al. 2018; AdaLN-Zero, Peebles & Xie 2023).
+"""
+
+import math
+from functools import partial
+from typing import cast
+
+import torch.nn.functional as F
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+
+class ModulatedConvolution(nn.Module):
+    """A residual block over neighbouring patches, whose channels the action scales and shifts (FiLM, Perez et
+    al. 2018). It starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.neighbours = nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.modulate = nn.Linear(width, 4 * width)
+        self.back = nn.Conv2d(2 * width, width, 1)
+        nn.init.zeros_(self.back.weight)
+
+    def forward(self, patches: Tensor, action: Tensor) -> Tensor:
+        """`patches` (B, N, width) in raster order, `action` (B, width) -> (B, N, width)."""
+        side = math.isqrt(patches.shape[1])
+        picture = self.norm(patches).transpose(1, 2).unflatten(2, (side, side))  # (B, width, side, side)
+        scale, shift = self.modulate(action)[..., None, None].chunk(2, dim=1)  # (B, 2 width, 1, 1)
+        picture = self.back(F.gelu(self.neighbours(picture) * (1 + scale) + shift))
+        return patches + picture.flatten(2).transpose(1, 2)
+
+
+class ModulatedBlock(Block):
+    """A pre-norm ViT block, timm's, of which the action scales and shifts what attention and MLP read, and
+    gates what they add (AdaLN-Zero, Peebles & Xie 2023). It starts as the identity."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0) -> None:
+        norm = cast(type[nn.LayerNorm], partial(nn.LayerNorm, eps=1e-6))
+        super().__init__(width, heads, mlp_ratio, qkv_bias=True, norm_layer=norm)
+        self.modulate = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, x: Tensor, action: Tensor) -> Tensor:  # type: ignore[override]
+        """`x` (B, T, width), `action` (B, width) -> (B, T, width)."""
+        scale, shift, gate, scale_mlp, shift_mlp, gate_mlp = self.modulate(action)[:, None].chunk(6, dim=-1)
+        x = x + gate * self.attn(self.norm1(x) * (1 + scale) + shift)
+        return x + gate_mlp * self.mlp(self.norm2(x) * (1 + scale_mlp) + shift_mlp)
+
+
+def known_heads(heads: int | None) -> int:
+    """The number of attention heads. ValueError where it is still the MAE's to say."""
+    if heads is None:
+        raise ValueError("the number of heads is not known yet: config.fitted(mae.config) sets it")
+    return heads
