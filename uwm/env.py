@@ -6,6 +6,7 @@
 | `UWM_RUNS` | folder of runs: plans, logs, records of other settings | `runs` in the repository |
 | `UWM_WEIGHTS` | folder of published weights: MAE, LPIPS backbones | the working folder, a download (LPIPS) |
 | `UWM_SHARDS` | folder of shards that `python -m uwm.data.prepare` made | `shards` in the working folder |
+| `UWM_MAX_BAD_SHARE` | share of a corpus's clips that may be unusable, 0 to 1 | 0.2 |
 | `UWM_SITE` | site file of `--submit` | the cluster's own defaults |
 """
 
@@ -64,3 +65,15 @@ def launched_rank() -> tuple[int, int]:
 def site_file() -> str | None:
     """The site file of cluster runs, where one is named."""
     return _value("UWM_SITE")
+
+
+def max_bad_share() -> float:
+    """The share of a corpus's clips that may be unusable before a run stops."""
+    text = _value("UWM_MAX_BAD_SHARE") or "0.2"
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UserError(f"UWM_MAX_BAD_SHARE={text}: give a share from 0 to 1")
+    return share

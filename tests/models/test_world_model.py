@@ -16,7 +16,9 @@ from uwm.models import (
     WorldModelConfig,
 )
 from uwm.models.action_extractor import ActionExtractorConfig, ActionStandardizer
+from uwm.models.blocks import ModulatedBlock
 from uwm.models.dynamics import DynamicsConfig
+from uwm.models.mae import transformer_blocks
 from uwm.models.quantizer import QuantizerConfig
 from uwm.models.storage import config_from_json
 from uwm.models.tokens import patches_of_regions, region_grid, regions_of_patches
@@ -227,3 +229,59 @@ def test_wrong_files_are_refused_in_one_line(tmp_path) -> None:
 def test_widths_that_disagree_are_refused() -> None:
     with pytest.raises(ValueError, match="codes have width"):
         replace(TINY, quantizer=replace(TINY.quantizer, width=16))
+
+
+MODULATED = replace(TINY, dynamics=replace(TINY.dynamics, conditioning="modulation", convolutions=1))
+
+
+@pytest.mark.parametrize("output", ["queries", "state"])
+@pytest.mark.parametrize("convolutions", [0, 2])
+def test_modulated_dynamics_learn_from_the_action_alone(output: Any, convolutions: int) -> None:
+    dynamics = replace(MODULATED.dynamics, output=output, convolutions=convolutions, residual=False)
+    model, (s_t, s_next) = WorldModel(replace(MODULATED, dynamics=dynamics)), states(4)
+    with torch.no_grad():  # from the identity, where no gradient reaches the actions yet
+        for parameter in model.dynamics.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    out = model(s_t, s_next)
+    out.loss.backward()
+    assert out.prediction.shape == s_t.shape
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_modulated_dynamics_start_as_the_copy_and_take_no_action_tokens() -> None:
+    model, (s_t, s_next) = WorldModel(MODULATED).eval(), states(4)
+    seen: list[int] = []
+    model.dynamics.modulated[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    assert torch.equal(model.predict(s_t, model.infer_actions(s_t, s_next).quantized), s_t)
+    assert seen == [5]
+
+
+def test_the_order_of_the_codes_matters_to_modulated_dynamics() -> None:
+    model, (s_t, s_next) = WorldModel(MODULATED).eval(), states(4)
+    torch.nn.init.normal_(model.dynamics.head.weight, generator=torch.Generator().manual_seed(0))
+    for block in model.dynamics.modulated:
+        torch.nn.init.normal_(block.modulate.weight, generator=torch.Generator().manual_seed(0))
+    actions = model.infer_actions(s_t, s_next).continuous
+    ahead, turned = model.predict(s_t, actions), model.predict(s_t, actions.flip(1))
+    assert not torch.allclose(ahead, turned)
+
+
+def test_modulation_takes_no_regions_and_convolutions_take_modulation() -> None:
+    with pytest.raises(ValueError, match="modulation joins all actions"):
+        WorldModel(replace(MODULATED, tokens=replace(TINY.tokens, action_source="regions")))
+    with pytest.raises(ValueError, match="need conditioning=modulation"):
+        replace(TINY.dynamics, convolutions=1)
+
+
+def test_a_modulated_block_is_timms_where_the_gates_are_one() -> None:
+    block = ModulatedBlock(16, 2).eval()
+    plain = transformer_blocks(16, 1, 2)[0].eval()
+    plain.load_state_dict({k: v for k, v in block.state_dict().items() if "modulate" not in k})
+    x, action = states(4)[0], states(4)[1][:, 0]
+    assert torch.equal(block(x, action), x)
+    with torch.no_grad():  # the order in which the linear layer's outputs are read: scale, shift, gate, twice
+        block.modulate.bias.copy_(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 1.0]).repeat_interleave(16))
+        torch.testing.assert_close(block(x, action), plain(x))
+        block.modulate.bias[:16].fill_(-1.0)  # scale -1, shift 0: attention reads nothing
+        x_mean = x + plain.attn(torch.zeros_like(x))
+        torch.testing.assert_close(block(x, action), x_mean + plain.mlp(plain.norm2(x_mean)))

@@ -5,28 +5,57 @@ HDF5 file of a robot's demonstrations.
 """
 
 import csv
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
+from uwm.data.assignment import Choices, parse_assignment, parse_options, split_place
+from uwm.data.found import Found
 from uwm.data.layouts import read_layout
-from uwm.data.robomimic.hdf5 import read_demo_clips, split_path
+from uwm.data.robomimic.demo_clips import read_demo_clips
+from uwm.data.robomimic.hdf5 import split_path
+from uwm.data.split_file import IN_FOLDER, with_split_file
 from uwm.data.splits import SPLITS, Clip
 from uwm.errors import UserError
 
-__all__ = ["BUNDLED", "IN_DOMAIN", "SPLITS", "Clip", "Corpus", "bundled", "open_corpus", "parse_data"]
+__all__ = [
+    "BUNDLED",
+    "IN_DOMAIN",
+    "SPLITS",
+    "Clip",
+    "Corpus",
+    "announce",
+    "bundled",
+    "open_corpus",
+    "parse_data",
+]
 
 BUNDLED = ("sim-third-person", "sim-ego")
 IN_DOMAIN = "sim-panda"
 """The robot whose tasks are in no other bundled corpus: what in-domain experiments fine-tune and test on."""
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "corpora"
+Splits = Literal["own", "all-test"]
 
 
 @dataclass(frozen=True)
 class Corpus:
+    """Clips with their splits below a folder, or inside an HDF5 file.
+
+    `layout` says how the folder was read and `note` what a user should know of that; `choices` what was
+    chosen with the name (`uwm.data.assignment`).
+    """
+
     name: str
     folder: Path
     clips: tuple[Clip, ...]
+    choices: Choices = Choices()
+    layout: str = field(default="folder", compare=False)
+    note: str = field(default="", compare=False)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.folder, len(self.clips)))  # quick, whatever the number of clips
 
     def of(self, split: str) -> tuple[Clip, ...]:
         """The clips of one split; `UserError` for an unknown or empty one."""
@@ -34,11 +63,33 @@ class Corpus:
             raise UserError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
         clips = tuple(clip for clip in self.clips if clip.split == split)
         if not clips:
-            raise UserError(f"corpus {self.name!r} in {self.folder} has no clip in its {split} split")
+            there = {name: sum(clip.split == name for clip in self.clips) for name in SPLITS}
+            held = ", ".join(f"{count} in {name}" for name, count in there.items() if count) or "none at all"
+            raise UserError(
+                f"corpus {self.name!r} in {self.folder} has no clip in its {split} split ({held}); "
+                f"name some in {self.folder if self.folder.is_dir() else self.folder.parent}/{IN_FOLDER}"
+            )
         return clips
 
     def file(self, clip: Clip | str) -> Path:
         return self.folder / (clip if isinstance(clip, str) else clip.path)
+
+
+def announce(corpus: Corpus) -> None:
+    """Say on stderr, once in a process, how a folder was read where there is something to know."""
+    line = f"{corpus.name}: read as {corpus.layout}" + (f" ({corpus.note})" if corpus.note else "")
+    if corpus.layout != "bundled" and line not in _announced:
+        _announced.add(line)
+        print(line, file=sys.stderr)
+
+
+_announced: set[str] = set()
+
+
+def all_test(corpus: Corpus) -> Corpus:
+    """The corpus with every clip in its test split: for what nothing is trained on."""
+    note = "; ".join(filter(None, [corpus.note, "every clip is tested"]))
+    return replace(corpus, clips=tuple(clip._replace(split="test") for clip in corpus.clips), note=note)
 
 
 def bundled(name: str) -> Corpus:
@@ -52,7 +103,7 @@ def bundled(name: str) -> Corpus:
     table = ASSETS / name / "clips.csv"
     if not table.is_file():
         raise UserError(f"corpus {name!r} is missing from this installation: {table} is not there")
-    return Corpus(name, table.parent, _from_table(table))
+    return Corpus(name, table.parent, _from_table(table), layout="bundled")
 
 
 def _from_table(table: Path) -> tuple[Clip, ...]:
@@ -61,34 +112,60 @@ def _from_table(table: Path) -> tuple[Clip, ...]:
     return tuple(sorted(clips, key=lambda clip: clip.path))
 
 
-def open_corpus(name: str, folder: Path | str | None = None) -> Corpus:
-    """A corpus by name, or the videos under `folder` called by that name.
+def open_corpus(
+    name: str,
+    folder: Path | str | None = None,
+    layout: str | None = None,
+    *,
+    split_file: Path | str | None = None,
+    splits: Splits = "own",
+) -> Corpus:
+    """A corpus by name, or what lies under `folder` called by that name.
 
-    `folder` may be an HDF5 file of demonstrations (`uwm.data.robot_hdf5`); its camera is the first that is on
-    no hand, or CAMERA where `folder` is FILE.hdf5/CAMERA.
-
-    A known corpus is read in its owners' layout and splits (`uwm.data.layouts`). Any other folder is split
-    by clip: the hash of a clip's relative path says where it belongs (80/10/10), so that the split of a clip
-    does not change when others are added.
+    `folder` may be a folder of videos in any layout (`uwm.data.layouts`, recognised by content), a folder of
+    HDF5 files of demonstrations or one such file (its camera is the first that is on no hand, or CAMERA where
+    `folder` is FILE.hdf5/CAMERA), or OPTIONS:/absolute/place. `layout` is the OPTIONS of
+    `uwm.data.assignment`, and forces one. `split_file` gives a user's own splits, as does `splits.csv` in the
+    folder. With `splits` "all-test" every clip is in the test split.
     """
     if folder is None:
-        return bundled(name)
-    root = Path(folder)
-    if root.is_file():
-        return Corpus(name, root, read_demo_clips(name, root, None))
-    if inside := split_path(root):
-        file, camera = inside
-        return Corpus(name, file, read_demo_clips(name, file, camera))
+        corpus = bundled(name)
+    else:
+        options, root = split_place(folder)
+        choices = parse_options(layout or options, f"--data {name}")
+        corpus = _opened(name, root.expanduser(), choices)
+    corpus = _split_by_user(corpus, split_file)
+    return all_test(corpus) if splits == "all-test" else corpus
+
+
+def _opened(name: str, root: Path, choices: Choices) -> Corpus:
+    inside = split_path(root)
+    if root.is_file() or inside:
+        file, camera = inside or (root, None)
+        return _corpus(name, file, choices, read_demo_clips(name, file, camera, choices.upside_down))
     if not root.is_dir():
-        raise UserError(f"--data {name}={folder}: there is no such folder")
-    return Corpus(name, root, read_layout(name, root))
+        raise UserError(f"--data {name}={root}: there is no such folder")
+    if choices.upside_down and choices.layout != "hdf5":
+        choices = replace(choices, layout="hdf5")
+    return _corpus(name, root, choices, read_layout(name, root, choices))
 
 
-def parse_data(text: str) -> Corpus:
-    """The corpus of a command-line argument `NAME=DIR` or `NAME=FILE.hdf5`, or `NAME` for a bundled one."""
-    name, equals, folder = text.partition("=")
-    if not name or (equals and not folder):
-        raise UserError(
-            f"{text!r}: write NAME=DIR, or the name of a bundled corpus ({', '.join((*BUNDLED, IN_DOMAIN))})"
-        )
-    return open_corpus(name, folder or None)
+def _corpus(name: str, folder: Path, choices: Choices, found: Found) -> Corpus:
+    return Corpus(name, folder, found.clips, choices, found.layout, found.note)
+
+
+def _split_by_user(corpus: Corpus, file: Path | str | None) -> Corpus:
+    own = corpus.folder / IN_FOLDER
+    if file is None and (corpus.layout == "bundled" or not own.is_file()):
+        return corpus
+    clips, note = with_split_file(corpus.clips, Path(file).expanduser() if file else own)
+    return replace(corpus, clips=clips, note="; ".join(filter(None, [corpus.note, note])))
+
+
+def parse_data(text: str, split_file: Path | str | None = None) -> Corpus:
+    """The corpus of a command-line argument: NAME, NAME=PLACE or NAME:OPTIONS=PLACE."""
+    found = parse_assignment(text)
+    if found.place is None:
+        return open_corpus(found.name, split_file=split_file)
+    corpus = _opened(found.name, found.place, found.choices)
+    return _split_by_user(corpus, split_file)

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uwm.data.corpora import SPLITS, Corpus, parse_data
+from uwm.data.corpora import SPLITS, Corpus
 from uwm.data.crops import center_crop
 from uwm.data.decoders import BadVideo
-from uwm.data.manifest import Skipped, build_manifest
+from uwm.data.manifest import Skipped, add_data_arguments, build_manifest, read_data_arguments
 from uwm.data.pairs import decode_rows, resize_short_side
 from uwm.data.video import probe
 from uwm.errors import UserError, run_cli
@@ -150,8 +150,7 @@ def contact_sheet(card: Card, columns: int = 4) -> NDArray[np.uint8]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m uwm.data.inspect", description="Draw a data card.")
-    parser.add_argument("data", metavar="NAME=DIR", help="a corpus, or the name of a bundled one")
-    parser.add_argument("--split", default="train")
+    add_data_arguments(parser, "train")
     parser.add_argument("--clips", type=int, default=200, help="clips to read")
     parser.add_argument("--gap", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
@@ -159,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.clips < 1:
         raise UserError(f"--clips {args.clips}: at least one clip must be read")
-    corpus = parse_data(args.data)
+    corpus = read_data_arguments(args)
     card = make_card(corpus, args.split, clips=args.clips, gap=args.gap, seed=args.seed)
     print(describe(corpus, args.split, card))
     path = args.out / f"{corpus.name}-{args.split}.png"

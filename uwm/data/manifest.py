@@ -21,14 +21,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from uwm.data.corpora import Clip, Corpus, parse_data
+from uwm.data.corpora import Clip, Corpus, announce, parse_data
 from uwm.data.sampling import nearest_pairs, visit_order, without_cuts
 from uwm.data.video import BadVideo, VideoInfo, content_hash, probe
 from uwm.data.workers import Failure, crash_proof_map
+from uwm.env import max_bad_share as allowed_bad_share
 from uwm.errors import UserError, run_cli
 
 COLUMNS = ["video", "t0", "t1", "gap", "frame0", "frame1", "width", "height", "fps", "sha256"]
-MAX_BAD_SHARE = 0.2
 CHECK_EVERY = 200  # clips between two looks at the share of bad ones
 MAX_BAD_FEW = 5  # so many bad clips never stop a run, however small the corpus
 Skipped = list[tuple[str, str]]
@@ -49,8 +49,8 @@ class Manifest:
 class BadClips:
     """Collects the clips that cannot be used; too many of them stop the run."""
 
-    def __init__(self, max_share: float = MAX_BAD_SHARE) -> None:
-        self.max_share = max_share
+    def __init__(self, max_share: float | None = None) -> None:
+        self.max_share = allowed_bad_share() if max_share is None else max_share
         self.skipped: Skipped = []
 
     def add(self, clip: str, reason: str) -> None:
@@ -63,7 +63,7 @@ class BadClips:
             clip, reason = self.skipped[0]
             raise UserError(
                 f"{bad} of {seen} clips cannot be used, more than the allowed share "
-                f"{self.max_share:g}; the first is {clip}: {reason}"
+                f"{self.max_share:g} (--max-bad-share, UWM_MAX_BAD_SHARE); the first is {clip}: {reason}"
             )
 
     def none_left(self, corpus: Corpus, split: str) -> UserError:
@@ -83,7 +83,7 @@ def build_manifest(
     gap: float = 0.2,
     seed: int = 0,
     pairs_per_visit: int = 1,
-    max_bad_share: float = MAX_BAD_SHARE,
+    max_bad_share: float | None = None,
     workers: int = 0,
     progress: bool = False,
 ) -> Manifest:
@@ -215,10 +215,26 @@ def read_manifest(path: Path | str) -> Manifest:
     return Manifest(table[COLUMNS])
 
 
+def add_data_arguments(parser: argparse.ArgumentParser, split: str) -> None:
+    """What all data commands ask of a corpus."""
+    parser.add_argument("data", metavar="NAME[:OPTIONS]=DIR", help="a corpus, or the name of a bundled one")
+    parser.add_argument("--split", default=split, help=f"train, validation or test ({split})")
+    parser.add_argument("--split-file", type=Path, metavar="CSV", help="your own splits: rows of path,split")
+    parser.add_argument("--max-bad-share", type=float, help="of the clips, that may be unusable (0.2)")
+
+
+def read_data_arguments(args: argparse.Namespace) -> Corpus:
+    """The corpus of a data command; says how its folder was read."""
+    if args.max_bad_share is not None and not 0 <= args.max_bad_share <= 1:
+        raise UserError(f"--max-bad-share {args.max_bad_share:g}: give a share from 0 to 1")
+    corpus = parse_data(args.data, args.split_file)
+    announce(corpus)
+    return corpus
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m uwm.data.manifest", description="Write a list of pairs.")
-    parser.add_argument("data", metavar="NAME=DIR", help="a corpus, or the name of a bundled one")
-    parser.add_argument("--split", default="validation", help="train, validation or test")
+    add_data_arguments(parser, "validation")
     parser.add_argument("--pairs", type=int, help="pairs in all (default: every pair)")
     parser.add_argument("--pairs-per-clip", type=int)
     parser.add_argument("--pairs-per-visit", type=int, default=1, help="pairs from the same 4 s")
@@ -226,9 +242,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="default: NAME-SPLIT.csv")
     parser.add_argument("--workers", type=int, default=0, help="processes that read the files")
-    parser.add_argument("--max-bad-share", type=float, default=MAX_BAD_SHARE)
     args = parser.parse_args(argv)
-    corpus = parse_data(args.data)
+    corpus = read_data_arguments(args)
     manifest = build_manifest(
         corpus, args.split, pairs=args.pairs, pairs_per_clip=args.pairs_per_clip, gap=args.gap,
         seed=args.seed, pairs_per_visit=args.pairs_per_visit, max_bad_share=args.max_bad_share,

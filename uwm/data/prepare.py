@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from uwm.data.corpora import Corpus, parse_data
+from uwm.data.corpora import Corpus
 from uwm.data.manifest import (
-    MAX_BAD_SHARE,
     BadClips,
     Manifest,
+    add_data_arguments,
     build_manifest,
+    read_data_arguments,
     read_manifest,
     read_skipped,
     skipped_path,
@@ -66,7 +67,7 @@ def prepare(
     *,
     part: tuple[int, int] = (0, 1),
     workers: int = 0,
-    max_bad_share: float = MAX_BAD_SHARE,
+    max_bad_share: float | None = None,
     progress: bool = False,
 ) -> ShardIndex | None:
     """Write the missing shards of this part. Returns the index when all shards of all parts are there."""
@@ -195,9 +196,8 @@ def _manifest(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m uwm.data.prepare", description=__doc__.splitlines()[0])
-    parser.add_argument("data", metavar="NAME=DIR")
+    add_data_arguments(parser, "train")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--split", default="train")
     parser.add_argument("--size", type=int, default=256, help="short side of the stored pictures")
     parser.add_argument("--quality", type=int, default=90, help="of the JPEGs; 0 stores raw pictures")
     parser.add_argument("--manifest", type=Path, help="pairs to take (default: drawn into OUT/manifest.csv)")
@@ -209,14 +209,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--decoder", choices=["auto", "decord", "pyav"], default="auto")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--part", default="0/1", help="NUMBER/COUNT: this share of the shards, from 0")
-    parser.add_argument("--max-bad-share", type=float, default=MAX_BAD_SHARE)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     part = _part(args.part)
-    corpus = parse_data(args.data)
+    corpus = read_data_arguments(args)
     args.out.mkdir(parents=True, exist_ok=True)
     manifest = _manifest(args, corpus, part)
     if args.manifest_only:

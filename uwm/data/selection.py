@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uwm.data.corpora import SPLITS, Corpus
+from uwm.data.corpora import SPLITS, Corpus, announce
 from uwm.data.manifest import Manifest
 from uwm.data.manifest_cache import cached_manifest
 from uwm.data.pairs import FrameBank
@@ -34,6 +34,7 @@ def first_clips(corpus: Corpus, clips: int | None) -> Corpus:
 @functools.lru_cache(maxsize=32)
 def frozen_pairs(corpus: Corpus, split: str, gap: float, pairs: int | None, seed: int) -> Manifest:
     """The pair list of a split: made once for the same files, for that opens each. Names bad clips."""
+    announce(corpus)
     cache = cache_root() / "manifests"
     manifest = cached_manifest(cache, corpus, split, gap=gap, pairs=pairs, seed=seed)
     for file, reason in manifest.skipped:

@@ -2,17 +2,17 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SPLITS = ("train", "validation", "test")
 HELD_OUT_SHARE = 0.1  # of the clips, for validation and for test each
 
 
-@dataclass(frozen=True)
-class Clip:
+class Clip(NamedTuple):
     """One video: its path relative to the corpus's folder (with `/`), and the split that it belongs to.
 
-    `cuts` are times (s) at which one recording ends and another begins: no pair spans a cut.
+    `cuts` are times (s) at which one recording ends and another begins: no pair spans a cut. (A named tuple:
+    SSv2 has 220,847, made at every start.)
     """
 
     path: str

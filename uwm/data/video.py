@@ -5,8 +5,8 @@ as stored in the file (so a variable rate stays what it is). Frames come upright
 RGB, uint8. A video is a file of any container, a folder of numbered pictures with its rate in `fps.txt`, or
 the pictures of a robot's demonstration in an HDF5 file.
 
-PyAV decodes by default (`uwm.data.ffmpeg`): every file that FFmpeg plays, with the right frames, visits of
-pairs faster than decord does. decord is there by name, and refuses the files that it gets wrong.
+PyAV decodes by default (`uwm.data.ffmpeg`): every file that FFmpeg plays, with the right frames, and pairs of
+a video faster than decord does. decord is there by name, and refuses the files that it gets wrong.
 """
 
 import hashlib
@@ -22,56 +22,9 @@ from uwm.data.decord_reader import DecordReader
 from uwm.data.ffmpeg import PyAVReader
 from uwm.data.pictures import FolderReader
 from uwm.data.robomimic.hdf5 import DemoReader, split_path
+from uwm.data.tree import VIDEO_SUFFIXES
 
 DecoderName = Literal["auto", "decord", "pyav"]
-VIDEO_SUFFIXES = frozenset(
-    {
-        *(
-            ".mp4",
-            ".m4v",
-            ".mov",
-            ".qt",
-            ".3gp",
-            ".3g2",
-            ".f4v",
-            ".webm",
-            ".mkv",
-            ".avi",
-            ".divx",
-            ".flv",
-            ".gif",
-        ),
-        *(
-            ".mpg",
-            ".mpeg",
-            ".mpe",
-            ".m2v",
-            ".m1v",
-            ".vob",
-            ".ts",
-            ".mts",
-            ".m2ts",
-            ".wmv",
-            ".asf",
-            ".ogv",
-            ".ogg",
-        ),
-        *(
-            ".mxf",
-            ".nut",
-            ".ivf",
-            ".y4m",
-            ".h264",
-            ".264",
-            ".avc",
-            ".h265",
-            ".265",
-            ".hevc",
-            ".mjpeg",
-            ".mjpg",
-        ),
-    }
-)
 
 __all__ = [
     "VIDEO_SUFFIXES",

@@ -177,12 +177,15 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
 def data_folders(assignments: list[str]) -> dict[str, str]:
     """`NAME=DIR` options as absolute folders by name; also `NAME=FILE`, and names inside a file.
 
+    What stands between NAME and `=`, as in NAME:LAYOUT=DIR, stays before the folder: `LAYOUT:/DIR`.
+
     Raises:
         UserError: a name that a cell cannot bear, a name given twice, a missing folder.
     """
     folders: dict[str, str] = {}
     for text in assignments:
-        name, folder = split_assignment(text, "--data")
+        head, folder = split_assignment(text, "--data")
+        name, colon, choices = head.partition(":")
         if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or "__" in name:
             raise UserError(
                 f"--data {text}: the name may hold letters, digits, dots, dashes and single underscores"
@@ -192,7 +195,7 @@ def data_folders(assignments: list[str]) -> dict[str, str]:
         path = Path(folder).expanduser().absolute()
         if not path.is_dir() and not any(place.is_file() for place in (path, *path.parents)):
             raise UserError(f"--data {text}: no folder {folder}")
-        folders[name] = str(path)
+        folders[name] = f"{choices}{colon}{path}"
     return folders
 
 

@@ -30,8 +30,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from uwm.data.decoders import BadVideo, Frames, Times
-from uwm.data.splits import Clip, split_by_group
+from uwm.data.decoders import BadVideo, Frames, Times, check_size
 from uwm.errors import UserError
 
 CONTROL_HZ = 20.0
@@ -41,6 +40,9 @@ MASKS = {"train": "train", "valid": "validation", "test": "test"}
 """robomimic's names of the splits, and ours."""
 
 READ_AT_ONCE = 64  # frames
+MOST_FRAMES = 1_000_000  # of one demonstration, half a day of it
+UPSIDE_DOWN = "@upside-down"
+"""At the end of a name of pictures: they are stored bottom row first, as LIBERO stores them."""
 
 
 def split_path(path: Path | str) -> tuple[Path, str] | None:
@@ -56,18 +58,37 @@ def split_path(path: Path | str) -> tuple[Path, str] | None:
 
 @contextmanager
 def open_demos(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file of demonstrations, for reading. `UserError` for anything else."""
+    """An HDF5 file of demonstrations, for reading. `UserError` for anything else, and for what breaks later
+    because the file is not what robomimic writes."""
     try:
         # Without locks, so that a read-only or network file system does.
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
         raise UserError(f"{path}: cannot be read as HDF5 ({_reason(error)})") from None
     with file:
-        if not isinstance(file.get("data"), h5py.Group):
-            raise UserError(
-                f"{path}: no group `data` with demonstrations, as robomimic and robosuite write it"
-            )
-        yield file
+        try:
+            if not isinstance(within(file, "data"), h5py.Group):
+                raise UserError(
+                    f"{path}: no group `data` with demonstrations, as robomimic and robosuite write it"
+                )
+            yield file
+        except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+            raise UserError(f"{path}: cannot be read as demonstrations ({_reason(error)})") from None
+
+
+def within(file: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """What a name leads to, if it lies in this very file. `UserError` where it lies in another one."""
+    item = file.get(name)
+    if item is None:
+        return None
+    outside = item.file.filename != file.file.filename
+    if isinstance(item, h5py.Dataset):
+        outside = outside or bool(item.external) or item.is_virtual
+    if outside:
+        raise UserError(
+            f"{file.file.filename}: {name} lies in another file, which is not read; copy it in (h5repack)"
+        )
+    return item
 
 
 def demo_names(file: h5py.File) -> list[str]:
@@ -92,46 +113,15 @@ def environment(file: h5py.File) -> dict[str, Any]:
 
 
 def control_rate(file: h5py.File) -> float:
-    """Control steps per second."""
-    return float(environment(file)["env_kwargs"].get("control_freq") or CONTROL_HZ)
-
-
-# A file as a corpus
-
-
-def read_demo_clips(name: str, path: Path, camera: str | None) -> tuple[Clip, ...]:
-    """Each demo as a clip, seen by `camera`: by default the first that is not on a hand.
-
-    Split by `mask/train|valid|test` where the file has some of these, else by the hash of the demo's name.
-    """
-    with open_demos(path) as file:
-        environment(file)  # broken, it breaks each clip
-        demos = demo_names(file)
-        if not demos:
-            raise UserError(f"--data {name}={path}: no demonstration in it")
-        image = f"{_choose_camera(path, file, demos[0], camera)}_image"
-        masks = {
-            ours: file[f"mask/{theirs}"][()] for theirs, ours in MASKS.items() if f"mask/{theirs}" in file
-        }
-    paths = {demo: f"data/{demo}/obs/{image}" for demo in demos}
-    if not masks:
-        return split_by_group({path: demo for demo, path in paths.items()})
-    splits = {demo.decode(): split for split, names in masks.items() for demo in names}
-    return tuple(Clip(paths[demo], splits[demo]) for demo in demos if demo in splits)
-
-
-def _choose_camera(path: Path, file: h5py.File, demo: str, wanted: str | None) -> str:
-    names = list(file[f"data/{demo}"].get("obs", {}))
-    cameras = [name.removesuffix("_image") for name in names if name.endswith("_image")]
-    if not cameras:
-        raise UserError(
-            f"{path}: {demo} has no pictures (obs/CAMERA_image); make them with "
-            f"python -m uwm.data.robot render {path.name} --out FILE.hdf5"
-        )
-    if wanted is not None and wanted not in cameras:
-        raise UserError(f"{path}: no camera {wanted!r}; there is {', '.join(cameras)}")
-    fixed = [camera for camera in cameras if "eye_in_hand" not in camera]
-    return wanted or (fixed or cameras)[0]
+    """Control steps per second. `UserError` where the file gives none above 0."""
+    told = environment(file)["env_kwargs"].get("control_freq") or CONTROL_HZ
+    try:
+        rate = float(told)
+    except (TypeError, ValueError):
+        rate = float("nan")
+    if not 0 < rate < 1e5:
+        raise UserError(f"{file.filename}: control_freq of env_args is {str(told)[:20]!r}, no rate above 0")
+    return rate
 
 
 class DemoReader:
@@ -140,17 +130,15 @@ class DemoReader:
     def __init__(self, file: Path, name: str) -> None:
         """`name` is the data set's name inside `file`. `BadVideo` where there are no such pictures."""
         self.path = file / name
-        self._file, self._name = file, name
+        self._file, self._name = file, name.removesuffix(UPSIDE_DOWN)
+        self._upside_down = name.endswith(UPSIDE_DOWN)
         with self._open() as images:
-            self.jpeg = images.attrs.get("encoding") == "jpeg"
-            shaped = images.ndim == 1 if self.jpeg else images.ndim == 4 and images.shape[3] == 3
-            if not shaped or not len(images) or not (self.jpeg or images.dtype == np.uint8):
-                raise BadVideo(
-                    self.path, f"pictures are {images.dtype} {images.shape}, not uint8 (F, H, W, 3)"
-                )
+            self.jpeg = is_compressed(images)
+            _check_pictures(self.path, images, self.jpeg)
             demo = images.parent.parent
             rate = control_rate(images.file)
-            steps = demo["frame_steps"][()] if "frame_steps" in demo else np.arange(len(images))
+            stored = within(demo, "frame_steps")
+            steps = np.arange(len(images)) if stored is None else np.asarray(stored[()])
         if len(steps) != len(images) or np.any(np.diff(steps) <= 0):
             raise BadVideo(self.path, f"frame_steps must ascend and be as many as the {len(images)} pictures")
         self._times: Times = (steps - steps[0]) / rate
@@ -160,7 +148,7 @@ class DemoReader:
     def _open(self) -> Iterator[h5py.Dataset]:
         try:
             with open_demos(self._file) as file:
-                images = file.get(self._name)
+                images = within(file, self._name)
                 if not isinstance(images, h5py.Dataset):
                     raise BadVideo(self.path, "there are no such pictures in the file")
                 yield images
@@ -184,7 +172,8 @@ class DemoReader:
             raise BadVideo(self.path, f"has {len(self)} frames, frame {max(indices)} was asked for")
         with self._open() as images:
             rows, inverse = np.unique(np.asarray(indices, np.int64), return_inverse=True)
-            return np.stack([self._picture(images[int(row)]) for row in rows])[inverse]
+            pictures = np.stack([self._picture(images[int(row)]) for row in rows])[inverse]
+        return np.ascontiguousarray(pictures[:, ::-1]) if self._upside_down else pictures
 
     def _picture(self, stored: Any) -> Frames:
         if not self.jpeg:
@@ -200,6 +189,25 @@ class DemoReader:
                 for stored in images[start : start + READ_AT_ONCE]:
                     digest.update(np.ascontiguousarray(stored).tobytes())
         return digest.hexdigest()
+
+
+def is_compressed(images: h5py.Dataset) -> bool:
+    """Are these picture files (JPEG, PNG), one per row? By the attribute, else by how the first begins."""
+    if images.attrs.get("encoding") == "jpeg":
+        return True
+    if images.ndim != 1 or not len(images) or h5py.check_vlen_dtype(images.dtype) != np.uint8:
+        return False
+    return np.asarray(images[0], np.uint8).tobytes().startswith((b"\xff\xd8\xff", b"\x89PNG"))
+
+
+def _check_pictures(path: Path, images: h5py.Dataset, compressed: bool) -> None:
+    shaped = images.ndim == 1 if compressed else images.ndim == 4 and images.shape[3] == 3
+    if not shaped or not len(images) or not (compressed or images.dtype == np.uint8):
+        raise BadVideo(path, f"pictures are {images.dtype} {images.shape}, not uint8 (F, H, W, 3)")
+    if len(images) > MOST_FRAMES:
+        raise BadVideo(path, f"claims {len(images)} pictures, more than {MOST_FRAMES}")
+    if not compressed:
+        check_size(path, images.shape[2], images.shape[1])
 
 
 def _reason(error: BaseException) -> str:

@@ -1,0 +1,67 @@
+"""The argument of `--data`: NAME=PLACE, or NAME:OPTIONS=PLACE.
+
+OPTIONS, separated by commas, are a layout (`uwm.data.layouts`) and what a file of demonstrations leaves open:
+`upside-down` for pictures stored so, and `actions-clip`, `actions-rescale`, `actions-measured` or
+`actions-file` for the range of its actions (`uwm.data.robomimic.limits`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from uwm.errors import UserError
+
+LAYOUT_NAMES = ("ssv2", "ego4d", "epic", "lerobot", "hdf5", "folder")
+UPSIDE_DOWN = "upside-down"
+ACTION_RANGES = ("clip", "rescale", "measured", "controller")
+OPTIONS = (*LAYOUT_NAMES, UPSIDE_DOWN, *(f"actions-{choice}" for choice in ACTION_RANGES))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the options of a corpus say."""
+
+    layout: str | None = None
+    upside_down: bool = False
+    actions: str | None = None
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A corpus by name; `place` is None for a bundled one."""
+
+    name: str
+    choices: Choices
+    place: Path | None
+
+
+def parse_assignment(text: str) -> Assignment:
+    """NAME, NAME=PLACE or NAME:OPTIONS=PLACE. `~` means the home folder."""
+    head, equals, place = text.partition("=")
+    name, colon, options = head.partition(":")
+    if not name or (equals and not place) or (colon and not equals):
+        raise UserError(f"{text!r}: write NAME=DIR, NAME:LAYOUT=DIR, or the name of a bundled corpus")
+    return Assignment(
+        name, parse_options(options if colon else None, text), Path(place).expanduser() if place else None
+    )
+
+
+def split_place(place: Path | str) -> tuple[str | None, Path]:
+    """OPTIONS:/absolute/place, as a run's plan keeps a corpus, -> (OPTIONS, place)."""
+    options, colon, rest = str(place).partition(":/")
+    if colon and options and set(options.split(",")) <= set(OPTIONS):
+        return options, Path("/" + rest)
+    return None, Path(place)
+
+
+def parse_options(text: str | None, where: str) -> Choices:
+    """`UserError` for an unknown option, or two of a kind."""
+    if text is None:
+        return Choices()
+    words = [word.strip() for word in text.split(",")]
+    if unknown := [word for word in words if word not in OPTIONS]:
+        raise UserError(f"{where}: unknown {unknown[0]!r} after the name; it may be {', '.join(OPTIONS)}")
+    layouts = [word for word in words if word in LAYOUT_NAMES]
+    ranges = [word.removeprefix("actions-") for word in words if word.startswith("actions-")]
+    if len(layouts) > 1 or len(ranges) > 1:
+        raise UserError(f"{where}: one layout and one range of actions at most")
+    return Choices(layouts[0] if layouts else None, UPSIDE_DOWN in words, ranges[0] if ranges else None)

@@ -1,0 +1,79 @@
+"""What lies in a folder of videos: one walk, quick for hundreds of thousands of files."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".webm", ".mkv", ".avi", ".divx", ".flv"),
+        *(".mpg", ".mpeg", ".mpe", ".m2v", ".m1v", ".vob", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".ogv"),
+        *(".mxf", ".nut", ".ivf", ".y4m", ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".mjpeg"),
+        *(".mjpg", ".gif", ".ogg"),
+    }
+)
+HDF5_SUFFIXES = frozenset({".hdf5", ".h5"})
+TABLE_SUFFIXES = frozenset({".json", ".csv", ".txt", ".parquet"})
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Paths relative to `root`, with `/`, sorted: videos (and folders of pictures), HDF5 files, tables."""
+
+    root: Path
+    videos: tuple[str, ...]
+    hdf5: tuple[str, ...]
+    tables: tuple[str, ...]
+
+    @cached_property
+    def by_stem(self) -> dict[str, str]:
+        """The video of each name without folder and ending; of several the last."""
+        return {stem_of(path): path for path in self.videos}
+
+
+def stem_of(path: str) -> str:
+    name = path.rpartition("/")[2]
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and dot + suffix.lower() in VIDEO_SUFFIXES else name
+
+
+def read_tree(root: Path) -> Tree:
+    """Links are followed, each folder once; hidden names (`._clip.webm` of macOS) are passed over.
+
+    The folders beside an `fps.txt` (or its own folder) are videos of pictures, and not looked into, since
+    they hold millions of them.
+    """
+    found: dict[str, list[str]] = {"video": [], "hdf5": [], "table": []}
+    for folder, subfolders, files in _walk(root):
+        prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
+        prefix = "" if prefix == "./" else prefix
+        if "fps.txt" in files:
+            found["video"] += [prefix + name for name in subfolders] or [prefix.rstrip("/") or "."]
+            subfolders.clear()
+        for name in files:
+            if kind := _kind(name):
+                found[kind].append(prefix + name)
+    return Tree(root, *(tuple(sorted(found[kind])) for kind in ("video", "hdf5", "table")))
+
+
+def _kind(name: str) -> str | None:
+    suffix = "." + name.rpartition(".")[2].lower()
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    if suffix in HDF5_SUFFIXES:
+        return "hdf5"
+    return "table" if suffix in TABLE_SUFFIXES and name != "fps.txt" else None
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield folder, subfolders, [name for name in files if not name.startswith(".")]
