@@ -18,7 +18,7 @@ from paper.options import add_results, chosen_results
 from paper.store import ROOT, Reported
 from paper.table import Table
 from uwm.arguments import Parser, place
-from uwm.errors import run_cli
+from uwm.errors import UserError, run_cli
 
 
 def named(items: list[Item], deviations: Path) -> set[str]:
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     broken = problems(results, options.experiments)
     try:
         items = all_items(results, Reported())
-    except (KeyError, TypeError, ValueError, OSError) as error:  # records too broken to compare
+    except (LookupError, TypeError, ValueError, OSError, UserError) as error:  # records too broken to compare
         items, broken = [], [*broken, f"nothing compared: {type(error).__name__}: {error}"]
     excused = named(items, options.deviations)
     failing = failures(items, excused, release=options.release)

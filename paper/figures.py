@@ -19,12 +19,13 @@ from paper.measured_curves import pairs_figure, pairs_plots, rollout_figure, rol
 from paper.options import KNOWN_SCALES, add_results, chosen_results
 from paper.output import made_anew
 from paper.panels import grid_figure
+from paper.reading import check_name
 from paper.store import ROOT, Reported, Results
 from paper.style import Drawing, draw
 from paper.table import Table
 from paper.training_curves import OF_CELL, code_use_figure, compared, compared_figure, curve_figure
 from uwm.arguments import Parser, place, whole
-from uwm.errors import run_cli
+from uwm.errors import UserError, run_cli
 from uwm.files import write_atomically
 
 OUT = ROOT / "paper" / "out"
@@ -77,7 +78,13 @@ def write_all(results: Results, out: Path, deviations: Path, processes: int | No
     """
     others = tuple(f"{scale}/" for scale in KNOWN_SCALES if scale not in results.scales)
     with made_anew(out, lambda name: name.startswith(others)) as made:
-        _write_into(made, results, deviations, processes)
+        try:
+            _write_into(made, results, deviations, processes)
+        except (LookupError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{results.root} holds a file that cannot be drawn ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}); python -m paper.check tells which"
+            ) from error
 
 
 def _write_into(out: Path, results: Results, deviations: Path, processes: int | None) -> None:
@@ -86,6 +93,7 @@ def _write_into(out: Path, results: Results, deviations: Path, processes: int | 
             pool.submit(draw, drawing, out / scale / name)
             for scale in results.scales
             for name, drawing in drawings(results, scale)
+            if check_name(results.root / scale, name)
         ]
         by_scale, shared = write_tables(results, out, deviations)  # meanwhile
         for figure in drawn:
@@ -121,6 +129,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--processes", type=whole(1, 1024), help="that draw; default: one per core")
     options = parser.parse_args(argv)
     results = chosen_results(options)
+    for path, reason in results.unreadable[:1]:
+        raise UserError(f"{path}: {reason}; nothing was drawn")
     write_all(results, options.out, options.deviations, options.processes)
     if options.readme:
         write_atomically(options.readme, readme.refreshed(options.readme, results)[1])

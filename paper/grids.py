@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from paper.names import PANEL_KINDS
+from paper.reading import check_name, read_table
 from paper.store import Results
+from uwm.errors import UserError
 from uwm.metrics.spec import metric_text
 
 PANELS_OF = {"table1": "figure3"}  # the figure of the paper that an experiment's panels stand for
@@ -34,6 +36,7 @@ class Grid:
 def grids(results: Results, scale: str, experiment: str) -> Iterator[Grid]:
     """All grids of an experiment; those of enlarged sections apart."""
     for folder in sorted((results.root / scale / experiment / "panels").glob("*/panels.csv")):
+        check_name(folder, folder.parent.name)
         panels, kinds = read_panels(folder.parent), panel_kinds(folder.parent)
         whole = [kind for kind in kinds if not kind.endswith(ENLARGED)]
         enlarged = [kind for kind in kinds if kind.endswith(ENLARGED)]
@@ -67,7 +70,10 @@ def _grid(experiment: str, folder: Path, panels: pd.DataFrame, kinds: list[str],
 
 def read_panels(folder: Path) -> pd.DataFrame:
     """`panels.csv` sorted by k."""
-    return pd.read_csv(folder / "panels.csv").sort_values("k", ignore_index=True)
+    table = read_table(folder / "panels.csv")
+    if "k" not in table:
+        raise UserError(f"{folder / 'panels.csv'}: the column k is missing; run its cell again")
+    return table.sort_values("k", ignore_index=True)
 
 
 def panel_kinds(folder: Path) -> list[str]:

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from paper.store import ROOT, Cell, Results, sample_names
+from uwm.errors import UserError
 from uwm.metrics.spec import METRICS
 from uwm.runs.record import config_digest, file_sha256, file_stem
 
 CHUNK = 4  # records at a time
+FAULTS = (LookupError, TypeError, ValueError, OSError, UserError)  # of files that are not what they should be
+# What is measured over whole runs or counted over all pairs, so that no column of samples gives it.
+NOT_PER_PAIR = ("perplexity", "rollout_", "control_", "transfer_", "probe_", "bits")
 RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
 
 
@@ -27,7 +31,7 @@ def problems(results: Results, experiments: Path = ROOT / "experiments") -> list
             found += lines
     try:
         return found + list(removed(results))
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except FAULTS as error:
         return [*found, f"samples: {type(error).__name__}: {error}"]
 
 
@@ -35,7 +39,7 @@ def _lines(root: Path, versions: Mapping[str, int | None], cell: Cell) -> list[s
     """The problems of one record; runs in a process of its own."""
     try:
         lines = list(cell_problems(Results(root, ()), cell, versions[cell.path.parent.name]))
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except FAULTS as error:
         lines = [f"{type(error).__name__}: {error}"]
     return [f"{_shown(cell.path, root)}: {line}" for line in lines]
 
@@ -63,6 +67,8 @@ def cell_problems(results: Results, cell: Cell, current: int | None) -> Iterator
     yield from _metric_problems(record)
     if cell.samples_path is not None:
         yield from _sample_problems(results, cell)
+    elif record["status"] == "ok":
+        yield "has status ok and no samples, so nothing backs its numbers"
 
 
 def _metric_problems(record: dict[str, Any]) -> Iterator[str]:
@@ -87,9 +93,13 @@ def _sample_problems(results: Results, cell: Cell) -> Iterator[str]:
     for name, entry in record["metrics"].items():
         again = results.interval([cell], name)
         if again is None:
+            if not name.startswith(NOT_PER_PAIR):
+                yield f"{name} cannot be computed from its samples"
             continue
         if not _close(entry["value"], again.estimate):
             yield f"altered: {name} is {entry['value']:g}, its samples give {again.estimate:g}"
+        if entry["n"] != again.n:
+            yield f"altered: {name} has n = {entry['n']}, its samples {again.n}"
         width = max(again.high - again.low, ABSOLUTE)
         for limit, ours in zip(entry["ci"] or [], again.ci, strict=False):
             if abs(limit - ours) > 0.25 * width:  # another seed of the bootstrap may move it a little

@@ -95,7 +95,7 @@ def _table(table: Table) -> str:
     head = "".join(f"<th>{html(text)}</th>" for text in table.columns)
     rows = "".join(_row(row, table) for row in table.rows)
     note = f"<small>{html(table.note)}</small>" if table.note else ""
-    grid = f'<table class="{table.name}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    grid = f'<table class="{escape(table.name)}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     return f'<h3>{html(table.title)}</h3><div class="scroll">{grid}</div>{note}'
 
 

@@ -4,7 +4,6 @@ The layout is the one of `experiments/`: `results/<scale>/<experiment>/<cell wit
 `samples/*.csv`, `panels/<corpus>/`, `curves/*.csv` and `code_use/*.csv`.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paper.reading import NAME, read_json, read_table, record_of
+from uwm.errors import UserError
+from uwm.files import inside
 from uwm.metrics.statistics import Interval, bootstrap_difference, bootstrap_mean, bootstrap_ratio
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,18 +72,9 @@ class Cell:
 
     @cached_property
     def samples_path(self) -> Path | None:
-        """The per-pair file, named in the record relative to the record's folder."""
+        """The per-pair file, named relative to the record's folder. UserError for a name that leads out."""
         samples = self.record.get("samples")
-        return self.path.parent / samples["path"] if samples else None
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
-
-
-def read_json(path: Path) -> Any:
-    """Strict JSON: NaN and Infinity raise `ValueError`."""
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        return inside(self.path.parent, samples["path"]) if samples else None
 
 
 @dataclass(frozen=True)
@@ -105,12 +98,16 @@ class Samples:
 
 def sample_names(path: Path) -> list[str]:
     """The names of a file's columns."""
-    return [str(name) for name in pd.read_csv(path, nrows=0)]
+    return [str(name) for name in read_table(path, rows=0)]
 
 
 def read_samples(path: Path) -> Samples:
-    """A CSV with a row per pair: columns `video,t0,t1,moving,motion` and `<method>/<metric>`."""
-    table = pd.read_csv(path)
+    """A CSV with a row per pair: columns `video,t0,t1,moving,motion` and `<method>/<metric>`. UserError for
+    another file."""
+    table = read_table(path)
+    missing = [name for name in ("video", "t0", "t1", "moving") if name not in table]
+    if missing:
+        raise UserError(f"{path}: the columns {', '.join(missing)} are missing; run its cell again")
     columns = {str(name): table[name].to_numpy() for name in table}
     pairs = zip(columns["video"], columns["t0"], columns["t1"], strict=True)
     return Samples(
@@ -150,7 +147,7 @@ def in_common(tables: list[Values]) -> list[Values]:
 class Results:
     """Everything measured, below one `results` folder.
 
-    `unreadable` lists (path, reason) of records that are no valid JSON or lack a cell name.
+    `unreadable` lists (path, reason) of records that are no valid JSON or lack what is relied on.
     """
 
     def __init__(self, root: Path = ROOT / "results", scales: tuple[str, ...] = SCALES) -> None:
@@ -161,17 +158,18 @@ class Results:
         self._samples: dict[Path, Samples] = {}
         for scale in scales:
             for folder in sorted(path for path in (root / scale).glob("*") if path.is_dir()):
-                self.cells[scale, folder.name] = list(self._read_folder(folder))
+                if NAME.fullmatch(folder.name):
+                    self.cells[scale, folder.name] = list(self._read_folder(folder))
+                else:
+                    self.unreadable.append((folder, "no experiment has such a name"))
 
     def _read_folder(self, folder: Path) -> Iterator[Cell]:
         for path in sorted(folder.glob("*__*.json")):
             try:
-                cell = Cell(path, read_json(path))
-                if len(cell.parts) < 2:
-                    raise ValueError(f"cell {cell.record['cell']!r} is not METHOD/CORPUS[/sSEED]")
-                _ = cell.status
-                yield cell
-            except (ValueError, KeyError, TypeError) as error:
+                record = record_of(read_json(path))
+                _ = Cell(path, record).samples_path  # refuses a name that leads out
+                yield Cell(path, record)
+            except (ValueError, OSError, UserError) as error:
                 self.unreadable.append((path, f"{type(error).__name__}: {error}"))
 
     def find(self, scale: str, experiment: str, method: str, corpus: str) -> list[Cell]:

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from paper.names import corpus_label, math
+from paper.reading import read_table
 from paper.style import LEGEND_ROW, TITLE, legend_above, log_scale, plots
 from uwm.methods import DIRECT, NO_ACTION, R_GT, W_FT, method_label
 
@@ -22,7 +23,7 @@ PREDICTS = {"finetune": W_FT.name, "adapter": R_GT.name, "direct": DIRECT.name, 
 
 def curve_figure(path: Path) -> Figure:
     """A training curve, one plot per kind of number: training, validation by corpus, PSNR, codes in use."""
-    table = pd.read_csv(path)
+    table = read_table(path)
     groups = curve_groups([name for name in table.columns if table[name].notna().any()])
     rows = {title: -(-len(lines) // 2) for title, lines in groups.items()}  # of the legends
     room = max(rows.values()) * LEGEND_ROW + TITLE
@@ -71,7 +72,7 @@ def compared(paths: list[Path]) -> dict[str, dict[str, Path]]:
             method, corpus, *_ = path.stem.removeprefix(OF_CELL).split("__")
             found.setdefault(corpus, {}).setdefault(method, path)
         elif path.stem in PREDICTS:
-            columns = pd.read_csv(path, nrows=0).columns
+            columns = read_table(path, rows=0).columns
             for name in columns[columns.str.startswith(STATE_ERROR)]:
                 found.setdefault(name.removeprefix(STATE_ERROR), {})[PREDICTS[path.stem]] = path
     return found
@@ -82,7 +83,7 @@ def compared_figure(curves: Mapping[str, Path]) -> Figure:
     rows = -(-len(curves) // 2)
     figure, (axis,) = plots(1, 1.6, above=rows * LEGEND_ROW)
     for method, path in curves.items():
-        table = pd.read_csv(path)
+        table = read_table(path)
         name = table.columns[table.columns.str.startswith(STATE_ERROR)][0]
         shown = table[["step", name]].dropna()
         axis.plot(shown["step"], shown[name], label=math(method_label(method)))
@@ -96,7 +97,7 @@ def code_use_figure(paths: list[Path]) -> Figure:
     """Share of the codes' uses, sorted, one line per corpus; the dotted line is even use."""
     figure, (axis,) = plots(1, 1.5, above=len(paths) * LEGEND_ROW)
     for path in paths:
-        counts = np.sort(pd.read_csv(path)["count"].to_numpy(float))[::-1]
+        counts = np.sort(read_table(path)["count"].to_numpy(float))[::-1]
         share = counts / max(counts.sum(), 1)
         used = share[share > 0]
         perplexity = np.exp(-(used * np.log(used)).sum())

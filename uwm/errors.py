@@ -19,8 +19,13 @@ class Interrupted(RuntimeError):  # noqa: N818
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` or, where nothing is near, `; there are a, b, c`."""
     names = list(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names) or 'none'}"
+    return near(word, names) or f"; there are {', '.join(names) or 'none'}"
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or an empty string where nothing is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def is_machine_fault(error: BaseException) -> bool:

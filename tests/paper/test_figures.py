@@ -19,6 +19,7 @@ from paper.panels import grid_figure
 from paper.store import ROOT, Results
 from paper.style import COLUMN_INCHES
 from paper.training_curves import compared, curve_groups
+from uwm.errors import UserError
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -111,7 +112,7 @@ def test_what_stops_half_way_leaves_the_old_files(fault, drawn, tmp_path, monkey
         raise fault
 
     monkeypatch.setattr("paper.page.render", fail)
-    with pytest.raises(type(fault)):
+    with pytest.raises(UserError if isinstance(fault, ValueError) else type(fault)):
         main(["--results", str(drawn / "results"), "--out", str(out), "--processes", "1"])
     assert content(out) == before
 

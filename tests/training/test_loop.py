@@ -29,7 +29,7 @@ def test_learning_rate_by_hand() -> None:
 
 
 def test_learning_rate_when_warmup_fills_the_run() -> None:
-    config = TrainConfig(steps=2, batch_size=1, learning_rate=1.0, warmup_steps=4)
+    config = TrainConfig(steps=4, batch_size=1, learning_rate=1.0, warmup_steps=4)
     assert [learning_rate(step, config) for step in range(2)] == [0.25, 0.5]
 
 

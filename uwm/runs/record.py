@@ -16,7 +16,7 @@ from typing import Any
 
 from uwm.env import REPOSITORY
 from uwm.errors import UserError, run_cli
-from uwm.files import write_atomically
+from uwm.files import inside, write_atomically
 from uwm.metrics.spec import METRICS, metric_of
 
 SCHEMA_VERSION = 2
@@ -139,8 +139,8 @@ def read_record(path: Path) -> Record:
         UserError: the file is missing, is not JSON or breaks the schema.
     """
     try:
-        content = strict_json(path.read_text())
-    except (OSError, ValueError) as error:
+        content = strict_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"record {path} cannot be read ({error}); compute it again") from error
     problem = next(schema_problems(content), None)
     if problem:
@@ -181,8 +181,8 @@ def sample_entry(path: Path, folder: Path) -> dict[str, str]:
 def record_problems(path: Path) -> Iterator[str]:
     """What is wrong with a record file: schema, file name, digest, samples."""
     try:
-        content = strict_json(path.read_text())
-    except ValueError as error:
+        content = strict_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         yield f"not JSON: {error}"
         return
     broken = list(schema_problems(content))
@@ -196,7 +196,11 @@ def record_problems(path: Path) -> Iterator[str]:
     if record.config_digest != config_digest(*parts):
         yield "config_digest is not the digest of its config, measures, version and cell"
     if record.samples:
-        samples = path.parent / record.samples["path"]
+        try:
+            samples = inside(path.parent, record.samples["path"])
+        except UserError as error:
+            yield str(error)
+            return
         if not samples.is_file():
             yield f"samples file {record.samples['path']} is missing"
         elif file_sha256(samples) != record.samples["sha256"]:

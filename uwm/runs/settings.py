@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from uwm.errors import UserError, nearest
+from uwm.errors import UserError, near, nearest
 
 C = TypeVar("C")
 
@@ -132,7 +132,8 @@ def parse(kind: Any, text: str) -> Any:
     if origin is Literal:
         matches = [choice for choice in arguments if str(choice) == text]
         if not matches:
-            raise ValueError(f"{text!r} is not one of {', '.join(map(str, arguments))}")
+            known = [str(choice) for choice in arguments]
+            raise ValueError(f"{text!r} is not one of {', '.join(known)}{near(text, known)}")
         return matches[0]
     if origin is tuple:
         return _parse_tuple(arguments, text)

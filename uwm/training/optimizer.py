@@ -2,40 +2,46 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from uwm.errors import UserError
+from uwm.bounds import (
+    Count,
+    Natural,
+    NotNegative,
+    OutOfBounds,
+    Positive,
+    Range,
+    Share,
+    check_bounds,
+)
+
+Decay = Annotated[float, Range(0, below=1)]  # of a running mean
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How to optimise. `batch_size` is global: it and the learning rate hold for any number of processes."""
 
-    steps: int
-    batch_size: int
-    learning_rate: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.05
-    warmup_steps: int = 0
-    min_lr_fraction: float = 0.0  # the cosine ends at this fraction of the learning rate
-    clip_norm: float = 1.0  # largest gradient norm; infinity leaves gradients as they are
-    accumulate: int = 1  # micro-batches per step
-    precision: str = "fp32"  # "fp32" or "bf16" (autocast; weights and optimiser stay fp32)
-    seed: int = 0
-    checkpoint_every: int = 500  # steps
-    validate_every: int = 0  # steps; 0: only after the last step
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive = 1e-4
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
+    weight_decay: NotNegative = 0.05
+    warmup_steps: Natural = 0
+    min_lr_fraction: Share = 0.0  # the cosine ends at this fraction of the learning rate
+    clip_norm: Positive = 1.0  # largest gradient norm; infinity leaves gradients as they are
+    accumulate: Count = 1  # micro-batches per step
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and optimiser stay fp32
+    seed: Natural = 0
+    checkpoint_every: Count = 500  # steps
+    validate_every: Natural = 0  # steps; 0: only after the last step
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("seed", "warmup_steps", "validate_every"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
-        if self.precision not in ("fp32", "bf16"):
-            raise UserError(f"precision must be fp32 or bf16, not {self.precision}")
+        check_bounds(self)
+        if self.warmup_steps > self.steps:
+            raise OutOfBounds(f"warmup_steps must not exceed the {self.steps} steps, not {self.warmup_steps}")
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -1,0 +1,126 @@
+"""Bounds of config fields: the same for a config built in Python and for one changed by --set."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uwm.bounds import Bounded, Count, Natural, NotNegative, OneOf, OutOfBounds, Positive, Range, Share
+from uwm.errors import UserError
+from uwm.runs.settings import with_settings
+from uwm.training.optimizer import TrainConfig
+
+
+@dataclass(frozen=True)
+class Inner(Bounded):
+    steps: Count = 4
+    warmup: Natural = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup > self.steps:
+            raise ValueError(f"warmup {self.warmup} is longer than {self.steps} steps")
+
+
+@dataclass(frozen=True)
+class Config(Bounded):
+    inner: Inner = field(default_factory=Inner)
+    count: Count = 1
+    most: Count | None = None
+    rate: Positive = 1e-4
+    decay: NotNegative = 0.0
+    share: Share = 0.5
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    ratios: tuple[Annotated[float, Range(0, below=1)], ...] = (0.75,)
+    kind: Literal["mini", "paper"] = "mini"
+    preset: Annotated[str, OneOf(("small", "large"))] = "small"
+    name: str = ""
+    flag: bool = False
+
+
+BAD = {
+    "count=0": "count must be at least 1, not 0",
+    "count=-1": "count must be at least 1",
+    "count=99999999999999999999": "count must be at most",
+    "count=1.5": "not a whole number",
+    "most=0": "most must be at least 1, not 0",
+    "most=-5": "most must be at least 1",
+    "rate=0": "rate must be above 0, not 0",
+    "rate=-1e-4": "rate must be above 0",
+    "rate=nan": "not a finite number",
+    "rate=inf": "not a finite number",
+    "decay=-1": "decay must be at least 0, not -1",
+    "share=1.01": "share must be at most 1, not 1.01",
+    "betas=2,2": "betas must be at most 1",
+    "betas=0.5": "2 values",
+    "ratios=1": "ratios must be below 1",
+    "ratios=0.5,2": "ratios must be below 1",
+    "kind=minii": "did you mean 'mini'?",
+    "kind=": "is not one of mini, paper",
+    "preset=smal": "did you mean 'small'?",
+    "preset=": "preset is none that is known; there are small, large",
+    "flag=perhaps": "is not true or false",
+    "inner.steps=0": "steps must be at least 1, not 0",
+    "inner.warmup=5": "warmup 5 is longer than 4 steps",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_is_out_of_bounds_is_one_line(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        with_settings(Config(), [text])
+    assert str(caught.value).startswith(f"--set {text}: ")
+    assert BAD[text] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_fields_are_checked_together_whatever_their_order() -> None:
+    for texts in (["inner.warmup=8", "inner.steps=9"], ["inner.steps=9", "inner.warmup=8"]):
+        assert with_settings(Config(), texts).inner == Inner(9, 8)
+    with pytest.raises(UserError, match=r"^--set inner\.warmup=8 inner\.steps=7: "):
+        with_settings(Config(), ["inner.warmup=8", "inner.steps=7"])
+
+
+def test_edges_are_within() -> None:
+    Config(most=1, rate=float("inf"), share=1.0, betas=(0, 1), ratios=(), count=2**63 - 1)
+    Config(count=int(np.int64(3)), share=np.float32(0.5), most=np.int64(4))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"count": True}, {"count": "3"}, {"count": None}, {"count": 1.0}, {"rate": "x"}, {"rate": float("nan")},
+     {"kind": "minii"}, {"kind": None}, {"preset": "x"}, {"most": 1.5}, {"ratios": ("a",)}],
+    ids=str,
+)  # fmt: skip
+def test_python_gets_a_value_error_with_the_name(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))) as caught:
+        Config(**wrong)
+    assert isinstance(caught.value, OutOfBounds)
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.sampled_from(["steps", "batch_size", "warmup_steps", "seed"]), st.integers() | st.floats() | st.text()
+)
+def test_a_training_config_is_in_bounds_or_refused(name: str, value: object) -> None:
+    try:
+        config = TrainConfig(**{"steps": 9, "batch_size": 1, name: value})
+    except ValueError as error:
+        assert str(error).startswith(name if name != "steps" else ("steps", "warmup_steps"))  # noqa: PT017
+    else:
+        assert 0 <= getattr(config, name) < 2**63
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"betas": (2.0, 2.0)}, {"betas": (0.9, 1.0)}, {"weight_decay": -1.0}, {"clip_norm": -1.0},
+     {"clip_norm": 0.0}, {"warmup_steps": 1000}, {"min_lr_fraction": 1.5}, {"learning_rate": -1.0},
+     {"learning_rate": float("nan")}, {"precision": "fp8"}, {"seed": -1}],
+    ids=str,
+)  # fmt: skip
+def test_trainings_that_cannot_be_meant_are_refused(wrong: dict) -> None:
+    with pytest.raises(UserError, match=f"^{next(iter(wrong))} must"):
+        TrainConfig(**{"steps": 4, "batch_size": 1, **wrong})

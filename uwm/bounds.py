@@ -1,0 +1,132 @@
+"""What a field of a config may hold, declared in its type, next to its default:
+
+    @dataclass(frozen=True)
+    class Recipe(Bounded):
+        steps: Count
+        clips: Count | None = None
+        mask_ratios: tuple[Annotated[float, Range(0, below=1)], ...] = (0.75,)
+
+Checked whenever one is built, in Python as by `--set`; so are fields of type `Literal`, and what stands in
+tuples and in `X | None`.
+"""
+
+import dataclasses
+import math
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from uwm.errors import UserError, near, nearest
+
+LARGEST = 2**63 - 1  # what NumPy and torch hold
+
+
+class OutOfBounds(UserError, ValueError):  # noqa: N818 (the name says what happened)
+    """A field holds what it may not. The message is one line with the field's name."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included, or `above` and `below`, which are not."""
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def problem(self, value: Any) -> str | None:
+        """What a number must be and isn't; None when all is well."""
+        if self.low is not None and not value >= self.low:
+            return f"must be at least {self.low:g}"
+        if self.above is not None and not value > self.above:
+            return f"must be above {self.above:g}"
+        if self.high is not None and not value <= self.high:
+            return f"must be at most {self.high:g}"
+        if self.below is not None and not value < self.below:
+            return f"must be below {self.below:g}"
+        return None
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    def problem(self, value: Any) -> str | None:
+        """As `Range.problem`."""
+        return None if value in self.words else f"is none that is known{nearest(str(value), self.words)}"
+
+
+Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(above=0)]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+
+
+class Bounded:
+    """Base of config dataclasses whose fields are checked when they are built.
+
+    One with a `__post_init__` of its own calls `check_bounds(self)` there first.
+    """
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+def check_bounds(config: Any) -> None:
+    """Raises OutOfBounds for the first field that holds what its type does not allow."""
+    kind: Any = type(config)
+    hints = _hints(kind)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        problem = next(_problems(hints[field.name], value), None)
+        if problem:
+            raise OutOfBounds(f"{field.name} {problem}, not {_shown(value)}")
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _problems(kind: Any, value: Any) -> Iterator[str]:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        yield from _problems(arguments[0], value)
+        yield from (text for bound in arguments[1:] if (text := _bound_problem(bound, value)))
+    elif origin in (Union, types.UnionType):
+        inner = [part for part in arguments if part is not type(None)]
+        if value is not None and all(any(_problems(part, value)) for part in inner):
+            yield from _problems(inner[0], value)
+    elif origin is Literal:
+        if value not in arguments:
+            yield f"must be one of {', '.join(map(str, arguments))}{near(str(value), map(str, arguments))}"
+    elif origin is tuple and isinstance(value, tuple):
+        kinds = arguments[:1] * len(value) if arguments[1:] == (Ellipsis,) else arguments
+        for part, item in zip(kinds, value, strict=False):
+            yield from _problems(part, item)
+    elif kind is int or kind is float:
+        yield from _number_problems(kind, value)
+
+
+def _bound_problem(bound: Any, value: Any) -> str | None:
+    return bound.problem(value) if isinstance(bound, Range | OneOf) else None
+
+
+def _number_problems(kind: type, value: Any) -> Iterator[str]:
+    wanted: Any = Integral if kind is int else Real
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        yield "must be a whole number" if kind is int else "must be a number"
+    elif kind is int and abs(value) > LARGEST:
+        yield f"must be at most {LARGEST:.3g}"
+    elif math.isnan(value):
+        yield "must be a number"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)[:100]
