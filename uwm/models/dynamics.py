@@ -34,16 +34,15 @@ class DynamicsConfig:
     # Predict the change, s_t + f(s_t, a), or the state itself (authors' code).
     residual: bool = False
     # What the actions do to the blocks: "tokens" are read by attention (authors' code; `slots` says where
-    # they stand); "modulation" makes of all of them together a scale, shift and gate of every block. Ours:
-    # tokens of few bits are ignored for long.
+    # they stand); "modulation" makes of them a scale, shift and gate of every block, for all tokens alike, or
+    # with slots=regions for each token those of its region. Ours: tokens of few bits are ignored for long,
+    # and what moves a place is learnt sooner from a code of that place.
     conditioning: Literal["tokens", "modulation"] = "tokens"
     # Modulated convolutions over neighbouring patches before the blocks: what a patch shows next depends on
     # its neighbours. The paper has none.
     convolutions: int = 0
 
     def __post_init__(self) -> None:
-        if self.conditioning == "modulation" and self.slots != "queries":
-            raise ValueError("conditioning=modulation joins all actions: it takes slots=queries, no regions")
         if self.convolutions and self.conditioning != "modulation":
             raise ValueError("convolutions are steered by the actions: they need conditioning=modulation")
 
@@ -59,13 +58,16 @@ class Dynamics(nn.Module):
         width = config.width or config.state_width
         self.embed_state = nn.Linear(config.state_width, width)
         modulated = config.conditioning == "modulation"
-        joined = config.actions if modulated else config.codes_per_region  # codes that come in side by side
+        everywhere = modulated and config.slots == "queries"
+        joined = config.actions if everywhere else config.codes_per_region  # codes that come in side by side
         self.embed_action = nn.Linear(joined * config.action_width, width)
         self.register_buffer(
             "positions", sincos_positions(width, math.isqrt(config.state_tokens - 1)), persistent=False
         )
-        if config.slots == "queries" and not modulated:
-            self.slots = nn.Parameter(0.02 * torch.randn(config.actions, width))
+        if modulated != (config.slots == "queries"):
+            self.slots = nn.Parameter(0.02 * torch.randn(config.actions // joined, width))
+        if modulated and config.slots == "regions":
+            self.shares = nn.Parameter(_shares_of_regions(config.actions // joined, config.state_tokens - 1))
         if config.output == "queries":
             self.queries = nn.Parameter(0.02 * torch.randn(config.state_tokens, width))
         if modulated:
@@ -104,11 +106,17 @@ class Dynamics(nn.Module):
 
     def _modulated(self, state: Tensor, actions: Tensor) -> Tensor:
         """Blocks over the state (B, 1+N, width) alone, which the actions (B, L, W) modulate."""
-        action = F.gelu(self.embed_action(actions.flatten(1)))  # (B, width)
-        patches = state[:, 1:]
+        if self.config.slots == "queries":
+            action = F.gelu(self.embed_action(actions.flatten(1)))[:, None]  # (B, 1, width)
+        else:
+            joined = actions.unflatten(1, (-1, self.config.codes_per_region)).flatten(2)  # (B, L / c, c W)
+            action = F.gelu(self.shares @ (self.embed_action(joined) + self.slots))  # (B, 1+N, width)
+        patches, at_patches = state[:, 1:], action[:, -(state.shape[1] - 1) :]
         for convolution in self.convolutions:
-            patches = convolution(patches, action)
+            patches = convolution(patches, at_patches)
         x = torch.cat([state[:, :1], patches, *self._queries(state)], dim=1)
+        if action.shape[1] > 1 and self.config.output == "queries":
+            action = action.repeat(1, 2, 1)  # (B, 2 (1+N), width): a query stands where its token does
         for block in self.modulated:
             x = block(x, action)
         return x
@@ -118,3 +126,12 @@ class Dynamics(nn.Module):
         if self.config.output == "state":
             return []
         return [(self.queries + self.positions).expand(len(state), -1, -1)]
+
+
+def _shares_of_regions(regions: int, patches: int) -> Tensor:
+    """How much of each region's action comes to each token, at the start: (1 + patches, regions).
+
+    A patch has its own region's, the class token the mean of all.
+    """
+    own = patches_of_regions(torch.eye(regions)[None], patches)[0]  # (patches, regions)
+    return torch.cat([torch.full((1, regions), 1 / regions), own])
