@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,9 @@ from uwm.models.mae import MAEConfig
 from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, QuantizerOutput, VectorQuantizer
 from uwm.models.storage import load_module, save_module
 from uwm.models.tokens import TokenConfig
+
+# Added to a token's mean squared error before the root, so that its gradient is finite at 0; states are O(1).
+DISTANCE_FLOOR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class WorldModelConfig:
     # A codebook of random vectors at the start teaches the dynamics to ignore the actions. The paper and the
     # authors' code have no such phase: 0.
     continuous_steps: int = 0
+    # What the prediction's error is to the loss: "mse" (eq. 12), or "distance", the mean length of a token's
+    # error. The square asks for the mean of all that may come, which shows as blur, and looks most at the
+    # largest motions; the length asks for one that may come, and weighs small motions alike. Ours.
+    state_loss: Literal["mse", "distance"] = "mse"
 
     def __post_init__(self) -> None:
         if self.quantizer.width != self.tokens.action_width:
@@ -132,9 +139,10 @@ class WorldModel(nn.Module):
         state_mse = F.mse_loss(prediction.float(), s_next.float())
         # The first term of eq. 12 is eq. 5's, written for images: here the state's error takes its place,
         # as in the authors' code (its pixel loss is off).
+        error = state_mse if self.config.state_loss == "mse" else token_distance(prediction, s_next)
         return WorldModelOutput(
             prediction,
-            state_mse + quantized.loss,
+            error + quantized.loss,
             state_mse,
             quantized.loss,
             quantized.perplexity,
@@ -164,3 +172,9 @@ class WorldModel(nn.Module):
         model = cls(config)
         model.load_state_dict(tensors)
         return model.eval()
+
+
+def token_distance(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean over tokens of the root mean square error of states (B, 1+N, D); smooth where it is nearly 0."""
+    squares = (prediction.float() - target.float()).square().mean(-1)  # (B, 1+N)
+    return (squares + DISTANCE_FLOOR).sqrt().mean()

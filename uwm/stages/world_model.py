@@ -53,6 +53,9 @@ class PairRecipe:
     views: int = 0  # crops per clip whose states are computed once; 0: crop and encode anew at every step
     # Read pairs from shards of this JPEG quality (0: raw) below the folder UWM_SHARDS; None: from the videos.
     shards: int | None = None
+    # Weight of the loss on the picture that the prediction shows, 1 - SSIM; 0: the state's error alone, as in
+    # the authors' code. A small state error is not a sharp picture.
+    picture_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,9 @@ def _pretrain(
     world_model = WorldModel(recipe.model.fitted(mae.config), seed=recipe.train.seed)
     cached = recipe.views > 0
     source = cached_states(recipe, mae, corpora) if cached else live_video(recipe, mae, corpora)
-    objective = LatentActionPrediction(world_model, None if cached else mae)
+    objective = LatentActionPrediction(
+        world_model, None if cached else mae, decoder=mae, picture_weight=recipe.picture_weight
+    )
     held_out = {name: held_out_states(recipe, mae, corpus) for name, corpus in corpora.items()}
     validate = functools.partial(action_gaps, world_model, held_out, recipe.train.seed)
     train(objective, source, recipe.train, folder / "run", validate=validate, name="world model", stop=stop)
