@@ -39,6 +39,9 @@ class WorldModelConfig:
     # error. The square asks for the mean of all that may come, which shows as blur, and looks most at the
     # largest motions; the length asks for one that may come, and weighs small motions alike. Ours.
     state_loss: Literal["mse", "distance"] = "mse"
+    use_action: bool = (
+        True  # False: dynamics that read zeros, S_t+1 ~ p(S_t): what an action must be better than
+    )
 
     def __post_init__(self) -> None:
         if self.quantizer.width != self.tokens.action_width:
@@ -121,7 +124,7 @@ class WorldModel(nn.Module):
 
     def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D) and actions (B, L, W) -> predicted s_t+1 (B, 1+N, D) (eq. 10)."""
-        return self.dynamics(s_t, quantized)
+        return self.dynamics(s_t, quantized if self.config.use_action else torch.zeros_like(quantized))
 
     def rollout(self, s_t: Tensor, actions: Tensor) -> Tensor:
         """K steps from `s_t` (B, 1+N, D) by `actions` (B, K, L, W) -> states (B, K, 1+N, D)."""
@@ -135,7 +138,7 @@ class WorldModel(nn.Module):
         """Training forward on two states, each (B, 1+N, D); in training mode the codebook may move."""
         latents = self.extractor(s_t, s_next)
         quantized = self._quantize(latents)
-        prediction = self.dynamics(s_t, quantized.quantized)
+        prediction = self.predict(s_t, quantized.quantized)
         state_mse = F.mse_loss(prediction.float(), s_next.float())
         # The first term of eq. 12 is eq. 5's, written for images: here the state's error takes its place,
         # as in the authors' code (its pixel loss is off).

@@ -92,6 +92,29 @@ PRETRAIN = {
     ),
     "mini": PretrainRecipe(
         train=TrainConfig(
+            steps=7600,
+            batch_size=16,
+            learning_rate=1e-3,  # 2e-3 lies above the copy for the first quarter of as many steps
+            warmup_steps=200,
+            checkpoint_every=250,
+            validate_every=380,
+        ),
+        short_side=128,
+        views=4,
+        picture_weight=0.5,
+        model=WorldModelConfig(
+            # The paper's 24 codes of 10 bits. Each has a region of the picture: so it need not first find out
+            # what to look at, nor the dynamics where to put it.
+            tokens=TokenConfig(action_source="regions"),
+            # Small batches: a slower average of each code's use; unused codes restart after 150 steps.
+            quantizer=replace(QUANTIZER_PRESETS["authors"], ema_decay=0.985, restart_threshold=0.1),
+            dynamics=DynamicsConfig(output="state", residual=True, conditioning="modulation", convolutions=3),
+            continuous_steps=200,
+        ),
+    ),
+    # The row `uwm-1960` of Table 1, and the world model of Figures 4 and 5 at scale mini.
+    "mini-1960": PretrainRecipe(
+        train=TrainConfig(
             steps=6000,
             batch_size=32,
             learning_rate=4e-3,

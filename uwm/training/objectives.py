@@ -91,7 +91,7 @@ class LatentActionPrediction(nn.Module):
 def structure_loss(
     patches: Tensor, target: Tensor, patch_size: int, cells: tuple[int, ...] = (4, 8)
 ) -> Tensor:
-    """1 - SSIM (Wang et al. 2004) of patches (B, N, P*P*3), over squares of `cells` pixels side by side.
+    """1 - SSIM (Wang et al. 2004) of patches (B, N, P*P*3): its windows, side by side, are `cells` px wide.
 
     Blur counts as much where contrast is low as where it is high. It shares no weights with the networks that
     LPIPS measures with.
