@@ -151,7 +151,7 @@ CONFIGS = {
         corpora=(IN_DOMAIN,),
         pretrain_on=BUNDLED[:1],
         mae=MAE["smoke"],
-        pretrain=PRETRAIN["smoke"],
+        pretrain=PRETRAIN["smoke-high-rate"],
         finetune=FINETUNE["smoke"],
         adapter=ADAPTER["smoke"],
         decoder=DECODER["smoke"],
@@ -459,7 +459,7 @@ def beyond_frames(
         fitted, held_out = (
             load_eval_pairs(models.setting, split, config.probe_pairs, 0) for split in ("train", "validation")
         )
-        r2 = probe_real_actions(predictor, fitted, held_out, test, models.device)
+        r2 = probe_real_actions(predictor, (fitted, held_out, test), models.device)
         found["probe_r2"] = estimate(r2, "probe_r2", network.protocol)
     if not commandable(test.pairs):
         return found

@@ -124,7 +124,10 @@ class WorldModel(nn.Module):
 
     def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D) and actions (B, L, W) -> predicted s_t+1 (B, 1+N, D) (eq. 10)."""
-        return self.dynamics(s_t, quantized if self.config.use_action else torch.zeros_like(quantized))
+        if not self.config.use_action:
+            tokens = self.config.tokens
+            quantized = s_t.new_zeros(len(s_t), tokens.num_action_tokens, tokens.action_width)
+        return self.dynamics(s_t, quantized)
 
     def rollout(self, s_t: Tensor, actions: Tensor) -> Tensor:
         """K steps from `s_t` (B, 1+N, D) by `actions` (B, K, L, W) -> states (B, K, 1+N, D)."""

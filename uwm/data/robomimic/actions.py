@@ -125,8 +125,13 @@ def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActio
     return PairActions(actions, mask, low, high, hand, position, gripper)
 
 
+def actions_path(corpus: Corpus) -> Path:
+    """Where a corpus keeps its actions, if it has some."""
+    return corpus.folder if corpus.folder.is_file() else corpus.folder / ACTIONS_FILE
+
+
 def _actions_path(corpus: Corpus) -> Path:
-    path = corpus.folder if corpus.folder.is_file() else corpus.folder / ACTIONS_FILE
+    path = actions_path(corpus)
     if not path.is_file():
         raise UserError(f"corpus {corpus.name!r} in {corpus.folder} has no actions ({ACTIONS_FILE})")
     return path
