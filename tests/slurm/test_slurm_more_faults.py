@@ -47,6 +47,14 @@ def test_without_scontrol_the_job_waits_for_its_preemption(project, scontrol):
     assert finish(project, *SLOW, fault="no scontrol on the node, preemption") == 0
 
 
+def test_in_a_container_without_scontrol_the_batch_script_requeues(project):
+    project.site.write_text('partition = "low"\nhours = 1\nlauncher = "env PATH=/nowhere"\n')
+    start(project, *SLOW, at_step=13)
+    project.cluster.call("scancel", "--signal=USR2", job_of(project))
+    assert finish(project, *SLOW, fault="no scontrol in the container, time limit") == 0
+    assert attempts(project, *SLOW) == 2
+
+
 def test_signals_before_python_listens_are_kept(project):
     slow, mark = project.root / "slow.py", project.root / "started"
     slow.write_text(f"import os, sys, time; open({str(mark)!r}, 'w'); time.sleep(2)\n"
