@@ -24,6 +24,11 @@ steps, and the gripper's displacement (by a linear probe) as predicted, under co
 actions of another clip.
 """
 
+from uwm.runs.asking import answer_early
+
+if __name__ == "__main__":
+    answer_early(__file__)  # --status and its like need no torch
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,6 +112,7 @@ from uwm.stages.baselines import (
 from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.preflight import nodes_lack
 from uwm.stages.pretrained import corpus_of, pretrain_job
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
@@ -556,6 +562,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    checks=nodes_lack,
     description=(__doc__ or "").splitlines()[0],
 )
 

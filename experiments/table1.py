@@ -21,6 +21,11 @@ much of the robot's own action a probe reads off it.
 What to expect: `uwm` nearer to O_t+1 than `shuffled-action`. The numbers stand in README.md.
 """
 
+from uwm.runs.asking import answer_early
+
+if __name__ == "__main__":
+    answer_early(__file__)  # --status and its like need no torch
+
 import functools
 import json
 from collections.abc import Mapping
@@ -73,6 +78,7 @@ from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.preflight import nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
@@ -349,17 +355,19 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: pre-training, then an evaluation per corpus that its cells read."""
-    evaluations = [
-        StageJob(
-            f"evaluate-{name}", functools.partial(_evaluate_job, name), needs=("pretrain",), trains=False
-        )
-        for name in corpora_of(config, data)
-    ]
-    return [pretrain_job(), *evaluations]
+    return [pretrain_job(cells=()), *(evaluation_job(name) for name in corpora_of(config, data))]
 
 
-def _evaluate_job(name: str, context: Context) -> None:
-    obtain_evaluation(context, name)
+def evaluation_job(name: str) -> StageJob:
+    """The evaluation of a corpus, which this corpus's cells alone wait for."""
+    return StageJob(
+        f"evaluate-{name}",
+        functools.partial(obtain_evaluation, name=name),
+        functools.partial(evaluation_stage, name=name),
+        needs=("pretrain",),
+        trains=False,
+        cells=(f"*/{name}",),
+    )
 
 
 EXPERIMENT = Experiment(
@@ -371,6 +379,8 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    reading=("*",),
+    checks=nodes_lack,
     description=(__doc__ or "").splitlines()[0],
 )
 

@@ -54,9 +54,9 @@ def pretrain_stage(context: Context) -> Stage:
     return world_stage(config.mae, config.pretrain, _corpora(context))
 
 
-def pretrain_job() -> StageJob:
-    """The pre-training as a job of its own on a cluster."""
-    return StageJob("pretrain", obtain_pretrained, pretrain_stage)
+def pretrain_job(cells: tuple[str, ...] = ("*",)) -> StageJob:
+    """The pre-training as a job of its own on a cluster; `cells` read it themselves."""
+    return StageJob("pretrain", obtain_pretrained, pretrain_stage, cells=cells)
 
 
 def _corpora(context: Context) -> dict[str, Corpus]:
