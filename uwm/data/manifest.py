@@ -25,7 +25,7 @@ from uwm.data.corpora import Clip, Corpus, announce, parse_data
 from uwm.data.sampling import nearest_pairs, visit_order, without_cuts
 from uwm.data.video import BadVideo, VideoInfo, content_hash, probe
 from uwm.data.workers import Failure, crash_proof_map
-from uwm.env import max_bad_share as allowed_bad_share
+from uwm.env import max_bad_share as told_bad_share
 from uwm.errors import UserError, run_cli
 
 COLUMNS = ["video", "t0", "t1", "gap", "frame0", "frame1", "width", "height", "fps", "sha256"]
@@ -44,6 +44,18 @@ class Manifest:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(to_csv(self.table)).hexdigest()
+
+
+def allowed_bad_share() -> float:
+    """The share of clips that may be bad where no option says it: UWM_MAX_BAD_SHARE, or a fifth."""
+    told = told_bad_share()
+    try:
+        share = float(told or 0.2)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UserError(f"UWM_MAX_BAD_SHARE={told}: give a share from 0 to 1")
+    return share
 
 
 class BadClips:
