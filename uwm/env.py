@@ -13,6 +13,8 @@
 import os
 from pathlib import Path
 
+from uwm.errors import UserError
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -10,6 +10,7 @@ s), frame0, frame1, width, height, fps, sha256 (`content_hash` of the file).
 import argparse
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -113,7 +114,10 @@ def build_manifest(
     # of a long video, some more than its share: enough to stand in for others
     limit = pairs_per_clip if pairs is None else 20 * -(-pairs // len(clips)) + 100
     describe = partial(_describe, corpus.folder, gap, seed, pairs_per_visit, limit)
-    offers = _offers(tqdm(clips, unit="clip", disable=not progress), describe, workers, bad)
+    # a bar with the time that is left; in a log file not more than a line now and then
+    pace = 0.1 if sys.stderr.isatty() else 30.0
+    shown = tqdm(clips, desc=f"{corpus.name} {split}", unit="clip", mininterval=pace, disable=not progress)
+    offers = _offers(shown, describe, workers, bad)
     chosen = list(offers) if pairs is None else _take(offers, pairs, len(clips))
     if not chosen:
         raise bad.none_left(corpus, split)
