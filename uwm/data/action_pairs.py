@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
-from uwm.data.robomimic.actions import PairActions, actions_path, pair_actions
+from uwm.data.robomimic.actions import PairActions, action_files, pair_actions
 from uwm.data.selection import first_clips, frozen_pairs
 from uwm.errors import UserError
 
@@ -84,4 +84,4 @@ def check_action_sizes(pairs: ActionPairs, steps: int, width: int) -> None:
 
 def has_actions(corpus: Corpus) -> bool:
     """Whether a corpus brings the robot's actions."""
-    return actions_path(corpus).is_file()
+    return bool(action_files(corpus))
