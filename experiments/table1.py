@@ -27,17 +27,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from uwm.bounds import Bounded, Count, Names, Natural, SomeNames
 from uwm.data.corpora import BUNDLED
 from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest, write_manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
+from uwm.data.splits import Split
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_tiles
 from uwm.evaluation.records import copy_atomically, method_metrics, publish_curves, write_samples, write_table
 from uwm.evaluation.summary import protocol_of, table_text
 from uwm.methods import CONTINUOUS, COPY, ORACLE, RANDOM_ACTION, SHUFFLED_ACTION, UWM, ZERO_ACTION
-from uwm.metrics.perceptual import load_lpips
+from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
@@ -53,17 +55,17 @@ TILES = ("o_t", "r_t", "o_next", "r_next", "prediction")  # the columns of Figur
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Bounded):
     """Everything that changes a number of Table 1. The defaults are the paper's setting."""
 
-    corpora: tuple[str, ...] = ("ssv2", "ego4d")  # evaluated, besides those of --data
-    pretrain_on: tuple[str, ...] = ("ssv2", "ego4d")
+    corpora: Names = ("ssv2", "ego4d")  # evaluated, besides those of --data
+    pretrain_on: SomeNames = ("ssv2", "ego4d")
     mae: MAERecipe = MAE["paper"]
     pretrain: PretrainRecipe = PRETRAIN["paper"]
-    test_split: str = "test"
-    test_pairs: int = 1000  # per corpus
-    lpips: str = "alex"
-    seed: int = 0
+    test_split: Split = "test"
+    test_pairs: Count = 1000  # per corpus
+    lpips: ProtocolName = "alex"
+    seed: Natural = 0
 
 
 CONFIGS = {

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.bounds import Bounded, Natural, check_bounds
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.mae import MAEConfig
@@ -19,7 +20,7 @@ from uwm.models.tokens import TokenConfig
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(Bounded):
     """The three trained parts, and the tokens that they share. Sizes of None are the MAE's to say."""
 
     presets: ClassVar[Mapping[str, "WorldModelConfig"]]  # by name, for the command line
@@ -31,9 +32,10 @@ class WorldModelConfig:
     # Training steps with latent actions as they are, before the codebook comes in (and is drawn from them).
     # A codebook of random vectors at the start teaches the dynamics to ignore the actions. The paper and the
     # authors' code have no such phase: 0.
-    continuous_steps: int = 0
+    continuous_steps: Natural = 0
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.quantizer.width != self.tokens.action_width:
             raise ValueError(
                 f"codes have width {self.quantizer.width}, latent actions {self.tokens.action_width}: "

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uwm.bounds import Bounded, Count, Natural, OutOfBounds, Positive, Quality, check_bounds
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, fixed_views
 from uwm.data.manifest import Manifest, write_manifest
@@ -42,17 +43,17 @@ from uwm.training.sources import encode_images, state_pairs
 
 
 @dataclass(frozen=True)
-class PairRecipe:
+class PairRecipe(Bounded):
     """A training of the world model on frame pairs."""
 
     train: TrainConfig
-    short_side: int = 256  # the frames' shorter side, before the random crop
-    gap: float = 0.2  # seconds between the frames of a pair (section 5.1)
-    pairs: int | None = None  # training pairs per corpus; None: every pair there is
-    clips: int | None = None  # per corpus and split; None: every clip there is
-    views: int = 0  # crops per clip whose states are computed once; 0: crop and encode anew at every step
+    short_side: Count = 256  # the frames' shorter side, before the random crop
+    gap: Positive = 0.2  # seconds between the frames of a pair (section 5.1)
+    pairs: Count | None = None  # training pairs per corpus; None: every pair there is
+    clips: Count | None = None  # per corpus and split; None: every clip there is
+    views: Natural = 0  # crops per clip whose states are computed once; 0: crop and encode anew at every step
     # Read pairs from shards of this JPEG quality (0: raw) below the folder UWM_SHARDS; None: from the videos.
-    shards: int | None = None
+    shards: Quality | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,14 @@ class PretrainRecipe(PairRecipe):
     """Pre-training of the world model (section 4.1)."""
 
     model: WorldModelConfig = WORLD_MODEL_PRESETS["paper"]  # its sizes of None are those of the MAE
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.views and self.pairs is not None:
+            raise OutOfBounds(
+                f"pairs must be none where views are computed once (views={self.views}), since these hold "
+                f"every pair of the clips, not {self.pairs}; set clips, or views=0"
+            )
 
 
 def high_rate(num_action_tokens: int) -> WorldModelConfig:
