@@ -98,7 +98,7 @@ CONFIGS = {
         corpora=(IN_DOMAIN,),
         pretrain_on=BUNDLED,
         mae=MAE["mini"],
-        pretrain=PRETRAIN["mini"],
+        pretrain=PRETRAIN["mini-1960"],
         finetune=FINETUNE["mini"],
         scratch_steps=1000,
     ),

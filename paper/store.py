@@ -17,13 +17,13 @@ import pandas as pd
 from paper.reading import NAME, read_json, read_table, record_of
 from uwm.errors import UserError
 from uwm.files import inside
-from uwm.metrics.statistics import Interval, bootstrap_difference, bootstrap_mean, bootstrap_ratio
+from uwm.metrics.spec import METRICS
+from uwm.metrics.statistics import Interval, bootstrap_difference, bootstrap_mean, bootstrap_ratio, gain
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALES = ("mini", "paper")
 MOVING = "_moving"  # ends the names of metrics over the moving half
 FAILED = ("failed", "timeout")
-RATIO = ("lpips_to_next", "lpips_to_current")
 
 
 @dataclass(frozen=True)
@@ -231,11 +231,14 @@ class Results:
 
     def interval(self, cells: list[Cell], metric: str) -> Interval | None:
         """`metric` and its interval computed anew from the per-pair samples, or None without such columns."""
-        if metric.startswith("lpips_ratio"):
-            above, below = (self.pairs(cells, metric.replace("lpips_ratio", name)) for name in RATIO)
+        base = metric.removesuffix(MOVING)
+        spec = METRICS.get(base)
+        if spec is not None and spec.ratio:
+            above, below = (self.pairs(cells, metric.replace(base, name)) for name in spec.ratio)
             if above is None or below is None or below.table().sum() <= 0:  # a copy of O_t is at 0 of it
                 return None
-            return bootstrap_ratio(above.table(), below.table(), above.clips)
+            found = bootstrap_ratio(above.table(), below.table(), above.clips)
+            return gain(found) if spec.gain else found
         values = self.pairs(cells, metric)
         return bootstrap_mean(values.table(), values.clips) if values and len(values.pairs) else None
 

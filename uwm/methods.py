@@ -72,6 +72,7 @@ VARIANTS = (MAE_DECODER, LPIPS_DECODER, AHEAD)
 
 T1, F4, F5 = ("table1",), ("figure4",), ("figure5",)
 UWM = Method("uwm", "Universal world model", T1)
+UWM_1960 = Method("uwm-1960", "High rate: 1,960 bits", T1, Style(RED, "--", "s"), optional=True)
 ZERO_ACTION = Method("zero-action", "Zero action", T1)
 RANDOM_ACTION = Method("random-action", "Random action", T1)
 SHUFFLED_ACTION = Method("shuffled-action", "Shuffled action", T1)
@@ -87,7 +88,7 @@ R_GT = Method("r_gt", "R_GT", F5, Style(BLUE, "-", "o"))
 NO_STATE = Method("no-state", "R_GT, adapter without state", F5, Style(SKY, LONG, "D"))
 SHUFFLED = Method("shuffled", "R_GT, another pair's action", F5)
 DIRECT = Method("direct", "Direct dynamics, no adapter", F5, Style(RED, "-.", "^"))
-NO_ACTION = Method("no-action", "No action", F5, Style(PINK, DASH_DOT_DOT, "v"))
+NO_ACTION = Method("no-action", "No action", (*T1, *F5), Style(PINK, DASH_DOT_DOT, "v"))
 FICC = Method("ficc", "FICC, real actions", F5)
 FICC_LATENT = Method("ficc-la", "FICC, latent actions", F5)
 R_GT_TARGETS = {
@@ -105,7 +106,7 @@ ORACLE = Method("oracle", "Oracle: MAE of O_t+1", (*T1, *F4, *F5), Style(BLACK))
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        *(UWM, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS),
+        *(UWM, UWM_1960, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS),
         *(W_PRE, W_FT, W_TFS, SCRATCH, W_FT_DYNAMICS, W_FT_NO_CODEBOOK),
         *(R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, FICC, FICC_LATENT, *R_GT_TARGETS.values()),
         *(COPY, ORACLE),

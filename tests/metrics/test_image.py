@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from uwm.metrics import psnr, ssim
+from uwm.metrics.image import delta_psnr
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -72,3 +73,11 @@ def test_bad_input_is_refused() -> None:
         psnr(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="at least 11 px, got 8x20"):
         ssim(torch.zeros(1, 3, 8, 20), torch.zeros(1, 3, 8, 20))
+
+
+def test_delta_psnr_by_hand() -> None:
+    target = torch.full((1, 3, 4, 4), 0.5)
+    own, random = target + 0.01, target - 0.1  # 40 dB and 20 dB
+    assert delta_psnr(own, random, target).item() == pytest.approx(20, abs=1e-3)
+    assert delta_psnr(random, own, target).item() == pytest.approx(-20, abs=1e-3)
+    assert delta_psnr(own, own, target).item() == 0

@@ -123,7 +123,7 @@ def test_convolutions_see_neighbours_and_multiply_them_with_the_action() -> None
     patches[0, 4, 0] = 9.0  # the middle of 3 x 3
     patches[0, 0, 0] = 18.0  # a corner
     means = torch.tensor([[3.0, 3, 1], [3, 3, 1], [1, 1, 1]])  # out of the picture there are zeros
-    out = block(patches, torch.tensor([[7.0, 0.5]]))
+    out = block(patches, torch.tensor([[[7.0, 0.5]]]))
     assert torch.equal(out[..., 0], patches[..., 0])
     torch.testing.assert_close(out[0, :, 1], F.gelu(1.5 * means).flatten())
 

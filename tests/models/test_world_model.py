@@ -22,6 +22,7 @@ from uwm.models.mae import transformer_blocks
 from uwm.models.quantizer import QuantizerConfig
 from uwm.models.storage import config_from_json
 from uwm.models.tokens import patches_of_regions, region_grid, regions_of_patches
+from uwm.models.world_model import token_distance
 
 SIZES: dict[str, Any] = {"width": 32, "heads": 2, "depth": 1}
 TINY = WorldModelConfig(
@@ -236,9 +237,15 @@ MODULATED = replace(TINY, dynamics=replace(TINY.dynamics, conditioning="modulati
 
 @pytest.mark.parametrize("output", ["queries", "state"])
 @pytest.mark.parametrize("convolutions", [0, 2])
-def test_modulated_dynamics_learn_from_the_action_alone(output: Any, convolutions: int) -> None:
+@pytest.mark.parametrize(("source", "count", "codes_per_region"), [("queries", 3, 1), ("regions", 4, 2)])
+def test_modulated_dynamics_learn_from_the_action_alone(
+    output: Any, convolutions: int, source: Any, count: int, codes_per_region: int
+) -> None:
+    tokens = replace(
+        TINY.tokens, action_source=source, num_action_tokens=count, codes_per_region=codes_per_region
+    )
     dynamics = replace(MODULATED.dynamics, output=output, convolutions=convolutions, residual=False)
-    model, (s_t, s_next) = WorldModel(replace(MODULATED, dynamics=dynamics)), states(4)
+    model, (s_t, s_next) = WorldModel(replace(MODULATED, tokens=tokens, dynamics=dynamics)), states(4)
     with torch.no_grad():  # from the identity, where no gradient reaches the actions yet
         for parameter in model.dynamics.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
@@ -266,9 +273,21 @@ def test_the_order_of_the_codes_matters_to_modulated_dynamics() -> None:
     assert not torch.allclose(ahead, turned)
 
 
-def test_modulation_takes_no_regions_and_convolutions_take_modulation() -> None:
-    with pytest.raises(ValueError, match="modulation joins all actions"):
-        WorldModel(replace(MODULATED, tokens=replace(TINY.tokens, action_source="regions")))
+def test_a_regions_codes_modulate_its_own_patches_at_the_start() -> None:
+    tokens = replace(TINY.tokens, action_source="regions", num_action_tokens=8, codes_per_region=2)
+    model, (s_t, s_next) = WorldModel(replace(MODULATED, tokens=tokens)), states(4)
+    captured: list[torch.Tensor] = []
+    model.dynamics.modulated[0].register_forward_pre_hook(lambda _, args: captured.append(args[1]))
+    actions = model.eval().infer_actions(s_t, s_next).continuous
+    moved = actions.clone()
+    moved[:, 5] += 1.0  # the second code of region 2, which is one of the 2 x 2 patches
+    model.predict(s_t, actions)
+    model.predict(s_t, moved)
+    changed = (captured[0] - captured[1]).abs().amax((0, 2)) > 1e-6
+    assert changed.tolist() == [True, False, False, True, False]  # the class token has the mean of all
+
+
+def test_convolutions_take_modulation() -> None:
     with pytest.raises(ValueError, match="need conditioning=modulation"):
         replace(TINY.dynamics, convolutions=1)
 
@@ -277,7 +296,7 @@ def test_a_modulated_block_is_timms_where_the_gates_are_one() -> None:
     block = ModulatedBlock(16, 2).eval()
     plain = transformer_blocks(16, 1, 2)[0].eval()
     plain.load_state_dict({k: v for k, v in block.state_dict().items() if "modulate" not in k})
-    x, action = states(4)[0], states(4)[1][:, 0]
+    x, action = states(4)[0], states(4)[1][:, :1]
     assert torch.equal(block(x, action), x)
     with torch.no_grad():  # the order in which the linear layer's outputs are read: scale, shift, gate, twice
         block.modulate.bias.copy_(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 1.0]).repeat_interleave(16))
@@ -285,3 +304,23 @@ def test_a_modulated_block_is_timms_where_the_gates_are_one() -> None:
         block.modulate.bias[:16].fill_(-1.0)  # scale -1, shift 0: attention reads nothing
         x_mean = x + plain.attn(torch.zeros_like(x))
         torch.testing.assert_close(block(x, action), x_mean + plain.mlp(plain.norm2(x_mean)))
+
+
+def test_the_distance_loss_by_hand() -> None:
+    target = torch.zeros(1, 2, 4)
+    prediction = torch.tensor([[[3.0, 3, 3, 3], [0, 0, 0, 0]]])
+    expected = ((9 + 1e-4) ** 0.5 + 1e-2) / 2
+    assert token_distance(prediction, target).item() == pytest.approx(expected, rel=1e-6)
+    exact = target.clone().requires_grad_()
+    token_distance(exact, target).backward()
+    assert exact.grad is not None
+    assert torch.equal(exact.grad, torch.zeros_like(exact))
+
+
+def test_the_distance_loss_takes_the_place_of_the_squared_one() -> None:
+    s_t, s_next = states(4)
+    squared = WorldModel(TINY)(s_t, s_next)
+    out = WorldModel(replace(TINY, state_loss="distance"))(s_t, s_next)
+    assert out.state_mse == squared.state_mse  # what is logged stays comparable
+    expected = token_distance(out.prediction, s_next) + out.quantizer_loss
+    torch.testing.assert_close(out.loss, expected)

@@ -8,10 +8,13 @@ import pytest
 
 from uwm.errors import UserError
 from uwm.runs.experiment import Cell, Context, Experiment, StageJob
-from uwm.runs.slurm.plan import dependency, describe, plan_jobs, sbatch_text
+from uwm.runs.slurm.describe import describe
+from uwm.runs.slurm.plan import dependency, plan_jobs
 from uwm.runs.slurm.queue import _accounting_entries, _indices
-from uwm.runs.slurm.site import Resources, load_site
-from uwm.runs.snapshot import code_digest, take_snapshot
+from uwm.runs.slurm.resources import Resources
+from uwm.runs.slurm.script import sbatch_text
+from uwm.runs.slurm.site import load_site
+from uwm.runs.snapshot import code_digest, snapshot_digest, take_snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).with_name("golden")
@@ -141,14 +144,14 @@ def test_long_arrays_are_split_and_stay_below_the_limit_together(tmp_path, site)
     *_, a, b, c = plan(tmp_path, site, seeds=10).jobs
     assert [len(job.items) for job in (a, b, c)] == [4, 4, 2]
     assert [job.parallel for job in (a, b, c)] == [1, 1, 1]
-    assert (a.after_any, b.after_any, c.after_any) == ((), (), ("toy-cells-0",))
+    assert (a.after_any, b.after_any, c.after_any) == ((), (), ("toy-cells-part-0",))
 
 
 @pytest.mark.parametrize("name", ["toy-train", "toy-cells"])
 def test_batch_script(tmp_path, site, name):
     """The scripts in `golden` are what is meant to be sent."""
     job = next(job for job in plan(tmp_path, site).jobs if job.name == name)
-    text = sbatch_text(job, site, Path("/runs/my run/code"), Path("/runs/my run/jobs"), {"toy-train": "7"})
+    text = sbatch_text(job, site, Path("/runs/my run/code"), Path("/runs/my run"))
     assert text.rstrip() == (GOLDEN / f"{name}.sbatch").read_text().rstrip()
 
 
@@ -164,7 +167,7 @@ def test_dry_run_needs_no_slurm(project, tmp_path, monkeypatch):
     path.write_text(SITE)
     code, out, _ = project.run("--dry-run", "--site", str(path))
     assert code == 0
-    assert "#SBATCH --dependency=afterok:<toy-weights>" in out.replace("'", "")
+    assert "# ---- toy-cells: sbatch --dependency=afterok:<toy-weights> --kill-on-invalid-dep=yes" in out
     content = json.loads(project.run("--dry-run", "--json", "--site", str(path))[1])
     assert [job["name"] for job in content["jobs"]] == ["toy-weights", "toy-cells"]
     code, _, error = project.run("--submit", "--site", str(path))
@@ -192,5 +195,6 @@ def test_a_snapshot_holds_the_code_and_links_the_assets(tmp_path):
     assert (folder / "uwm/assets/big.bin").read_text() == "uwm/assets/big.bin"
     assert code_digest(folder) == digest == code_digest(tree)
     assert take_snapshot(tree, tree, tmp_path / "work") == (folder, digest)
+    assert snapshot_digest(tree, tree) == digest
     (tree / "uwm/a.py").write_text("changed")
     assert take_snapshot(tree, tree, tmp_path / "work")[1] != digest

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
+from uwm.models.mae import patchify
 from uwm.stages.world_model import high_rate
 from uwm.training.objectives import (
     LatentActionPrediction,
@@ -15,6 +16,7 @@ from uwm.training.objectives import (
     code_counts,
     derangement,
     perplexity,
+    structure_loss,
 )
 
 MAE = MAE_PRESETS["tiny"]
@@ -75,3 +77,43 @@ def test_perplexity_by_hand() -> None:
     assert perplexity(np.array([3, 3, 3, 3])) == pytest.approx(4)
     assert perplexity(np.array([2, 1, 1])) == pytest.approx(2**1.5)  # 1.5 bits
     assert code_counts(torch.tensor([[0, 2], [2, 2]]), 4).tolist() == [1, 0, 3, 0]
+
+
+def test_structure_loss_by_hand() -> None:
+    """A cell of 2 x 2 pixels of one colour, twice as bright, without its contrast, and turned round."""
+    target = torch.tensor([1.0, -1, -1, 1]).repeat_interleave(3).reshape(1, 1, 12)  # mean 0, variance 1
+    assert structure_loss(target, target, 2, (2,)).item() == pytest.approx(0, abs=1e-6)
+    # covariance 2, variances 1 and 4: 1 - 4 / 5
+    assert structure_loss(2 * target, target, 2, (2,)).item() == pytest.approx(0.2, abs=1e-3)
+    assert structure_loss(0 * target, target, 2, (2,)).item() == pytest.approx(1, abs=1e-2)
+    assert structure_loss(-target, target, 2, (2,)).item() == pytest.approx(2, abs=1e-2)
+
+
+def test_structure_loss_is_the_mean_ssim_of_a_pictures_cells() -> None:
+    x, y = torch.rand(2, 1, 3, 16, 16, generator=generator())
+    values = []
+    for color in range(3):
+        for top in range(0, 16, 4):
+            for left in range(0, 16, 4):
+                a, b = (z[0, color, top : top + 4, left : left + 4].flatten() for z in (x, y))
+                light = (2 * a.mean() * b.mean() + 1e-4) / (a.mean() ** 2 + b.mean() ** 2 + 1e-4)
+                covariance = ((a - a.mean()) * (b - b.mean())).mean()
+                spread = a.var(correction=0) + b.var(correction=0)
+                values.append(light * (2 * covariance + 9e-4) / (spread + 9e-4))
+    found = structure_loss(patchify(x, 8), patchify(y, 8), 8, (4,))
+    assert found.item() == pytest.approx(1 - torch.stack(values).mean().item(), rel=1e-4)
+
+
+def test_the_picture_loss_trains_the_world_model_alone() -> None:
+    mae, model = MaskedAutoencoder(MAE), WorldModel(high_rate(64).fitted(MAE))
+    states = torch.randn(4, 2, 17, 48, generator=generator())
+    plain = LatentActionPrediction(model)(states, generator())
+    with_picture = LatentActionPrediction(model, decoder=mae, picture_weight=0.5)
+    losses = with_picture(states, generator())
+    assert losses["loss"].item() == pytest.approx((plain["loss"] + 0.5 * losses["picture_loss"]).item())
+    shown = structure_loss(mae.decode_patches(states[:, 0]), mae.decode_patches(states[:, 1]), 16)
+    assert losses["picture_loss"].item() == pytest.approx(shown.item())  # an untrained model copies
+    losses["picture_loss"].backward()
+    assert model.dynamics.head.weight.grad is not None
+    assert all(p.grad is None for p in mae.parameters())
+    assert set(with_picture.state_dict()) == set(LatentActionPrediction(model).state_dict())

@@ -11,7 +11,7 @@ from uwm.baselines.probe import Probe, fit_probe
 from uwm.data.action_pairs import ActionPairs
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
 from uwm.evaluation.predictors import Predictor, predict_pairs
-from uwm.metrics.statistics import Interval, bootstrap_ratio
+from uwm.metrics.statistics import Interval, bootstrap_ratio, gain
 from uwm.models import LatentActions
 from uwm.models.tokens import regions_of_patches
 
@@ -49,14 +49,7 @@ def probe_real_actions(
     probe: Probe = fit_probe(features[0], scaled[0], (features[1], scaled[1]))
     residual = (probe.ridge(features[2]) - scaled[2]).square().sum(1)
     total = (scaled[2] - scaled[2].mean(0)).square().sum(1)
-    unexplained = bootstrap_ratio(residual.numpy(), total.numpy(), test.clips)
-    return Interval(
-        1 - unexplained.estimate,
-        1 - unexplained.high,
-        1 - unexplained.low,
-        unexplained.n,
-        unexplained.clusters,
-    )
+    return gain(bootstrap_ratio(residual.numpy(), total.numpy(), test.clips))
 
 
 REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means

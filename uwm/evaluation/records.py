@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from uwm.metrics.spec import metric_of
-from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio
+from uwm.metrics.spec import METRICS, metric_of
+from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio, gain
 from uwm.runs.experiment import Cell, Context, Estimate
 
 # Metrics of a record
@@ -35,10 +35,14 @@ def metrics(pairs: pd.DataFrame, method: str, protocol: str, suffix: str = "") -
     result = {}
     for name, values in {**column, **shares}.items():
         result[name + suffix] = estimate(bootstrap_mean(values.astype(float), clips), name, protocol)
-    by_clip = pd.Series(to_current).groupby(clips).sum()
-    if (by_clip > 0).all():  # a copy of O_t has no distance to O_t, and so no ratio
-        ratio = bootstrap_ratio(to_next, to_current, clips)
-        result["lpips_ratio" + suffix] = estimate(ratio, "lpips_ratio", protocol)
+    for metric in METRICS.values():
+        if metric.ratio and set(metric.ratio) <= set(column):
+            above, below = (column[name] for name in metric.ratio)
+            if (pd.Series(below).groupby(clips).sum() > 0).all():  # a copy of O_t is at no distance to it
+                found = bootstrap_ratio(above, below, clips)
+                result[metric.name + suffix] = estimate(
+                    gain(found) if metric.gain else found, metric.name, protocol
+                )
     return result
 
 

@@ -19,6 +19,12 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return (-10 * torch.log10(mse)).clamp(max=PSNR_LIMIT).float()
 
 
+def delta_psnr(own: Tensor, random: Tensor, target: Tensor) -> Tensor:
+    """What the action adds, in dB, (B,): PSNR to `target` of the prediction from its own action minus that
+    from a random one (Bruce et al. 2024, Genie, section 3.1). Images (B,3,H,W) in [0,1]."""
+    return psnr(own, target) - psnr(random, target)
+
+
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004), (B,) for images (B,3,H,W) in [0,1].
 

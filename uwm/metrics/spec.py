@@ -18,7 +18,10 @@ DECIMALS: dict[Unit, int] = {"": 3, "dB": 1, "mm": 1, "share": 1, "count": 1, "b
 
 @dataclass(frozen=True)
 class Metric:
-    """A number per pair or per cell; `per_step` ones have the names `<name>_1`, `<name>_2`, ..."""
+    """A number per pair or per cell; `per_step` ones have the names `<name>_1`, `<name>_2`, ...
+
+    `ratio`: two measures per pair; the metric is the ratio of their means, or with `gain` 1 minus it.
+    """
 
     name: str
     label: str  # in tables; a share is shown as a percentage
@@ -26,6 +29,8 @@ class Metric:
     unit: Unit = ""
     lpips: bool = False  # measured by an LPIPS, whose protocol the record names
     per_step: bool = False
+    ratio: tuple[str, str] | None = None
+    gain: bool = False
     version: int = 1
 
     def text(self, value: float) -> str:
@@ -40,7 +45,7 @@ _DECLARED = (
     # Frames, against the observations as the MAE shows them (R_t, R_t+1), or (`_true`) as they are.
     Metric("lpips_to_current", "LPIPS to O_t", "lower", lpips=True),
     Metric("lpips_to_next", "LPIPS to O_t+1", "lower", lpips=True),
-    Metric("lpips_ratio", "Ratio", "lower", lpips=True),
+    Metric("lpips_ratio", "Ratio", "lower", lpips=True, ratio=("lpips_to_next", "lpips_to_current")),
     Metric("success_vs_current", "Nearer to O_t+1 than to O_t, %", "higher", "share", lpips=True),
     Metric("success_vs_copy", "Nearer to O_t+1 than a copy, %", "higher", "share", lpips=True),
     Metric("lpips_to_current_true", "LPIPS to sharp O_t", "lower", lpips=True),
@@ -64,6 +69,31 @@ _DECLARED = (
     Metric("hand_error_mm", "Hand error, mm", "lower", "mm"),
     Metric("perplexity", "Code perplexity", "higher", "count"),
     Metric("probe_r2", "R2 of real from latent actions", "higher"),
+    # Whether a latent action is one (uwm/evaluation/actions.py). The leak is of stitched pairs, 1 = none.
+    Metric("bits", "Bits", "lower", "bits"),
+    Metric("code_bits", "Bits by entropy", "lower", "bits"),
+    Metric("state_ratio", "State error / copy's", "lower", ratio=("state_mse", "state_mse_copy")),
+    Metric("own_over_shuffled", "Own / other action", "lower", ratio=("state_mse", "state_mse_shuffled")),
+    Metric(
+        "gain_over_no_action",
+        "Gain over no action",
+        "higher",
+        ratio=("state_mse", "state_mse_no_action"),
+        gain=True,
+    ),
+    Metric("leak", "Leak, state", "higher", ratio=("stitched_mse", "stitched_mse_copy")),
+    Metric(
+        "leak_lpips", "Leak, LPIPS", "higher", lpips=True, ratio=("stitched_lpips", "stitched_lpips_copy")
+    ),
+    Metric("delta_psnr", "Delta-PSNR, dB", "higher", "dB"),
+    Metric("state_mse_copy", "State MSE of the copy", "lower"),
+    Metric("state_mse_shuffled", "State MSE, other action", "lower"),
+    Metric("state_mse_no_action", "State MSE, no action", "lower"),
+    Metric("stitched_mse", "State MSE, stitched", "lower"),
+    Metric("stitched_mse_copy", "State MSE of the copy, stitched", "lower"),
+    Metric("stitched_lpips", "LPIPS, stitched", "lower", lpips=True),
+    Metric("stitched_lpips_copy", "LPIPS of the copy, stitched", "lower", lpips=True),
+    Metric("probe_r2_mlp", "The same, by an MLP", "higher"),
     # Several steps ahead.
     Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True),
     Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True),

@@ -117,3 +117,8 @@ def _column(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if len(bad):
         raise ValueError(f"{name} hold {len(bad)} numbers that are not finite, the first in row {bad[0]}")
     return table
+
+
+def gain(ratio: Interval) -> Interval:
+    """1 minus a ratio, with its interval."""
+    return Interval(1 - ratio.estimate, 1 - ratio.high, 1 - ratio.low, ratio.n, ratio.clusters)

@@ -167,7 +167,7 @@ class ActionAdapter(nn.Module):
             action = F.gelu(everywhere)
             patches = x[:, 1:] + action
             for block in self.blocks:
-                patches = block(patches, action[:, 0])
+                patches = block(patches, action)
             return torch.cat([x[:, :1], patches], dim=1)
         tokens = x.shape[1]
         x = torch.cat([x + everywhere, controls], dim=1)  # (B, tokens + T, width)

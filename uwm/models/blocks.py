@@ -26,12 +26,17 @@ class ModulatedConvolution(nn.Module):
         nn.init.zeros_(self.back.weight)
 
     def forward(self, patches: Tensor, action: Tensor) -> Tensor:
-        """`patches` (B, N, width) in raster order, `action` (B, width) -> (B, N, width)."""
-        side = math.isqrt(patches.shape[1])
-        picture = self.norm(patches).transpose(1, 2).unflatten(2, (side, side))  # (B, width, side, side)
-        scale, shift = self.modulate(action)[..., None, None].chunk(2, dim=1)  # (B, 2 width, 1, 1)
-        picture = self.back(F.gelu(self.neighbours(picture) * (1 + scale) + shift))
-        return patches + picture.flatten(2).transpose(1, 2)
+        """`patches` (B, N, width) in raster order, `action` (B, N, width), or (B, 1, width) for all patches
+        alike -> (B, N, width)."""
+        scale, shift = _picture(self.modulate(action)).chunk(2, dim=1)  # (B, 2 width, side, side)
+        hidden = self.neighbours(_picture(self.norm(patches))) * (1 + scale) + shift
+        return patches + self.back(F.gelu(hidden)).flatten(2).transpose(1, 2)
+
+
+def _picture(tokens: Tensor) -> Tensor:
+    """Tokens of a square raster (B, N, C) -> (B, C, side, side)."""
+    side = math.isqrt(tokens.shape[1])
+    return tokens.transpose(1, 2).unflatten(2, (side, side))
 
 
 class ModulatedBlock(Block):
@@ -46,8 +51,8 @@ class ModulatedBlock(Block):
         nn.init.zeros_(self.modulate.bias)
 
     def forward(self, x: Tensor, action: Tensor) -> Tensor:  # type: ignore[override]
-        """`x` (B, T, width), `action` (B, width) -> (B, T, width)."""
-        scale, shift, gate, scale_mlp, shift_mlp, gate_mlp = self.modulate(action)[:, None].chunk(6, dim=-1)
+        """`x` (B, T, width), `action` (B, T, width), or (B, 1, width) for all alike -> (B, T, width)."""
+        scale, shift, gate, scale_mlp, shift_mlp, gate_mlp = self.modulate(action).chunk(6, dim=-1)
         x = x + gate * self.attn(self.norm1(x) * (1 + scale) + shift)
         return x + gate_mlp * self.mlp(self.norm2(x) * (1 + scale_mlp) + shift_mlp)
 

@@ -30,8 +30,9 @@ class DynamicsConfig(Bounded):
     # Predict the change, s_t + f(s_t, a), or the state itself (authors' code).
     residual: bool = False
     # What the actions do to the blocks: as "tokens" they are read by attention (authors' code), or added to
-    # the state tokens of their region; "modulation" makes of all of them together a scale, shift and gate of
-    # every block. Tokens of few bits are ignored for long; ours, see paper/deviations.md.
+    # the state tokens of their region; "modulation" makes of them a scale, shift and gate of every block, for
+    # all tokens alike or, with action_source=regions, for each token those of its region. Ours: tokens of few
+    # bits are ignored for long, and what moves a place is learnt sooner from a code of that place.
     conditioning: Literal["tokens", "modulation"] = "tokens"
     # Modulated convolutions over neighbouring patches before the blocks: what a patch shows next depends on
     # its neighbours. The paper has none.
@@ -54,14 +55,18 @@ class Dynamics(nn.Module):
         state_tokens, state_width = tokens.state_size
         width, heads = config.width or state_width, known_heads(config.heads)
         modulated = config.conditioning == "modulation"
-        if modulated and tokens.action_source != "queries":
-            raise ValueError("conditioning=modulation joins all actions: it takes action_source=queries")
+        regions = tokens.action_source == "regions"
+        # Codes that come in side by side: all of them, or those of a region.
+        joined = tokens.codes_per_region if regions or not modulated else tokens.num_action_tokens
         self.embed_state = nn.Linear(state_width, width)
-        joined = tokens.num_action_tokens if modulated else tokens.codes_per_region  # side by side
         self.embed_action = nn.Linear(joined * tokens.action_width, width)
         self.register_buffer("positions", sincos_positions(width, tokens.grid), persistent=False)
-        if tokens.action_source == "queries" and not modulated:
-            self.slots = nn.Parameter(0.02 * torch.randn(tokens.num_action_tokens, width))
+        if modulated == regions:
+            self.slots = nn.Parameter(0.02 * torch.randn(tokens.num_action_tokens // joined, width))
+        if modulated and regions:
+            self.shares = nn.Parameter(
+                shares_of_regions(tokens.num_action_tokens // joined, state_tokens - 1)
+            )
         if config.output == "queries":
             self.queries = nn.Parameter(0.02 * torch.randn(state_tokens, width))
         if modulated:
@@ -100,11 +105,17 @@ class Dynamics(nn.Module):
 
     def _modulated(self, state: Tensor, actions: Tensor) -> Tensor:
         """Blocks over the state (B, 1+N, width) alone, which the actions (B, L, W) modulate."""
-        action = F.gelu(self.embed_action(actions.flatten(1)))  # (B, width)
-        patches = state[:, 1:]
+        if self.tokens.action_source == "queries":
+            action = F.gelu(self.embed_action(actions.flatten(1)))[:, None]  # (B, 1, width)
+        else:
+            joined = actions.unflatten(1, (-1, self.tokens.codes_per_region)).flatten(2)  # (B, L / c, c W)
+            action = F.gelu(self.shares @ (self.embed_action(joined) + self.slots))  # (B, 1+N, width)
+        patches, at_patches = state[:, 1:], action[:, -(state.shape[1] - 1) :]
         for convolution in self.convolutions:
-            patches = convolution(patches, action)
+            patches = convolution(patches, at_patches)
         x = torch.cat([state[:, :1], patches, *self._queries(state)], dim=1)
+        if action.shape[1] > 1 and self.config.output == "queries":
+            action = action.repeat(1, 2, 1)  # (B, 2 (1+N), width): a query stands where its token does
         for block in self.modulated:
             x = block(x, action)
         return x
@@ -114,3 +125,12 @@ class Dynamics(nn.Module):
         if self.config.output == "state":
             return []
         return [(self.queries + self.positions).expand(len(state), -1, -1)]
+
+
+def shares_of_regions(regions: int, patches: int) -> Tensor:
+    """How much of each region's action comes to each token, at the start: (1 + patches, regions).
+
+    A patch has its own region's, the class token the mean of all.
+    """
+    own = patches_of_regions(torch.eye(regions)[None], patches)[0]  # (patches, regions)
+    return torch.cat([torch.full((1, regions), 1 / regions), own])

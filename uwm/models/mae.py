@@ -222,14 +222,14 @@ class MaskedAutoencoder(nn.Module):
         the images `like` (B, 3, H, W) in [0, 1]. Without `like` such a model raises `UserError`.
         """
         if not self.config.norm_pix_loss:
-            return self.denormalise_patches(self._predict(states)).clamp(0, 1)
+            return self.denormalise_patches(self.decode_patches(states)).clamp(0, 1)
         if like is None:
             raise UserError(
                 "this MAE was trained on normalised pixels (norm_pix_loss), so its states alone give no RGB: "
                 "pass like=images for the patches' mean and variance, or load a mae_visualize_* checkpoint"
             )
         mean, deviation = patch_statistics(patchify(self.normalise(like), self.config.patch_size))
-        return self.denormalise_patches(self._predict(states) * deviation + mean).clamp(0, 1)
+        return self.denormalise_patches(self.decode_patches(states) * deviation + mean).clamp(0, 1)
 
     def forward(
         self,
@@ -251,7 +251,7 @@ class MaskedAutoencoder(nn.Module):
             noise = torch.rand(target.shape[:2], generator=generator, device=where)
         masking = draw_masking(noise.to(images.device), mask_ratio)
         states = self._encode_tokens(self._embed(pixels, masking.keep))
-        prediction = self._predict(states, masking.restore)
+        prediction = self.decode_patches(states, masking.restore)
         return MAEOutput(masked_error(prediction, target, masking.mask), prediction, masking.mask)
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -286,6 +286,13 @@ class MaskedAutoencoder(nn.Module):
         for block in self.decoder_blocks:
             tokens = block(tokens)
         return self.decoder_norm(tokens)
+
+    def decode_patches(self, states: Tensor, restore: Tensor | None = None) -> Tensor:
+        """States (B, 1 + M, D) -> patches (B, N, P*P*3) in the units that the decoder was trained on.
+
+        `restore` (B, N) as in `decode_tokens`.
+        """
+        return self.decoder_pred(self.decode_tokens(states, restore))[:, 1:]
 
     def denormalise_patches(self, patches: Tensor) -> Tensor:
         """Patches in ImageNet-normalised pixels (B, N, P*P*3) -> RGB images (B, 3, H, W), not clamped."""
@@ -338,10 +345,6 @@ class MaskedAutoencoder(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         return self.norm(tokens)
-
-    def _predict(self, states: Tensor, restore: Tensor | None = None) -> Tensor:
-        """States (B, 1 + M, D) -> patch values (B, N, P*P*3)."""
-        return self.decoder_pred(self.decode_tokens(states, restore))[:, 1:]
 
 
 def masked_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

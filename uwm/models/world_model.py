@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,9 @@ from uwm.models.mae import MAEConfig
 from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, QuantizerOutput, VectorQuantizer
 from uwm.models.storage import load_module, save_module
 from uwm.models.tokens import TokenConfig
+
+# Added to a token's mean squared error before the root, so that its gradient is finite at 0; states are O(1).
+DISTANCE_FLOOR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,13 @@ class WorldModelConfig(Bounded):
     # A codebook of random vectors at the start teaches the dynamics to ignore the actions. The paper and the
     # authors' code have no such phase: 0.
     continuous_steps: Natural = 0
+    # What the prediction's error is to the loss: "mse" (eq. 12), or "distance", the mean length of a token's
+    # error. The square asks for the mean of all that may come, which shows as blur, and looks most at the
+    # largest motions; the length asks for one that may come, and weighs small motions alike. Ours.
+    state_loss: Literal["mse", "distance"] = "mse"
+    use_action: bool = (
+        True  # False: dynamics that read zeros, S_t+1 ~ p(S_t): what an action must be better than
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -116,7 +126,7 @@ class WorldModel(nn.Module):
 
     def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D) and actions (B, L, W) -> predicted s_t+1 (B, 1+N, D) (eq. 10)."""
-        return self.dynamics(s_t, quantized)
+        return self.dynamics(s_t, quantized if self.config.use_action else torch.zeros_like(quantized))
 
     def rollout(self, s_t: Tensor, actions: Tensor) -> Tensor:
         """K steps from `s_t` (B, 1+N, D) by `actions` (B, K, L, W) -> states (B, K, 1+N, D)."""
@@ -130,13 +140,14 @@ class WorldModel(nn.Module):
         """Training forward on two states, each (B, 1+N, D); in training mode the codebook may move."""
         latents = self.extractor(s_t, s_next)
         quantized = self._quantize(latents)
-        prediction = self.dynamics(s_t, quantized.quantized)
+        prediction = self.predict(s_t, quantized.quantized)
         state_mse = F.mse_loss(prediction.float(), s_next.float())
         # The first term of eq. 12 is eq. 5's, written for images: here the state's error takes its place,
         # as in the authors' code (its pixel loss is off).
+        error = state_mse if self.config.state_loss == "mse" else token_distance(prediction, s_next)
         return WorldModelOutput(
             prediction,
-            state_mse + quantized.loss,
+            error + quantized.loss,
             state_mse,
             quantized.loss,
             quantized.perplexity,
@@ -166,3 +177,9 @@ class WorldModel(nn.Module):
         model = cls(config)
         model.load_state_dict(tensors)
         return model.eval()
+
+
+def token_distance(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean over tokens of the root mean square error of states (B, 1+N, D); smooth where it is nearly 0."""
+    squares = (prediction.float() - target.float()).square().mean(-1)  # (B, 1+N)
+    return (squares + DISTANCE_FLOOR).sqrt().mean()

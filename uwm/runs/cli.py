@@ -11,8 +11,9 @@ from pathlib import Path
 from uwm.arguments import Parser, place, whole
 from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
-from uwm.runs import launch, report
+from uwm.runs import asking, launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
+from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.plan import Plan, make_plan, recomputing, say
 from uwm.runs.settings import nearest, split_assignment
 from uwm.runs.slurm import submit as slurm
@@ -50,14 +51,18 @@ def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
     group.add_argument(
         "--check", action="store_true", help="with --dry-run: ask the site (sbatch --test-only)"
     )
-    asking = {
+    group.add_argument("--graph", action="store_true", help="with --dry-run: what waits for what")
+    group.add_argument("--rerun", action="store_true", help="with --submit: cells with a record as well")
+    flags = {
         "status": "state of each cell",
+        "follow": "print each change of state until all jobs have ended",
+        "wait": "wait until all jobs have ended; exit code 1 if a cell failed (also with --submit)",
         "logs": "logs of failed cells",
         "collect": "copy the records of a submitted run into --out",
         "cancel": "cancel the jobs of this run",
         "json": "machine-readable output",
     }
-    for flag, text in asking.items():
+    for flag, text in flags.items():
         group.add_argument(f"--{flag}", action="store_true", help=text)
     return parser
 
@@ -79,23 +84,20 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     if not context.cells:
         raise UserError("these settings and data leave no cell: no method, or no corpus to measure on")
     cells = choose(context.cells, options.only)
-    if options.status:
-        return report.status(context, cells, as_json=options.json)
-    if options.logs:
-        return report.logs(context, cells, as_json=options.json)
+    listing = listing_of(context, asking.run_options(options))
+    if asking.asked(options):
+        return asking.answer(options, read_listing(context.work / FILE) or listing)
     if options.collect:
         return report.collect(context, cells, as_json=options.json)
-    if options.cancel:
-        return slurm.cancel(context, cells, whole=not options.only)
     if options.missing:
-        done = report.done_cells(context, cells)
+        done = listing.done()
         cells = [cell for cell in cells if cell.name not in done]
     if options.dry_run:
-        return dry_run(context, cells, site, options)
+        return dry_run(context, cells, site, listing, options)
     if options.submit:
         assert site is not None
-        return slurm.submit(plan, context, cells, site)
-    return run_here(plan, context, cells, options.jobs or 1)
+        return slurm.submit(plan, context, cells, site, listing, rerun=options.rerun, wait=options.wait)
+    return run_here(plan, context, cells, listing, options.jobs or 1)
 
 
 ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
@@ -106,13 +108,15 @@ def check_flags(options: argparse.Namespace) -> None:
     """Flags that contradict each other, or that would be ignored. Raises UserError."""
     given = {name for name, value in vars(options).items() if value not in (None, False, [])}
     asked = [name for name in ASKING if name in given]
-    pairs = [*pairwise(asked), *((asking, name) for asking in asked for name in STARTING if name in given)]
+    pairs = [*pairwise(asked), *((a, name) for a in asked for name in STARTING if name in given)]
     for first, second in pairs:
         raise UserError(f"{_flag(first)} and {_flag(second)} ask for different things; give one of them")
     needs = {
         "json": (*ASKING[:3], "dry_run"),
         "check": ("dry_run",),
         "max_parallel": ("submit", "dry_run"),
+        "graph": ("dry_run",),
+        "rerun": ("submit", "dry_run"),
     }
     for name, others in needs.items():
         if name in given and not given.intersection(others):
@@ -138,15 +142,26 @@ def site_of(options: argparse.Namespace) -> Site | None:
     return site
 
 
-def dry_run(context: Context, cells: list[Cell], site: Site | None, options: argparse.Namespace) -> int:
+def dry_run(
+    context: Context, cells: list[Cell], site: Site | None, listing: Listing, options: argparse.Namespace
+) -> int:
     """Print what would run: here, or with a site file on its cluster."""
     if site is not None:
-        return slurm.dry_run(context, cells, site, check=options.check, as_json=options.json)
+        return slurm.dry_run(
+            context,
+            cells,
+            site,
+            set() if options.rerun or options.recompute else listing.done(),
+            check=options.check,
+            as_json=options.json,
+            tree=options.graph,
+        )
     for name in ("check", "json", "max_parallel"):
         if getattr(options, name):
             raise UserError(f"{_flag(name)} needs to know the cluster: --site slurm/NAME.toml, or --submit")
     for job in context.experiment.stages(context.config, context.data):
-        found = context.artifacts.find(job.stage(context)) if job.stage else None
+        stage = job.stage(context) if job.stage else None
+        found = context.artifacts.find(stage) if stage else None
         print(f"stage {job.name}: {found.origin if found else 'to be computed'}")
     for cell in cells:
         print(f"cell {cell.name}")
@@ -220,8 +235,11 @@ def choose(cells: list[Cell], patterns: list[str]) -> list[Cell]:
     return [cell for cell in cells if not patterns or cell.name in chosen]
 
 
-def run_here(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> int:
+def run_here(plan: Plan, context: Context, cells: list[Cell], listing: Listing, jobs: int) -> int:
     """Run cells on this machine, then summarise. Exit code 1 if a cell failed."""
+    launch.check_writable(context.work)
+    if launched_rank()[0] == 0:
+        listing.write()
     with recomputing(plan):
         failed = launch.run_local(plan, context, cells, jobs)
     if launched_rank()[0] == 0:

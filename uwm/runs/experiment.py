@@ -15,7 +15,7 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -94,15 +94,17 @@ class StageJob:
     """A stage that several cells share, as a job of its own on a cluster (locally it runs in the first cell).
 
     `run` computes it through `context.artifacts.obtain`. `stage` tells its identity, so that a plan can say
-    whether it is cached. `needs` names the stage jobs that come first. A stage that
+    whether it is cached; None while what it needs is missing. `needs` names the stage jobs that come first.
+    `cells`: patterns of the cells that read it; they alone wait for it, or go down with it. A stage that
     `trains` gets the site's resources for trainings (many GPUs), any other those of a cell.
     """
 
     name: str
     run: Callable[["Context"], object]
-    stage: Callable[["Context"], Stage] | None = None
+    stage: Callable[["Context"], Stage | None] | None = None
     needs: tuple[str, ...] = ()
     trains: bool = True
+    cells: tuple[str, ...] = ("*",)
 
 
 @dataclass
@@ -172,7 +174,9 @@ class Experiment:
 
     `reads(config, cell)` gives what of the config changes the cell's numbers, as a dict of JSON values and
     dataclasses; by default all of it. `summarize(context)` prints the table and draws the panels from
-    `context.records()` at the end.
+    `context.records()` at the end. `reading`: patterns of the cells that only read what stages left; a
+    cluster packs them into jobs without a GPU. `checks` gives a warning for each thing that a cluster's nodes
+    may lack, and raises UserError for what they need.
     """
 
     name: str
@@ -184,6 +188,8 @@ class Experiment:
     summarize: Callable[[Context], None] = lambda context: None
     stages: Callable[[Any, Mapping[str, Path]], list[StageJob]] = lambda config, data: []
     description: str = ""
+    reading: tuple[str, ...] = ()
+    checks: Callable[[Context], Iterable[str]] = lambda context: ()
 
     @property
     def file(self) -> Path:

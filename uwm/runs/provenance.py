@@ -22,7 +22,7 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _blob(path: Path) -> str | None:
+def file_blob(path: Path) -> str | None:
     """Git's hash of the file's content, computed without git."""
     if not path.is_file():
         return None
@@ -38,7 +38,7 @@ def code_provenance(root: Path, experiment_file: Path) -> dict[str, Any]:
     return {
         "commit": commit if ours else None,
         "uwm_tree": _git(root, "rev-parse", "HEAD:uwm") if ours else None,
-        "experiment_blob": _blob(experiment_file),
+        "experiment_blob": file_blob(experiment_file),
         "dirty": None if changes is None else bool(changes),
     }
 

@@ -1,157 +1,24 @@
-"""What became of a run: `--status`, `--logs`, `--collect`. Works from any shell, later, and never blocks.
-
-Sources in this order: our own records and artifacts, the queue, the traces that the attempts left in the run
-folder, submitit's result files, accounting or the controller's memory.
-"""
+"""`--status`, `--follow`, `--wait`, `--logs` and `--collect`: from the written listing and the queue alone,
+but for the last, which validates records and prints the experiment's own table."""
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from uwm.runs import state
 from uwm.runs.experiment import Cell, Context
+from uwm.runs.listing import STAGE, Listing, listing_of
 from uwm.runs.plan import say
+from uwm.runs.progress import duration
 from uwm.runs.record import read_record
-from uwm.runs.slurm import queue as slurm_queue
-from uwm.runs.task import STAGE
+from uwm.runs.rows import OPEN, Row, rows, submitit_failure
 
-Queue = Mapping[str, slurm_queue.QueueEntry] | None  # None: squeue doesn't answer
-
-
-@dataclass(frozen=True)
-class Row:
-    """A cell or stage: pending, running, done, skipped, failed, timeout, unknown, or lost (no job left)."""
-
-    item: str
-    state: str
-    attempts: int = 0
-    job: str | None = None
-    node: str | None = None
-    log: str | None = None
-    error: str | None = None
-
-
-def peek(context: Context, cell: Cell) -> dict[str, Any] | None:
-    """The cell's current record, collected or still in the run folder, without the cost of validation."""
-    found = None
-    for folder in {context.out, context.work / "results"}:
-        try:
-            content = json.loads((folder / f"{cell.file_name}.json").read_text())
-        except (OSError, ValueError):
-            continue
-        if context.is_current(cell, content) and (found is None or content["status"] == "ok"):
-            found = content
-    return found
-
-
-def done_cells(context: Context, cells: list[Cell]) -> set[str]:
-    """Cells with a current record that says `ok`."""
-    return {cell.name for cell in cells if (peek(context, cell) or {}).get("status") == "ok"}
-
-
-def rows(context: Context, cells: list[Cell]) -> list[Row]:
-    """The state of each stage and cell."""
-    submitted = state.submitted_jobs(context.work)
-    queue = slurm_queue.queue() if submitted else {}
-    found = [
-        _stage_row(context, job, submitted, queue)
-        for job in context.experiment.stages(context.config, context.data)
-    ]
-    found += [_cell_row(context, cell, submitted, queue) for cell in cells]
-    unclear = {row.job for row in found if row.state == "lost" and row.job}
-    known = slurm_queue.finished(job for job in unclear if job)
-    return [_explained(row, known) for row in found]
-
-
-def _stage_row(context: Context, job: Any, submitted: Mapping[str, Any], queue: Queue) -> Row:
-    artifact = context.artifacts.find(job.stage(context)) if job.stage else None
-    return _row(context, STAGE + job.name, "done" if artifact else None, None, submitted, queue)
-
-
-def _cell_row(context: Context, cell: Cell, submitted: Mapping[str, Any], queue: Queue) -> Row:
-    record = peek(context, cell) or {}
-    status = record.get("status")
-    return _row(
-        context, cell.name, "done" if status == "ok" else status, record.get("error"), submitted, queue
-    )
-
-
-def _row(
-    context: Context,
-    item: str,
-    result: str | None,
-    error: str | None,
-    submitted: Mapping[str, state.SubmittedJob],
-    queue: Queue,
-) -> Row:
-    job, attempts = submitted.get(item), state.read_attempts(context.work, item)
-    entry = queue.get(job.job) if job and queue else None
-    node = (entry.nodes if entry else "") or attempts.node
-    about: dict[str, Any] = {"attempts": attempts.count, "job": job.job if job else None, "node": node,
-                             "log": str(job.log) if job else None}  # fmt: skip
-    if result == "done":
-        return Row(item, "done", **about)
-    if entry:
-        waits = entry.state in slurm_queue.WAITING
-        return Row(item, "pending" if waits else "running", error=entry.reason if waits else None, **about)
-    if result:
-        return Row(item, result, error=error, **about)
-    found = _row_without_result(context, item, job, attempts, about)
-    if (
-        queue is None and job and attempts.outcome in (None, "stopped")
-    ):  # an earlier attempt's traces say nothing
-        return Row(item, "unknown", error="squeue doesn't answer", **about)
-    return found
-
-
-def _row_without_result(
-    context: Context,
-    item: str,
-    job: state.SubmittedJob | None,
-    attempts: state.Attempts,
-    about: dict[str, Any],
-) -> Row:
-    cause = state.root_cause(context.work, item)
-    if cause:
-        return Row(item, "failed", error=state.last_line(cause[1]), **(about | {"log": str(cause[0])}))
-    if attempts.outcome == "timeout":
-        return Row(item, "timeout", error=attempts.error, **about)
-    if attempts.outcome == "ok" and item.startswith(STAGE):
-        return Row(item, "done", **about)
-    if attempts.alive:
-        return Row(item, "running", **about)
-    if job is None:
-        return Row(item, "lost" if attempts.count else "pending", **about)
-    failure = _submitit_failure(job)
-    if failure:
-        return Row(item, "failed", error=state.last_line(failure), **about)
-    return Row(item, "lost", **about)
-
-
-def _submitit_failure(job: state.SubmittedJob) -> str | None:
-    """The traceback in submitit's result files: of the first rank (by time) that ended with an error."""
-    paths = sorted(Path(job.folder).glob(f"{job.job}_*_result.pkl"), key=lambda path: path.stat().st_mtime)
-    if not paths:
-        return None
-    from submitit.core.utils import pickle_load
-
-    for path in paths:
-        outcome, value = pickle_load(path)
-        if outcome == "error":
-            return str(value)
-    return None
-
-
-def _explained(row: Row, known: Mapping[str, slurm_queue.QueueEntry]) -> Row:
-    entry = known.get(row.job or "") if row.state == "lost" else None
-    if entry is None:
-        return row
-    changed = asdict(row) | {"error": f"no result; Slurm says {entry.state}", "node": entry.nodes or row.node}
-    return Row(**changed)
+TAIL = 20  # lines of a log
 
 
 def print_json(content: object) -> None:
@@ -159,41 +26,100 @@ def print_json(content: object) -> None:
     print(json.dumps(content, indent=1, allow_nan=False))
 
 
-def status(context: Context, cells: list[Cell], *, as_json: bool) -> int:
+def status(listing: Listing, *, as_json: bool) -> int:
     """Print the state of each stage and cell."""
-    found = rows(context, cells)
+    found = rows(listing)
     if as_json:
         print_json([asdict(row) for row in found])
         return 0
     for row in found:
-        job = f"job {row.job} on {row.node or '-'}, attempt {row.attempts}" if row.job else ""
-        print(f"{row.item:40s} {row.state:8s} {job:34s} {row.error or ''}".rstrip())
-    counts = {
-        name: sum(row.state == name for row in found) for name in dict.fromkeys(row.state for row in found)
-    }
-    say(", ".join(f"{count} {name}" for name, count in counts.items()))
+        print(status_line(row))
+    say(summary(found))
+    hours = sum(row.gpu_hours or 0 for row in found)
+    say(f"run folder: {listing.work}" + (f"; {hours:.2f} GPU hours so far" if hours else ""))
     return 0
 
 
-def logs(context: Context, cells: list[Cell], *, as_json: bool) -> int:
-    """Print, for each cell and stage without a result, its log's path and the root cause's traceback."""
-    found = []
-    for row in rows(context, cells):
-        if row.state in ("failed", "timeout", "lost"):
-            cause = state.root_cause(context.work, row.item)
-            job = state.submitted_jobs(context.work).get(row.item)
-            text = cause[1] if cause else (_submitit_failure(job) if job else None)
-            found.append(
-                {"item": row.item, "state": row.state, "log": row.log, "traceback": text or row.error}
-            )
+def status_line(row: Row) -> str:
+    """One row as text."""
+    job = f"job {row.job} on {row.node or '-'}, attempt {row.attempts}" if row.job else ""
+    elapsed = f"for {duration(row.elapsed_s)}" if row.elapsed_s else ""
+    hours = f"{row.gpu_hours:.2f} GPU h" if row.gpu_hours else ""
+    facts = "; ".join(fact for fact in (job, elapsed, row.progress, hours) if fact)
+    return f"{row.item:40s} {row.state:9s} {facts:34s} {row.error or ''}".rstrip()
+
+
+def summary(found: list[Row]) -> str:
+    """`3 done, 1 failed`."""
+    return ", ".join(f"{count} {name}" for name, count in Counter(row.state for row in found).items())
+
+
+def follow(
+    listing: Listing, *, shown: bool, every_s: float = 5.0, again: Callable[[], bool] | None = None
+) -> int:
+    """Wait until nothing is queued or running; with `shown`, print each change. 0 if all is done, else 1.
+
+    `again` is asked each time; true says that more was submitted.
+    """
+    before: dict[str, str] = {}
+    while True:
+        more = again() if again else False
+        found = rows(listing)
+        if shown:
+            _print_changes(found, before)
+        if not more and not any(row.state in OPEN for row in found):
+            say(summary(found))
+            return 0 if all(row.state in ("done", "skipped") for row in found) else 1
+        time.sleep(every_s)
+
+
+def _print_changes(found: list[Row], before: dict[str, str]) -> None:
+    for row in found:
+        mark = f"{row.state} {row.attempts} {row.progress}"
+        if before.get(row.item) != mark:
+            before[row.item] = mark
+            print(time.strftime("%H:%M:%S"), status_line(row), flush=True)
+
+
+def logs(listing: Listing, *, as_json: bool) -> int:
+    """For each cell and stage without a result: how it ended, the traceback, the end of its log."""
+    wanted = ("failed", "timeout", "lost", "cancelled")
+    found = [_log(listing, row) for row in rows(listing) if row.state in wanted]
     if as_json:
         print_json(found)
         return 0
     for entry in found:
-        print(
-            f"== {entry['item']}: {entry['state']}; log {entry['log'] or 'none'}\n{entry['traceback'] or ''}"
-        )
+        code = f", exit code {entry['exit_code']}" if entry["exit_code"] else ""
+        print(f"== {entry['item']}: {entry['state']}{code}; log {entry['log'] or 'none'}")
+        if entry["error"]:
+            print(entry["error"])
+        print(entry["traceback"] or entry["tail"] or "")
     return 0
+
+
+def _log(listing: Listing, row: Row) -> dict[str, str | None]:
+    cause = state.root_cause(listing.folder, row.item)
+    job = state.submitted_jobs(listing.folder).get(row.item)
+    text = cause[1] if cause else (submitit_failure(job) if job else None)
+    tail = _tail(job.log) if job else None
+    return {
+        "item": row.item,
+        "state": row.state,
+        "error": row.error,
+        "exit_code": row.exit_code,
+        "log": row.log,
+        "traceback": text,
+        "tail": tail,
+    }
+
+
+def _tail(log: Path) -> str:
+    """The last lines of a job's log; the job may have ended before it wrote one."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return "no log: the job never started"
+    return "\n".join(lines[-TAIL:])
 
 
 def collect(context: Context, cells: list[Cell], *, as_json: bool) -> int:
@@ -202,7 +128,9 @@ def collect(context: Context, cells: list[Cell], *, as_json: bool) -> int:
     Returns 1 while a cell has no `ok` record.
     """
     _publish(context, cells)
-    found = [row for row in rows(context, cells) if not row.item.startswith(STAGE)]
+    listing = listing_of(context)
+    names = {cell.name for cell in cells}
+    found = [row for row in rows(listing) if row.item in names and not row.item.startswith(STAGE)]
     missing = [row for row in found if row.state != "done"]
     if as_json:
         print_json({"records": str(context.out), "missing": [asdict(row) for row in missing]})

@@ -28,6 +28,20 @@ def code_digest(root: Path) -> str:
     return digest_of({path.as_posix(): file_sha256(root / path) for path in code_files(root)})
 
 
+def sources(root: Path, package: Path) -> dict[Path, Path]:
+    """The files of a snapshot: those of `root`, and the package `uwm` where that lies elsewhere."""
+    found = {path: root / path for path in code_files(root)}
+    for path in code_files(package) if package != root else []:
+        if path.parts[0] == "uwm" or path not in found:
+            found[path] = package / path
+    return found
+
+
+def snapshot_digest(root: Path, package: Path) -> str:
+    """The `code_digest` of the snapshot that `take_snapshot` would take."""
+    return digest_of({path.as_posix(): file_sha256(file) for path, file in sources(root, package).items()})
+
+
 def take_snapshot(root: Path, package: Path, work: Path) -> tuple[Path, str]:
     """Copy the code of `root` (and the package `uwm`, where that lies elsewhere) to `work/code-<digest>`.
 
@@ -46,12 +60,9 @@ def take_snapshot(root: Path, package: Path, work: Path) -> tuple[Path, str]:
 
 
 def _copy_code(root: Path, package: Path, staging: Path) -> None:
-    sources = {root} if package == root else {root, package}
-    for source in sources:
-        for path in code_files(source):
-            if source == root or path.parts[0] == "uwm" or not (root / path).exists():
-                (staging / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / path, staging / path)
+    for path, file in sources(root, package).items():
+        (staging / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, staging / path)
     assets = package / "uwm" / "assets"
     if assets.is_dir():
         (staging / "uwm" / "assets").symlink_to(assets.resolve(), target_is_directory=True)

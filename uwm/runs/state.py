@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class Attempts:
     outcome: str | None = None
     error: str | None = None
     alive: bool | None = None  # None: it ran on another machine, so only Slurm can tell
+    started: float | None = None  # the last one, in seconds since the epoch
+    seconds: float = 0.0  # of all attempts together; those that ended without a word count up to the next one
 
 
 def job_name() -> str | None:
@@ -89,7 +92,15 @@ def read_attempts(work: Path, item: str) -> Attempts:
     ended = events[-1] if events[-1]["event"] == "end" else {}
     here = last["machine"] == machine_id() and last["job"] is None
     alive = (not ended and process_lives(last["pid"])) if here else None
-    return Attempts(len(starts), last["job"], last["node"], ended.get("outcome"), ended.get("error"), alive)
+    seconds = _seconds(events)
+    outcome, error = ended.get("outcome"), ended.get("error")
+    return Attempts(len(starts), last["job"], last["node"], outcome, error, alive, last["time"], seconds)
+
+
+def _seconds(events: list[dict[str, Any]]) -> float:
+    """Time from each start to the event after it; nothing for an attempt that has not ended yet."""
+    pairs = pairwise(events)
+    return float(sum(after["time"] - event["time"] for event, after in pairs if event["event"] == "start"))
 
 
 def rank_log(work: Path, item: str, rank: int) -> Path:
@@ -132,6 +143,7 @@ class SubmittedJob:
     job: str
     folder: str  # submitit's folder, with the logs
     time: float
+    gpus: int = 0  # of the job, on all its nodes
 
     @property
     def log(self) -> Path:
@@ -144,6 +156,22 @@ def note_jobs(work: Path, jobs: Iterable[SubmittedJob]) -> None:
     text = "".join(json.dumps(vars(job)) + "\n" for job in jobs)
     with open(work / "jobs.jsonl", "a") as file:
         file.write(text)
+
+
+def note_cancelled(work: Path, jobs: Iterable[str]) -> None:
+    """Append jobs that this project cancelled: what they still do, for a moment, counts no longer."""
+    for job in jobs:
+        append_line(work / "cancelled.jsonl", {"job": job, "time": time.time()})
+
+
+def cancelled_jobs(work: Path) -> set[str]:
+    """Jobs that this project cancelled."""
+    return {str(line["job"]) for line in read_lines(work / "cancelled.jsonl")}
+
+
+def all_submitted(work: Path) -> set[str]:
+    """Every job that was ever submitted for this run."""
+    return {str(line["job"]) for line in read_lines(work / "jobs.jsonl")}
 
 
 def submitted_jobs(work: Path) -> dict[str, SubmittedJob]:

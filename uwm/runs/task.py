@@ -9,21 +9,24 @@ sends nothing: the next attempt starts from the last checkpoint.
 import os
 import signal
 import socket
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from uwm.env import REPOSITORY, launched_rank
 from uwm.errors import Interrupted, UserError
 from uwm.runs import ranks, state
 from uwm.runs.experiment import Context, give_up, measure, one_line
+from uwm.runs.listing import STAGE
 from uwm.runs.plan import Plan, find_cell, find_stage, say
+from uwm.runs.record import file_stem
 from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.snapshot import code_digest
 
-STAGE = "stage:"  # item names of stages begin so; a cell's name has no colon
+REQUEUE_EVERY_S = 5.0
 
 
 class CellFailed(RuntimeError):  # noqa: N818
@@ -95,6 +98,8 @@ class SlurmStop(Stop):
         signal.signal(signal.SIGTERM, self.on_term)
         signal.signal(signal.SIGUSR2, self.on_warning)
         signal.signal(signal.SIGALRM, self.on_alarm)
+        # The batch script held back what came before Python could listen.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR2})
 
     def on_term(self, *_: object) -> None:
         if os.getpid() == self.process:
@@ -118,6 +123,8 @@ class SlurmStop(Stop):
             self.handler(signal.SIGUSR2, frame)
         except RuntimeError as error:  # submitit's UncompletedJobError
             raise OutOfTime(str(error)) from error
+        except (OSError, subprocess.SubprocessError) as error:
+            requeue_until_ended(error)
         time.sleep(300)
         raise SystemExit(143)
 
@@ -127,6 +134,17 @@ class SlurmStop(Stop):
                 self.give_back(None)
             time.sleep(1)
         self.asked = False  # nobody ended this process: go on
+
+
+def requeue_until_ended(error: Exception) -> NoReturn:
+    """Ask for another attempt until Slurm ends this one. What that attempt runs is on disk already.
+
+    At a preemption Slurm requeues the job by itself, so it is enough to wait, without `scontrol` as well.
+    """
+    say(f"scontrol requeue failed ({error}); asking again until this job is ended")
+    while True:
+        time.sleep(REQUEUE_EVERY_S)
+        slurm_queue.ask("scontrol", "requeue", os.environ.get("SLURM_JOB_ID", ""))
 
 
 def run_item(context: Context, item: str, stop: Stop) -> str:
@@ -207,20 +225,50 @@ class Task:
     """What a Slurm job is given: names only, so that nothing of the submitting process is pickled."""
 
     plan: str  # file
-    item: str
+    items: tuple[str, ...]
     code: str  # folder of the snapshot
     code_digest: str
     grace_s: float
+    submitted: float = 0.0  # seconds since the epoch
 
     def __call__(self) -> str:
-        """Run the item in this job's process."""
+        """Run the items in this job's process; a failed cell keeps no other from running.
+
+        Raises:
+            CellFailed: a cell failed.
+        """
         stop = SlurmStop(self.grace_s)
         stop.install()
         self.check_code()
         if int(os.environ["SLURM_NTASKS"]) > 1:
             os.environ.update(slurm_ranks(os.environ))
         join_ranks()
-        return run_item(Plan.read(Path(self.plan)).context(), self.item, stop)
+        context = Plan.read(Path(self.plan)).context()
+        if len(self.items) == 1:
+            return run_item(context, self.items[0], stop)
+        return self.run_all(context, stop)
+
+    def run_all(self, context: Context, stop: Stop) -> str:
+        """The items in turn, but for those that an earlier attempt has measured."""
+        failed = []
+        for item in self.items:
+            if ranks.together(f"before {item}", lambda: stop.asked):
+                stop.after_checkpoint()
+            if self.is_measured(context, item):
+                continue
+            try:
+                run_item(context, item, stop)
+            except CellFailed as error:
+                failed.append(f"{item}: {error}")
+        if failed:
+            raise CellFailed("; ".join(failed)[:500])
+        return "ok"
+
+    def is_measured(self, context: Context, item: str) -> bool:
+        """True when an earlier attempt of this job has measured the cell."""
+        path = Path(context.work) / "results" / f"{file_stem(item)}.json"
+        fresh = path.is_file() and path.stat().st_mtime >= self.submitted
+        return ranks.together(f"is {item} measured", lambda: fresh)
 
     def checkpoint(self) -> Any:
         """Submitit's protocol: what the next attempt runs. The state itself is on disk already."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -142,8 +142,10 @@ class PartialTraining(LatentActionPrediction):
     statistics would move.
     """
 
-    def __init__(self, world_model: WorldModel, mae: MaskedAutoencoder | None, kept: tuple[str, ...]) -> None:
-        super().__init__(world_model, mae)
+    def __init__(
+        self, world_model: WorldModel, mae: MaskedAutoencoder | None, kept: tuple[str, ...], **picture: Any
+    ) -> None:
+        super().__init__(world_model, mae, **picture)
         self.kept = kept
         for part in kept:
             world_model.get_submodule(part).requires_grad_(False)
@@ -166,7 +168,8 @@ def _finetune(
         source = chosen_states(recipe, mae, corpus, manifest)
     else:
         source = pair_stream(recipe, corpus, manifest, mae.config.image_size, recipe.train.batch_size)
-    objective = PartialTraining(world_model, None if cached else mae, FROZEN[recipe.trained])
+    picture = {"decoder": mae, "picture_weight": recipe.picture_weight}
+    objective = PartialTraining(world_model, None if cached else mae, FROZEN[recipe.trained], **picture)
     held_out = {corpus.name: held_out_states(recipe, mae, corpus)}
     validate = functools.partial(action_gaps, world_model, held_out, recipe.train.seed)
     train(

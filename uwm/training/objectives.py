@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from uwm.models.mae import MaskedAutoencoder
 from uwm.models.world_model import WorldModel
 
+# SSIM's two constants for pixels of unit variance; they only matter where there is next to no contrast.
+SSIM_FLOORS = (1e-4, 9e-4)
+
 
 class MaskedReconstruction(nn.Module):
     """Trains an MAE on images at several mask ratios at once, an equal share of the batch at each.
@@ -34,19 +37,35 @@ class MaskedReconstruction(nn.Module):
 
 
 class LatentActionPrediction(nn.Module):
-    """Trains a world model on pairs of states (eq. 12), or on pairs of images through a frozen MAE."""
+    """Trains a world model on pairs of states (eq. 12), or on pairs of images through a frozen MAE.
 
-    def __init__(self, world_model: WorldModel, mae: MaskedAutoencoder | None = None) -> None:
+    With a `picture_weight` above 0, the frozen `decoder` shows prediction and true next state, and their
+    `structure_loss` is added with that weight: what matters in a state is what can be seen of it.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        mae: MaskedAutoencoder | None = None,
+        *,
+        decoder: MaskedAutoencoder | None = None,
+        picture_weight: float = 0.0,
+    ) -> None:
         super().__init__()
         self.world_model = world_model
-        self._mae = (mae.eval().requires_grad_(False),) if mae else None  # a tuple: not a part of the state
+        # Tuples: not a part of the state.
+        self._mae = (mae.eval().requires_grad_(False),) if mae else None
+        self._decoder = (decoder.eval().requires_grad_(False),) if decoder and picture_weight else None
+        self.picture_weight = picture_weight
 
     def forward(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """`batch`: states (B, 2, 1+N, D), or uint8 images (B, 2, 3, H, W) where an MAE was given."""
         states = self._encode(batch) if self._mae else batch.float()
         out = self.world_model(states[:, 0], states[:, 1])
+        picture = {"picture_loss": self._picture_loss(out.prediction, states[:, 1])} if self._decoder else {}
         return {
-            "loss": out.loss,
+            "loss": out.loss + self.picture_weight * sum(picture.values()),
+            **picture,
             "state_mse": out.state_mse,
             "quantizer_loss": out.quantizer_loss,
             "perplexity": out.perplexity,
@@ -54,12 +73,42 @@ class LatentActionPrediction(nn.Module):
             "ema_perplexity": out.ema_perplexity,
         }
 
+    def _picture_loss(self, prediction: Tensor, s_next: Tensor) -> Tensor:
+        assert self._decoder is not None
+        decoder = self._decoder[0].to(s_next.device)
+        with torch.no_grad():
+            shown = decoder.decode_patches(s_next)
+        return structure_loss(decoder.decode_patches(prediction), shown, decoder.config.patch_size)
+
     @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:
         assert self._mae is not None
         mae = self._mae[0].to(images.device)
         states = mae.encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
         return states.unflatten(0, (-1, 2))
+
+
+def structure_loss(
+    patches: Tensor, target: Tensor, patch_size: int, cells: tuple[int, ...] = (4, 8)
+) -> Tensor:
+    """1 - SSIM (Wang et al. 2004) of patches (B, N, P*P*3): its windows, side by side, are `cells` px wide.
+
+    Blur counts as much where contrast is low as where it is high. It shares no weights with the networks that
+    LPIPS measures with.
+    """
+    losses = []
+    for cell in cells:
+        shape = (patch_size // cell, cell, patch_size // cell, cell, 3)
+        x, y = patches.unflatten(2, shape), target.unflatten(2, shape)
+        mean_x, mean_y, square_x, square_y, product = (z.mean((3, 5)) for z in (x, y, x * x, y * y, x * y))
+        light = _likeness(mean_x * mean_y, mean_x.square() + mean_y.square(), SSIM_FLOORS[0])
+        spread = square_x - mean_x.square() + square_y - mean_y.square()
+        losses.append(1 - (light * _likeness(product - mean_x * mean_y, spread, SSIM_FLOORS[1])).mean())
+    return torch.stack(losses).mean()
+
+
+def _likeness(product: Tensor, squares: Tensor, floor: float) -> Tensor:
+    return (2 * product + floor) / (squares + floor)
 
 
 @torch.no_grad()

@@ -24,11 +24,13 @@ RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "STAGE_OUT", "SIGNAL
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """Slurm's view of a job: its state, the reason for waiting, its nodes."""
+    """Slurm's view of a job: its state, the reason for waiting, its nodes, its comment, how it ended."""
 
     state: str
     reason: str = ""
     nodes: str = ""
+    comment: str = ""
+    exit_code: str = ""  # `1:0`: code 1, no signal
 
     @property
     def live(self) -> bool:
@@ -68,7 +70,9 @@ def require_slurm() -> None:
     try:
         import submitit  # noqa: F401
     except ImportError as error:
-        raise UserError("submitit is not installed: pip install 'uwm[slurm]'") from error
+        raise UserError(
+            "submitit is not installed; in the repository: pip install -e '.[slurm]', or pip install submitit"
+        ) from error
 
 
 def max_array_size() -> int | None:
@@ -82,11 +86,11 @@ def max_array_size() -> int | None:
 
 def queue() -> dict[str, QueueEntry] | None:
     """This user's queued and running jobs by id (`12`, `12_3`); None where squeue doesn't answer."""
-    text = ask("squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i|%T|%r|%N")
+    text = ask("squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i|%T|%r|%N|%k")
     if text is None:
         return None
-    rows = (line.split("|", 3) for line in text.splitlines() if line.count("|") >= 3)
-    entries = {row[0].strip(): QueueEntry(row[1], row[2], row[3].strip()) for row in rows}
+    rows = (line.split("|", 4) for line in text.splitlines() if line.count("|") >= 4)
+    entries = {row[0].strip(): QueueEntry(row[1], row[2], row[3].strip(), row[4].strip()) for row in rows}
     return {job: entry for job, entry in entries.items() if entry.live}
 
 
@@ -95,7 +99,8 @@ def finished(jobs: Iterable[str]) -> dict[str, QueueEntry]:
     main_ids = sorted({job.partition("_")[0] for job in jobs}, key=int)
     if not main_ids:
         return {}
-    text = ask("sacct", "-n", "-X", "-P", "-o", "JobID,State,NodeList", "-j", ",".join(main_ids))
+    wanted = "JobID,State,NodeList,ExitCode,Reason"
+    text = ask("sacct", "-n", "-X", "-P", "-o", wanted, "-j", ",".join(main_ids))
     if text:
         return dict(_accounting_entries(text))
     return {job: entry for main in main_ids[:20] for job, entry in _controller_entries(main)}
@@ -104,9 +109,10 @@ def finished(jobs: Iterable[str]) -> dict[str, QueueEntry]:
 def _accounting_entries(text: str) -> Iterator[tuple[str, QueueEntry]]:
     """Lines `12|COMPLETED|n1`, `12_3|FAILED|n2`, `12_[4-7%2]|CANCELLED by 0|None assigned`."""
     for line in text.splitlines():
-        name, state, nodes = [*line.split("|"), "", ""][:3]
+        name, state, nodes, code, reason = [*line.split("|"), "", "", "", ""][:5]
         main, _, index = name.partition("_")
-        entry = QueueEntry(state.partition(" ")[0], "", "" if nodes == "None assigned" else nodes)
+        nodes = "" if nodes == "None assigned" else nodes
+        entry = QueueEntry(state.partition(" ")[0], reason, nodes, exit_code=code)
         if index.startswith("["):
             yield from ((f"{main}_{number}", entry) for number in _indices(index.strip("[]")))
         else:
@@ -116,7 +122,10 @@ def _accounting_entries(text: str) -> Iterator[tuple[str, QueueEntry]]:
 def _controller_entries(job: str) -> Iterator[tuple[str, QueueEntry]]:
     for line in (ask("scontrol", "--oneliner", "show", "job", job) or "").splitlines():
         values = dict(part.split("=", 1) for part in line.split() if "=" in part)
-        entry = QueueEntry(values.get("JobState", ""), values.get("Reason", ""), values.get("NodeList", ""))
+        nodes = values.get("NodeList", "").replace("(null)", "")
+        entry = QueueEntry(
+            values.get("JobState", ""), values.get("Reason", ""), nodes, exit_code=values.get("ExitCode", "")
+        )
         indices = _indices(values.get("ArrayTaskId", ""))
         for name in [f"{values['ArrayJobId']}_{index}" for index in indices] or [values.get("JobId", job)]:
             yield name, entry

@@ -1,70 +1,80 @@
 """Site files: what a cluster, or a partition of it, wants to hear. No site is built into the code."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from uwm.errors import UserError
+from uwm.runs.patterns import matches
 from uwm.runs.settings import nearest
+from uwm.runs.slurm.resources import OWN_OPTIONS, Resources, gpu_count
+
+# A cell that only reads what stages left needs no GPU, and hundreds of them fit into one job.
+READING: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "tasks_per_node": 1, "cells_per_job": 1000}
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What one job asks for. Empty text means that the option is not passed at all."""
+class Rule:
+    """Keys of a table like [cells."uwm/*"], for the stages or cells whose name the pattern matches."""
 
-    partition: str = ""
-    account: str = ""
-    qos: str = ""
-    constraint: str = ""
-    exclude: str = ""
-    nodes: int = 1
-    gpus_per_node: int = 0
-    tasks_per_node: int = 0  # processes per node; 0: one per GPU, or one without GPUs
-    cpus_per_task: int = 1
-    mem_gb: float = 0.0  # per node; 0: the partition's default
-    hours: float = 1.0  # limit of one attempt; a job that reaches it goes on in the next attempt
-
-    @property
-    def processes_per_node(self) -> int:
-        """Processes (ranks) on each node."""
-        return self.tasks_per_node or max(1, self.gpus_per_node)
-
-    @property
-    def gpu_hours(self) -> float:
-        """GPU hours of one attempt that uses all its time."""
-        return self.nodes * self.gpus_per_node * self.hours
+    pattern: str
+    keys: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A site file: the resources of stage jobs (trainings) and of cell jobs, and how jobs start there."""
+    """A site file: resources of trainings, of cells, of cells that only read, and how jobs start there."""
 
     name: str
     stages: Resources
     cells: Resources
+    reading: Resources = field(default_factory=Resources)
+    stage_rules: tuple[Rule, ...] = ()
+    cell_rules: tuple[Rule, ...] = ()
     setup: tuple[str, ...] = ()  # shell lines before the command: modules, environment
     modules: tuple[str, ...] = ()  # `module load` these, in order
+    launcher: str = ""  # what starts Python, as shell text: "apptainer exec --nv uwm.sif", "conda run -n uwm"
     python: str = ""  # the interpreter on the nodes; empty: the one that submits
     data: dict[str, str] = field(default_factory=dict)  # folders of the corpora there
     max_parallel: int = 256  # array tasks at a time
     max_array: int = 0  # tasks in one array; 0: ask the site, else 1000
+    max_submit: int = 0  # array tasks queued at a time, where the site limits them; 0: no limit
     max_attempts: int = 100  # attempts that may end at the time limit before a job counts as timed out
     signal_delay_s: int = 120  # warning before the time limit
     wckey: str = ""
 
-    def setup_lines(self) -> list[str]:
-        """Shell lines that every job runs first."""
-        return [*(f"module load {module}" for module in self.modules), *self.setup]
+    def for_stage(self, name: str, trains: bool) -> Resources:
+        """Resources of a stage: trainings get those of [stages], other stages those of [cells]."""
+        return _with_rules(self.stages if trains else self.cells, self.stage_rules, name)
+
+    def for_cell(self, name: str, reads: bool) -> Resources:
+        """Resources of a cell; one that only reads what stages left gets those of [reading]."""
+        return _with_rules(self.reading if reads else self.cells, self.cell_rules, name)
+
+
+def _with_rules(base: Resources, rules: tuple[Rule, ...], name: str) -> Resources:
+    for rule in rules:
+        if matches(name, (rule.pattern,)):
+            base = _changed(base, rule.keys)
+    return base
+
+
+def _changed(base: Resources, keys: Mapping[str, Any]) -> Resources:
+    table = {**base.sbatch, **keys.get("sbatch", {})}
+    return replace(base, **{**keys, "sbatch": table})
 
 
 _RESOURCE_KEYS = {f.name for f in fields(Resources)}
-_SITE_KEYS = {f.name for f in fields(Site)} - {"name", "stages", "cells"}
-_TABLES = {"stages", "cells", "data"}
+_SITE_KEYS = {f.name for f in fields(Site)} - {
+    "name", "stages", "cells", "reading", "stage_rules", "cell_rules"
+}  # fmt: skip
+_TABLES = ("stages", "cells", "reading")
 
 
 def load_site(path: Path) -> Site:
-    """Read a site file. Its resource keys hold for all jobs; tables [stages] and [cells] override them.
+    """Read a site file. Its resource keys hold for all jobs; [stages], [cells], [reading] override them.
 
     Raises:
         UserError: no such file, no TOML, an unknown key (the nearest known one is named), a wrong type.
@@ -75,46 +85,133 @@ def load_site(path: Path) -> Site:
         raise UserError(f"--site {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"--site {path}: {error}") from error
-    known = _RESOURCE_KEYS | _SITE_KEYS | _TABLES
+    try:
+        return _site(path.stem, content)
+    except UserError as error:
+        raise UserError(f"--site {path}: {error}") from error
+
+
+def _site(name: str, content: dict[str, Any]) -> Site:
+    known = _RESOURCE_KEYS | _SITE_KEYS | {*_TABLES}
     for key in content:
         if key not in known:
-            raise UserError(f"--site {path}: unknown key {key!r}{nearest(key, sorted(known))}")
-    common = _resources(path, {k: v for k, v in content.items() if k in _RESOURCE_KEYS}, Resources(), "")
-    tables = {
-        name: _resources(path, content.get(name, {}), common, f"{name}.") for name in ("stages", "cells")
-    }
-    own = {k: _site_value(path, k, v) for k, v in content.items() if k in _SITE_KEYS}
-    return Site(name=path.stem, stages=tables["stages"], cells=tables["cells"], **own)
+            raise UserError(f"unknown key {key!r}{_advice(key, known)}")
+    own = {key: _site_value(key, value) for key, value in content.items() if key in _SITE_KEYS}
+    _check_python(own.get("python", ""))
+    common = _changed(Resources(), _resource_keys(content, "", also={*_SITE_KEYS, *_TABLES}))
+    tables = {table: _table(content, table) for table in _TABLES}
+    plain = {table: _plain_keys(tables[table], f"{table}.") for table in _TABLES}
+    cells = _changed(common, plain["cells"])
+    return Site(
+        name=name,
+        stages=_changed(common, plain["stages"]),
+        cells=cells,
+        reading=_changed(cells, {**READING, **plain["reading"]}),
+        stage_rules=_rules(tables["stages"], "stages"),
+        cell_rules=_rules(tables["cells"], "cells"),
+        **own,
+    )
 
 
-def _resources(path: Path, table: Any, base: Resources, prefix: str) -> Resources:
+def _table(content: dict[str, Any], name: str) -> dict[str, Any]:
+    table = content.get(name, {})
     if not isinstance(table, dict):
-        raise UserError(f"--site {path}: {prefix[:-1]} must be a table")
+        raise UserError(f"{name} must be a table")
+    return table
+
+
+def _is_rule(key: str, value: Any) -> bool:
+    return isinstance(value, dict) and key not in _RESOURCE_KEYS
+
+
+def _plain_keys(table: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return _resource_keys({k: v for k, v in table.items() if not _is_rule(k, v)}, prefix)
+
+
+def _rules(table: dict[str, Any], name: str) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(pattern, _resource_keys(keys, f"{name}.{pattern}."))
+        for pattern, keys in table.items()
+        if _is_rule(pattern, keys)
+    )
+
+
+def _resource_keys(table: dict[str, Any], prefix: str, also: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
+    found = {}
     for key, value in table.items():
+        if key in also:
+            continue
         if key not in _RESOURCE_KEYS:
-            raise UserError(
-                f"--site {path}: unknown key {prefix + key!r}{nearest(key, sorted(_RESOURCE_KEYS))}"
-            )
-        _check_type(path, prefix + key, value, get_type_hints(Resources)[key])
-    return replace(base, **table)
+            raise UserError(f"unknown key {prefix + key!r}{_advice(key, _RESOURCE_KEYS)}")
+        found[key] = _resource_value(prefix + key, key, value)
+    return found
 
 
-def _site_value(path: Path, key: str, value: Any) -> Any:
-    if key in ("setup", "modules"):
-        if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
-            raise UserError(f"--site {path}: {key} must be a list of text")
-        return tuple(value)
-    if key == "data":
-        if not isinstance(value, dict) or not all(isinstance(folder, str) for folder in value.values()):
-            raise UserError(f"--site {path}: data must be a table of folders by corpus name")
-        return dict(value)
-    _check_type(path, key, value, get_type_hints(Site)[key])
+def _resource_value(shown: str, key: str, value: Any) -> Any:
+    if key == "sbatch":
+        return _sbatch_options(shown, value)
+    if key == "srun_args":
+        return _texts(shown, value)
+    _check_type(shown, value, get_type_hints(Resources)[key])
+    if key == "gpus_per_node":
+        try:
+            gpu_count(value)
+        except ValueError as error:
+            raise UserError(f"{shown}: {error}") from error
+    if key == "cells_per_job" and value < 1:
+        raise UserError(f"{shown} must be at least 1, not {value}")
     return value
 
 
-def _check_type(path: Path, key: str, value: Any, kind: type) -> None:
-    accepted = (int, float) if kind is float else (kind,)
+def _sbatch_options(shown: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{shown} must be a table of sbatch's long options")
+    options = {key.replace("_", "-").lstrip("-"): content for key, content in value.items()}
+    for key, content in options.items():
+        if key in OWN_OPTIONS:
+            raise UserError(f"{shown}.{key}: this option is the launcher's own; leave it out")
+        if not isinstance(content, str | int | float):
+            raise UserError(f"{shown}.{key} must be text, a number or true, not {content!r}")
+    return options
+
+
+def _advice(key: str, known: set[str]) -> str:
+    """The nearest key; an option of sbatch that this file has no key for has a table of its own."""
+    close = nearest(key, sorted(known))
+    if close.startswith("; did you mean") and not key.startswith(("gres", "mem", "mail")):
+        return close
+    return f"; an option of sbatch goes into the table [sbatch], as {key.replace('_', '-')} = ..."
+
+
+def _check_python(text: str) -> None:
+    if " " in text and not Path(text).exists():
+        raise UserError(
+            f"python must be one program, not {text!r}; put what comes before it into launcher, as shell text"
+        )
+
+
+def _site_value(key: str, value: Any) -> Any:
+    if key in ("setup", "modules"):
+        return _texts(key, value)
+    if key == "data":
+        if not isinstance(value, dict) or not all(isinstance(folder, str) for folder in value.values()):
+            raise UserError("data must be a table of folders by corpus name")
+        return dict(value)
+    _check_type(key, value, get_type_hints(Site)[key])
+    return value
+
+
+def _texts(key: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
+        raise UserError(f"{key} must be a list of text")
+    return tuple(value)
+
+
+def _check_type(key: str, value: Any, kind: Any) -> None:
+    kinds = get_args(kind) or (kind,)
+    accepted = (int, float) if kind is float else kinds
     if isinstance(value, bool) or not isinstance(value, accepted):
-        raise UserError(f"--site {path}: {key} must be a {kind.__name__}, not {value!r}")
+        names = " or ".join(each.__name__ for each in kinds)
+        raise UserError(f"{key} must be a {names}, not {value!r}")
     if isinstance(value, int | float) and value < 0:
-        raise UserError(f"--site {path}: {key} must not be negative, not {value!r}")
+        raise UserError(f"{key} must not be negative, not {value!r}")

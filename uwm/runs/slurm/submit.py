@@ -1,28 +1,28 @@
-"""Submit a run to Slurm through submitit, and cancel it."""
+"""Submit a run to Slurm: what is missing, behind what it needs, as much as the site takes."""
 
-import contextlib
 import dataclasses
-import io
-import shlex
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from uwm.env import REPOSITORY
-from uwm.errors import UserError
-from uwm.runs import state
+from uwm.runs import report, state
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.launch import check_writable
+from uwm.runs.listing import Listing
 from uwm.runs.plan import Plan, say
-from uwm.runs.report import done_cells
 from uwm.runs.slurm import queue as slurm_queue
-from uwm.runs.slurm.plan import Job, Submission, dependency, describe, parameters, plan_jobs, sbatch_text
+from uwm.runs.slurm.describe import describe, graph, summary
+from uwm.runs.slurm.live import live_jobs, refuse_orphans, submit_lock
+from uwm.runs.slurm.plan import Job, Submission, first_tasks, plan_jobs
+from uwm.runs.slurm.script import sbatch_options, sbatch_text
+from uwm.runs.slurm.send import SubmitLimit, send, task_ids
 from uwm.runs.slurm.site import Site
-from uwm.runs.snapshot import take_snapshot
+from uwm.runs.snapshot import snapshot_digest, take_snapshot
 from uwm.runs.task import Task
 
 
@@ -32,57 +32,87 @@ class Prepared:
 
     submission: Submission
     site: Site
-    folder: Path  # submitit's
+    work: Path
     code: Path
     code_digest: str
     plan_file: Path
 
+    @property
+    def folder(self) -> Path:
+        """Where scripts, logs and results of the jobs are."""
+        return self.work / "jobs"
 
-def make_submission(context: Context, cells: list[Cell], site: Site) -> tuple[Submission, Site]:
+
+@dataclass
+class Sent:
+    """The ids of the jobs that Slurm has taken, and the items that it would not take for now."""
+
+    ids: dict[str, str] = field(default_factory=dict)
+    items: set[str] = field(default_factory=set)
+    remaining: list[str] = field(default_factory=list)
+    reason: str = ""
+    gpu_hours: float = 0.0
+
+
+def make_submission(
+    context: Context, cells: list[Cell], site: Site, done: set[str]
+) -> tuple[Submission, Site]:
     """The jobs still to be submitted, and the site with its array size filled in."""
     if not site.max_array:
         site = dataclasses.replace(site, max_array=slurm_queue.max_array_size() or 1000)
-    live = live_jobs(Path(context.work))
-    done = set() if context.artifacts.recompute else done_cells(context, cells)
-    return plan_jobs(context, cells, site, live, done), site
+    return plan_jobs(context, cells, site, live_jobs(context.work), done), site
 
 
-def live_jobs(work: Path) -> dict[str, str]:
-    """Job ids of this run's items that are queued or running.
-
-    Raises:
-        UserError: there are submitted jobs and squeue doesn't answer.
-    """
-    submitted = state.submitted_jobs(work)
-    if not submitted:
-        return {}
-    queue = slurm_queue.queue()
-    if queue is None:
-        raise UserError(
-            f"squeue doesn't answer; {work} has submitted jobs, so submitting blindly could double them"
-        )
-    return {item: job.job for item, job in submitted.items() if job.job in queue}
-
-
-def submit(plan: Plan, context: Context, cells: list[Cell], site: Site) -> int:
-    """Submit what is still to be done and return at once."""
+def submit(
+    plan: Plan, context: Context, cells: list[Cell], site: Site, listing: Listing, *, rerun: bool, wait: bool
+) -> int:
+    """Submit what is still to be done and return at once; with `wait`, once all of it has ended."""
     slurm_queue.require_slurm()
     check_writable(context.work)
-    submission, site = make_submission(context, cells, site)
-    if not submission.jobs:
-        say(
-            "nothing to submit: "
-            + "; ".join(f"{item} {why}" for item, why in list(submission.skipped.items())[:5])
-        )
+    names = {cell.name for cell in cells}
+    done = set() if rerun or context.artifacts.recompute else listing.done() & names
+    if done and done == names:
+        _say_all_is_there(context, cells, site, len(done))
         return 0
-    prepared = _prepare(plan, context, submission, site)
-    ids: dict[str, str] = {}
-    with slurm_queue.outside_of_jobs():
-        for job in submission.jobs:
-            ids[job.name] = _submit_job(prepared, job, ids, context.work)
-            say(f"{ids[job.name]}: {job.name} ({len(job.items)} items)")
-    say(f"run folder: {context.work}\nask for --status, and in the end --collect, with the same options")
-    return 0
+    for warning in context.experiment.checks(context):
+        say(f"warning: {warning}")
+    sent = _submit_locked(plan, context, cells, site, listing, done)
+    if not wait:
+        return 0
+    again = partial(_next_wave, plan, context, cells, site, listing, sent)
+    return report.follow(listing.chosen(sorted(names)), shown=False, again=again)
+
+
+def _submit_locked(
+    plan: Plan, context: Context, cells: list[Cell], site: Site, listing: Listing, done: set[str]
+) -> Sent:
+    with submit_lock(context.work):
+        refuse_orphans(context.work)
+        submission, site = make_submission(context, cells, site, done)
+        if not submission.jobs:
+            say("nothing to submit")
+            for line in summary(submission.skipped.items(), most=5):
+                say(f"  {line}")
+            return Sent()
+        prepared = _prepare(plan, context, submission, site)
+        dataclasses.replace(listing, stages=submission.folders).write()
+        with slurm_queue.outside_of_jobs():
+            sent = _send_all(prepared)
+    _say_sent(context, plan, sent)
+    return sent
+
+
+def _say_all_is_there(context: Context, cells: list[Cell], site: Site, count: int) -> None:
+    say(f"{count} of {count} cells are already in {shown_folder(context)}; --rerun measures them again")
+    submission, _ = make_submission(context, cells, site, set())
+    hours = sum(job.gpu_hours for job in submission.jobs)
+    say(f"  that would be {len(submission.jobs)} jobs, at most {hours:g} GPU hours")
+
+
+def shown_folder(context: Context) -> str:
+    """The records' folder as a user would write it."""
+    root = context.experiment.root
+    return str(context.out.relative_to(root) if context.out.is_relative_to(root) else context.out)
 
 
 def _prepare(plan: Plan, context: Context, submission: Submission, site: Site) -> Prepared:
@@ -91,67 +121,142 @@ def _prepare(plan: Plan, context: Context, submission: Submission, site: Site) -
     results = context.work / "results"
     results.mkdir(parents=True, exist_ok=True)
     job_plan = dataclasses.replace(plan, experiment_file=str(code / relative), out=str(results))
-    folder = context.work / "jobs"
-    folder.mkdir(exist_ok=True)
-    return Prepared(submission, site, folder, code, digest, job_plan.write())
+    (context.work / "jobs").mkdir(exist_ok=True)
+    return Prepared(submission, site, context.work, code, digest, job_plan.write())
 
 
-def _submit_job(prepared: Prepared, job: Job, ids: Mapping[str, str], work: Path) -> str:
-    from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
+def _send_all(prepared: Prepared) -> Sent:
+    """Send job after job. What the site takes no more, and what waits for that, remains."""
+    sent, site = Sent(), prepared.site
+    room = site.max_submit - len(slurm_queue.queue() or {}) if site.max_submit else 10**9
+    for job in prepared.submission.jobs:
+        needs = (*job.after_ok, *job.after_any)
+        if any(not name[0].isdigit() and name not in sent.ids for name in needs):
+            sent.remaining += job.items
+            continue
+        room = _send_job(prepared, job, room, sent)
+    return sent
 
-    site = prepared.site
-    python = shlex.quote(site.python) if site.python else None
-    executor = SlurmExecutor(prepared.folder, max_num_timeout=site.max_attempts, python=python)
-    executor.update_parameters(**parameters(job, site, prepared.code, dependency(job, ids)))
-    plan, code, grace_s = str(prepared.plan_file), str(prepared.code), site.signal_delay_s / 2
-    tasks = [Task(plan, item, code, prepared.code_digest, grace_s) for item in job.items]
-    complaints = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaints):
-            submitted = executor.submit_array(tasks)
-    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-        raise UserError(
-            f"Slurm refused {job.name}: {_reason(complaints.getvalue() or str(error))}"
-        ) from error
-    now = time.time()
-    entries = zip(job.items, submitted, strict=True)
+
+def _send_job(prepared: Prepared, job: Job, room: int, sent: Sent) -> int:
+    """Send a job, or as many of its tasks as there is room for. Returns the room left."""
+    rest: list[str] = []
+    while True:
+        if room < 1:
+            sent.reason = sent.reason or f"max_submit = {prepared.site.max_submit}"
+            sent.remaining += [*job.items, *rest]
+            return 0
+        if len(job.tasks) > room:
+            job, left = first_tasks(job, room)
+            rest = [*(left.items if left else ()), *rest]
+            sent.reason = sent.reason or f"max_submit = {prepared.site.max_submit}"
+        try:
+            _send_one(prepared, job, sent)
+        except SubmitLimit as limit:
+            sent.reason, room = str(limit), len(job.tasks) // 2
+            continue
+        sent.remaining += rest
+        return 0 if rest else room - len(job.tasks)
+
+
+def _send_one(prepared: Prepared, job: Job, sent: Sent) -> None:
+    site, now = prepared.site, time.time()
+    text = sbatch_text(job, site, prepared.code, prepared.work)
+    grace_s, plan = site.signal_delay_s / 2, str(prepared.plan_file)
+
+    def task(items: tuple[str, ...]) -> Task:
+        return Task(plan, items, str(prepared.code), prepared.code_digest, grace_s, now)
+
+    job_id = send(job, text, sent.ids, prepared.folder, site.max_attempts, task)
+    gpus = job.resources.nodes * job.resources.gpus
     state.note_jobs(
-        work, (state.SubmittedJob(item, done.job_id, str(prepared.folder), now) for item, done in entries)
+        prepared.work,
+        (
+            state.SubmittedJob(item, name, str(prepared.folder), now, gpus)
+            for name, items in zip(task_ids(job, job_id), job.tasks, strict=True)
+            for item in items
+        ),
     )
-    return str(submitted[0].job_id).partition("_")[0]
+    sent.ids[job.name] = job_id
+    sent.items |= set(job.items)
+    sent.gpu_hours += job.gpu_hours
+    say(f"{job_id}: {job.name} ({len(job.items)} items)")
 
 
-def _reason(text: str) -> str:
-    """The first line in which Slurm says what it dislikes."""
-    lines = [line.partition("error:")[2].strip() for line in text.splitlines() if "error:" in line]
-    return lines[0] if lines else " ".join(text.split())[:300]
+def _say_sent(context: Context, plan: Plan, sent: Sent) -> None:
+    if sent.remaining:
+        say(f"{len(sent.remaining)} items remain, for the site takes no more jobs now ({sent.reason}): "
+            "the same command later sends them, and --submit --wait does so by itself")  # fmt: skip
+    say(f"at most {sent.gpu_hours:g} GPU hours per attempt; logs: {context.work / 'jobs'}/ID_0_log.out")
+    say(f"ask: {_asking(plan.command)}")
 
 
-def dry_run(context: Context, cells: list[Cell], site: Site, *, check: bool, as_json: bool) -> int:
+def _asking(command: str) -> str:
+    """The command line with --status in place of what only submits."""
+    words, kept, skip = command.split(), [], False
+    for word in words:
+        if skip or word in ("--submit", "--wait", "--rerun") or word.startswith("--site="):
+            skip = False
+            continue
+        if word in ("--site", "--max-parallel"):
+            skip = True
+            continue
+        kept.append(word)
+    return " ".join([*kept, "--status"])
+
+
+def _next_wave(
+    plan: Plan, context: Context, cells: list[Cell], site: Site, listing: Listing, sent: Sent
+) -> bool:
+    """Send what remained. True while something remains or was sent just now."""
+    if not sent.remaining:
+        return False
+    queue = slurm_queue.queue()
+    if queue is None or (site.max_submit and len(queue) >= site.max_submit):
+        return True
+    left = [cell for cell in cells if cell.name in sent.remaining]
+    submission, _ = make_submission(context, left, site, listing.done())
+    failed = sent.items & {item for job in submission.jobs for item in job.items}
+    if failed:
+        say(f"{len(sent.remaining)} items are not sent: {sorted(failed)[0]} failed")
+        sent.remaining.clear()
+        return False
+    wave = _submit_locked(plan, context, left, site, listing, listing.done())
+    sent.items |= wave.items
+    sent.remaining = wave.remaining
+    return bool(wave.items or wave.remaining)
+
+
+def dry_run(
+    context: Context, cells: list[Cell], site: Site, done: set[str], *, check: bool, as_json: bool, tree: bool
+) -> int:
     """Print the jobs, their scripts and what is cached. With `check`, ask the site about each script."""
-    submission, site = make_submission(context, cells, site)
-    folder, code = context.work / "jobs", context.work / "code-<digest>"
-    texts = {job.name: sbatch_text(job, site, code, folder, {}) for job in submission.jobs}
+    submission, site = make_submission(context, cells, site, done)
+    code = context.work / f"code-{snapshot_digest(context.experiment.root, REPOSITORY)}"
+    texts = {job.name: sbatch_text(job, site, code, context.work) for job in submission.jobs}
     if as_json:
-        from uwm.runs.report import print_json
-
-        print_json({"jobs": [dataclasses.asdict(job) for job in submission.jobs], "scripts": texts,
-                    "skipped": dict(submission.skipped)})  # fmt: skip
+        report.print_json(_as_json(submission, texts))
+    elif tree:
+        print("\n".join(graph(submission)))
     else:
         print("\n".join(describe(submission, site)))
-        for name, text in texts.items():
-            print(f"\n# ---- {name}\n{text.rstrip()}")
-    return _check(submission, site, code, folder) if check else 0
+        for job in submission.jobs:
+            options = " ".join(sbatch_options(job, {}))
+            print(f"\n# ---- {job.name}: sbatch {options}".rstrip() + f"\n{texts[job.name].rstrip()}")
+    return _check(submission, texts) if check else 0
 
 
-def _check(submission: Submission, site: Site, code: Path, folder: Path) -> int:
+def _as_json(submission: Submission, texts: Mapping[str, str]) -> dict[str, object]:
+    jobs = [{**dataclasses.asdict(job), "items": job.items} for job in submission.jobs]
+    return {"jobs": jobs, "scripts": dict(texts), "skipped": dict(submission.skipped)}
+
+
+def _check(submission: Submission, texts: Mapping[str, str]) -> int:
     slurm_queue.require_slurm()
     refused = 0
     for job in submission.jobs:
-        alone = dataclasses.replace(job, after_ok=(), after_any=())
         with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
-            script.write(sbatch_text(alone, site, code, folder, {}))
+            script.write(texts[job.name])
             script.flush()
             with slurm_queue.outside_of_jobs():
                 done = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
@@ -159,20 +264,3 @@ def _check(submission: Submission, site: Site, code: Path, folder: Path) -> int:
         refused += done.returncode != 0
         print(f"{'accepted' if done.returncode == 0 else 'refused'}: {job.name}: {answer}")
     return 2 if refused else 0
-
-
-def cancel(context: Context, cells: list[Cell], *, whole: bool) -> int:
-    """Cancel the live jobs of `cells`, and those of the stages if `whole` (all cells were meant)."""
-    slurm_queue.require_slurm()
-    live = live_jobs(context.work)
-    names = {cell.name for cell in cells}
-    jobs = sorted(job for item, job in live.items() if whole or item in names)
-    if not jobs:
-        say("no job of this run is queued or running")
-        return 0
-    command: list[Any] = ["scancel", *jobs]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        raise UserError(f"scancel failed: {' '.join(done.stderr.split())}")
-    say(f"cancelled {len(jobs)} jobs")
-    return 0

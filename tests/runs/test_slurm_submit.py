@@ -1,0 +1,154 @@
+"""What is sent to `sbatch`, with Slurm's commands replaced by scripts that note what they are asked."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
+
+SITE = 'partition = "gpu"\nhours = 2\n'
+
+
+@pytest.fixture
+def site(tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text(SITE)
+    return path
+
+
+def items(project):
+    (path,) = project.root.rglob("jobs.jsonl")
+    return [json.loads(line)["item"] for line in path.read_text().splitlines()]
+
+
+def test_the_dry_run_shows_byte_for_byte_what_is_sent(project, fake_slurm, site):  # noqa: F811
+    launcher = "launcher = \"apptainer exec --nv 'my image.sif'\"\n"
+    site.write_text(SITE + launcher + 'python = "/opt/bin/python"\n')
+    shown = json.loads(project.run("--dry-run", "--json", "--site", str(site))[1])["scripts"]
+    text = project.run("--dry-run", "--site", str(site))[1]
+    assert project.run("--submit", "--site", str(site))[0] == 0
+    assert fake_slurm.scripts == [*shown.values()]
+    assert len(fake_slurm.scripts) == 2
+    for script in fake_slurm.scripts:
+        assert script.rstrip() in text
+        assert "$hold apptainer exec --nv 'my image.sif' /opt/bin/python -u -m" in script
+    assert fake_slurm.options[1] == ["--parsable", "--dependency=afterok:1", "--kill-on-invalid-dep=yes"]
+
+
+def test_options_of_sbatch_and_srun_are_passed_through(project, fake_slurm, site):  # noqa: F811
+    site.write_text("""
+gpus_per_node = "h100:2"
+srun_args = ["--container-image=nvcr.io#nvidia/pytorch", "--mpi=pmix"]
+[sbatch]
+reservation = "week 12"
+exclusive = true
+mail_user = "someone@example.org"
+mem_per_gpu = "64G"
+[cells.sbatch]
+exclusive = false
+nodelist = "n1"
+[cells."copy/*"]
+hours = 0.5
+[stages.weights]
+nodes = 3
+""")
+    assert project.run("--submit", "--site", str(site))[0] == 0
+    stage, copies, others = fake_slurm.scripts
+    for line in ("--gpus-per-node=h100:2", "--reservation='week 12'", "--exclusive", "--nodes=3",
+                 "--mail-user=someone@example.org", "--mem-per-gpu=64G", "--ntasks-per-node=2"):  # fmt: skip
+        assert f"#SBATCH {line}\n" in stage
+    assert "--container-image=nvcr.io#nvidia/pytorch' --mpi=pmix" in stage
+    assert "#SBATCH --time=30\n" in copies
+    assert "#SBATCH --time=60\n" in others
+    assert "#SBATCH --nodelist=n1\n" in others
+    assert "--exclusive" not in others
+
+
+def test_a_submit_limit_cuts_an_array_and_the_rest_is_sent_later(project, fake_slurm, site):  # noqa: F811
+    fake_slurm.limit(3)  # a stage and two of three cells
+    code, _, error = project.run("--submit", "--site", str(site))
+    assert code == 0
+    sent = items(project)
+    assert len(sent) == 2  # half of the array of three
+    assert "2 items remain, for the site takes no more jobs now (QOSMaxSubmitJobPerUserLimit)" in error
+    fake_slurm.limit(5)
+    assert project.run("--submit", "--site", str(site))[0] == 0
+    assert sorted(items(project)) == ["copy/ours", "stage:weights", "uwm/ours/s0", "uwm/ours/s1"]
+
+
+def test_a_site_may_name_its_limit(project, fake_slurm, site):  # noqa: F811
+    site.write_text(SITE + "max_submit = 3\n")
+    error = project.run("--submit", "--site", str(site))[2]
+    assert items(project) == ["stage:weights", "copy/ours", "uwm/ours/s0"]
+    assert "1 items remain" in error
+    assert "max_submit = 3" in error
+
+
+def test_two_submits_at_once_send_everything_once(project, fake_slurm, site):  # noqa: F811
+    first, second = (project.start("--submit", "--site", str(site)) for _ in range(2))
+    assert (first.wait(60), second.wait(60)) == (0, 0)
+    assert len(fake_slurm.scripts) == 2
+    assert len(items(project)) == 4
+
+
+def test_jobs_of_a_deleted_run_folder_are_found_by_their_comment(project, fake_slurm, site):  # noqa: F811
+    project.run("--submit", "--site", str(site))
+    shutil.rmtree(project.root / "runs")
+    code, _, error = project.run("--submit", "--site", str(site))
+    assert code == 2
+    assert "does not know them (was it deleted?); they would fail: --cancel ends them" in error
+    assert project.run("--cancel")[2] == "cancelled 4 jobs\n"
+    assert project.run("--submit", "--site", str(site))[0] == 0
+
+
+def test_cancel_then_submit_at_once(project, fake_slurm, site):  # noqa: F811
+    project.run("--submit", "--site", str(site))
+    queue = fake_slurm.folder / "queue"
+    kept = queue.read_text().replace("PENDING", "COMPLETING")
+    assert project.run("--cancel")[0] == 0
+    queue.write_text(kept)  # Slurm still shows them for a while
+    assert {row["state"] for row in rows(project)} == {"cancelled"}
+    assert project.run("--submit", "--site", str(site))[0] == 0
+    assert len(fake_slurm.scripts) == 4
+
+
+def rows(project):
+    return json.loads(project.run("--status", "--json")[1])
+
+
+def test_current_records_are_named_and_can_be_measured_again(project, fake_slurm, site):  # noqa: F811
+    assert project.run()[0] == 0
+    code, _, error = project.run("--submit", "--site", str(site))
+    assert code == 0
+    assert "3 of 3 cells are already in results/mini/toy; --rerun measures them again" in error
+    assert fake_slurm.scripts == []
+    assert {row["state"] for row in rows(project)} == {"done"}
+    assert project.run("--submit", "--rerun", "--site", str(site))[0] == 0
+    assert items(project) == ["copy/ours", "uwm/ours/s0", "uwm/ours/s1"]
+
+
+def test_status_before_any_job_shows_no_phantom(project):
+    assert {row["item"]: row["state"] for row in rows(project)} == {
+        "copy/ours": "missing", "uwm/ours/s0": "missing", "uwm/ours/s1": "missing",
+    }  # fmt: skip
+
+
+def test_questions_need_neither_torch_nor_the_experiments_imports(project, fake_slurm, site):  # noqa: F811
+    text = project.file.read_text()
+    early = (
+        "from uwm.runs.asking import answer_early\nif __name__ == '__main__':\n    answer_early(__file__)\n"
+    )
+    project.file.write_text(text.replace("import os\n", f"{early}import os\nimport torch\n", 1))
+    started = project.start("--submit", "--site", str(site))
+    assert started.wait(120) == 0, started.stderr.read()
+    code = "import sys, runpy; sys.argv = sys.argv[1:]\n"
+    code += "try: runpy.run_path(sys.argv[0], run_name='__main__')\nfinally: print('torch' in sys.modules)"
+    for question, answer in {"--status": "pending", "--logs": "", "--cancel": ""}.items():
+        command = [sys.executable, "-c", code, str(project.file), question]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("False\n")
+        assert answer in done.stdout

@@ -1,0 +1,81 @@
+"""Questions about a run, `--status --logs --cancel --wait --follow`, answered from its listing and the queue.
+
+An experiment file asks here before it imports torch:
+
+    if __name__ == "__main__":
+        answer_early(__file__)
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from uwm.env import runs_root
+from uwm.errors import UserError, run_cli
+from uwm.runs import report
+from uwm.runs.listing import Listing, find_listing
+from uwm.runs.plan import say
+from uwm.runs.provenance import file_blob
+from uwm.runs.settings import nearest
+from uwm.runs.slurm import live
+
+QUESTIONS = ("status", "logs", "cancel", "wait", "follow")
+
+
+def answer_early(file: str) -> None:
+    """Answer a question on the command line from the newest run with these options, and exit.
+
+    Returns where the command line asks nothing, or no such run was started from here.
+    """
+    from uwm.runs.cli import build_parser  # the command line itself asks this module
+
+    arguments = sys.argv[1:]
+    if not any(f"--{question}" in arguments for question in QUESTIONS) or "--submit" in arguments:
+        return
+    path = Path(file).resolve()
+    about: Any = SimpleNamespace(name=path.stem, description=None)
+    code = run_cli(lambda: _early(build_parser(about).parse_args(arguments), path))
+    if code >= 0:
+        raise SystemExit(code)
+
+
+def _early(options: argparse.Namespace, path: Path) -> int:
+    """The answer's exit code, or -1 without a written listing."""
+    found = find_listing(runs_root(path.parent.parent), path.stem, options.scale, run_options(options))
+    if found is None:
+        return -1
+    if found.code and found.code != file_blob(path):
+        say(f"note: {path.name} has changed since this run was started")
+    return answer(options, found)
+
+
+def run_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that say which run is meant, as they are kept in its listing."""
+    from uwm.runs.cli import data_folders
+
+    out = str(Path(options.out).absolute()) if options.out else None
+    data = data_folders(options.data)
+    return {"set": list(options.set), "pretrain_on": options.pretrain_on, "data": data, "out": out}
+
+
+def asked(options: argparse.Namespace) -> bool:
+    """True where the command line asks about a run and starts none."""
+    return not options.submit and any(getattr(options, question) for question in QUESTIONS)
+
+
+def answer(options: argparse.Namespace, listing: Listing) -> int:
+    """Answer from the listing. Returns the exit code."""
+    chosen = listing.chosen(options.only)
+    if not chosen.cells:
+        raise UserError(f"--only {' '.join(options.only)}: no such cell{nearest('', listing.cells)}")
+    replies: dict[str, Callable[[], int]] = {
+        "cancel": lambda: live.cancel(chosen, whole=not options.only),
+        "logs": lambda: report.logs(chosen, as_json=options.json),
+        "follow": lambda: report.follow(chosen, shown=True),
+        "wait": lambda: report.follow(chosen, shown=False),
+        "status": lambda: report.status(chosen, as_json=options.json),
+    }
+    return next(reply() for name, reply in replies.items() if getattr(options, name))
