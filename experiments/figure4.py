@@ -31,11 +31,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeNames
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
+from uwm.data.splits import Split
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
@@ -51,7 +53,7 @@ from uwm.evaluation.records import column, method_metrics, publish_curves, write
 from uwm.evaluation.summary import measured_rows, protocol_of, table_text
 from uwm.methods import COPY, ORACLE, SCRATCH, W_FT, W_FT_DYNAMICS, W_FT_NO_CODEBOOK, W_PRE, W_TFS
 from uwm.metrics.image import psnr, ssim
-from uwm.metrics.perceptual import LPIPS, load_lpips
+from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models.world import World
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
@@ -69,21 +71,21 @@ SHOWN = ("lpips_to_next", "lpips_region", "psnr_region", "lpips_ratio", "success
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Bounded):
     """Everything that changes a number of Figure 4. The defaults are the paper's setting where it says."""
 
-    corpora: tuple[str, ...] = ("robosuite",)  # in-domain; those of --data are added
-    pretrain_on: tuple[str, ...] = ("ssv2", "ego4d")
+    corpora: Names = ("robosuite",)  # in-domain; those of --data are added
+    pretrain_on: SomeNames = ("ssv2", "ego4d")
     mae: MAERecipe = MAE["paper"]
     pretrain: PretrainRecipe = PRETRAIN["paper"]
     finetune: FinetuneRecipe = FINETUNE["paper"]
-    scratch_steps: int = 8000  # of `w_tfs` and `scratch`, in place of finetune.train.steps
-    curve: tuple[int, ...] = (100, 500, 10_000)  # further numbers of pairs
-    seeds: tuple[int, ...] = (0, 1, 2)
-    test_split: str = "test"
-    test_pairs: int = 1000
-    test_seed: int = 0
-    lpips: str = "alex"
+    scratch_steps: Count = 8000  # of `w_tfs` and `scratch`, in place of finetune.train.steps
+    curve: Counts = (100, 500, 10_000)  # further numbers of pairs
+    seeds: Seeds = (0, 1, 2)
+    test_split: Split = "test"
+    test_pairs: Count = 1000
+    test_seed: Natural = 0
+    lpips: ProtocolName = "alex"
 
 
 CONFIGS = {

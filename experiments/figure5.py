@@ -38,8 +38,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts, SomeNames
 from uwm.data.action_pairs import all_action_pairs, check_action_sizes
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.splits import Split
 from uwm.evaluation.controllability import command_metrics, commandable
 from uwm.evaluation.eval_pairs import (
     EvalPairs,
@@ -94,7 +96,7 @@ from uwm.methods import (
     Variant,
     parse,
 )
-from uwm.metrics.perceptual import LPIPS, load_lpips
+from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models.world import World
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
@@ -128,11 +130,11 @@ R = TypeVar("R", FinetuneRecipe, AdapterRecipe, DynamicsRecipe, FICCRecipe)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Bounded):
     """Everything that changes a number of Figure 5. The defaults are the paper's models where it says."""
 
-    corpora: tuple[str, ...] = ("robosuite",)  # in-domain, with actions; those of --data are added
-    pretrain_on: tuple[str, ...] = ("ssv2", "ego4d")
+    corpora: Names = ("robosuite",)  # in-domain, with actions; those of --data are added
+    pretrain_on: SomeNames = ("ssv2", "ego4d")
     mae: MAERecipe = MAE["paper"]
     pretrain: PretrainRecipe = PRETRAIN["paper"]
     finetune: FinetuneRecipe = FINETUNE["paper"]
@@ -140,16 +142,16 @@ class Config:
     decoder: DecoderRecipe = DECODER["paper"]
     dynamics: DynamicsRecipe = DYNAMICS["paper"]
     ficc: FICCRecipe = FICC_RECIPE["paper"]
-    curve: tuple[int, ...] = (100, 500, 2000)  # further numbers of labelled pairs
-    seeds: tuple[int, ...] = (0, 1, 2)
-    test_split: str = "test"
-    test_pairs: int = 1000
-    test_seed: int = 0
-    probe_pairs: int = 2000  # training pairs that linear probes are fitted to
-    horizon: int = 10  # steps of a rollout
-    rollouts: int = 60  # at most, evenly over the test clips
-    panel_steps: tuple[int, ...] = (1, 2, 4, 7, 10)  # of a rollout, shown as panels
-    lpips: str = "alex"
+    curve: Counts = (100, 500, 2000)  # further numbers of labelled pairs
+    seeds: Seeds = (0, 1, 2)
+    test_split: Split = "test"
+    test_pairs: Count = 1000
+    test_seed: Natural = 0
+    probe_pairs: Count = 2000  # training pairs that linear probes are fitted to
+    horizon: Count = 10  # steps of a rollout
+    rollouts: Count = 60  # at most, evenly over the test clips
+    panel_steps: SomeCounts = (1, 2, 4, 7, 10)  # of a rollout, shown as panels
+    lpips: ProtocolName = "alex"
 
 
 CONFIGS = {

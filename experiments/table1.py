@@ -37,12 +37,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from uwm.bounds import Bounded, Count, Names, Natural, SomeNames
 from uwm.data.action_pairs import has_actions
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest, write_manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
+from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
 from uwm.evaluation.actions import StatePairs, action_errors, rates, stitched_errors
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
@@ -71,7 +73,7 @@ from uwm.methods import (
     ZERO_ACTION,
     Method,
 )
-from uwm.metrics.perceptual import LPIPS, load_lpips
+from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models import LatentActions, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
@@ -90,20 +92,20 @@ TILES = ("o_t", "r_t", "o_next", "r_next", "prediction")  # the columns of Figur
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Bounded):
     """Everything that changes a number of Table 1. The defaults are the paper's setting."""
 
-    corpora: tuple[str, ...] = ("ssv2", "ego4d")  # evaluated, besides those of --data
-    pretrain_on: tuple[str, ...] = ("ssv2", "ego4d")
+    corpora: Names = ("ssv2", "ego4d")  # evaluated, besides those of --data
+    pretrain_on: SomeNames = ("ssv2", "ego4d")
     mae: MAERecipe = MAE["paper"]
     pretrain: PretrainRecipe = PRETRAIN["paper"]
     high_rate: PretrainRecipe | None = None  # of `uwm-1960`
     no_action: PretrainRecipe | None = PRETRAIN["paper-no-action"]
-    probe_pairs: int = 2000  # training pairs for the probe of real actions, on corpora that have them
-    test_split: str = "test"
-    test_pairs: int = 1000  # per corpus
-    lpips: str = "alex"
-    seed: int = 0
+    probe_pairs: Count = 2000  # training pairs for the probe of real actions, on corpora that have them
+    test_split: Split = "test"
+    test_pairs: Count = 1000  # per corpus
+    lpips: ProtocolName = "alex"
+    seed: Natural = 0
 
 
 CONFIGS = {

@@ -1,7 +1,9 @@
 """Bounds of config fields: the same for a config built in Python and for one changed by --set."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from uwm.bounds import Bounded, Count, Natural, NotNegative, OneOf, OutOfBounds, Positive, Range, Share
 from uwm.errors import UserError
+from uwm.runs.experiment import load_experiment
 from uwm.runs.settings import with_settings
 from uwm.training.optimizer import TrainConfig
 
@@ -124,3 +127,52 @@ def test_a_training_config_is_in_bounds_or_refused(name: str, value: object) -> 
 def test_trainings_that_cannot_be_meant_are_refused(wrong: dict) -> None:
     with pytest.raises(UserError, match=f"^{next(iter(wrong))} must"):
         TrainConfig(**{"steps": 4, "batch_size": 1, **wrong})
+
+
+def unbounded(kind: object, name: str) -> Iterator[str]:
+    """Fields of a config and of its groups that hold numbers without bounds."""
+    if get_origin(kind) is Annotated:
+        return
+    if kind is int or kind is float:
+        yield name
+    elif is_dataclass(kind) and isinstance(kind, type):
+        for field_name, hint in get_type_hints(kind, include_extras=True).items():
+            if field_name != "presets":
+                yield from unbounded(hint, f"{name}.{field_name}")
+    else:
+        for part in get_args(kind):
+            yield from unbounded(part, name)
+
+
+FREE = ("controller.low", "controller.high")  # a robot's range may be any
+
+
+@pytest.mark.parametrize("name", ["table1", "figure4", "figure5"])
+def test_every_number_of_an_experiment_has_bounds(name: str) -> None:
+    experiment = load_experiment(Path(__file__).resolve().parents[1] / "experiments" / f"{name}.py")
+    found = list(unbounded(type(experiment.configs["mini"]), name))
+    assert [field for field in found if not field.endswith(FREE)] == []
+
+
+OF_EXPERIMENTS = [
+    ("table1", "test_pairs=-1"), ("table1", "pretrain.clips=-1"), ("table1", "pretrain.views=-1"),
+    ("table1", "pretrain.train.clip_norm=-1"), ("table1", "pretrain.train.weight_decay=-1"),
+    ("table1", "pretrain.train.warmup_steps=100000"), ("table1", "mae.model.encoder_depth=-1"),
+    ("table1", "mae.mask_ratios=2"), ("table1", "mae.mask_ratios="), ("table1", "mae.train.betas=2,2"),
+    ("table1", "pretrain.pairs=10"), ("table1", "mae.model=minii"), ("table1", "test_split=tset"),
+    ("table1", "lpips=alexx"), ("table1", "seed=-1"), ("table1", "corpora=sim-ego,sim-ego"),
+    ("table1", "pretrain_on="), ("table1", "pretrain.gap=0"), ("table1", "pretrain.short_side=0"),
+    ("figure4", "seeds="), ("figure4", "seeds=0,0"), ("figure4", "seeds=-1"), ("figure4", "curve=0"),
+    ("figure4", "scratch_steps=0"), ("figure4", "finetune.pairs=0"), ("figure4", "finetune.start=scrach"),
+    ("figure5", "horizon=0"), ("figure5", "rollouts=-1"), ("figure5", "adapter.commitment=-1"),
+    ("figure5", "ficc.model.channels=0"), ("figure5", "decoder.lpips=vg"), ("figure5", "panel_steps=0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text"), OF_EXPERIMENTS)
+def test_settings_that_cannot_be_meant_are_refused(name: str, text: str) -> None:
+    experiment = load_experiment(Path(__file__).resolve().parents[1] / "experiments" / f"{name}.py")
+    with pytest.raises(UserError) as caught:
+        with_settings(experiment.configs["mini"], [text])
+    assert str(caught.value).startswith(f"--set {text}: ")
+    assert "\n" not in str(caught.value)

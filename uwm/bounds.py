@@ -61,11 +61,33 @@ class OneOf:
         return None if value in self.words else f"is none that is known{nearest(str(value), self.words)}"
 
 
+@dataclass(frozen=True)
+class Distinct:
+    """A tuple of different things, at least so many."""
+
+    least: int = 0
+
+    def problem(self, value: Any) -> str | None:
+        """As `Range.problem`."""
+        if not isinstance(value, tuple):
+            return "must be a tuple"
+        if len(set(value)) < len(value):
+            return "must not name a thing twice"
+        return None if len(value) >= self.least else "must not be empty"
+
+
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
+Decay = Annotated[float, Range(0, below=1)]  # of a running mean; also a share that is never all
+Quality = Annotated[int, Range(0, 100)]  # of JPEGs
+Names = Annotated[tuple[str, ...], Distinct()]
+SomeNames = Annotated[tuple[str, ...], Distinct(1)]
+Counts = Annotated[tuple[Count, ...], Distinct()]
+SomeCounts = Annotated[tuple[Count, ...], Distinct(1)]
+Seeds = Annotated[tuple[Natural, ...], Distinct(1)]
 
 
 class Bounded:
@@ -115,7 +137,7 @@ def _problems(kind: Any, value: Any) -> Iterator[str]:
 
 
 def _bound_problem(bound: Any, value: Any) -> str | None:
-    return bound.problem(value) if isinstance(bound, Range | OneOf) else None
+    return bound.problem(value) if isinstance(bound, Range | OneOf | Distinct) else None
 
 
 def _number_problems(kind: type, value: Any) -> Iterator[str]:

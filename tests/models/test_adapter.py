@@ -166,7 +166,7 @@ def test_wrong_ranges_are_refused() -> None:
     with pytest.raises(ValueError, match="as many"):
         ControllerConfig(low=(0.0,), high=(1.0, 1.0))
     for low, high in ((1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)):
-        with pytest.raises(ValueError, match="must not exceed"):
+        with pytest.raises(ValueError, match="must"):
             ControllerConfig(low=(low,), high=(high,))
 
 

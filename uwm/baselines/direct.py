@@ -7,13 +7,14 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from uwm.bounds import Bounded
 from uwm.models.adapter import ActionAdapter, ActionAdapterConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.storage import load_module, save_module
 
 
 @dataclass(frozen=True)
-class DirectDynamicsConfig:
+class DirectDynamicsConfig(Bounded):
     """The networks of adapter and world model; sizes must be each other's."""
 
     adapter: ActionAdapterConfig = field(default_factory=ActionAdapterConfig)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.bounds import Bounded, Count, Natural, NotNegative, Positive, check_bounds
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig, VectorQuantizer
@@ -23,27 +24,28 @@ from uwm.models.world_model import LatentActions
 
 
 @dataclass(frozen=True)
-class FICCConfig:
+class FICCConfig(Bounded):
     """Eq. 6 fixes the loss; the networks' sizes are ours, near those of the world model beside it."""
 
-    image_size: int | None = None  # pixels, square; None: the world model's
-    channels: tuple[int, ...] = (32, 64, 96, 128)  # of R's convolutions, each of which halves the picture
-    heads: int = 4
-    inverse_depth: int = 4
-    dynamics_depth: int = 2
-    action_width: int = 64
+    image_size: Count | None = None  # pixels, square; None: the world model's
+    channels: tuple[Count, ...] = (32, 64, 96, 128)  # of R's convolutions, each of which halves the picture
+    heads: Count = 4
+    inverse_depth: Natural = 4
+    dynamics_depth: Natural = 2
+    action_width: Count = 64
     quantize: bool = True  # False: the latent action as it is, so that the codebook's part can be told
     # One code a transition (section 3), so a batch of 32 uses 32 codes at most: a small codebook, and no
     # alarm, since a collapse of this method is a result.
     quantizer: QuantizerConfig = field(
         default_factory=lambda: QuantizerConfig(codes=64, codebook_update="ema", collapse_perplexity=0.0)
     )
-    alpha: float = 1.0  # weight of the quantiser's loss (section 3)
+    alpha: NotNegative = 1.0  # weight of the quantiser's loss (section 3)
     # Of a pixel under p: -ln p of a normal distribution is the squared error over twice this. Eq. 6 gives
     # none; with a variance of 1 (and means over pixels) the cosine alone would rule: all states alike.
-    pixel_variance: float = 0.01
+    pixel_variance: Positive = 0.01
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.image_size and self.image_size % 2 ** len(self.channels):
             raise ValueError(f"image_size {self.image_size} is no multiple of {2 ** len(self.channels)}")
         if self.quantizer.width != self.action_width:

@@ -23,11 +23,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import lpips as lpips_package
 import torch
 from torch import Tensor, nn
 
+from uwm.bounds import OneOf
 from uwm.env import weights_folder
 from uwm.errors import UserError
 from uwm.metrics import backbones
@@ -59,6 +61,8 @@ PROTOCOLS = {
         Protocol("lpips-random", "alex", normalize=True, trained=False),
     )
 }
+SHORT = tuple(name.removeprefix("lpips-") for name in PROTOCOLS if name.startswith("lpips-"))
+ProtocolName = Annotated[str, OneOf((*SHORT, *PROTOCOLS))]  # of a config's field
 
 
 class LPIPS(nn.Module):

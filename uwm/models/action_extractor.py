@@ -8,18 +8,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from uwm.bounds import Bounded, Count, Natural
 from uwm.models.blocks import known_heads
 from uwm.models.mae import sincos_positions, transformer_blocks
 from uwm.models.tokens import TokenConfig, regions_of_patches
 
 
 @dataclass(frozen=True)
-class ActionExtractorConfig:
+class ActionExtractorConfig(Bounded):
     """Defaults are the paper's values; where it is silent, the comment says whose choice it is."""
 
-    width: int | None = None  # of the transformer; None: the state's own (authors' code)
-    depth: int = 4  # section 5.1
-    heads: int | None = None  # None: as many as the MAE's encoder has
+    width: Count | None = None  # of the transformer; None: the state's own (authors' code)
+    depth: Natural = 4  # section 5.1
+    heads: Count | None = None  # None: as many as the MAE's encoder has
     # "concatenated" (section 4.1) along channels, [s_t, s_t+1 - s_t] per token, as FICC reads it, or
     # along tokens, [s_t; s_t+1], as the authors' code does. Channels learn some three times sooner.
     token_layout: Literal["channels", "tokens"] = "channels"

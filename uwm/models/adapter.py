@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.bounds import Bounded, Count, Natural, check_bounds
 from uwm.models.blocks import ModulatedConvolution, known_heads
 from uwm.models.mae import sincos_positions, transformer_blocks
 from uwm.models.quantizer import VectorQuantizer
@@ -20,14 +21,15 @@ Target = Literal["continuous", "quantized", "codes", "prediction"]
 
 
 @dataclass(frozen=True)
-class ControllerConfig:
+class ControllerConfig(Bounded):
     """What the adapter must know of the robot's actions; None: as the data say."""
 
     low: tuple[float, ...] | None = None  # the controller's range, one bound per dimension of an action
     high: tuple[float, ...] | None = None
-    steps: int | None = None  # most control actions between two frames: 4 for 0.2 s at 20 Hz
+    steps: Count | None = None  # most control actions between two frames: 4 for 0.2 s at 20 Hz
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.low is None or self.high is None:
             return
         if len(self.low) != len(self.high) or not self.low:
@@ -37,12 +39,12 @@ class ControllerConfig:
 
 
 @dataclass(frozen=True)
-class ActionAdapterConfig:
+class ActionAdapterConfig(Bounded):
     """Sizes must be those of the world model; of the adapter's own ones the paper gives none."""
 
-    depth: int = 2  # as the dynamics, which has the same to read: a state and an action
-    heads: int | None = None  # None: as many as the action extractor has
-    width: int | None = None  # of the transformer; None: the state's own
+    depth: Natural = 2  # as the dynamics, which has the same to read: a state and an action
+    heads: Count | None = None  # None: as many as the action extractor has
+    width: Count | None = None  # of the transformer; None: the state's own
     # What joins them: "attention" over their tokens, as in extractor and dynamics, or "convolutions" over the
     # patches, whose channels the action scales. What a patch shows next depends on its neighbours and on how
     # far they move; of that product attention learns less in as many steps. For action tokens with a place.
@@ -53,7 +55,7 @@ class ActionAdapterConfig:
     # is S_t+1, and the output is judged by what the frozen dynamics predict from it.
     target: Target = "continuous"
     tokens: TokenConfig | None = None  # None: the world model's
-    codes: int | None = None  # in the codebook, for the target "codes"; None: the world model's
+    codes: Count | None = None  # in the codebook, for the target "codes"; None: the world model's
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 
     def fitted(self, world_model: WorldModelConfig, controller: ControllerConfig) -> Self:

@@ -16,6 +16,7 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from uwm.bounds import Bounded, Count, Natural, Positive, check_bounds
 from uwm.errors import UserError
 from uwm.models import mae_weights
 from uwm.models.storage import save_module
@@ -26,24 +27,25 @@ PATCH_VARIANCE_FLOOR = 1e-6  # He et al.: added to a patch's variance before the
 
 
 @dataclass(frozen=True)
-class MAEConfig:
+class MAEConfig(Bounded):
     """Sizes of the autoencoder; the defaults are ViT-B with the 8 x 512 decoder of He et al. (2022)."""
 
     presets: ClassVar[Mapping[str, "MAEConfig"]]  # by name, for the command line
 
-    image_size: int = 224  # pixels, square
-    patch_size: int = 16
-    encoder_width: int = 768
-    encoder_depth: int = 12
-    encoder_heads: int = 12
-    decoder_width: int = 512
-    decoder_depth: int = 8
-    decoder_heads: int = 16
-    mlp_ratio: float = 4.0
+    image_size: Count = 224  # pixels, square
+    patch_size: Count = 16
+    encoder_width: Count = 768
+    encoder_depth: Natural = 12
+    encoder_heads: Count = 12
+    decoder_width: Count = 512
+    decoder_depth: Natural = 8
+    decoder_heads: Count = 16
+    mlp_ratio: Positive = 4.0
     norm_pix_loss: bool = False  # the decoder predicts patches with their own mean and variance removed
-    layer_norm_eps: float = 1e-6
+    layer_norm_eps: Positive = 1e-6
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
         for part in ("encoder", "decoder"):

@@ -17,6 +17,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.bounds import Bounded, Count, Decay, Natural, NotNegative, Share, check_bounds
+
 # Spread of the copies where vectors must be drawn twice, in standard deviations of the batch's channel.
 NOISE = 0.01
 # Training steps between two looks at the collapse counter: each look waits for the GPU.
@@ -24,25 +26,26 @@ COLLAPSE_CHECK_EVERY = 50
 
 
 @dataclass(frozen=True)
-class QuantizerConfig:
+class QuantizerConfig(Bounded):
     """Defaults are the paper's text; `QUANTIZER_PRESETS` names both readings."""
 
     presets: ClassVar[Mapping[str, "QuantizerConfig"]]  # by name, for the command line
 
-    codes: int = 1024  # implementation details: "a codebook of 1024 individual codes"
-    width: int = 64  # implementation details: "with 64 dimensions"
+    codes: Count = 1024  # implementation details: "a codebook of 1024 individual codes"
+    width: Count = 64  # implementation details: "with 64 dimensions"
     codebook_update: Literal["gradient", "ema"] = "gradient"  # eq. 5 and 12; "ema" is the authors' code
-    beta: float = 0.25  # weight of the commitment term, eq. 12; the authors' code has 0.02
-    ema_decay: float = 0.99  # authors' code; also the window of the use counts (about 100 steps)
+    beta: NotNegative = 0.25  # weight of the commitment term, eq. 12; the authors' code has 0.02
+    ema_decay: Decay = 0.99  # authors' code; also the window of the use counts (about 100 steps)
     # Fraction of the expected use below which a code restarts; 0 turns restarts off. The paper gives none;
     # the authors' 1.0 uses at 256 x 24 tokens for 1024 codes (6 expected uses) is 1/6.
-    restart_threshold: float = 1 / 6
+    restart_threshold: NotNegative = 1 / 6
     data_init: bool = True  # first codebook out of the first training batch, as in Jukebox
-    seed: int = 0  # of the first codebook and, together with the step, of every restart
-    collapse_perplexity: float = 0.02  # ours: fraction of the codes; lower perplexity counts as collapsed
-    collapse_patience: int = 500  # ours: consecutive collapsed training steps until the run stops
+    seed: Natural = 0  # of the first codebook and, together with the step, of every restart
+    collapse_perplexity: Share = 0.02  # ours: fraction of the codes; lower perplexity counts as collapsed
+    collapse_patience: Count = 500  # ours: consecutive collapsed training steps until the run stops
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.codebook_update not in ("gradient", "ema"):
             raise ValueError(f"codebook_update is {self.codebook_update!r}; give 'gradient' or 'ema'")
         if self.codes < 1 or self.width < 1:

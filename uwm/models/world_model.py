@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.bounds import Bounded, Natural, check_bounds
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.mae import MAEConfig
@@ -22,7 +23,7 @@ DISTANCE_FLOOR = 1e-4
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(Bounded):
     """The three trained parts, and the tokens that they share. Sizes of None are the MAE's to say."""
 
     presets: ClassVar[Mapping[str, "WorldModelConfig"]]  # by name, for the command line
@@ -34,16 +35,15 @@ class WorldModelConfig:
     # Training steps with latent actions as they are, before the codebook comes in (and is drawn from them).
     # A codebook of random vectors at the start teaches the dynamics to ignore the actions. The paper and the
     # authors' code have no such phase: 0.
-    continuous_steps: int = 0
+    continuous_steps: Natural = 0
     # What the prediction's error is to the loss: "mse" (eq. 12), or "distance", the mean length of a token's
     # error. The square asks for the mean of all that may come, which shows as blur, and looks most at the
     # largest motions; the length asks for one that may come, and weighs small motions alike. Ours.
     state_loss: Literal["mse", "distance"] = "mse"
-    use_action: bool = (
-        True  # False: dynamics that read zeros, S_t+1 ~ p(S_t): what an action must be better than
-    )
+    use_action: bool = True  # False: the dynamics read zeros, S_t+1 ~ p(S_t), what an action must beat
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.quantizer.width != self.tokens.action_width:
             raise ValueError(
                 f"codes have width {self.quantizer.width}, latent actions {self.tokens.action_width}: "

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from uwm.bounds import Bounded, Count, Natural, Positive
 from uwm.data.action_pairs import ActionPairs, action_pairs, all_action_pairs
 from uwm.data.corpora import Corpus
 from uwm.data.crops import random_crops
@@ -28,17 +29,17 @@ from uwm.training.loop import TrainConfig, train
 
 
 @dataclass(frozen=True)
-class ActionRecipe:
+class ActionRecipe(Bounded):
     """A training on action-labelled pairs of one corpus."""
 
     train: TrainConfig
-    pairs: int | None = None  # labelled ones; None: every pair there is
-    short_side: int = 256
-    gap: float = 0.2  # seconds between the frames of a pair (section 5.1)
-    clips: int | None = None  # per split; None: every clip there is
+    pairs: Count | None = None  # labelled ones; None: every pair there is
+    short_side: Count = 256
+    gap: Positive = 0.2  # seconds between the frames of a pair (section 5.1)
+    clips: Count | None = None  # per split; None: every clip there is
     # Crops whose states are computed once: the centre, then random ones; 0: crop and encode at every step.
     # Never flipped, unlike in the pre-training: a mirrored picture would want a mirrored action.
-    views: int = 0
+    views: Natural = 0
 
 
 @functools.lru_cache(maxsize=8)

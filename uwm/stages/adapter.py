@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from uwm.bounds import NotNegative
 from uwm.data.states import view_states
 from uwm.models import (
     ActionAdapter,
@@ -32,8 +33,8 @@ class AdapterRecipe(ActionRecipe):
     model: ActionAdapterConfig = ActionAdapterConfig()  # its sizes of None: the world model's, the robot's
     # How much more a token's error counts where the state changes: 1 + weight x root of the change of its
     # region, over the mean. 0: all alike, as in eq. 13.
-    change_weight: float = 0.0
-    commitment: float = 0.03  # weight, with the target "prediction": 0.01 to 0.05 were alike
+    change_weight: NotNegative = 0.0
+    commitment: NotNegative = 0.03  # weight, with the target "prediction": 0.01 to 0.05 were alike
 
 
 # Section 5.1: Adam at 3e-4. AdamW without decay is Adam.

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from uwm.bounds import NotNegative
 from uwm.data.action_pairs import action_pairs
 from uwm.data.corpora import Corpus
 from uwm.data.selection import frozen_pairs
@@ -20,7 +21,7 @@ from uwm.data.states import (
 )
 from uwm.errors import UserError
 from uwm.metrics.image import psnr
-from uwm.metrics.perceptual import load_lpips
+from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models import (
     MaskedAutoencoder,
 )
@@ -39,8 +40,8 @@ class DecoderRecipe(ActionRecipe):
     """Fine-tuning of the MAE's decoder on the pairs' frames (section 5.2): no action, no world model."""
 
     objective: Literal["mse", "mse+lpips"] = "mse"  # the paper names none; mse is the MAE's own
-    lpips: str = "alex"
-    lpips_weight: float = 1.0
+    lpips: ProtocolName = "alex"
+    lpips_weight: NotNegative = 1.0
 
 
 DECODER = {

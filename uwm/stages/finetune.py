@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from uwm.bounds import Count
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_frames
@@ -52,7 +53,7 @@ class FinetuneRecipe(PairRecipe):
 
     start: Literal["pretrained", "scratch"] = "pretrained"
     trained: Literal["all", "no-codebook", "dynamics"] = "all"
-    pairs: int | None = 2000  # section 5.2; None: every pair there is
+    pairs: Count | None = 2000  # section 5.2; None: every pair there is
 
 
 # The paper gives no setting. One for all starts and numbers of pairs, but for the steps (see figure4.py).

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from uwm.bounds import Bounded, Count, Decay, Natural, NotNegative, OutOfBounds, Positive, check_bounds
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, random_crops
 from uwm.data.pairs import load_frames
@@ -29,17 +30,27 @@ from uwm.training.sources import cropped_images
 
 
 @dataclass(frozen=True)
-class MAERecipe:
+class MAERecipe(Bounded):
     """An MAE: a published checkpoint (`file`, found in UWM_WEIGHTS), or one trained here (`train`)."""
 
     model: MAEConfig = MAE_PRESETS["base"]
     file: str | None = "mae_visualize_vit_base.pth"  # authors' code; trained on pixels as they are
     train: TrainConfig | None = None
-    mask_ratios: tuple[float, ...] = (0.75, 0.0)  # section 3 names one; 0 is how the world model uses it
-    spectrum_power: float = 0.5  # of the PCA start, see `warm_start`
-    token_scale: float = 0.5  # the same
-    procedural: int = 0  # procedural images beside the corpora's frames, so that new pictures decode too
-    short_side: int = 128  # of the frames, before the random crop
+    mask_ratios: tuple[Decay, ...] = (
+        0.75,
+        0.0,
+    )  # section 3 names one; 0 is how the world model uses it
+    spectrum_power: NotNegative = 0.5  # of the PCA start, see `warm_start`
+    token_scale: Positive = 0.5  # the same
+    procedural: Natural = 0  # procedural images beside the corpora's frames, so that new pictures decode too
+    short_side: Count = 128  # of the frames, before the random crop
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if not self.mask_ratios:
+            raise OutOfBounds("mask_ratios must not be empty")
+        if (self.file is None) == (self.train is None):
+            raise OutOfBounds("give an MAE's file or its train, one of them, the other none")
 
 
 MAE = {

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uwm.bounds import Bounded, Count, Natural, NotNegative, OutOfBounds, Positive, Quality, check_bounds
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, fixed_views
 from uwm.data.manifest import Manifest, write_manifest
@@ -41,20 +42,20 @@ from uwm.training.sources import encode_images, state_pairs
 
 
 @dataclass(frozen=True)
-class PairRecipe:
+class PairRecipe(Bounded):
     """A training of the world model on frame pairs."""
 
     train: TrainConfig
-    short_side: int = 256  # the frames' shorter side, before the random crop
-    gap: float = 0.2  # seconds between the frames of a pair (section 5.1)
-    pairs: int | None = None  # training pairs per corpus; None: every pair there is
-    clips: int | None = None  # per corpus and split; None: every clip there is
-    views: int = 0  # crops per clip whose states are computed once; 0: crop and encode anew at every step
+    short_side: Count = 256  # the frames' shorter side, before the random crop
+    gap: Positive = 0.2  # seconds between the frames of a pair (section 5.1)
+    pairs: Count | None = None  # training pairs per corpus; None: every pair there is
+    clips: Count | None = None  # per corpus and split; None: every clip there is
+    views: Natural = 0  # crops per clip whose states are computed once; 0: crop and encode anew at every step
     # Read pairs from shards of this JPEG quality (0: raw) below the folder UWM_SHARDS; None: from the videos.
-    shards: int | None = None
+    shards: Quality | None = None
     # Weight of the loss on the picture that the prediction shows, 1 - SSIM; 0: the state's error alone, as in
     # the authors' code. A small state error is not a sharp picture.
-    picture_weight: float = 0.0
+    picture_weight: NotNegative = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,14 @@ class PretrainRecipe(PairRecipe):
 
     model: WorldModelConfig = WORLD_MODEL_PRESETS["paper"]  # its sizes of None are those of the MAE
     stage: str = "world-model"  # what the training is called among a run's stages and curves
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.views and self.pairs is not None:
+            raise OutOfBounds(
+                f"pairs must be none where views are computed once (views={self.views}), since these hold "
+                f"every pair of the clips, not {self.pairs}; set clips, or views=0"
+            )
 
 
 def high_rate(num_action_tokens: int) -> WorldModelConfig:
@@ -107,12 +116,12 @@ PAPER = PretrainRecipe(
 )
 MINI = PretrainRecipe(
     TrainConfig(
-        steps=7600,
+        steps=4200,
         batch_size=16,
-        learning_rate=1e-3,  # 2e-3 lies above the copy for the first quarter of as many steps
+        learning_rate=1e-3,
         warmup_steps=200,
         checkpoint_every=250,
-        validate_every=380,
+        validate_every=300,
     ),
     short_side=128,
     views=4,
@@ -141,7 +150,7 @@ PRETRAIN = {
     "paper-no-action": without_actions(PAPER, 4000),
     "mini": MINI,
     "mini-1960": MINI_1960,  # and the world model of Figures 4 and 5 at scale mini
-    "mini-no-action": without_actions(MINI, 2500),
+    "mini-no-action": without_actions(MINI, 1500),
     "smoke": SMOKE,
     "smoke-high-rate": replace(SMOKE, model=high_rate(64), stage="world-model-1960"),
     "smoke-no-action": without_actions(SMOKE, 4),

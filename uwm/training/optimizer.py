@@ -2,22 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from torch import nn
 
-from uwm.bounds import (
-    Count,
-    Natural,
-    NotNegative,
-    OutOfBounds,
-    Positive,
-    Range,
-    Share,
-    check_bounds,
-)
-
-Decay = Annotated[float, Range(0, below=1)]  # of a running mean
+from uwm.bounds import Count, Decay, Natural, NotNegative, OutOfBounds, Positive, Share, check_bounds
 
 
 @dataclass(frozen=True)
