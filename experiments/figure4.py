@@ -50,7 +50,7 @@ from uwm.evaluation.measure import (
 )
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows, write_tiles
 from uwm.evaluation.records import column, method_metrics, publish_curves, write_samples
-from uwm.evaluation.summary import measured_rows, protocol_of, table_text
+from uwm.evaluation.summary import measured_rows, table_text, title
 from uwm.methods import COPY, ORACLE, SCRATCH, W_FT, W_FT_DYNAMICS, W_FT_NO_CODEBOOK, W_PRE, W_TFS
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
@@ -59,7 +59,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
 from uwm.stages.finetune import FINETUNE, FinetuneRecipe, available_pairs, finetune, measured_corpora
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.preflight import nodes_lack
+from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
@@ -224,12 +224,18 @@ def write_panels(context: Context, cell: Cell, pairs: pd.DataFrame, images: Tens
     write_panel_rows(pairs, rows, folder)
 
 
+def check_corpus(context: Context, name: str) -> None:
+    """UserError where a corpus has no test clip that can be read."""
+    corpus = corpus_of(context, name)
+    check_clips(corpus, context.config.test_split)
+
+
 def summarize(context: Context) -> None:
     """Print the numbers of this run, and draw the panels as one picture per corpus."""
     for name in measured_corpora(context.config, context.data):
         rows = measured_rows(context, name)
         if rows:
-            print(f"\nFigure 4, {name} (moving half; {protocol_of(rows)}; mean [95% interval over clips])")
+            print(f"\nFigure 4, {name} ({title(context, name, rows)})")
             print(table_text(rows, SHOWN))
         picture = draw_tiles(context.out / "panels" / name, TILES)
         if picture:
@@ -251,6 +257,7 @@ EXPERIMENT = Experiment(
     summarize=summarize,
     stages=stages,
     checks=nodes_lack,
+    check_corpus=check_corpus,
     description=(__doc__ or "").splitlines()[0],
 )
 

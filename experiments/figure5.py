@@ -75,7 +75,7 @@ from uwm.evaluation.predictors import (
 from uwm.evaluation.probes import eef_errors, eef_probe, has_eef_pos, latent_measures, probe_real_actions
 from uwm.evaluation.records import column, estimate, method_metrics, publish_curves, write_samples
 from uwm.evaluation.rollouts import roll_out, rollout_measures
-from uwm.evaluation.summary import measured_rows, protocol_of, table_text
+from uwm.evaluation.summary import measured_rows, table_text, title
 from uwm.evaluation.transfer import transfer_metrics
 from uwm.methods import (
     AHEAD,
@@ -114,7 +114,7 @@ from uwm.stages.baselines import (
 from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.preflight import nodes_lack
+from uwm.stages.preflight import check_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, pretrain_job
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
@@ -536,13 +536,20 @@ def write_panels(
         show_transfer(test, rows, models.shown, folder.with_name(f"{cell.corpus}-transfer"))
 
 
+def check_corpus(context: Context, name: str) -> None:
+    """UserError where a corpus has no test clip that can be read, or no actions."""
+    corpus = corpus_of(context, name)
+    check_clips(corpus, context.config.test_split)
+    check_actions(corpus)
+
+
 def summarize(context: Context) -> None:
     """Print the numbers of this run, write `rollouts/<corpus>.csv`, and draw each panel as one picture."""
     config: Config = context.config
     for name in measured_corpora(config, context.data):
         rows = measured_rows(context, name)
         if rows:
-            print(f"\nFigure 5, {name} (moving half; {protocol_of(rows)}; mean [95% interval over clips])")
+            print(f"\nFigure 5, {name} ({title(context, name, rows)})")
             print(table_text(rows, SHOWN))
         write_rollout_table(rows, config.horizon, context.out / "rollouts" / f"{name}.csv")
         picture = draw_tiles(context.out / "panels" / name, TILES)
@@ -565,6 +572,7 @@ EXPERIMENT = Experiment(
     summarize=summarize,
     stages=stages,
     checks=nodes_lack,
+    check_corpus=check_corpus,
     description=(__doc__ or "").splitlines()[0],
 )
 

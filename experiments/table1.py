@@ -60,7 +60,7 @@ from uwm.evaluation.records import (
     write_samples,
     write_table,
 )
-from uwm.evaluation.summary import protocol_of, table_text
+from uwm.evaluation.summary import table_text, title
 from uwm.methods import (
     CONTINUOUS,
     COPY,
@@ -80,8 +80,8 @@ from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.preflight import nodes_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
+from uwm.stages.preflight import check_clips, nodes_lack
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job, zero_shot_corpus
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import code_counts, derangement
@@ -162,11 +162,16 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     return found
 
 
+def check_corpus(context: Context, name: str) -> None:
+    """UserError where a corpus has no test clip that can be read."""
+    check_clips(zero_shot_corpus(context, name), context.config.test_split)
+
+
 def test_manifest(context: Context, name: str) -> Manifest:
     """The frozen test pairs of a corpus."""
     config: Config = context.config
     gap, pairs = config.pretrain.gap, config.test_pairs
-    return frozen_pairs(corpus_of(context, name), config.test_split, gap, pairs, config.seed)
+    return frozen_pairs(zero_shot_corpus(context, name), config.test_split, gap, pairs, config.seed)
 
 
 # Evaluation: one pass over a corpus measures all methods, for their images share features.
@@ -213,7 +218,7 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     models = {method: world.to(device) for method, world in obtain_models(context).items()}
     world, network = models[UWM], load_lpips(config.lpips).to(device)
     manifest = test_manifest(context, name)
-    images = load_pairs(corpus_of(context, name), manifest, config.pretrain.short_side)
+    images = load_pairs(zero_shot_corpus(context, name), manifest, config.pretrain.short_side)
     images = center_crop(images, world.image_size, world.image_size)  # (n, 2, 3, S, S)
     s_t, s_next = in_batches(world.encode, images).unbind(1)
     states, actions = predictions(models, s_t, s_next, config.seed)
@@ -349,7 +354,7 @@ def summarize(context: Context) -> None:
             if f"{method}/{name}" in records and records[f"{method}/{name}"].status == "ok"
         }
         if rows:
-            print(f"\nTable 1, {name} (moving half; {protocol_of(rows)}; mean [95% interval over clips])")
+            print(f"\nTable 1, {name} ({title(context, name, rows)})")
             print(table_text(rows))
     for folder in sorted((context.out / "panels").glob("*/")):
         print(f"Figure 3: {draw_tiles(folder, TILES)}")
@@ -383,6 +388,7 @@ EXPERIMENT = Experiment(
     stages=stages,
     reading=("*",),
     checks=nodes_lack,
+    check_corpus=check_corpus,
     description=(__doc__ or "").splitlines()[0],
 )
 

@@ -11,6 +11,9 @@ from uwm.metrics.spec import METRICS, metric_of
 from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio, gain
 from uwm.runs.experiment import Cell, Context, Estimate
 
+FEWEST_CLIPS = 5  # of which a bootstrap over clips says something
+
+
 # Metrics of a record
 
 
@@ -47,9 +50,13 @@ def metrics(pairs: pd.DataFrame, method: str, protocol: str, suffix: str = "") -
 
 
 def estimate(interval: Interval, name: str, protocol: str) -> Estimate:
-    """An interval as a record's number; `protocol` is kept where the metric is measured by an LPIPS."""
+    """An interval as a record's number, without its limits where there are too few clips to know them.
+
+    `protocol` is kept where the metric is measured by an LPIPS.
+    """
     named = protocol if metric_of(name).lpips else None
-    return Estimate(interval.estimate, interval.n, (interval.low, interval.high), named)
+    known = interval.clusters >= FEWEST_CLIPS
+    return Estimate(interval.estimate, interval.n, (interval.low, interval.high) if known else None, named)
 
 
 # Files

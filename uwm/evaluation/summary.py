@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from uwm.evaluation.records import column
 from uwm.runs.experiment import Context
 
@@ -15,6 +17,22 @@ MAIN = ("lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current"
 def protocol_of(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The LPIPS protocol of the first of some records' metrics."""
     return str(next(iter(rows.values()))["lpips_to_next"]["protocol"])
+
+
+def title(context: Context, corpus: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """What stands above the table of a corpus: of how many pairs and clips it is, and by which LPIPS."""
+    return f"moving half: {counts_of(context, corpus)}; {protocol_of(rows)}; mean [95% interval over clips]"
+
+
+def counts_of(context: Context, corpus: str) -> str:
+    """`300 of 600 pairs, 60 clips`: the moving half of a corpus, by the samples of its first record."""
+    records = context.records()
+    for cell in context.cells:
+        record = records.get(cell.name) if cell.corpus == corpus else None
+        if record is not None and record.samples:
+            table = pd.read_csv(context.out / record.samples["path"], usecols=["video", "moving"])
+            return f"{table['moving'].sum()} of {len(table)} pairs, {table['video'].nunique()} clips"
+    return "no pairs"
 
 
 def measured_rows(context: Context, corpus: str) -> dict[str, Mapping[str, Any]]:
@@ -39,6 +57,8 @@ def table_text(
 def _entry_text(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return "-"
+    if entry["ci"] is None:
+        return f"{entry['value']:.3f} [few clips]"
     return f"{entry['value']:.3f} [{entry['ci'][0]:.3f}, {entry['ci'][1]:.3f}]"
 
 

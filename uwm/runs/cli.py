@@ -84,6 +84,11 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     if not context.cells:
         raise UserError("these settings and data leave no cell: no method, or no corpus to measure on")
     cells = choose(context.cells, options.only)
+    if asking.asked(options) or options.collect:
+        unusable = {}
+    else:
+        unusable = unusable_corpora(context, cells)
+        cells = [cell for cell in cells if cell.corpus not in unusable]
     listing = listing_of(context, asking.run_options(options))
     if asking.asked(options):
         return asking.answer(options, read_listing(context.work / FILE) or listing)
@@ -93,11 +98,34 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
         done = listing.done()
         cells = [cell for cell in cells if cell.name not in done]
     if options.dry_run:
-        return dry_run(context, cells, site, listing, options)
-    if options.submit:
+        code = dry_run(context, cells, site, listing, options)
+    elif options.submit:
         assert site is not None
-        return slurm.submit(plan, context, cells, site, listing, rerun=options.rerun, wait=options.wait)
-    return run_here(plan, context, cells, listing, options.jobs or 1)
+        code = slurm.submit(plan, context, cells, site, listing, rerun=options.rerun, wait=options.wait)
+    else:
+        code = run_here(plan, context, cells, listing, options.jobs or 1)
+    for message in unusable.values():
+        say(f"error: {message}")
+    return 2 if unusable else code
+
+
+def unusable_corpora(context: Context, cells: list[Cell]) -> dict[str, str]:
+    """What is wrong with each corpus that can't be measured; the others are measured without it.
+
+    Raises:
+        UserError: none can be.
+    """
+    names = dict.fromkeys(cell.corpus for cell in cells)
+    found = {}
+    for name in names:
+        try:
+            context.experiment.check_corpus(context, name)
+        except UserError as error:
+            found[name] = str(error)
+            say(f"without {name}: {error}")
+    if names and len(found) == len(names):
+        raise UserError("; ".join(found.values()))
+    return found
 
 
 ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one

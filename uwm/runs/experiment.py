@@ -177,7 +177,8 @@ class Experiment:
     dataclasses; by default all of it. `summarize(context)` prints the table and draws the panels from
     `context.records()` at the end. `reading`: patterns of the cells that only read what stages left; a
     cluster packs them into jobs without a GPU. `checks` gives a warning for each thing that a cluster's nodes
-    may lack, and raises UserError for what they need.
+    may lack, and raises UserError for what they need. `check_corpus` raises UserError for a corpus that can't
+    be measured; it is asked before anything is computed.
     """
 
     name: str
@@ -191,6 +192,7 @@ class Experiment:
     description: str = ""
     reading: tuple[str, ...] = ()
     checks: Callable[[Context], Iterable[str]] = lambda context: ()
+    check_corpus: Callable[[Context, str], None] = lambda context, name: None
 
     @property
     def file(self) -> Path:

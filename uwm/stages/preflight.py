@@ -1,13 +1,18 @@
-"""What is checked before jobs are sent: the published weights that nodes without internet could not fetch."""
+"""What is checked before anything is computed: each corpus, and weights that nodes could not fetch."""
 
 from collections.abc import Iterator
 from typing import Protocol
 
+from uwm.data.corpora import Corpus
+from uwm.data.robomimic.actions import check_corpus_actions
+from uwm.data.video import BadVideo, probe
 from uwm.env import weights_folder
 from uwm.errors import UserError
 from uwm.metrics.perceptual import weights_at_hand
 from uwm.runs.experiment import Context
 from uwm.stages.mae import MAERecipe, published_mae
+
+TRIED = 5  # clips that are opened to see whether a corpus is one of videos
 
 
 class Needs(Protocol):
@@ -37,3 +42,29 @@ def nodes_lack(context: Context) -> Iterator[str]:
     if context.scale == "paper":
         raise UserError(text)
     yield text
+
+
+def check_clips(corpus: Corpus, split: str) -> None:
+    """Open the first clip of a split that can be read.
+
+    Raises:
+        UserError: no clip in the split, or none that is a video.
+    """
+    problem: Exception | None = None
+    for clip in corpus.of(split)[:TRIED]:
+        try:
+            probe(corpus.file(clip))
+            return
+        except (BadVideo, OSError) as error:
+            problem = problem or error
+    raise UserError(f"corpus {corpus.name!r}: none of its first {TRIED} {split} clips is a video ({problem})")
+
+
+def check_actions(corpus: Corpus) -> None:
+    """Read every action of a corpus.
+
+    Raises:
+        UserError: no actions, or actions out of range; no clip to train on.
+    """
+    check_corpus_actions(corpus)
+    corpus.of("train")

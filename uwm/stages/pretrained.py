@@ -30,6 +30,14 @@ def corpus_of(context: Context, name: str) -> Corpus:
     return open_corpus(name, context.data.get(name))
 
 
+def zero_shot_corpus(context: Context, name: str) -> Corpus:
+    """The same where it is only tested: of a user's corpus that nothing is trained on, every clip is."""
+    config: Pretrained = context.config
+    if name not in context.data or name in config.pretrain_on:
+        return corpus_of(context, name)
+    return open_corpus(name, context.data[name], splits="all-test")
+
+
 def obtain_pretrained(context: Context, recipe: PretrainRecipe | None = None) -> World:
     """The MAE and a world model over it: released, cached, or trained now.
 
