@@ -22,7 +22,7 @@ from uwm.runs.asking import answer_early
 if __name__ == "__main__":
     answer_early(__file__)  # --status and its like need no torch
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,11 @@ from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models.world import World
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
-from uwm.stages.finetune import FINETUNE, FinetuneRecipe, available_pairs, finetune, measured_corpora
+from uwm.runs.jobs import shared_jobs
+from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, available_pairs, measured_corpora
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
+from uwm.stages.pretrained import corpus_of, pretrain_job
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import code_counts, perplexity
@@ -151,17 +152,21 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     return found
 
 
-def obtain_world(context: Context, cell: Cell) -> World:
-    """The world model of a cell: pre-trained, or trained on the corpus. `copy` and `oracle` need its MAE."""
+def domain_of(context: Context, cell: Cell) -> Domain:
+    """A cell's corpus and world model: pre-trained, or trained on the corpus.
+
+    Raises:
+        SkipCell: the corpus has too few pairs.
+    """
     config: Config = context.config
-    if cell.seed is None:
-        return obtain_pretrained(context)
-    recipe = seeded(recipes(config)[cell.method], cell.seed)
     corpus = corpus_of(context, cell.corpus)
+    if cell.seed is None:
+        return Domain(context, corpus, None)
+    recipe = seeded(recipes(config)[cell.method], cell.seed)
     there = len(available_pairs(recipe, corpus).table)
     if recipe.pairs is not None and recipe.pairs > there:
         raise SkipCell(f"{cell.corpus} has {there} training pairs, fewer than {recipe.pairs}")
-    return finetune(context, recipe, corpus)
+    return Domain(context, corpus, recipe)
 
 
 def blurred_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dict[str, Tensor]:
@@ -175,7 +180,7 @@ def blurred_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> d
 def run_cell(context: Context, cell: Cell) -> CellResult:
     """Train, or find, the cell's world model, and measure its predictions of the test pairs."""
     device = default_device(environment_ranks())
-    world = obtain_world(context, cell).to(device)
+    world = domain_of(context, cell).world.to(device)
     network = load_lpips(context.config.lpips).to(device)
     manifest, images = test_pairs(context, cell.corpus, world.image_size)
     pairs, shown, codes = evaluate(cell, world, network, manifest, images)
@@ -243,8 +248,20 @@ def summarize(context: Context) -> None:
 
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
-    """What all cells of a cluster run wait for. Each cell trains its own model, so they run side by side."""
-    return [pretrain_job()]
+    """The trainings of a cluster run: the pre-training, then that of each cell, side by side."""
+    return shared_jobs(cells(config, data), needs)
+
+
+def needs(cell: Cell) -> Iterator[StageJob]:
+    """The trainings behind a cell."""
+    yield pretrain_job()
+    if cell.seed is not None:
+        yield StageJob(
+            f"train-{cell.file_name}",
+            lambda context: domain_of(context, cell).world,
+            lambda context: domain_of(context, cell).stage,
+            needs=("pretrain",),
+        )
 
 
 EXPERIMENT = Experiment(

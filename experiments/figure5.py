@@ -29,8 +29,9 @@ from uwm.runs.asking import answer_early
 if __name__ == "__main__":
     answer_early(__file__)  # --status and its like need no torch
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -98,20 +99,25 @@ from uwm.methods import (
 )
 from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models.world import World
+from uwm.runs.artifacts import Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
-from uwm.stages.adapter import ADAPTER, AdapterRecipe, obtain_adapter
+from uwm.runs.jobs import shared_jobs
+from uwm.stages.adapter import ADAPTER, AdapterRecipe, adapter_stage, obtain_adapter
 from uwm.stages.baselines import (
     DYNAMICS,
     FICC_RECIPE,
     DynamicsRecipe,
     FICCRecipe,
+    dynamics_stage,
     ficc_frames,
+    ficc_recipe,
+    ficc_stage,
     obtain_dynamics,
     obtain_ficc,
     obtain_ficc_adapter,
 )
-from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
+from uwm.stages.decoder import DECODER, DecoderRecipe, decoder_stage, obtain_decoder
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_actions, check_clips, nodes_lack
@@ -298,11 +304,16 @@ class CellModels(NamedTuple):
         return self.domain.world
 
 
+def domain_of(context: Context, cell: Cell) -> Domain:
+    """The cell's corpus, with the fine-tuned world model of its seed, or else the pre-trained one."""
+    finetuned = None if cell.seed is None else seeded(context.config.finetune, cell.seed)
+    return Domain(context, corpus_of(context, cell.corpus), finetuned)
+
+
 def prepare(context: Context, cell: Cell) -> CellModels:
     """The trained parts of a cell. `copy` and `oracle` need the MAE alone."""
     config: Config = context.config
-    finetuned = None if cell.seed is None else seeded(config.finetune, cell.seed)
-    domain = Domain(context, corpus_of(context, cell.corpus), finetuned)
+    domain = domain_of(context, cell)
     variant = parse(cell.method).variant
     recipe = decoder(config, variant)
     shown = domain.world if recipe is None else obtain_decoder(recipe, domain)
@@ -557,9 +568,77 @@ def summarize(context: Context) -> None:
             print(f"Figure 5: {picture}")
 
 
+# Jobs of a cluster run
+
+
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
-    """What all cells of a cluster run wait for. Each cell finds or trains the rest."""
-    return [pretrain_job()]
+    """The trainings of a cluster run; cells then find them."""
+    return shared_jobs(cells(config, data), partial(needs, config))
+
+
+def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
+    """The trainings behind a cell, each after those that it needs itself."""
+    yield pretrain_job()
+    recipe = decoder(config, parse(cell.method).variant)
+    if recipe is not None:
+        yield decoder_job(recipe, cell)
+    if cell.seed is None:
+        return
+    parent = f"finetune-{cell.corpus}-s{cell.seed}"
+    yield domain_job(parent, cell, lambda domain: domain.world, lambda domain: domain.stage, "pretrain")
+    base, place = base_name(cell.method), f"{cell.corpus}-s{cell.seed}"
+    if base in dynamics(config):
+        mine = seeded(dynamics(config)[base], cell.seed)
+        yield domain_job(
+            f"{base}-{place}", cell, partial(obtain_dynamics, mine), partial(dynamics_stage, mine), parent
+        )
+    elif base in adapters(config):
+        fitted = seeded(adapters(config)[base], cell.seed)
+        name = f"adapter-{R_GT if base == SHUFFLED.name else base}-{place}"
+        yield domain_job(name, cell, partial(obtain_adapter, fitted), partial(adapter_stage, fitted), parent)
+    elif base in (FICC.name, FICC_LATENT.name):
+        yield ficc_job(seeded(config.ficc, cell.seed), cell, parent)
+
+
+def domain_job(
+    name: str,
+    cell: Cell,
+    obtain: Callable[[Domain], object],
+    stage: Callable[[Domain], Stage],
+    parent: str,
+) -> StageJob:
+    """A training in the domain of a cell."""
+
+    def domain(context: Context) -> Domain:
+        refuse_small(context, cell)
+        return domain_of(context, cell)
+
+    return StageJob(
+        name,
+        lambda context: obtain(domain(context)),
+        lambda context: stage(domain(context)),
+        needs=(parent,),
+    )
+
+
+def decoder_job(recipe: DecoderRecipe, cell: Cell) -> StageJob:
+    """The decoder's fine-tuning: the same for all seeds, for it needs the MAE alone."""
+    kind = "decoder-lpips" if recipe.objective == "mse+lpips" else "decoder"
+    unseeded = replace(cell, method=COPY.name, seed=None)
+
+    def stage(domain: Domain) -> Stage:
+        return decoder_stage(recipe, domain.corpus, domain.world.weights["mae"])
+
+    return domain_job(f"{kind}-{cell.corpus}", unseeded, partial(obtain_decoder, recipe), stage, "pretrain")
+
+
+def ficc_job(recipe: FICCRecipe, cell: Cell, parent: str) -> StageJob:
+    """FICC; the adapter to it is small, and trained in its cell."""
+
+    def stage(domain: Domain) -> Stage:
+        return ficc_stage(ficc_recipe(recipe, domain), domain.corpus)
+
+    return domain_job(f"ficc-{cell.corpus}-s{cell.seed}", cell, partial(obtain_ficc, recipe), stage, parent)
 
 
 EXPERIMENT = Experiment(

@@ -16,7 +16,7 @@ from uwm.env import cache_root, runs_root
 from uwm.errors import UserError
 from uwm.files import write_atomically
 from uwm.runs.artifacts import Artifacts, NotThere, Stage
-from uwm.runs.experiment import Cell, Context, Experiment, StageJob, load_experiment
+from uwm.runs.experiment import Cell, Context, Experiment, SkipCell, StageJob, load_experiment
 from uwm.runs.provenance import code_provenance, shown_command
 from uwm.runs.record import digest_of
 from uwm.runs.settings import nearest, plain, with_settings
@@ -176,7 +176,7 @@ def stage_identity(context: Context, job: StageJob) -> Stage | None:
         return None
     try:
         return job.stage(replace(context, artifacts=replace(context.artifacts, find_only=True)))
-    except NotThere:
+    except (NotThere, SkipCell):
         return None
 
 

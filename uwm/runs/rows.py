@@ -128,8 +128,8 @@ def _row_without_result(
         return Row(item, "failed", error=state.last_line(cause[1]), **(about | {"log": str(cause[0])}))
     if attempts.outcome == "timeout":
         return Row(item, "timeout", error=attempts.error, **about)
-    if attempts.outcome == "ok" and item.startswith(STAGE):
-        return Row(item, "done", **about)
+    if attempts.outcome in ("ok", "skipped") and item.startswith(STAGE):
+        return Row(item, "done" if attempts.outcome == "ok" else "skipped", **about)
     if attempts.alive:
         return Row(item, "running", **about)
     if job is None:

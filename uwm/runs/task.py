@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from uwm.env import REPOSITORY, launched_rank
 from uwm.errors import Interrupted, UserError
 from uwm.runs import ranks, state
-from uwm.runs.experiment import Context, give_up, measure, one_line
+from uwm.runs.experiment import Context, SkipCell, give_up, measure, one_line
 from uwm.runs.listing import STAGE
 from uwm.runs.plan import Plan, find_cell, find_stage, say
 from uwm.runs.record import file_stem
@@ -212,7 +212,10 @@ def _until_done(context: Context, item: str, stop: Stop, rank: int) -> str:
 def _attempt(context: Context, item: str, rank: int) -> str:
     if item.startswith(STAGE):
         state.clear_traceback(context.work, item, rank)
-        find_stage(context, item.removeprefix(STAGE)).run(context)
+        try:
+            find_stage(context, item.removeprefix(STAGE)).run(context)
+        except SkipCell:  # its cells say why
+            return "skipped"
         return "ok"
     record = measure(context, find_cell(context, item), rank=rank)
     if record.status == "failed":

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class TrainingLog:
             log.warning("%s is shorter than its checkpoint says: lines are missing from it", path)
         self._file.truncate(min(length, self._file.tell()))
         self._timing = open(run_dir / "timing.jsonl", "a")  # noqa: SIM115 (closed in close)
-        self._mark = (time.monotonic(), step)
+        self._mark = time.monotonic()
         self._writer = _tensorboard(run_dir / "tensorboard", step) if tensorboard else None
         interval = 0.5 if sys.stderr.isatty() else 30.0  # seconds
         self._bar = tqdm(total=steps, initial=step, desc=name, mininterval=interval, miniters=1)
@@ -59,17 +60,16 @@ class TrainingLog:
             for key, value in values.items():
                 self._writer.add_scalar(key, value, step)
 
-    def advance(self, step: int, loss: float) -> None:
-        """Move the progress bar; now and then note the speed."""
+    def advance(self, loss: float, speed: Callable[[], dict[str, float]]) -> None:
+        """Move the progress bar; now and then note the `speed`."""
         if not self.enabled:
             return
         self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
         self._bar.update()
-        then, first = self._mark
         now = time.monotonic()
-        if now - then >= _TIMING_EVERY:
-            self._time({"step": step, "steps_per_second": round((step - first) / (now - then), 4)})
-            self._mark = (now, step)
+        if now - self._mark >= _TIMING_EVERY:
+            self._time({"step": self._bar.n, **speed()})
+            self._mark = now
             self._file.flush()
 
     def sync(self) -> int:

@@ -7,7 +7,7 @@ same bits as one that wasn't (one process, CPU, same number of threads).
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from uwm.env import compiles
 from uwm.errors import Interrupted, UserError
 from uwm.training import distributed
-from uwm.training.batches import Batch, BatchSource, micro_batch_size, seeded_generator
+from uwm.training.batches import BatchSource, micro_batch_size, seeded_generator
 from uwm.training.checkpoint import checkpoint_files, newest_file, read_checkpoint, save_checkpoint
+from uwm.training.device import DeviceBatches, Speed, compile_blocks, counting_flops, set_arithmetic
 from uwm.training.distributed import Ranks
 from uwm.training.logs import TrainingLog
 from uwm.training.optimizer import TrainConfig, learning_rate, parameter_groups
@@ -88,13 +90,20 @@ class _Training:
     ) -> None:
         self.config, self.run_dir, self.name, self.ranks, self.device = config, run_dir, name, ranks, device
         self.objective = objective.to(device)
+        set_arithmetic(device, config.precision)
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(objective, config.weight_decay), lr=config.learning_rate, betas=config.betas
+            parameter_groups(objective, config.weight_decay),
+            lr=config.learning_rate,
+            betas=config.betas,
+            fused=device.type == "cuda",
         )
+        self.speed = Speed(device, config.precision)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.metrics: dict[str, float] = {}
         self.step, self.log_length, self.seconds = 0, 0, 0.0
         self.resume()
+        if compiles():
+            compile_blocks(self.objective)
         self.model = distributed.parallel(self.objective, ranks, device)
 
     # Checkpoints
@@ -118,6 +127,8 @@ class _Training:
             )
         self.load_objective(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # the checkpoint may come from another device
+            group["fused"] = self.device.type == "cuda"
         self.log_length, self.seconds, self.metrics = state["log_length"], state["seconds"], state["metrics"]
 
     def identity(self) -> dict[str, Any]:
@@ -185,15 +196,19 @@ class _Training:
         stop: Callable[[], bool] | None,
         log: TrainingLog,
     ) -> None:
-        log.start(step=self.step, world_size=self.ranks.world_size, device=self.device.type)
-        batches = source.batches(self.step, self.ranks.rank, self.ranks.world_size)
+        steps, world_size = self.config.steps, self.ranks.world_size
+        log.start(
+            step=self.step, steps=steps, world_size=world_size, device=self.device.type, compiled=compiles()
+        )
+        batches = DeviceBatches(source.batches(self.step, self.ranks.rank, world_size), self.device)
+        self.speed.start(self.step, 0.0)
         began = time.monotonic() - self.seconds
         self.objective.train()
         while self.step < self.config.steps:
             values, stopping = self.take_step(batches, stop)
             self.metrics |= values
             log.write(self.step, values)
-            log.advance(self.step, values["loss"])
+            log.advance(values["loss"], lambda: self.speed.facts(self.step, batches.waited))
             last = self.step == self.config.steps
             if validate and (last or _due(self.step, self.config.validate_every)):
                 self.validate(validate, log)
@@ -206,7 +221,7 @@ class _Training:
                 )
 
     def take_step(
-        self, batches: Iterator[Batch], stop: Callable[[], bool] | None
+        self, batches: DeviceBatches, stop: Callable[[], bool] | None
     ) -> tuple[dict[str, float], bool]:
         """One optimiser step; returns its means over ranks and micro-batches, and whether to stop."""
         rate = learning_rate(self.step, self.config)
@@ -228,21 +243,29 @@ class _Training:
         self.step += 1
         return {"lr": rate, **values}, asked > 0
 
-    def accumulate_gradients(self, batches: Iterator[Batch]) -> dict[str, torch.Tensor]:
+    def accumulate_gradients(self, batches: DeviceBatches) -> dict[str, torch.Tensor]:
         """Forward and backward of this step's micro-batches; returns the mean of each number, as float64."""
+        counter = counting_flops(self.device) if self.speed.flops is None else None
+        with counter or nullcontext():
+            sums = self.sum_micro_batches(batches)
+        if counter:
+            self.speed.flops = counter.get_total_flops()
+        return sums
+
+    def sum_micro_batches(self, batches: DeviceBatches) -> dict[str, torch.Tensor]:
         sums: dict[str, torch.Tensor] = {}
         bf16 = self.config.precision == "bf16"
         for micro in range(self.config.accumulate):
-            batch = next(batches, None)
+            batch = batches.next()
             if batch is None:
                 raise UserError(f"{self.name}: the source ran out of batches at step {self.step + 1}")
-            batch = _to_device(batch, self.device)
             generator = seeded_generator(self.config.seed, self.step, micro, self.ranks.rank)
             last = micro == self.config.accumulate - 1
             with nullcontext() if last else distributed.without_exchange(self.model):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                     output = self.model(batch, generator)
                 (output["loss"] / self.config.accumulate).backward()
+            batches.fetch()
             for key, value in output.items():
                 share = value.detach().double() / self.config.accumulate
                 sums[key] = sums[key] + share if key in sums else share
@@ -271,13 +294,3 @@ class _Training:
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return {key: _to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, list | tuple):
-        return type(batch)(_to_device(value, device) for value in batch)
-    return batch

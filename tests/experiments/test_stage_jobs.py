@@ -1,0 +1,63 @@
+"""The stage jobs of Figures 4 and 5 are the trainings that their cells look for."""
+
+from pathlib import Path
+
+import pytest
+
+from uwm.runs.cli import build_parser, choose, plan_of, run_experiment
+from uwm.runs.experiment import load_experiment
+from uwm.runs.plan import stage_identity
+from uwm.runs.slurm.plan import plan_jobs
+from uwm.runs.slurm.resources import Resources
+from uwm.runs.slurm.site import Site
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = Site("site", Resources(), Resources())
+
+
+def context_of(name, *words):
+    experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
+    options = build_parser(experiment).parse_args(["--scale", "smoke", *words])
+    return plan_of(experiment, options, [], None).context(experiment)
+
+
+def planned(context, pattern):
+    return plan_jobs(context, choose(context.cells, [pattern]), SITE, {}, set()).jobs
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("UWM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+
+
+def test_figure4_trains_each_cell_in_a_job_of_its_own(tmp_path):
+    context = context_of("figure4", "--out", str(tmp_path / "out"))
+    jobs = {job.name: job for job in planned(context, "w_ft/*")}
+    assert list(jobs) == ["figure4-pretrain", "figure4-train-w_ft__sim-panda__s0", "figure4-cells"]
+    assert jobs["figure4-train-w_ft__sim-panda__s0"].after_ok == ("figure4-pretrain",)
+    assert [job.name for job in planned(context, "copy")] == ["figure4-pretrain", "figure4-cells"]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"), [("figure4", "w_ft/*"), ("figure5", "r_gt/*,direct/*,ficc-la/*")]
+)
+def test_what_the_cells_have_trained_needs_no_job(name, pattern, tmp_path):
+    words = ("--out", str(tmp_path / "out"))
+    context = context_of(name, *words)
+    before = [job.name for job in planned(context, pattern)]
+    assert len(before) > 2
+    experiment = context.experiment
+    assert run_experiment(experiment, ["--scale", "smoke", "--only", pattern, *words]) == 0
+    (cells,) = planned(context_of(name, *words), pattern)
+    assert cells.name == f"{name}-cells"
+
+
+def test_figure5_shares_jobs_between_cells():
+    context = context_of("figure5")
+    jobs = {job.name: job for job in context.experiment.stages(context.config, context.data)}
+    adapter = jobs["adapter-r_gt-sim-panda-s0"]
+    assert {"r_gt/sim-panda/s0", "shuffled/sim-panda/s0", "r_gt-5-steps/sim-panda/s0"} <= set(adapter.cells)
+    assert adapter.needs == ("finetune-sim-panda-s0",)
+    assert stage_identity(context, jobs["decoder-sim-panda"]) is None  # its MAE is not trained yet
+    assert stage_identity(context, adapter) is not None

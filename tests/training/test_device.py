@@ -1,0 +1,80 @@
+"""Batches on their way to the device, and what a training notes about its speed."""
+
+import json
+
+import pytest
+import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from tests.training.toy import Toy, train_toy
+from uwm.training.device import DeviceBatches, Speed, compile_blocks, peak_tflops, to_device
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_batches_come_in_order_and_end(ahead):
+    batches = DeviceBatches(iter([{"x": torch.ones(1) * n} for n in range(3)]), CPU, ahead=ahead)
+    seen = []
+    while (batch := batches.next()) is not None:
+        batches.fetch()
+        seen.append(int(batch["x"]))
+    assert seen == [0, 1, 2]
+
+
+def test_nothing_is_asked_for_ahead_on_the_cpu():
+    asked = []
+
+    def source():
+        for number in range(3):
+            asked.append(number)
+            yield torch.zeros(1)
+
+    batches = DeviceBatches(source(), CPU)
+    batches.next()
+    batches.fetch()
+    assert asked == [0]
+    assert batches.waited >= 0
+
+
+def test_nested_batches_keep_their_form():
+    moved = to_device([torch.ones(2), (torch.zeros(1), "name")], CPU)
+    assert isinstance(moved, list)
+    assert isinstance(moved[1], tuple)
+    assert moved[1][1] == "name"
+
+
+def test_peaks_by_name_and_precision():
+    assert peak_tflops("NVIDIA H100 80GB HBM3", "bf16") == 989
+    assert peak_tflops("NVIDIA H100 PCIe", "bf16") == 756
+    assert peak_tflops("NVIDIA A100-SXM4-40GB", "fp32") == 19.5
+    assert peak_tflops("Tesla V100-SXM2-16GB", "bf16") is None
+    assert peak_tflops("an unknown device", "bf16") is None
+
+
+def test_speed_is_counted_between_two_calls():
+    speed = Speed(CPU, "fp32")
+    speed.start(10, 0.0)
+    speed.flops, speed.peak = 10**9, 1.0
+    facts = speed.facts(20, 0.0)
+    assert facts["steps_per_second"] > 0
+    assert facts["data_wait"] == 0
+    assert facts["mfu"] == pytest.approx(facts["steps_per_second"] * 1e-3, rel=0.1, abs=1e-3)
+
+
+def test_the_timing_log_says_how_many_steps_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("uwm.training.logs._TIMING_EVERY", 0.0)
+    train_toy(tmp_path, Toy(noise=0.0))
+    lines = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
+    assert lines[0]["steps"] == lines[-1]["step"]
+    assert {"steps_per_second", "data_wait"} <= set(lines[-1])
+
+
+def test_compiled_blocks_keep_their_weights_names_and_numbers():
+    model = nn.Sequential(Block(8, 2), nn.Linear(8, 8), Block(8, 2))
+    names, tokens = list(model.state_dict()), torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
+    wanted = model(tokens)
+    assert compile_blocks(model, backend="eager") == 2
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(model(tokens), wanted)
