@@ -175,6 +175,28 @@ def test_a_cover_picture_is_no_video(tmp_path: Path, suffix, flagged):
     check_every_frame(path, list(range(20)))
 
 
+@pytest.mark.parametrize("marked", [0, 1, None])
+def test_of_several_videos_the_one_that_ffmpeg_takes(tmp_path: Path, marked):
+    """The default one, else the largest; the second is larger and counts from 500."""
+    sources = [
+        write_video(tmp_path / "a.mp4", 12),
+        write_video(tmp_path / "b.mp4", 12, size=(160, 96), first=500),
+    ]
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as writer:
+        readers = [av.open(str(source)) for source in sources]
+        copies = [writer.add_stream_from_template(reader.streams.video[0]) for reader in readers]
+        for place, copy in enumerate(copies):
+            copy.disposition = av.stream.Disposition.default if place == marked else av.stream.Disposition(0)
+        for reader, copy in zip(readers, copies, strict=True):
+            for packet in reader.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = copy
+                    writer.mux(packet)
+    first = 0 if marked == 0 else 500
+    check_every_frame(path, list(range(first, first + 12)))
+
+
 @pytest.mark.parametrize(
     ("size", "reason"), [((4096, 16), "as long as wide"), ((6, 6), "at least 8"), ((9000, 6000), "million")]
 )

@@ -59,11 +59,13 @@ def open_stream(path: Path | str) -> tuple[av.container.InputContainer, av.Video
     return container, stream
 
 
-def _how_likely(stream: av.VideoStream) -> tuple[bool, bool, int]:
-    """The video itself is no cover picture; of several the one with the most pixels, as ffmpeg takes it."""
-    cover = bool(stream.disposition & av.stream.Disposition.attached_pic)
-    context = stream.codec_context
-    return not cover, context.name not in STILL_CODECS, context.width * context.height
+def _how_likely(stream: av.VideoStream) -> tuple[bool, bool, bool, int]:
+    """The video itself is no cover picture; of several the one marked as default, then the largest, as
+    ffmpeg takes it."""
+    flags, context = stream.disposition, stream.codec_context
+    cover = bool(flags & av.stream.Disposition.attached_pic)
+    default = bool(flags & av.stream.Disposition.default)
+    return not cover, context.name not in STILL_CODECS, default, context.width * context.height
 
 
 def shows_by_time(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
