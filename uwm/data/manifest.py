@@ -231,11 +231,18 @@ def read_manifest(path: Path | str) -> Manifest:
     return Manifest(table[COLUMNS])
 
 
+def user_path(text: str) -> Path:
+    """A path of the command line; `~` means the home folder, also where the shell leaves it (`--out=~/x`)."""
+    return Path(text).expanduser()
+
+
 def add_data_arguments(parser: argparse.ArgumentParser, split: str) -> None:
     """What all data commands ask of a corpus."""
     parser.add_argument("data", metavar="NAME[:OPTIONS]=DIR", help="a corpus, or the name of a bundled one")
     parser.add_argument("--split", default=split, help=f"train, validation or test ({split})")
-    parser.add_argument("--split-file", type=Path, metavar="CSV", help="your own splits: rows of path,split")
+    parser.add_argument(
+        "--split-file", type=user_path, metavar="CSV", help="your own splits: rows of path,split"
+    )
     parser.add_argument("--max-bad-share", type=float, help="of the clips, that may be unusable (0.2)")
 
 
@@ -256,7 +263,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pairs-per-visit", type=int, default=1, help="pairs from the same 4 s")
     parser.add_argument("--gap", type=float, default=0.2, help="seconds between the frames of a pair")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="default: NAME-SPLIT.csv")
+    parser.add_argument("--out", type=user_path, help="default: NAME-SPLIT.csv")
     parser.add_argument("--workers", type=int, default=0, help="processes that read the files")
     args = parser.parse_args(argv)
     corpus = read_data_arguments(args)
