@@ -18,17 +18,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from uwm.data.arguments import add_data_arguments, read_data_arguments, user_path
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import (
     BadClips,
     Manifest,
-    add_data_arguments,
     build_manifest,
-    read_data_arguments,
     read_manifest,
     read_skipped,
     skipped_path,
-    user_path,
     write_manifest,
     write_skipped,
 )
