@@ -83,6 +83,35 @@ def test_the_name_of_a_file_says_nothing(tmp_path: Path, name, suffix):
     check_every_frame(path, list(range(50)))
 
 
+def stored_order(packet: av.Packet) -> None:
+    packet.pts = packet.dts = packet.dts + round(1 / packet.time_base)  # later by a second: none below 0
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"preset": "medium"},
+        {"x264-params": "bframes=5:b-pyramid=normal:b-adapt=0:keyint=20"},
+        {"x264-params": "bframes=1:b-adapt=0:keyint=250"},
+        {"preset": "veryfast"},
+    ],
+)
+def test_times_of_storing_are_not_taken_for_times_of_showing(tmp_path: Path, suffix, options):
+    source = write_video(tmp_path / "a.mp4", 50, fps=10, gop=20, options=options)
+    check_every_frame(copied(source, tmp_path / f"copied{suffix}", stored_order), list(range(50)))
+
+
+def test_a_stream_with_b_frames_is_sought(tmp_path: Path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise AssertionError("counted")
+
+    monkeypatch.setattr("uwm.data.ffmpeg.counted", refuse)
+    monkeypatch.setattr("uwm.data.ffmpeg.decoded_in_order", refuse)
+    for name, options in (("a", {"preset": "medium"}), ("b", {"preset": "veryfast"}), ("c", {"bf": "16"})):
+        check_every_frame(write_video(tmp_path / f"{name}.mp4", 50, options=options), list(range(50)))
+
+
 @pytest.mark.parametrize("name", ["b.avi", "packed.avi"])
 def test_avi_copied_into_matroska(tmp_path: Path, name):
     path = copied(make(tmp_path, name), tmp_path / "copied.mkv")
@@ -173,6 +202,28 @@ def test_a_cover_picture_is_no_video(tmp_path: Path, suffix, flagged):
     source = write_video(tmp_path / "a.mp4", 20)
     path = with_cover(source, tmp_path / f"covered{suffix}", flagged=flagged)
     check_every_frame(path, list(range(20)))
+
+
+@pytest.mark.parametrize("marked", [0, 1, None])
+def test_of_several_videos_the_one_that_ffmpeg_takes(tmp_path: Path, marked):
+    """The default one, else the largest; the second is larger and counts from 500."""
+    sources = [
+        write_video(tmp_path / "a.mp4", 12),
+        write_video(tmp_path / "b.mp4", 12, size=(160, 96), first=500),
+    ]
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as writer:
+        readers = [av.open(str(source)) for source in sources]
+        copies = [writer.add_stream_from_template(reader.streams.video[0]) for reader in readers]
+        for place, copy in enumerate(copies):
+            copy.disposition = av.stream.Disposition.default if place == marked else av.stream.Disposition(0)
+        for reader, copy in zip(readers, copies, strict=True):
+            for packet in reader.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = copy
+                    writer.mux(packet)
+    first = 0 if marked == 0 else 500
+    check_every_frame(path, list(range(first, first + 12)))
 
 
 @pytest.mark.parametrize(

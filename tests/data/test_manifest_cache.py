@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.video_files import write_video
-from uwm.data import manifest_cache
+from uwm.data import manifest, manifest_cache
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import build_manifest, skipped_path
 from uwm.data.manifest_cache import cached_manifest, digests_path
@@ -59,3 +59,31 @@ def test_a_damaged_manifest_is_said_and_made_again(how: str, tmp_path: Path, cap
     assert error.count("\n") == 1
     cached_manifest(tmp_path / "cache", corpus, "train", pairs_per_clip=2, seed=1)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("pairs", [None, 12])
+def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch, pairs):
+    for i in range(8):
+        write_video(tmp_path / "v" / f"{i}.mp4", 20, fps=29.97)
+    (tmp_path / "v" / "8.mp4").write_bytes(b"")
+    corpus = Corpus("numbers", tmp_path / "v", tuple(Clip(f"{i}.mp4", "train") for i in range(9)))
+    whole = build_manifest(corpus, "train", pairs=pairs)
+    probe, opened = manifest.probe, []
+
+    def dying(path: Path):
+        opened.append(path.name)
+        if len(opened) == 5:
+            raise KeyboardInterrupt
+        return probe(path)
+
+    monkeypatch.setattr(manifest, "probe", dying)
+    cache = tmp_path / "cache"
+    with pytest.raises(KeyboardInterrupt):
+        cached_manifest(cache, corpus, "train", pairs=pairs)
+    [journal] = cache.glob("*.journal")
+    journal.write_text(journal.read_text() + '{"clip": "5.mp4", "rea')  # a line that was cut off
+    again = cached_manifest(cache, corpus, "train", pairs=pairs)
+    assert again.sha256 == whole.sha256
+    assert again.skipped == whole.skipped
+    assert len(opened) == len(set(opened)) + 1  # only the one that died was opened twice
+    assert not list(cache.glob("*.journal"))

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.data.video_files import picture, read_number
+from uwm.data.corpora import open_corpus
 from uwm.data.decoders import BadVideo
 from uwm.data.video import probe, read_frames
 from uwm.errors import UserError
@@ -80,3 +81,14 @@ def test_a_rate_that_is_none(tmp_path: Path, text):
     (folder / "fps.txt").write_text(text)
     with pytest.raises(UserError, match=r"fps\.txt: must hold one number"):
         probe(folder)
+
+
+def test_folders_of_folders_below_one_rate(tmp_path: Path):
+    for split in ("a", "b"):
+        for i in range(3):
+            write_pictures(tmp_path / split / f"clip{i}", [f"{k}.bmp" for k in range(4)])
+            (tmp_path / split / f"clip{i}" / "fps.txt").unlink()
+    (tmp_path / "fps.txt").write_text("12")
+    clips = open_corpus("frames", tmp_path).clips
+    assert [clip.path for clip in clips] == [f"{split}/clip{i}" for split in "ab" for i in range(3)]
+    assert probe(tmp_path / clips[0].path).fps == 12

@@ -267,7 +267,7 @@ def test_a_demo_without_the_camera_is_skipped_and_named(tmp_path):
     assert set(manifest.table.video) == {"data/demo_0/obs/agentview_image"}
     reasons = dict(manifest.skipped)
     assert "no such pictures" in reasons["data/demo_1/obs/agentview_image"]
-    assert "not uint8" in reasons["data/demo_2/obs/agentview_image"]
+    assert "write them as uint8" in reasons["data/demo_2/obs/agentview_image"]
 
 
 def test_a_changed_file_makes_a_new_manifest(tmp_path):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
-from uwm.data.robomimic.actions import ACTIONS_FILE, PairActions, demos_of, pair_actions
+from uwm.data.robomimic.actions import PairActions, demos_of, pair_actions
 from uwm.data.robomimic.demo_clips import camera_name, cameras_of
 from uwm.data.robomimic.hdf5 import control_rate, demo_names, open_demos
 from uwm.data.robomimic.limits import TOLERANCE, WAYS
@@ -32,10 +32,6 @@ class ActionCard:
         """Of each number (A,): its largest values over those that the range allows; 1 fills it."""
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
         return np.percentile(np.abs(self.values - middle), LARGE, axis=0) / half
-
-
-def has_actions(corpus: Corpus) -> bool:
-    return corpus.layout == "hdf5" or (corpus.folder / ACTIONS_FILE).is_file()
 
 
 def make_action_card(corpus: Corpus, manifest: Manifest) -> ActionCard:

@@ -20,7 +20,6 @@ from uwm.data.decoders import BadVideo, Times, check_size, reason_of
 
 TRUNCATION_TOLERANCE = 0.25  # s missing at the end of a file before it counts as cut off
 SEEKABLE = ("mov,mp4", "matroska")  # beginnings of FFmpeg's names of the containers that are read by seeking
-PROOF_PACKETS = 200  # of a stream with B-frames, among which one must be shown before one stored earlier
 STILL_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff"})  # of cover pictures
 
 av.logging.set_level(None)  # corrupt files are reported by our own errors, once
@@ -59,31 +58,13 @@ def open_stream(path: Path | str) -> tuple[av.container.InputContainer, av.Video
     return container, stream
 
 
-def _how_likely(stream: av.VideoStream) -> tuple[bool, bool, int]:
-    """The video itself is no cover picture; of several the one with the most pixels, as ffmpeg takes it."""
-    cover = bool(stream.disposition & av.stream.Disposition.attached_pic)
-    context = stream.codec_context
-    return not cover, context.name not in STILL_CODECS, context.width * context.height
-
-
-def shows_by_time(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
-    """Does the file tell when each picture is shown, so that one can be sought? Reads some packets.
-
-    A container of the right kind may be a copy of one that tells only when pictures are stored; with
-    B-frames these times ascend from packet to packet, where true ones go back now and then.
-    """
-    if not container.format.name.startswith(SEEKABLE):
-        return False
-    if not stream.codec_context.has_b_frames:
-        return True
-    last: int | None = None
-    for packet in itertools.islice(container.demux(stream), PROOF_PACKETS):
-        if packet.size and packet.pts is None:
-            return False
-        if packet.pts is not None and last is not None and packet.pts < last:
-            return True
-        last = packet.pts
-    return False
+def _how_likely(stream: av.VideoStream) -> tuple[bool, bool, bool, int]:
+    """The video itself is no cover picture; of several the one marked as default, then the largest, as
+    ffmpeg takes it."""
+    flags, context = stream.disposition, stream.codec_context
+    cover = bool(flags & av.stream.Disposition.attached_pic)
+    default = bool(flags & av.stream.Disposition.default)
+    return not cover, context.name not in STILL_CODECS, default, context.width * context.height
 
 
 def scan(path: Path | str) -> Index:

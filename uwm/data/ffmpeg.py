@@ -17,16 +17,17 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from uwm.data.containers import (
+    SEEKABLE,
     Index,
     NotSeekable,
     counted,
     decoded_in_order,
     open_stream,
     scan,
-    shows_by_time,
 )
 from uwm.data.decoders import TIME_TOLERANCE, BadVideo, Frames, reason_of
 
@@ -41,7 +42,7 @@ class PyAVReader:
         self._scanned: Index | None = None
         self._reformatter = VideoReformatter()  # one for all frames: each new one costs more than the frame
         self._open()
-        self.counts = not shows_by_time(self.container, self.stream)
+        self.counts = not self.container.format.name.startswith(SEEKABLE)
 
     def _open(self) -> None:
         self.container, self.stream = open_stream(self.path)
@@ -167,15 +168,21 @@ class PyAVReader:
 
     def _shown(self, sought: bool) -> Iterator[tuple[int, av.VideoFrame]]:
         """(time, frame) from here on, in display order; after a seek those that need nothing before it."""
-        first_shown: int | None = None
+        first_shown, last_stored = None, None
         unproven = sought
+        out_of_order = not self.stream.codec_context.has_b_frames  # only then must it be seen
         for packet in self.container.demux(self.stream):
             if sought and packet.size and first_shown is None:
                 if packet.pts is None or not packet.is_keyframe:
                     raise NotSeekable
                 first_shown, unproven = packet.pts, not packet.is_discard
+            if packet.pts is not None:
+                out_of_order |= last_stored is not None and packet.pts < last_stored
+                last_stored = packet.pts
             for frame in packet.decode():
-                if frame.pts is None:
+                # A B-frame is shown before one stored earlier. If no packet said so, the times are those of
+                # storing: a copy of an AVI in another container.
+                if frame.pts is None or (frame.pict_type == PictureType.B and not out_of_order):
                     raise NotSeekable
                 if first_shown is not None and frame.pts < first_shown:
                     continue

@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uwm.data.action_card import ActionCard, describe_actions, has_actions, make_action_card
+from uwm.data.action_card import ActionCard, describe_actions, make_action_card
+from uwm.data.action_pairs import has_actions
+from uwm.data.arguments import add_data_arguments, read_data_arguments, user_path
 from uwm.data.corpora import SPLITS, Corpus
 from uwm.data.crops import center_crop
 from uwm.data.decoders import BadVideo
-from uwm.data.manifest import Skipped, add_data_arguments, build_manifest, read_data_arguments
+from uwm.data.manifest import Skipped, build_manifest
 from uwm.data.pairs import decode_rows, resize_short_side
 from uwm.data.video import probe
 from uwm.errors import UserError, run_cli
@@ -171,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=200, help="clips to read")
     parser.add_argument("--gap", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(), help="folder for NAME-SPLIT.png")
+    parser.add_argument("--out", type=user_path, default=Path(), help="folder for NAME-SPLIT.png")
     args = parser.parse_args(argv)
     if args.clips < 1:
         raise UserError(f"--clips {args.clips}: at least one clip must be read")

@@ -12,6 +12,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from io import StringIO
@@ -22,7 +23,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from uwm.data.corpora import Clip, Corpus, announce, parse_data
+from uwm.data.arguments import add_data_arguments, read_data_arguments, user_path
+from uwm.data.corpora import Clip, Corpus
+from uwm.data.journal import Journal, Outcome
 from uwm.data.sampling import nearest_pairs, visit_order, without_cuts
 from uwm.data.video import BadVideo, VideoInfo, content_hash, probe
 from uwm.data.workers import Failure, crash_proof_map
@@ -99,13 +102,15 @@ def build_manifest(
     max_bad_share: float | None = None,
     workers: int = 0,
     progress: bool = False,
+    journal: Path | None = None,
 ) -> Manifest:
     """Draw pairs from a split's clips: `pairs` in all, or `pairs_per_clip` of each, or every pair there is.
 
     `pairs` are spread evenly over the clips; where clips are too short or bad, others give more. A clip's own
     draw depends on `seed` and its path alone. `pairs_per_visit` draws that many pairs of a long video from
     the same 4 s, since pairs that lie near each other are decoded together. `workers` processes read the
-    files. `UserError` when too many clips are bad or none has a pair.
+    files. With `journal` what is found of each clip is kept there, and a stopped run goes on. `UserError`
+    when too many clips are bad or none has a pair.
     """
     clips = list(corpus.of(split))
     if pairs is not None:  # with more clips than pairs, a random share of the clips is enough
@@ -114,23 +119,47 @@ def build_manifest(
     # of a long video, some more than its share: enough to stand in for others
     limit = pairs_per_clip if pairs is None else 20 * -(-pairs // len(clips)) + 100
     describe = partial(_describe, corpus.folder, gap, seed, pairs_per_visit, limit)
-    # a bar with the time that is left; in a log file not more than a line now and then
-    pace = 0.1 if sys.stderr.isatty() else 30.0
-    shown = tqdm(clips, desc=f"{corpus.name} {split}", unit="clip", mininterval=pace, disable=not progress)
-    offers = _offers(shown, describe, workers, bad)
-    chosen = list(offers) if pairs is None else _take(offers, pairs, len(clips))
+    with Journal(journal) if journal else nullcontext() as kept:
+        described = _described(clips, describe, workers, kept, f"{corpus.name} {split}" if progress else None)
+        offers = _offers(described, bad)
+        chosen = list(offers) if pairs is None else _take(offers, pairs, len(clips))
     if not chosen:
         raise bad.none_left(corpus, split)
     table = pd.concat(chosen).sort_values(["video", "frame0"], ignore_index=True)
     return Manifest(table[COLUMNS], sorted(bad.skipped))
 
 
-def _offers(
-    clips: Iterable[Clip], describe: Callable[[Clip], pd.DataFrame], workers: int, bad: BadClips
-) -> Iterator[pd.DataFrame]:
+def _described(
+    clips: list[Clip],
+    describe: Callable[[Clip], pd.DataFrame],
+    workers: int,
+    journal: Journal | None,
+    title: str | None,
+) -> Iterator[tuple[Clip, Outcome]]:
+    """What each clip gives, in order: from the journal, or now and then written there.
+
+    With a `title` a bar shows the time that is left; in a log file a line now and then.
+    """
+    known = journal.known if journal else {}
+    pace = 0.1 if sys.stderr.isatty() else 30.0
+    todo = [clip for clip in clips if clip.path not in known]
+    bar = tqdm(todo, title, len(clips), initial=len(clips) - len(todo), unit="clip", mininterval=pace,
+               disable=title is None)  # fmt: skip
+    found = crash_proof_map(describe, bar, workers)
+    for clip in clips:
+        if clip.path in known:
+            yield clip, known[clip.path]
+            continue
+        _, outcome = next(found)
+        if journal:
+            journal.add(clip.path, outcome)
+        yield clip, outcome
+
+
+def _offers(described: Iterable[tuple[Clip, Outcome]], bad: BadClips) -> Iterator[pd.DataFrame]:
     """For each good clip, its pairs in a random order."""
     seen = 0
-    for seen, (clip, rows) in enumerate(crash_proof_map(describe, clips, workers), start=1):
+    for seen, (clip, rows) in enumerate(described, start=1):
         if isinstance(rows, Failure):
             bad.add(clip.path, rows.reason)
         else:
@@ -231,23 +260,6 @@ def read_manifest(path: Path | str) -> Manifest:
     return Manifest(table[COLUMNS])
 
 
-def add_data_arguments(parser: argparse.ArgumentParser, split: str) -> None:
-    """What all data commands ask of a corpus."""
-    parser.add_argument("data", metavar="NAME[:OPTIONS]=DIR", help="a corpus, or the name of a bundled one")
-    parser.add_argument("--split", default=split, help=f"train, validation or test ({split})")
-    parser.add_argument("--split-file", type=Path, metavar="CSV", help="your own splits: rows of path,split")
-    parser.add_argument("--max-bad-share", type=float, help="of the clips, that may be unusable (0.2)")
-
-
-def read_data_arguments(args: argparse.Namespace) -> Corpus:
-    """The corpus of a data command; says how its folder was read."""
-    if args.max_bad_share is not None and not 0 <= args.max_bad_share <= 1:
-        raise UserError(f"--max-bad-share {args.max_bad_share:g}: give a share from 0 to 1")
-    corpus = parse_data(args.data, args.split_file)
-    announce(corpus)
-    return corpus
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m uwm.data.manifest", description="Write a list of pairs.")
     add_data_arguments(parser, "validation")
@@ -256,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pairs-per-visit", type=int, default=1, help="pairs from the same 4 s")
     parser.add_argument("--gap", type=float, default=0.2, help="seconds between the frames of a pair")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="default: NAME-SPLIT.csv")
+    parser.add_argument("--out", type=user_path, help="default: NAME-SPLIT.csv")
     parser.add_argument("--workers", type=int, default=0, help="processes that read the files")
     args = parser.parse_args(argv)
     corpus = read_data_arguments(args)

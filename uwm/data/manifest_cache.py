@@ -30,16 +30,21 @@ def cached_manifest(
     """`build_manifest(corpus, split, **arguments)`, or what it made of the same files before, from `cache`.
 
     A file counts as the same while its path, size and time of change are. `workers` only makes it faster.
+    A run that was stopped goes on where it was.
     """
     path = cache / f"{corpus.name}-{split}-{_key(corpus, split, arguments)}.csv"
     if _is_whole(path):
         return Manifest(read_manifest(path).table, read_skipped(path))
-    manifest = build_manifest(corpus, split, workers=workers, progress=workers > 0, **arguments)
     cache.mkdir(parents=True, exist_ok=True)
+    journal = path.with_suffix(".journal")
+    manifest = build_manifest(
+        corpus, split, workers=workers, progress=workers > 0, journal=journal, **arguments
+    )
     write_skipped(manifest.skipped, skipped_path(path))
     write_manifest(manifest, path)
     digests = digests_of(cache, [path.name, skipped_path(path).name])
     write_atomically(digests_path(path), json.dumps(digests, indent=1) + "\n")
+    journal.unlink(missing_ok=True)
     return manifest
 
 

@@ -8,14 +8,15 @@ import numpy as np
 from PIL import Image
 
 from uwm.data.decoders import BadVideo, Frames, Times, check_size, reason_of
+from uwm.data.tree import PICTURE_SUFFIXES
 from uwm.errors import UserError
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+FPS_LEVELS = 4  # folders above the pictures in which their rate may stand
 HIDDEN = "."  # how names begin that are no data: `._im_0.jpg` is what macOS leaves beside im_0.jpg
 
 
 class FolderReader:
-    """A folder of numbered JPEG or PNG pictures; its rate stands in a file `fps.txt` in it or above it."""
+    """A folder of numbered pictures (JPEG, PNG, ...); their rate stands in `fps.txt` in it or above it."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -84,8 +85,8 @@ def _check_holes(folder: Path, files: list[Path]) -> None:
 
 
 def stated_fps(folder: Path) -> float:
-    """The number in the nearest `fps.txt` up to two folders above; `UserError` when there is none."""
-    for place in (folder, *list(folder.parents)[:2]):
+    """The number in the nearest `fps.txt`, in the folder or above; `UserError` when there is none."""
+    for place in (folder, *list(folder.parents)[:FPS_LEVELS]):
         file = place / "fps.txt"
         if file.is_file():
             return _read_fps(file)

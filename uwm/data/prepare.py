@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from uwm.data.arguments import add_data_arguments, read_data_arguments, user_path
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import (
     BadClips,
     Manifest,
-    add_data_arguments,
     build_manifest,
-    read_data_arguments,
     read_manifest,
     read_skipped,
     skipped_path,
@@ -226,10 +225,12 @@ def _manifest(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m uwm.data.prepare", description=__doc__.splitlines()[0])
     add_data_arguments(parser, "train")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--out", type=user_path, required=True, help="folder of the shards")
     parser.add_argument("--size", type=int, default=256, help="short side of the stored pictures")
     parser.add_argument("--quality", type=int, default=90, help="of the JPEGs; 0 stores raw pictures")
-    parser.add_argument("--manifest", type=Path, help="pairs to take (default: drawn into OUT/manifest.csv)")
+    parser.add_argument(
+        "--manifest", type=user_path, help="pairs to take (default: drawn into OUT/manifest.csv)"
+    )
     parser.add_argument("--manifest-only", action="store_true")
     parser.add_argument("--pairs-per-clip", type=int, default=8)
     parser.add_argument("--gap", type=float, default=0.2)

@@ -18,7 +18,7 @@ from uwm.data.pairs import FrameBank
 from uwm.env import cache_root
 from uwm.errors import UserError
 
-MANY_CLIPS = 500
+MANY_CLIPS = 2000
 MOST_WORKERS = 32
 
 Corpora = Mapping[str, Corpus]

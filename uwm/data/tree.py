@@ -14,6 +14,8 @@ VIDEO_SUFFIXES = frozenset(
         *(".mjpg", ".gif", ".ogg"),
     }
 )
+DEEPEST = 8  # folders between a corpus's folder and its pictures
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"})
 HDF5_SUFFIXES = frozenset({".hdf5", ".h5"})
 TABLE_SUFFIXES = frozenset({".json", ".csv", ".txt", ".parquet"})
 
@@ -50,12 +52,31 @@ def read_tree(root: Path) -> Tree:
         prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
         prefix = "" if prefix == "./" else prefix
         if "fps.txt" in files:
-            found["video"] += [prefix + name for name in subfolders] or [prefix.rstrip("/") or "."]
+            inside = [path for name in subfolders for path in _picture_folders(root, prefix + name)]
+            found["video"] += inside or [prefix.rstrip("/") or "."]
             subfolders.clear()
         for name in files:
             if kind := _kind(name):
                 found[kind].append(prefix + name)
     return Tree(root, *(tuple(sorted(found[kind])) for kind in ("video", "hdf5", "table")))
+
+
+def _picture_folders(root: Path, path: str) -> Iterator[str]:
+    """The folders of pictures at or below a path; the first picture in a folder says that it is one."""
+    below = []
+    with os.scandir(root / path) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if os.path.splitext(entry.name)[1].lower() in PICTURE_SUFFIXES:
+                yield path
+                return
+            if entry.is_dir() and path.count("/") < DEEPEST:  # links may lead round in a circle
+                below.append(entry.name)
+    if not below:
+        yield path  # empty: named when it is read
+    for name in sorted(below):
+        yield from _picture_folders(root, f"{path}/{name}")
 
 
 def _kind(name: str) -> str | None:

@@ -203,7 +203,7 @@ def is_compressed(images: h5py.Dataset) -> bool:
 def _check_pictures(path: Path, images: h5py.Dataset, compressed: bool) -> None:
     shaped = images.ndim == 1 if compressed else images.ndim == 4 and images.shape[3] == 3
     if not shaped or not len(images) or not (compressed or images.dtype == np.uint8):
-        raise BadVideo(path, f"pictures are {images.dtype} {images.shape}, not uint8 (F, H, W, 3)")
+        raise BadVideo(path, f"pictures are {images.dtype} {images.shape}; write them as uint8 (F, H, W, 3)")
     if len(images) > MOST_FRAMES:
         raise BadVideo(path, f"claims {len(images)} pictures, more than {MOST_FRAMES}")
     if not compressed:

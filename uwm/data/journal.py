@@ -1,0 +1,55 @@
+"""What was found of each clip while a list of pairs is being made, so that a stopped run goes on."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import pandas as pd
+
+from uwm.data.workers import Failure
+
+Outcome = pd.DataFrame | Failure
+
+
+class Journal:
+    """A file with one line of JSON per clip. A line that a kill cut off counts as not written.
+
+    Used as a context it is appended to; `known` are the outcomes of an earlier run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known: dict[str, Outcome] = dict(_read(path))
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> "Journal":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a", encoding="utf-8")
+        self._file.write("\n")  # ends a line that was cut off
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        assert self._file is not None
+        self._file.close()
+
+    def add(self, clip: str, outcome: Outcome) -> None:
+        assert self._file is not None
+        failed = isinstance(outcome, Failure)
+        told: Any = outcome.reason if isinstance(outcome, Failure) else outcome.to_dict("list")
+        line = json.dumps({"clip": clip, "reason" if failed else "rows": told}, allow_nan=False)
+        self._file.write(line + "\n")
+        self._file.flush()
+
+
+def _read(path: Path) -> Iterator[tuple[str, Outcome]]:
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+            outcome = Failure(entry["reason"]) if "reason" in entry else pd.DataFrame(entry["rows"])
+            yield str(entry["clip"]), outcome
+        except (ValueError, KeyError, TypeError):
+            continue
