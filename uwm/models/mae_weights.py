@@ -77,8 +77,11 @@ def read_checkpoint(
     """
     file = _weights_file(path)
     tensors, metadata, arguments = _read_file(file)
+    fields: Any
     if metadata.get("class") == OWN_CLASS:
-        fields = dict(metadata["config"])
+        fields = metadata.get("config")
+        if not isinstance(fields, dict):
+            raise UserError(f"{path}: its metadata hold no MAE configuration: {WANTED}")
     elif any(name.startswith(("vit.", "embeddings.")) for name in tensors):
         _refuse_encoder_only(path, any(name.startswith("decoder.") for name in tensors))
         config = _read_json(file.with_name("config.json"))
