@@ -17,6 +17,11 @@ draws pairs, batches and first weights. One recipe for all, but that from scratc
 What to expect: `w_ft` nearer to O_t+1 than `w_pre` and `scratch`. The numbers stand in the report's tables.
 """
 
+from uwm.runs.asking import answer_early
+
+if __name__ == "__main__":
+    answer_early(__file__)  # --status and its like need no torch
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +59,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
 from uwm.stages.finetune import FINETUNE, FinetuneRecipe, available_pairs, finetune, measured_corpora
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.preflight import nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
@@ -87,7 +93,7 @@ CONFIGS = {
         corpora=(IN_DOMAIN,),
         pretrain_on=BUNDLED[:1],
         mae=MAE["smoke"],
-        pretrain=PRETRAIN["smoke"],
+        pretrain=PRETRAIN["smoke-high-rate"],
         finetune=FINETUNE["smoke"],
         scratch_steps=4,
         curve=(4, 12),
@@ -244,6 +250,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    checks=nodes_lack,
     description=(__doc__ or "").splitlines()[0],
 )
 

@@ -24,6 +24,11 @@ steps, and the gripper's displacement (by a linear probe) as predicted, under co
 actions of another clip.
 """
 
+from uwm.runs.asking import answer_early
+
+if __name__ == "__main__":
+    answer_early(__file__)  # --status and its like need no torch
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,6 +114,7 @@ from uwm.stages.baselines import (
 from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.preflight import nodes_lack
 from uwm.stages.pretrained import corpus_of, pretrain_job
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
@@ -153,7 +159,7 @@ CONFIGS = {
         corpora=(IN_DOMAIN,),
         pretrain_on=BUNDLED[:1],
         mae=MAE["smoke"],
-        pretrain=PRETRAIN["smoke"],
+        pretrain=PRETRAIN["smoke-high-rate"],
         finetune=FINETUNE["smoke"],
         adapter=ADAPTER["smoke"],
         decoder=DECODER["smoke"],
@@ -461,7 +467,7 @@ def beyond_frames(
         fitted, held_out = (
             load_eval_pairs(models.setting, split, config.probe_pairs, 0) for split in ("train", "validation")
         )
-        r2 = probe_real_actions(predictor, fitted, held_out, test, models.device)
+        r2 = probe_real_actions(predictor, (fitted, held_out, test), models.device)
         found["probe_r2"] = estimate(r2, "probe_r2", network.protocol)
     if not commandable(test.pairs):
         return found
@@ -558,6 +564,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    checks=nodes_lack,
     description=(__doc__ or "").splitlines()[0],
 )
 

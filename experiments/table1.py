@@ -11,15 +11,25 @@ here all test pairs of frozen manifests are measured, next to reference rows tha
 
 Methods: `uwm` (the model), `copy` (R_t as the prediction), `oracle` (the MAE's reconstruction of O_t+1: the
 best that the frozen decoder can show), `zero-action`, `random-action`, `shuffled-action` (another pair's
-actions) and `continuous` (latent actions not discretised).
+actions), `continuous` (latent actions not discretised) and `no-action` (a predictor trained without actions).
+At scale mini `uwm` has the paper's 240 bits a transition; `uwm-1960` has 1,960, near a code of the frame.
 
-What to expect: `uwm` nearer to O_t+1 than `copy` and `shuffled-action`. The numbers stand in README.md.
+Whether a latent action is one is measured beside it: bits, leak (the action to a frame of another clip),
+gain over `no-action`, own against another pair's action, and on `sim-panda`, which nothing is trained on, how
+much of the robot's own action a probe reads off it.
+
+What to expect: `uwm` nearer to O_t+1 than `shuffled-action`. The numbers stand in README.md.
 """
+
+from uwm.runs.asking import answer_early
+
+if __name__ == "__main__":
+    answer_early(__file__)  # --status and its like need no torch
 
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +38,56 @@ import torch
 from torch import Tensor
 
 from uwm.bounds import Bounded, Count, Names, Natural, SomeNames
-from uwm.data.corpora import BUNDLED
+from uwm.data.action_pairs import has_actions
+from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest, write_manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
+from uwm.data.states import FrozenEncoder
+from uwm.evaluation.actions import StatePairs, action_errors, rates, stitched_errors
+from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_tiles
-from uwm.evaluation.records import copy_atomically, method_metrics, publish_curves, write_samples, write_table
+from uwm.evaluation.predictors import latent_action_predictor
+from uwm.evaluation.probes import linear_probe, mlp_probe, probe_real_actions
+from uwm.evaluation.records import (
+    copy_atomically,
+    estimate,
+    method_metrics,
+    publish_curves,
+    write_samples,
+    write_table,
+)
 from uwm.evaluation.summary import protocol_of, table_text
-from uwm.methods import CONTINUOUS, COPY, ORACLE, RANDOM_ACTION, SHUFFLED_ACTION, UWM, ZERO_ACTION
-from uwm.metrics.perceptual import ProtocolName, load_lpips
+from uwm.methods import (
+    CONTINUOUS,
+    COPY,
+    NO_ACTION,
+    ORACLE,
+    RANDOM_ACTION,
+    SHUFFLED_ACTION,
+    UWM,
+    UWM_1960,
+    ZERO_ACTION,
+    Method,
+)
+from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
+from uwm.models import LatentActions, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.preflight import nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
-from uwm.training.objectives import code_counts, derangement, perplexity
+from uwm.training.objectives import code_counts, derangement
 
 METHODS = (UWM, COPY, ORACLE, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS)
+MODELS = (UWM, UWM_1960)  # those with latent actions of their own, of which more is measured
 TILES = ("o_t", "r_t", "o_next", "r_next", "prediction")  # the columns of Figure 3
 
 
@@ -62,6 +99,9 @@ class Config(Bounded):
     pretrain_on: SomeNames = ("ssv2", "ego4d")
     mae: MAERecipe = MAE["paper"]
     pretrain: PretrainRecipe = PRETRAIN["paper"]
+    high_rate: PretrainRecipe | None = None  # of `uwm-1960`
+    no_action: PretrainRecipe | None = PRETRAIN["paper-no-action"]
+    probe_pairs: Count = 2000  # training pairs for the probe of real actions, on corpora that have them
     test_split: Split = "test"
     test_pairs: Count = 1000  # per corpus
     lpips: ProtocolName = "alex"
@@ -74,10 +114,19 @@ CONFIGS = {
         pretrain_on=BUNDLED[:1],
         mae=MAE["smoke"],
         pretrain=PRETRAIN["smoke"],
+        high_rate=PRETRAIN["smoke-high-rate"],
+        no_action=PRETRAIN["smoke-no-action"],
         test_pairs=20,
+        probe_pairs=40,
     ),
     "mini": Config(
-        corpora=BUNDLED, pretrain_on=BUNDLED, mae=MAE["mini"], pretrain=PRETRAIN["mini"], test_pairs=600
+        corpora=(*BUNDLED, IN_DOMAIN),
+        pretrain_on=BUNDLED,
+        mae=MAE["mini"],
+        pretrain=PRETRAIN["mini"],
+        high_rate=PRETRAIN["mini-1960"],
+        no_action=PRETRAIN["mini-no-action"],
+        test_pairs=600,
     ),
     "paper": Config(),
 }
@@ -90,7 +139,13 @@ def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x corpora. One training seed: the paper's table has one too."""
-    return [Cell(method.name, corpus) for corpus in corpora_of(config, data) for method in METHODS]
+    return [Cell(method.name, corpus) for corpus in corpora_of(config, data) for method in methods(config)]
+
+
+def methods(config: Config) -> list[Method]:
+    """Those that the config has a recipe for."""
+    further = {UWM_1960: config.high_rate, NO_ACTION: config.no_action}
+    return [*METHODS, *(method for method, recipe in further.items() if recipe)]
 
 
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
@@ -100,7 +155,11 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     if cell.method in (COPY.name, ORACLE.name):  # no world model: the pairs alone
         pretrain = config.pretrain
         return {**found, "gap": pretrain.gap, "short_side": pretrain.short_side, "clips": pretrain.clips}
-    return {**found, "pretrain": config.pretrain}
+    own = {UWM_1960.name: config.high_rate, NO_ACTION.name: config.no_action}.get(cell.method)
+    found["pretrain"] = own or config.pretrain
+    if cell.method in [method.name for method in MODELS]:
+        found |= {"no_action": config.no_action, "probe_pairs": config.probe_pairs}
+    return found
 
 
 def test_manifest(context: Context, name: str) -> Manifest:
@@ -113,21 +172,37 @@ def test_manifest(context: Context, name: str) -> Manifest:
 # Evaluation: one pass over a corpus measures all methods, for their images share features.
 
 
-def predictions(world: World, s_t: Tensor, s_next: Tensor, seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Each method's predicted state (n, 1+N, D) for the n pairs of a corpus, and the codes (n, L)."""
-    model = world.world_model
+def obtain_models(context: Context) -> dict[Method, World]:
+    """The trained worlds, by the method that each is of: released, cached, or trained now."""
+    config: Config = context.config
+    recipes = {UWM: config.pretrain, UWM_1960: config.high_rate, NO_ACTION: config.no_action}
+    return {method: obtain_pretrained(context, recipe) for method, recipe in recipes.items() if recipe}
+
+
+def predictions(
+    models: Mapping[Method, World], s_t: Tensor, s_next: Tensor, seed: int
+) -> tuple[dict[str, Tensor], dict[str, LatentActions]]:
+    """Each method's predicted state (n, 1+N, D) for the n pairs of a corpus; the models' latent actions."""
+    found = {m.name: in_batches(world.world_model.infer_actions, s_t, s_next) for m, world in models.items()}
+    states = {
+        method.name: in_batches(world.world_model.predict, s_t, found[method.name].quantized)
+        for method, world in models.items()
+    }
+    states |= controls(models[UWM].world_model, s_t, found[UWM.name], seed)
+    return {**states, COPY.name: s_t, ORACLE.name: s_next}, found
+
+
+def controls(model: WorldModel, s_t: Tensor, actions: LatentActions, seed: int) -> dict[str, Tensor]:
+    """What `model` predicts (n, 1+N, D) from wrong actions, and from actions that are not discretised."""
     generator = torch.Generator().manual_seed(seed)
-    actions = in_batches(model.infer_actions, s_t, s_next)
     random_codes = torch.randint(model.config.quantizer.codes, actions.codes.shape, generator=generator)
     inputs = {
-        UWM: actions.quantized,
         ZERO_ACTION: torch.zeros_like(actions.quantized),
         RANDOM_ACTION: model.quantizer.lookup(random_codes.to(s_t.device)),
         SHUFFLED_ACTION: actions.quantized[derangement(len(s_t), generator)],
         CONTINUOUS: actions.continuous,
     }
-    states = {method.name: in_batches(model.predict, s_t, action) for method, action in inputs.items()}
-    return {**states, COPY.name: s_t, ORACLE.name: s_next}, actions.codes
+    return {method.name: in_batches(model.predict, s_t, action) for method, action in inputs.items()}
 
 
 @torch.no_grad()
@@ -135,26 +210,72 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     """Measure every method on a corpus; `folder` gets manifest, pairs, codes and the tiles of Figure 3."""
     config: Config = context.config
     device = default_device(environment_ranks())
-    world, network = obtain_pretrained(context).to(device), load_lpips(config.lpips).to(device)
+    models = {method: world.to(device) for method, world in obtain_models(context).items()}
+    world, network = models[UWM], load_lpips(config.lpips).to(device)
     manifest = test_manifest(context, name)
     images = load_pairs(corpus_of(context, name), manifest, config.pretrain.short_side)
     images = center_crop(images, world.image_size, world.image_size)  # (n, 2, 3, S, S)
     s_t, s_next = in_batches(world.encode, images).unbind(1)
-    states, codes = predictions(world, s_t, s_next, config.seed)
+    states, actions = predictions(models, s_t, s_next, config.seed)
     test = FramePairs(manifest, images, name)
     pairs, frames = measure_pairs(Measuring(world, network), test, states, shown=[UWM.name])
+    seen = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1])
+    pairs = pairs.assign(**action_columns(models, network, seen, config.seed))
     write_table(pairs, folder / "pairs.csv")
-    use = code_counts(codes, world.world_model.config.quantizer.codes)
+    use = code_counts(actions[UWM.name].codes, world.world_model.config.quantizer.codes)
     write_table(pd.DataFrame({"code": range(len(use)), "count": use}), folder / "code_use.csv")
     write_manifest(manifest, folder / "manifest.csv")
     write_panels(world, images, frames[UWM.name], pairs, folder / "panels")
+    weights = {f"{method}": found.weights["world-model"] for method, found in models.items()}
     evaluation = {
         "protocol": network.protocol,
         "manifest_sha256": manifest.sha256,
-        "weights": {**world.weights, "lpips": network.weights_sha256},
+        "weights": {"mae": world.weights["mae"], **weights, "lpips": network.weights_sha256},
         "skipped": manifest.skipped,
+        "whole": {
+            method.name: {
+                metric: asdict(estimate)
+                for metric, estimate in of_the_whole(
+                    context, name, models[method], actions[method.name]
+                ).items()
+            }
+            for method in MODELS
+            if method in models
+        },
     }
     (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
+
+
+def action_columns(
+    models: Mapping[Method, World], network: LPIPS, pairs: StatePairs, seed: int
+) -> dict[str, Any]:
+    """Columns `<method>/<measure>` (n,) of what is measured of latent actions per pair."""
+    free = models[NO_ACTION].world_model if NO_ACTION in models else None
+    found: dict[str, Any] = {}
+    for method in [method for method in MODELS if method in models]:
+        world = models[method]
+        measured = action_errors(world, pairs, free, seed)
+        if len(set(pairs.clips)) > 1:
+            measured |= stitched_errors(world, network, pairs)
+        found |= {f"{method}/{name}": values.double().cpu().numpy() for name, values in measured.items()}
+    return found
+
+
+def of_the_whole(context: Context, name: str, world: World, actions: LatentActions) -> dict[str, Estimate]:
+    """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
+    config: Config = context.config
+    found, corpus = rates(world.world_model, actions), corpus_of(context, name)
+    if not has_actions(corpus):
+        return found
+    encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
+    setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
+    fitted, held_out = (load_eval_pairs(setting, s, config.probe_pairs, 0) for s in ("train", "validation"))
+    test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
+    predictor = latent_action_predictor(world.world_model)
+    for metric, probe in (("probe_r2", linear_probe), ("probe_r2_mlp", mlp_probe)):
+        interval = probe_real_actions(predictor, (fitted, held_out, test), world.device, probe)
+        found[metric] = estimate(interval, metric, "")
+    return found
 
 
 def write_panels(world: World, images: Tensor, predicted: Tensor, pairs: pd.DataFrame, folder: Path) -> None:
@@ -181,9 +302,9 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
+    whole = evaluation["whole"].get(cell.method, {})
+    measured |= {name: Estimate(**entry) for name, entry in whole.items()}
     if cell.method == UWM.name:
-        counts = pd.read_csv(artifact.path / "code_use.csv")["count"].to_numpy()
-        measured["perplexity"] = Estimate(perplexity(counts), len(pairs))
         publish(context, cell.corpus, artifact.path)
     samples = write_samples(context, cell, pairs)
     return CellResult(measured, samples, evaluation["manifest_sha256"], evaluation["weights"])
@@ -208,11 +329,12 @@ def obtain_evaluation(context: Context, name: str) -> Artifact:
 
 def evaluation_stage(context: Context, name: str) -> Stage:
     config: Config = context.config
-    methods = [method.name for method in METHODS]
-    fields = {"corpus": name, "methods": methods, "lpips": config.lpips, "seed": config.seed}
-    fields["measured_by"] = measuring_code(predictions)
-    world = obtain_pretrained(context)
-    inputs = {**world.weights, "manifest": test_manifest(context, name).sha256}
+    names = [method.name for method in methods(config)]
+    fields: dict[str, Any] = {"corpus": name, "methods": names, "lpips": config.lpips, "seed": config.seed}
+    fields |= {"probe_pairs": config.probe_pairs, "measured_by": measuring_code(predictions, controls)}
+    inputs = {"manifest": test_manifest(context, name).sha256}
+    for method, world in obtain_models(context).items():
+        inputs |= {"mae": world.weights["mae"], method.name: world.weights["world-model"]}
     inputs["lpips"] = load_lpips(config.lpips).weights_sha256
     return Stage(f"evaluation-{name}", EXPERIMENT.version, fields, inputs)
 
@@ -223,7 +345,7 @@ def summarize(context: Context) -> None:
     for name in corpora_of(context.config, context.data):
         rows = {
             method.name: records[f"{method}/{name}"].metrics
-            for method in METHODS
+            for method in methods(context.config)
             if f"{method}/{name}" in records and records[f"{method}/{name}"].status == "ok"
         }
         if rows:
@@ -235,17 +357,19 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: pre-training, then an evaluation per corpus that its cells read."""
-    evaluations = [
-        StageJob(
-            f"evaluate-{name}", functools.partial(_evaluate_job, name), needs=("pretrain",), trains=False
-        )
-        for name in corpora_of(config, data)
-    ]
-    return [pretrain_job(), *evaluations]
+    return [pretrain_job(cells=()), *(evaluation_job(name) for name in corpora_of(config, data))]
 
 
-def _evaluate_job(name: str, context: Context) -> None:
-    obtain_evaluation(context, name)
+def evaluation_job(name: str) -> StageJob:
+    """The evaluation of a corpus, which this corpus's cells alone wait for."""
+    return StageJob(
+        f"evaluate-{name}",
+        functools.partial(obtain_evaluation, name=name),
+        functools.partial(evaluation_stage, name=name),
+        needs=("pretrain",),
+        trains=False,
+        cells=(f"*/{name}",),
+    )
 
 
 EXPERIMENT = Experiment(
@@ -257,6 +381,8 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    reading=("*",),
+    checks=nodes_lack,
     description=(__doc__ or "").splitlines()[0],
 )
 

@@ -39,6 +39,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "uwm.cache": ("uwm.data", "uwm.runs"),
     "uwm.release": ("uwm.runs", "uwm.stages"),
+    "uwm.prefetch": ("uwm.metrics", "uwm.stages"),
     "experiments": ("uwm",),
     "paper": ("uwm.methods", "uwm.metrics.spec", "uwm.metrics.statistics", "uwm.runs.record"),
 }
@@ -48,7 +49,7 @@ LIBRARIES = {
     "robosuite": ("uwm.data.simulation",),
     "mujoco": ("uwm.data.simulation",),
     "torch": ("uwm.models", "uwm.metrics", "uwm.baselines", "uwm.data", "uwm.training", "uwm.stages",
-              "uwm.evaluation", "uwm.runs", "experiments"),
+              "uwm.evaluation", "uwm.runs", "uwm.prefetch", "experiments"),
 }  # fmt: skip
 
 

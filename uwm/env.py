@@ -67,13 +67,6 @@ def site_file() -> str | None:
     return _value("UWM_SITE")
 
 
-def max_bad_share() -> float:
-    """The share of a corpus's clips that may be unusable before a run stops."""
-    text = _value("UWM_MAX_BAD_SHARE") or "0.2"
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise UserError(f"UWM_MAX_BAD_SHARE={text}: give a share from 0 to 1")
-    return share
+def max_bad_share() -> str | None:
+    """The share of a corpus's clips that may be unusable, as it was written."""
+    return _value("UWM_MAX_BAD_SHARE")

@@ -14,7 +14,9 @@ from uwm.errors import UserError
 from uwm.models.mae import MAEConfig, MaskedAutoencoder
 from uwm.models.storage import read_metadata
 
-# Widths whose heads are known (192: 3, 384: 6), since a FAIR file does not tell its heads.
+pytestmark = pytest.mark.filterwarnings("ignore:.* are assumed")
+
+# Widths whose heads are assumed (192: 3, 384: 6), since a FAIR file does not tell its heads.
 CONFIG = MAEConfig(
     image_size=24,
     patch_size=8,
@@ -194,7 +196,7 @@ def test_hub_folder_agrees_with_hf(tmp_path: Path, fair: dict[str, Tensor], imag
 
 def test_fair_file_agrees_with_hf(tmp_path: Path, fair: dict[str, Tensor], images: Tensor) -> None:
     file = tmp_path / "mae_visualize_vit_base.pth"
-    torch.save({"model": fair, "args": argparse.Namespace(norm_pix_loss=True, lr=0.1), "epoch": 3}, file)
+    torch.save({"model": fair, "args": argparse.Namespace(norm_pix_loss=False, lr=0.1), "epoch": 3}, file)
     mae = MaskedAutoencoder.load(str(file))
     assert mae.config == CONFIG
     hub = write_hub(tmp_path / "hub", to_hub_names(fair), layer_norm_eps=1e-6)  # FAIR's
@@ -250,6 +252,9 @@ def test_masked_loss_agrees_with_hf(
         ("mae_pretrain_vit_base_full.pth", None, None, True),
         ("mae_pretrain_vit_base_full.pth", None, False, False),
         ("checkpoint-799.pth", argparse.Namespace(norm_pix_loss=True), None, True),
+        ("pretrain_full.pth", argparse.Namespace(norm_pix_loss=False), None, False),  # content before name
+        ("sthv2_visualize.pth", argparse.Namespace(norm_pix_loss=True), None, True),
+        ("mae_visualize_vit_base.pth", argparse.Namespace(lr=0.1), None, False),
         ("checkpoint-799.pth", None, True, True),
     ],
 )
@@ -410,3 +415,102 @@ def test_own_file_of_another_version_is_refused(tmp_path: Path, fair: dict[str, 
     for text in ("{", "[]"):
         save_file(fair, file, {"uwm": text})
         refused(file, "metadata")
+
+
+WRAPPED = {
+    "state_dict": lambda fair: {"state_dict": fair, "epoch": 3},
+    "model_state_dict": lambda fair: {"model_state_dict": fair, "step": torch.tensor(3)},
+    "ema": lambda fair: {"model_ema": fair},
+    "nested": lambda fair: {"model": {"state_dict": fair}},
+    "ddp": lambda fair: {"model": {f"module.{name}": t for name, t in fair.items()}},
+    "compiled": lambda fair: {"model": {f"_orig_mod.{name}": t for name, t in fair.items()}},
+    "compiled ddp": lambda fair: {"model": {f"module._orig_mod.{name}": t for name, t in fair.items()}},
+    "lightning": lambda fair: {
+        "state_dict": {f"model.{name}": t for name, t in fair.items()} | {"loss.scale": torch.zeros(1)},
+        "hyper_parameters": {"norm_pix_loss": False},
+    },
+    "bare": lambda fair: {**fair, "epoch": 3},
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_wrappers_of_trainers_are_undone(tmp_path: Path, fair: dict[str, Tensor], kind: str) -> None:
+    torch.save(WRAPPED[kind](fair), tmp_path / "checkpoint.ckpt")
+    told = None if kind == "lightning" else False
+    read = MaskedAutoencoder.load(tmp_path / "checkpoint.ckpt", norm_pix_loss=told).state_dict()
+    assert all(torch.equal(read[name], tensor) for name, tensor in fair.items())
+
+
+def test_wrapped_safetensors_are_read(tmp_path: Path, fair: dict[str, Tensor]) -> None:
+    save_file({f"module.{name}": t for name, t in fair.items()}, tmp_path / "mae_visualize.safetensors")
+    read = MaskedAutoencoder.load(tmp_path / "mae_visualize.safetensors").state_dict()
+    assert all(torch.equal(read[name], tensor) for name, tensor in fair.items())
+
+
+def test_a_refusal_names_the_keys_that_it_saw(tmp_path: Path, fair: dict[str, Tensor]) -> None:
+    torch.save({"weights": fair, "epoch": 3}, tmp_path / "a.pth")
+    refused(tmp_path / "a.pth", "keys epoch, weights")
+    torch.save({"model": {"backbone.fc.weight": torch.zeros(2)}}, tmp_path / "b.pth")
+    refused(tmp_path / "b.pth", "backbone.fc.weight")
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_sharded_folder_of_the_hub(tmp_path: Path, fair: dict[str, Tensor], safe: bool) -> None:
+    folder = write_hub(tmp_path / "hub", to_hub_names(fair))
+    expected = MaskedAutoencoder.load(folder).state_dict()
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    kind = "model-{}-of-2.safetensors" if safe else "pytorch_model-{}-of-2.bin"
+    where = {name: kind.format(1 + place % 2) for place, name in enumerate(sorted(tensors))}
+    for shard in sorted(set(where.values())):
+        part = {name: tensors[name] for name in where if where[name] == shard}
+        save_file(part, folder / shard) if safe else torch.save(part, folder / shard)
+    index = folder / ("model.safetensors.index.json" if safe else "pytorch_model.bin.index.json")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    read = MaskedAutoencoder.load(folder).state_dict()
+    assert all(torch.equal(read[name], expected[name]) for name in expected)
+    (folder / kind.format(2)).unlink()
+    with pytest.raises(UserError, match=f"the shard {kind.format(2)} is not beside it"):
+        MaskedAutoencoder.load(folder)
+    index.write_text(json.dumps({"weight_map": {"x": "../../etc/passwd"}}))
+    with pytest.raises(UserError, match="is not beside it"):
+        MaskedAutoencoder.load(folder)
+
+
+def test_heads_by_argument_or_with_a_warning(tmp_path: Path, fair: dict[str, Tensor]) -> None:
+    file = save_fair(tmp_path / "mae_visualize.pth", fair)
+    with pytest.warns(UserWarning, match=r"heads of its (encoder|decoder), \d+ wide: \d are assumed"):
+        assert MaskedAutoencoder.load(file).config.encoder_heads == 3
+    told = MaskedAutoencoder.load(file, encoder_heads=12, decoder_heads=16).config
+    assert (told.encoder_heads, told.decoder_heads) == (12, 16)
+    wide = fair | {"decoder_embed.weight": torch.zeros(400, 192)}
+    refused(save_fair(tmp_path / "mae_visualize_x.pth", wide), "decoder_heads=N")
+
+
+def test_hf_without_biases_of_query_key_and_value(
+    tmp_path: Path, fair: dict[str, Tensor], images: Tensor
+) -> None:
+    hub = {
+        n: t
+        for n, t in to_hub_names(fair).items()
+        if not n.endswith(("query.bias", "key.bias", "value.bias"))
+    }
+    folder = write_hub(tmp_path / "hub", hub, qkv_bias=False)
+    agree(MaskedAutoencoder.load(folder), Reference(folder), images)
+
+
+def test_hf_config_without_the_norms_epsilon(tmp_path: Path, fair: dict[str, Tensor]) -> None:
+    folder = write_hub(tmp_path / "hub", to_hub_names(fair))
+    config = json.loads((folder / "config.json").read_text())
+    del config["layer_norm_eps"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert MaskedAutoencoder.load(folder).config.layer_norm_eps == 1e-12
+
+
+def test_what_no_config_of_ours_can_say_is_refused(tmp_path: Path, fair: dict[str, Tensor]) -> None:
+    narrow = {n: t[:384] if n.endswith("mlp.fc1.weight") and "decoder" in n else t for n, t in fair.items()}
+    refused(save_fair(tmp_path / "mae_visualize_a.pth", narrow), "1 times as wide", "2 times")
+    grey = fair | {"patch_embed.proj.weight": torch.zeros(192, 1, 8, 8)}
+    refused(save_fair(tmp_path / "mae_visualize_b.pth", grey), "1 channels")
+    broken = fair | {"norm.bias": torch.full((192,), float("nan"))}
+    refused(save_fair(tmp_path / "mae_visualize_c.pth", broken), "norm.bias", "not finite")

@@ -9,6 +9,8 @@ import pytest
 SBATCH = """#!{python}
 import pathlib, re, sys
 folder = pathlib.Path({folder!r})
+if "--test-only" in sys.argv:
+    sys.exit(0)
 script = pathlib.Path(sys.argv[-1]).read_text()
 tasks = re.search(r"--array=0-(\\d+)", script)
 count = int(tasks[1]) + 1 if tasks else 1

@@ -89,7 +89,7 @@ def test_site_tables_override_the_common_keys(site):
     assert site.data == {"ssv2": "/data/ssv2"}
 
 
-@pytest.mark.parametrize("name", ["gpu-8", "cpu"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "slurm").glob("*.toml")))
 def test_the_example_sites_can_be_read(name):
     assert load_site(ROOT / "slurm" / f"{name}.toml").name == name
 

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from uwm.errors import Interrupted
@@ -31,21 +32,29 @@ class Config:
     seeds: int = 2
     fail: str = ""  # "cell" or "stage"
     own_job: bool = True  # whether the stage has a job of its own
+    chains: int = 1  # each with cells of its own
+    fail_chain: int = -1  # this one fails
+    cell_s: float = 0.0
+
+
+def corpora(config: Config) -> list[str]:
+    return ["numbers"] if config.chains == 1 else [f"numbers-{number}" for number in range(config.chains)]
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
-    return [Cell(CHAIN.name, "numbers", seed) for seed in range(config.seeds)]
+    return [Cell(CHAIN.name, corpus, seed) for corpus in corpora(config) for seed in range(config.seeds)]
 
 
-def chain_stage(context: Context) -> Stage:
+def chain_stage(context: Context, corpus: str) -> Stage:
     config = context.config
-    return Stage("chain", 1, {"steps": config.steps, "fail": config.fail == "stage", "step_s": config.step_s})
+    fields = {"steps": config.steps, "fail": config.fail == "stage", "step_s": config.step_s}
+    return Stage("chain", 1, {**fields, "corpus": corpus})
 
 
-def chain(context: Context, folder: Path) -> None:
+def chain(context: Context, corpus: str, folder: Path) -> None:
     """Compute value <- sha256(value, step), as often as the config says."""
     config = context.config
-    if config.fail == "stage":
+    if config.fail == "stage" or corpus == f"numbers-{config.fail_chain}":
         raise ValueError("the stage was told to fail")
     saved = folder / "checkpoint.json"
     state = json.loads(saved.read_text()) if saved.exists() else {"step": 0, "value": ""}
@@ -64,12 +73,13 @@ def chain(context: Context, folder: Path) -> None:
             raise Interrupted(f"stopped after step {state['step']}")
 
 
-def pretrain(context: Context) -> Path:
-    return context.artifacts.obtain(chain_stage(context), lambda folder: chain(context, folder)).path
+def pretrain(context: Context, corpus: str) -> Path:
+    return context.artifacts.obtain(chain_stage(context, corpus), partial(chain, context, corpus)).path
 
 
 def run_cell(context: Context, cell: Cell) -> CellResult:
-    state = json.loads((pretrain(context) / "checkpoint.json").read_text())
+    state = json.loads((pretrain(context, cell.corpus) / "checkpoint.json").read_text())
+    time.sleep(context.config.cell_s)
     if context.config.fail == "cell" and cell.seed == 1:
         raise ValueError("this cell was told to fail")
     context.out.mkdir(parents=True, exist_ok=True)
@@ -80,7 +90,16 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
 
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
-    return [StageJob("chain", pretrain, chain_stage)] if config.own_job else []
+    jobs = [
+        StageJob(
+            corpus.replace("numbers", "chain"),
+            partial(pretrain, corpus=corpus),
+            partial(chain_stage, corpus=corpus),
+            cells=(f"*/{corpus}",),
+        )
+        for corpus in corpora(config)
+    ]
+    return jobs if config.own_job else []
 
 
 def summarize(context: Context) -> None:
@@ -89,7 +108,13 @@ def summarize(context: Context) -> None:
 
 
 EXPERIMENT = Experiment(
-    "toy", 1, {"smoke": Config(), "mini": Config(steps=40)}, cells, run_cell, summarize, stages
+    "toy",
+    1,
+    {"smoke": Config(), "mini": Config(steps=40)},
+    cells,
+    run_cell,
+    summarize=summarize,
+    stages=stages,
 )
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Linear probes by ridge regression in closed form: how much of a quantity can be read off features."""
+"""Probes: how much of a quantity can be read off features, by ridge regression or by a small MLP."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -73,3 +74,43 @@ def fit_probe(
     for penalty, ridge in zip(penalties, fit_ridges(features, targets, penalties), strict=True):
         tried.append(Probe(ridge, penalty, r_squared(ridge(held_out[0]), held_out[1])))
     return max(tried, key=lambda probe: float(probe.r2.mean()))
+
+
+@torch.enable_grad()
+def fit_mlp(
+    features: Tensor,
+    targets: Tensor,
+    held_out: tuple[Tensor, Tensor],
+    *,
+    width: int = 128,
+    epochs: int = 60,
+    seed: int = 0,
+) -> nn.Sequential:
+    """A network of one hidden layer from features (n, F) to targets (n, A), as after the epoch that reads
+    `held_out` (features, targets) best."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.LayerNorm(features.shape[1]),
+            nn.Dropout(0.2),
+            nn.Linear(features.shape[1], width),
+            nn.GELU(),
+            nn.Linear(width, targets.shape[1]),
+        )
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
+        best, kept = -torch.inf, copy.deepcopy(network)
+        for _ in range(epochs):
+            _epoch(network, optimizer, features.float(), targets.float())
+            with torch.no_grad():
+                r2 = float(r_squared(network.eval()(held_out[0].float()), held_out[1]).mean())
+            if r2 > best:
+                best, kept = r2, copy.deepcopy(network)
+    return kept.eval().requires_grad_(False)
+
+
+def _epoch(network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    network.train()
+    for rows in torch.randperm(len(x)).split(64):
+        optimizer.zero_grad()
+        (network(x[rows]) - y[rows]).square().mean().backward()
+        optimizer.step()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
-from uwm.data.robomimic.actions import PairActions, pair_actions
+from uwm.data.robomimic.actions import PairActions, action_files, pair_actions
 from uwm.data.selection import first_clips, frozen_pairs
 from uwm.errors import UserError
 
@@ -80,3 +80,8 @@ def check_action_sizes(pairs: ActionPairs, steps: int, width: int) -> None:
             f"{pairs.corpus.name}: {found} control actions between two frames, the training pairs have at "
             f"most {steps}; cut the recordings to one frame rate"
         )
+
+
+def has_actions(corpus: Corpus) -> bool:
+    """Whether a corpus brings the robot's actions."""
+    return bool(action_files(corpus))

@@ -1,8 +1,8 @@
 """The argument of `--data`: NAME=PLACE, or NAME:OPTIONS=PLACE.
 
 OPTIONS, separated by commas, are a layout (`uwm.data.layouts`) and what a file of demonstrations leaves open:
-`upside-down` for pictures stored so, and `actions-clip`, `actions-rescale`, `actions-measured` or
-`actions-file` for the range of its actions (`uwm.data.robomimic.limits`).
+`camera-NAME`, `upside-down` for pictures stored so, and `actions-clip`, `actions-rescale`, `actions-measured`
+or `actions-controller` for the range of its actions (`uwm.data.robomimic.limits`).
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from uwm.errors import UserError
 LAYOUT_NAMES = ("ssv2", "ego4d", "epic", "lerobot", "hdf5", "folder")
 UPSIDE_DOWN = "upside-down"
 ACTION_RANGES = ("clip", "rescale", "measured", "controller")
+CAMERA = "camera-"
 OPTIONS = (*LAYOUT_NAMES, UPSIDE_DOWN, *(f"actions-{choice}" for choice in ACTION_RANGES))
 
 
@@ -23,6 +24,7 @@ class Choices:
     layout: str | None = None
     upside_down: bool = False
     actions: str | None = None
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,13 @@ def parse_assignment(text: str) -> Assignment:
 def split_place(place: Path | str) -> tuple[str | None, Path]:
     """OPTIONS:/absolute/place, as a run's plan keeps a corpus, -> (OPTIONS, place)."""
     options, colon, rest = str(place).partition(":/")
-    if colon and options and set(options.split(",")) <= set(OPTIONS):
+    if colon and options and all(map(_is_option, options.split(","))):
         return options, Path("/" + rest)
     return None, Path(place)
+
+
+def _is_option(word: str) -> bool:
+    return word in OPTIONS or (word.startswith(CAMERA) and word != CAMERA)
 
 
 def parse_options(text: str | None, where: str) -> Choices:
@@ -58,10 +64,13 @@ def parse_options(text: str | None, where: str) -> Choices:
     if text is None:
         return Choices()
     words = [word.strip() for word in text.split(",")]
-    if unknown := [word for word in words if word not in OPTIONS]:
-        raise UserError(f"{where}: unknown {unknown[0]!r} after the name; it may be {', '.join(OPTIONS)}")
+    if unknown := [word for word in words if not _is_option(word)]:
+        known = ", ".join((*OPTIONS, f"{CAMERA}NAME"))
+        raise UserError(f"{where}: unknown {unknown[0]!r} after the name; it may be {known}")
     layouts = [word for word in words if word in LAYOUT_NAMES]
     ranges = [word.removeprefix("actions-") for word in words if word.startswith("actions-")]
-    if len(layouts) > 1 or len(ranges) > 1:
-        raise UserError(f"{where}: one layout and one range of actions at most")
-    return Choices(layouts[0] if layouts else None, UPSIDE_DOWN in words, ranges[0] if ranges else None)
+    cameras = [word.removeprefix(CAMERA) for word in words if word.startswith(CAMERA)]
+    if max(len(layouts), len(ranges), len(cameras)) > 1:
+        raise UserError(f"{where}: one layout, one camera and one range of actions at most")
+    first = [next(iter(found), None) for found in (layouts, ranges, cameras)]
+    return Choices(first[0], UPSIDE_DOWN in words, first[1], first[2])

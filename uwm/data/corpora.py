@@ -142,10 +142,11 @@ def _opened(name: str, root: Path, choices: Choices) -> Corpus:
     inside = split_path(root)
     if root.is_file() or inside:
         file, camera = inside or (root, None)
+        camera = camera or choices.camera
         return _corpus(name, file, choices, read_demo_clips(name, file, camera, choices.upside_down))
     if not root.is_dir():
         raise UserError(f"--data {name}={root}: there is no such folder")
-    if choices.upside_down and choices.layout != "hdf5":
+    if choices.upside_down or choices.camera:  # only demonstrations have these
         choices = replace(choices, layout="hdf5")
     return _corpus(name, root, choices, read_layout(name, root, choices))
 

@@ -6,8 +6,9 @@ A random sample of clips is read; the card says so, and every figure but the num
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uwm.data.action_card import ActionCard, describe_actions, has_actions, make_action_card
 from uwm.data.corpora import SPLITS, Corpus
 from uwm.data.crops import center_crop
 from uwm.data.decoders import BadVideo
@@ -43,6 +45,7 @@ class Card:
     motion: NDArray[np.float64]
     pairs: Tensor
     skipped: Skipped
+    actions: ActionCard | None = None
 
 
 def make_card(corpus: Corpus, split: str, *, clips: int = 200, gap: float = 0.2, seed: int = 0) -> Card:
@@ -51,7 +54,7 @@ def make_card(corpus: Corpus, split: str, *, clips: int = 200, gap: float = 0.2,
     if len(chosen) > clips:
         places = np.random.default_rng(seed).choice(len(chosen), clips, replace=False)
         chosen = tuple(chosen[i] for i in sorted(places))
-    sample = Corpus(corpus.name, corpus.folder, chosen)
+    sample = replace(corpus, clips=chosen)
     manifest = build_manifest(sample, split, pairs_per_clip=1, gap=gap, seed=seed, max_bad_share=1.0)
     rows, pairs, skipped = [], [], list(manifest.skipped)
     for video, pair in manifest.table.groupby("video"):
@@ -66,7 +69,10 @@ def make_card(corpus: Corpus, split: str, *, clips: int = 200, gap: float = 0.2,
                      "fps": round(info.fps, 3), "width": info.width, "height": info.height})  # fmt: skip
     stacked = torch.stack(pairs)  # (n,2,3,S,S)
     motion = (stacked[:, 0].float() - stacked[:, 1].float()).abs().mean(dim=(1, 2, 3)).double().numpy()
-    return Card(pd.DataFrame(rows), manifest.table.gap.to_numpy(np.float64), motion, stacked, skipped)
+    actions = make_action_card(corpus, manifest) if has_actions(corpus) else None
+    return Card(
+        pd.DataFrame(rows), manifest.table.gap.to_numpy(np.float64), motion, stacked, skipped, actions
+    )
 
 
 def describe(corpus: Corpus, split: str, card: Card) -> str:
@@ -88,6 +94,7 @@ def describe(corpus: Corpus, split: str, card: Card) -> str:
         f"{(card.motion < 1).mean():.0%} nearly still (below 1)",
         *histogram(card.motion),
     ]
+    lines += describe_actions(card.actions) if card.actions else []
     lines += [f"skipped  {file}: {reason}" for file, reason in card.skipped]
     return "\n".join(lines)
 
@@ -116,9 +123,11 @@ def draw(corpus: Corpus, split: str, card: Card, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplot_mosaic(
-        [["sheet", "sheet"], ["motion", "length"]], figsize=(14, 10), height_ratios=[3, 1]
-    )
+    below = ["motion", "length"] + (["actions"] if card.actions else [])
+    layout: Any = [["sheet"] * len(below), below]
+    figure, axes = pyplot.subplot_mosaic(layout, figsize=(14, 10), height_ratios=[3, 1])
+    if card.actions:
+        _draw_actions(axes["actions"], card.actions)
     sheet, motion, length = axes["sheet"], axes["motion"], axes["length"]
     sheet.imshow(contact_sheet(card))
     sheet.axis("off")
@@ -132,6 +141,14 @@ def draw(corpus: Corpus, split: str, card: Card, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
+
+
+def _draw_actions(axis: Any, card: ActionCard) -> None:
+    """Each number of the actions as a box from its least to its largest, over the assumed range."""
+    shares = (card.values - (card.high + card.low) / 2) / ((card.high - card.low) / 2)  # (n,A)
+    axis.boxplot(shares, whis=(0, 100), tick_labels=[str(i) for i in range(shares.shape[1])])
+    axis.axhspan(-1, 1, color="0.9", zorder=0)
+    axis.set(xlabel="number of the action", ylabel="of the range", title="actions")
 
 
 def contact_sheet(card: Card, columns: int = 4) -> NDArray[np.uint8]:

@@ -54,7 +54,7 @@ def _read_layout(name: str, root: Path, choices: Choices) -> Found:
     tree = read_tree(root)
     wanted = choices.layout or EXPECTED.get(name.lower())
     if wanted == "hdf5" or (wanted is None and tree.hdf5 and not tree.videos):
-        return read_folder_of_demos(name, tree.root, tree.hdf5, choices.upside_down)
+        return read_folder_of_demos(name, tree.root, tree.hdf5, choices)
     if wanted is not None:
         found = LAYOUTS[wanted](name, tree, True)
         assert found is not None, wanted

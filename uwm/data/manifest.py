@@ -10,6 +10,7 @@ s), frame0, frame1, width, height, fps, sha256 (`content_hash` of the file).
 import argparse
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ from uwm.data.corpora import Clip, Corpus, announce, parse_data
 from uwm.data.sampling import nearest_pairs, visit_order, without_cuts
 from uwm.data.video import BadVideo, VideoInfo, content_hash, probe
 from uwm.data.workers import Failure, crash_proof_map
-from uwm.env import max_bad_share as allowed_bad_share
+from uwm.env import max_bad_share as told_bad_share
 from uwm.errors import UserError, run_cli
 
 COLUMNS = ["video", "t0", "t1", "gap", "frame0", "frame1", "width", "height", "fps", "sha256"]
@@ -44,6 +45,18 @@ class Manifest:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(to_csv(self.table)).hexdigest()
+
+
+def allowed_bad_share() -> float:
+    """The share of clips that may be bad where no option says it: UWM_MAX_BAD_SHARE, or a fifth."""
+    told = told_bad_share()
+    try:
+        share = float(told or 0.2)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UserError(f"UWM_MAX_BAD_SHARE={told}: give a share from 0 to 1")
+    return share
 
 
 class BadClips:
@@ -101,7 +114,10 @@ def build_manifest(
     # of a long video, some more than its share: enough to stand in for others
     limit = pairs_per_clip if pairs is None else 20 * -(-pairs // len(clips)) + 100
     describe = partial(_describe, corpus.folder, gap, seed, pairs_per_visit, limit)
-    offers = _offers(tqdm(clips, unit="clip", disable=not progress), describe, workers, bad)
+    # a bar with the time that is left; in a log file not more than a line now and then
+    pace = 0.1 if sys.stderr.isatty() else 30.0
+    shown = tqdm(clips, desc=f"{corpus.name} {split}", unit="clip", mininterval=pace, disable=not progress)
+    offers = _offers(shown, describe, workers, bad)
     chosen = list(offers) if pairs is None else _take(offers, pairs, len(clips))
     if not chosen:
         raise bad.none_left(corpus, split)

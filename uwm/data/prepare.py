@@ -8,7 +8,8 @@ Started again after a kill it goes on with the shards that are missing; the resu
 """
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,9 @@ from uwm.data.shards import (
     describe_shard,
     dump,
     encode_picture,
+    read_index,
+    sha256_of,
+    shard_fault,
     write_atomically,
     write_shard,
 )
@@ -75,8 +79,9 @@ def prepare(
     _same_settings(out, manifest, settings)
     plan = shard_plan(manifest, settings)
     names = [f"{number:05d}.tar" for number in range(len(plan))]
-    todo = [number for number in range(part[0], len(plan), part[1])
-            if not (out / names[number]).with_suffix(".json").is_file()]  # fmt: skip
+    known = _known_digests(out)
+    mine = range(part[0], len(plan), part[1])
+    todo = [number for number in mine if not _is_whole(out / names[number], known)]
     bad = BadClips(max_bad_share)
     jobs = (visit for number in todo for visit in plan[number])
     encode = partial(_encode_visit, corpus.folder, settings)
@@ -90,6 +95,25 @@ def prepare(
             done += len(plan[number])
             bad.check(done)
     return _finish(corpus, split, manifest, out, settings, names)
+
+
+def _known_digests(out: Path) -> dict[str, str]:
+    """What the index of a finished folder says; nothing where there is none, or it is broken itself."""
+    try:
+        return read_index(out).sha256
+    except UserError:
+        return {}
+
+
+def _is_whole(path: Path, known: Mapping[str, str]) -> bool:
+    """Was this shard made, and is it still what was made? Names one that is not: it is made again."""
+    if not path.with_suffix(".json").is_file():
+        return False
+    fault = shard_fault(path, known, whole=True)
+    if fault:
+        print(f"making again: {fault}", file=sys.stderr)
+        path.with_suffix(".json").unlink()
+    return fault is None
 
 
 def shard_plan(manifest: Manifest, settings: Settings) -> list[list[Visit]]:
@@ -155,11 +179,16 @@ def _finish(
     """Write the index and the report of skipped clips once every shard is there, whoever made it."""
     if not all((out / name).with_suffix(".json").is_file() for name in names):
         return None
+    if faults := [fault for name in names if (fault := shard_fault(out / name, {}, whole=False))]:
+        raise UserError(f"{faults[0]}; start its part again")
     described = [describe_shard(out / name) for name in names]
+    files = [file for name in names for file in (name, Path(name).with_suffix(".json").name)]
+    sha256 = {file: sha256_of(out / file) for file in files if file.endswith(".json")}
+    sha256 |= {name: shard["sha256"] for name, shard in zip(names, described, strict=True)}
     skipped = sorted({(file, reason) for shard in described for file, reason in shard["skipped"]})
     pairs = sum(len(shard["rows"]) for shard in described)
     index = ShardIndex(FORMAT, corpus.name, split, manifest.sha256, settings.short_side, settings.quality,
-                       names, pairs, len({file for file, _ in skipped}))  # fmt: skip
+                       names, pairs, len({file for file, _ in skipped}), sha256)  # fmt: skip
     report = list(manifest.skipped) + skipped
     write_skipped(report, out / "skipped.csv")
     for leftover in out.glob("[0-9]*.partial"):  # of a run that was killed

@@ -1,6 +1,8 @@
 """Which clips, pairs and frames of a corpus a training or a measurement reads."""
 
 import functools
+import multiprocessing
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +17,9 @@ from uwm.data.manifest_cache import cached_manifest
 from uwm.data.pairs import FrameBank
 from uwm.env import cache_root
 from uwm.errors import UserError
+
+MANY_CLIPS = 500
+MOST_WORKERS = 32
 
 Corpora = Mapping[str, Corpus]
 
@@ -32,14 +37,30 @@ def first_clips(corpus: Corpus, clips: int | None) -> Corpus:
 
 
 @functools.lru_cache(maxsize=32)
-def frozen_pairs(corpus: Corpus, split: str, gap: float, pairs: int | None, seed: int) -> Manifest:
-    """The pair list of a split: made once for the same files, for that opens each. Names bad clips."""
+def frozen_pairs(
+    corpus: Corpus, split: str, gap: float, pairs: int | None, seed: int, pairs_per_visit: int = 1
+) -> Manifest:
+    """The pair list of a split: made once for the same files, for that opens each. Names bad clips.
+
+    `pairs_per_visit` takes that many pairs of a long video from the same 4 s, for decoding them live.
+    """
     announce(corpus)
     cache = cache_root() / "manifests"
-    manifest = cached_manifest(cache, corpus, split, gap=gap, pairs=pairs, seed=seed)
+    visits = {"pairs_per_visit": pairs_per_visit} if pairs_per_visit > 1 else {}
+    workers = reading_workers(len(corpus.of(split)))
+    manifest = cached_manifest(
+        cache, corpus, split, workers=workers, gap=gap, pairs=pairs, seed=seed, **visits
+    )
     for file, reason in manifest.skipped:
         print(f"skipped {corpus.name} ({split}): {file}: {reason}", file=sys.stderr)
     return manifest
+
+
+def reading_workers(clips: int) -> int:
+    """Processes that read so many clips: none for a few (each takes a second to start), else one per core."""
+    if clips < MANY_CLIPS or multiprocessing.current_process().daemon:  # a daemon may start none
+        return 0
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
 
 
 def nested_pairs(manifest: Manifest, pairs: int | None, seed: int) -> Manifest:

@@ -1,8 +1,12 @@
 """Prepared shards: pairs decoded once, as JPEG or raw pictures in plain tar files (the WebDataset form).
 
 A shard `00000.tar` holds `KEY.0.jpg`, `KEY.1.jpg` (or `.npy`) and `KEY.json` (its manifest row) per pair.
-Beside it lies `00000.json`: where each picture starts, what was skipped, and the shard's sha256; it is
-written last, so a shard with it is complete. `index.json` closes the folder once all shards are there.
+Beside it lies `00000.json`: where each picture starts, a digest of each pair's pictures, what was skipped,
+and the shard's size and sha256; it is written last, so a shard with it is complete. `index.json` closes the
+folder once all shards are there, with the sha256 of both files of each.
+
+A stream looks at the size of every shard when it opens a folder, and at the digest of every pair that it
+reads: a file that was deleted, cut or changed is never passed over.
 """
 
 import hashlib
@@ -10,8 +14,8 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,8 @@ from uwm.data.pairs import to_tensor
 from uwm.data.stream import Crop, PairStream, Rows, crop_all, one_thread_in_workers
 from uwm.errors import UserError
 
-FORMAT = 1
+FORMAT = 2  # 1 had neither digests of pairs nor sha256 in the index; such folders are still read
+AGAIN = "the same command of uwm.data.prepare makes it again"
 NPY = b"\x93NUMPY"
 
 
@@ -74,7 +79,7 @@ def write_shard(path: Path, samples: Iterable[Sample], skipped: list[tuple[str, 
     `skipped` may grow while the samples are drawn.
     """
     partial_path = path.with_name(f"{path.name}.partial")
-    rows, spans = [], []
+    rows, spans, digests = [], [], []
     with tarfile.open(partial_path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
             key = f"{sample.row:09d}"
@@ -84,11 +89,22 @@ def write_shard(path: Path, samples: Iterable[Sample], skipped: list[tuple[str, 
             _add(tar, f"{key}.json", dump(sample.card))
             rows.append(sample.row)
             spans.append(span)
-    with partial_path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            digests.append(pair_digest(sample.pictures))
+    sha256, size = sha256_of(partial_path), partial_path.stat().st_size
     os.replace(partial_path, path)
-    description = {"rows": rows, "spans": spans, "skipped": skipped, "sha256": sha256}
+    description = {"rows": rows, "spans": spans, "digests": digests, "skipped": skipped, "bytes": size,
+                   "sha256": sha256}  # fmt: skip
     write_atomically(path.with_suffix(".json"), dump(description))
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pair_digest(pictures: tuple[bytes, bytes]) -> str:
+    """16 hex digits of the sha256 of both pictures."""
+    return hashlib.sha256(pictures[0] + pictures[1]).hexdigest()[:16]
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
@@ -113,6 +129,7 @@ class ShardIndex:
     shards: list[str]
     pairs: int
     skipped: int
+    sha256: dict[str, str] = field(default_factory=dict)  # of each .tar and its .json
 
     def write(self, folder: Path) -> None:
         write_atomically(folder / "index.json", dump(asdict(self)))
@@ -129,19 +146,63 @@ def read_index(folder: Path) -> ShardIndex:
 
 
 def describe_shard(path: Path) -> dict[str, Any]:
+    """What lies beside a shard. `UserError` where it is missing or no description."""
+    file = path.with_suffix(".json")
     try:
-        return json.loads(path.with_suffix(".json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path.with_suffix('.json')}: cannot be read ({error}); prepare it again") from None
+        found: dict[str, Any] = json.loads(file.read_text())
+        if not len(found["rows"]) == len(found["spans"]) == len(found.get("digests", found["rows"])):
+            raise ValueError("its lists are of different lengths")
+        return found
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
 
 
-def read_spans(path: Path, spans: list[list[int]]) -> list[tuple[bytes, bytes]]:
-    """The two pictures of some pairs of a shard; each span is (start, size, start, size)."""
+def shard_fault(path: Path, known: Mapping[str, str], *, whole: bool) -> str | None:
+    """What is wrong with a shard, None if nothing: its description, its size, and if `whole` its sha256.
+
+    `known` are the sha256 of an index, where there is one.
+    """
+    file = path.with_suffix(".json")
+    try:
+        described = describe_shard(path)
+        size = path.stat().st_size
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    if sha256_of(file) != known.get(file.name, sha256_of(file)):
+        return f"{file}: was changed (its sha256 is another)"
+    least = described.get("bytes") or max((span[2] + span[3] for span in described["spans"]), default=0)
+    if size < least or size != described.get("bytes", size):
+        return f"{path}: has {size} bytes of {least}"
+    if whole and sha256_of(path) != described["sha256"]:
+        return f"{path}: was changed (its sha256 is another)"
+    return None
+
+
+def check_shards(folder: Path, index: ShardIndex) -> None:
+    """`UserError` naming the shards that are missing, cut or not those of the index. Reads no pictures."""
+    checked = [shard_fault(folder / name, index.sha256, whole=False) for name in index.shards]
+    if faults := [fault for fault in checked if fault]:
+        raise UserError(f"{faults[0]} ({len(faults)} of {len(checked)} shards are damaged); {AGAIN}")
+
+
+def read_spans(
+    path: Path, spans: list[list[int]], digests: list[str] | None = None
+) -> list[tuple[bytes, bytes]]:
+    """The two pictures of some pairs of a shard; each span is (start, size, start, size).
+
+    `BadVideo` where the file cannot be read, or a pair is not the one that was stored.
+    """
     try:
         with path.open("rb") as file:
-            return [(_read(file, *span[:2]), _read(file, *span[2:])) for span in spans]
+            pairs = [(_read(file, *span[:2]), _read(file, *span[2:])) for span in spans]
     except OSError as error:
         raise BadVideo(path, f"cannot be read: {error.strerror}") from None
+    for pair, digest in zip(pairs, digests or [], strict=bool(digests)):
+        if pair_digest(pair) != digest:
+            raise BadVideo(path, f"was changed after it was made; {AGAIN}")
+    return pairs
 
 
 def _read(file: Any, start: int, size: int) -> bytes:
@@ -155,6 +216,7 @@ class ShardTask:
     path: Path
     rows: list[int]
     spans: list[list[int]]
+    digests: list[str]
     epoch: int
 
 
@@ -163,7 +225,8 @@ def _load_rows(crop: Crop, task: ShardTask) -> NDArray[np.uint8]:
     one_thread_in_workers()
     out = np.empty((len(task.rows), 2, 3, crop.image_size, crop.image_size), np.uint8)
     try:
-        for i, (row, stored) in enumerate(zip(task.rows, read_spans(task.path, task.spans), strict=True)):
+        pairs = read_spans(task.path, task.spans, task.digests)
+        for i, (row, stored) in enumerate(zip(task.rows, pairs, strict=True)):
             frames = to_tensor(np.stack([decode_picture(picture) for picture in stored]))  # (2,3,H,W)
             out[i] = crop_all(crop, frames, task.epoch, [row])[0]
     except (OSError, ValueError, SyntaxError) as error:
@@ -197,27 +260,39 @@ def shard_stream(
     """
     root = Path(folder)
     index = read_index(root)
+    check_shards(root, index)
     crop = Crop(image_size, index.short_side, seed)
-    units: list[Rows] = []
-    spans: list[Rows] = []
-    names: list[str] = []
-    for name in index.shards:
-        description = describe_shard(root / name)
-        rows = np.asarray(description["rows"], np.int64)
-        cuts = range(piece, len(rows), piece)
-        units += np.split(rows, cuts)
-        spans += np.split(np.asarray(description["spans"], np.int64).reshape(-1, 4), cuts)
-        names += [name] * (len(cuts) + 1)
-    task = partial(_shard_task, root, names, units, spans)
-    return PairStream(units, names, task, partial(_load_rows, crop), batch_size, seed, workers, buffer)
+    units = [unit for name in index.shards for unit in _units(root / name, piece)]
+    task = partial(_shard_task, units)
+    names = [unit.path.name for unit in units]
+    rows = [unit.rows for unit in units]
+    return PairStream(rows, names, task, partial(_load_rows, crop), batch_size, seed, workers, buffer)
 
 
-def _shard_task(
-    root: Path, names: list[str], units: list[Rows], spans: list[Rows], unit: int, rows: Rows, epoch: int
-) -> ShardTask:
-    first = int(np.flatnonzero(units[unit] == rows[0])[0])  # `rows` is a stretch of the unit's
-    wanted = spans[unit][first : first + len(rows)]
-    return ShardTask(root / names[unit], rows.tolist(), wanted.tolist(), epoch)
+@dataclass(frozen=True)
+class _Unit:
+    """Neighbouring pairs of one shard: rows (m,), spans (m,4), digests (m,) or none in an old folder."""
+
+    path: Path
+    rows: Rows
+    spans: Rows
+    digests: list[str]
+
+
+def _units(path: Path, piece: int) -> list[_Unit]:
+    described = describe_shard(path)
+    rows = np.asarray(described["rows"], np.int64)
+    spans = np.asarray(described["spans"], np.int64).reshape(-1, 4)
+    digests = described.get("digests", [])
+    starts = range(0, max(len(rows), 1), piece)
+    return [_Unit(path, rows[i : i + piece], spans[i : i + piece], digests[i : i + piece]) for i in starts]
+
+
+def _shard_task(units: list[_Unit], unit: int, rows: Rows, epoch: int) -> ShardTask:
+    chosen = units[unit]
+    first = int(np.flatnonzero(chosen.rows == rows[0])[0])  # `rows` is a stretch of the unit's
+    part = slice(first, first + len(rows))
+    return ShardTask(chosen.path, rows.tolist(), chosen.spans[part].tolist(), chosen.digests[part], epoch)
 
 
 def find_shards(root: Path, manifest: Manifest, short_side: int, quality: int) -> Path:

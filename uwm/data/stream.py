@@ -8,6 +8,7 @@ epoch shuffles the units, lays their pairs in a row, gives each rank an equal st
 stretch in blocks of `buffer` pairs, so that the pairs of a unit end up in different batches.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,8 @@ class PairStream:
 
     `units` are the rows that are read together, `task(unit, rows, epoch)` makes what `load` reads, and `load`
     gives the pictures of those rows. `batch_size` counts over all ranks. A unit that cannot be read is named
-    in `bad.skipped`, and other pairs of the same block stand in for its pairs; too many stop the run.
+    in `bad.skipped` and on stderr, and other pairs of the same block stand in for its pairs, which `report`
+    counts; too many stop the run.
     """
 
     units: list[Rows]
@@ -141,6 +143,15 @@ class PairStream:
         if self.pairs < self.batch_size:
             raise UserError(f"{self.pairs} pairs do not fill a batch of {self.batch_size}")
         self._read = 0
+        self.pairs_read = self.pairs_replaced = 0
+
+    def report(self) -> dict[str, Any]:
+        """What was read so far, for a log or a record: pairs, those that others stood in for, and why."""
+        return {
+            "pairs_read": self.pairs_read,
+            "pairs_replaced": self.pairs_replaced,
+            "skipped": list(self.bad.skipped),
+        }
 
     def steps_per_epoch(self, world_size: int = 1) -> int:
         return self.pairs // world_size // self._local(world_size)
@@ -200,8 +211,13 @@ class PairStream:
         self._read += len(parts)
         for run, part in parts:
             name = self.names[run[0, 0]]
-            if isinstance(part, Failure) and name not in dict(self.bad.skipped):
+            self.pairs_read += len(run)
+            if not isinstance(part, Failure):
+                continue
+            self.pairs_replaced += len(run)
+            if name not in dict(self.bad.skipped):
                 self.bad.add(name, part.reason)
+                print(f"skipped {name}: {part.reason}; other pairs stand in for it", file=sys.stderr)
         self.bad.check(self._read)
         good = [part for _, part in parts if not isinstance(part, Failure)]
         if not good:

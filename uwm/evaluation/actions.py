@@ -37,8 +37,10 @@ def state_errors(predicted: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def stitched_errors(world: World, network: LPIPS, pairs: StatePairs) -> dict[str, Tensor]:
-    """Of pairs whose action leads to a frame of another clip, (n,) each: the prediction's errors to that frame
-    and those of a copy, in states and in LPIPS. Their ratio of sums is the leak."""
+    """Of pairs whose action leads to a frame of another clip: the errors to it of prediction and copy.
+
+    In states and in LPIPS, (n,) each. Their ratio of sums is the leak.
+    """
     model, foreign = world.world_model, pairs.s_next[pairs_of_other_clips(pairs.clips)]
     actions = in_batches(model.infer_actions, pairs.s_t, foreign)
     drawn = in_batches(model.predict, pairs.s_t, actions.quantized)

@@ -1,13 +1,14 @@
 """What can be read off states and latent actions: the end effector's position, the real action."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uwm.baselines.probe import Probe, fit_probe
+from uwm.baselines.probe import Probe, fit_mlp, fit_probe
 from uwm.data.action_pairs import ActionPairs
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
 from uwm.evaluation.predictors import Predictor, predict_pairs
@@ -32,13 +33,33 @@ def mean_controls(pairs: ActionPairs) -> Tensor:
     return (actions * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
+Rows = tuple[Tensor, Tensor]  # features (n, F), targets (n, A)
+ReadOff = Callable[[Tensor], Tensor]  # features (n, F) -> targets (n, A)
+
+
+def linear_probe(fitted: Rows, held_out: Rows) -> ReadOff:
+    """Ridge regression, its penalty chosen on held-out rows."""
+    return fit_probe(*fitted, held_out).ridge
+
+
+def mlp_probe(fitted: Rows, held_out: Rows) -> ReadOff:
+    """A network of one hidden layer, stopped where held-out rows are read best."""
+    return fit_mlp(*fitted, held_out)
+
+
 def probe_real_actions(
-    predictor: Predictor, fitted: EvalPairs, held_out: EvalPairs, test: EvalPairs, device: torch.device
+    predictor: Predictor,
+    pairs: tuple[EvalPairs, EvalPairs, EvalPairs],
+    device: torch.device,
+    probe: Callable[[Rows, Rows], ReadOff] = linear_probe,
 ) -> Interval:
-    """R^2 of a linear probe from the discrete latent actions to the mean control action, over all of its
-    dimensions that vary, each scaled to unit variance; with an interval over clips."""
+    """R^2 of a probe from the discrete latent actions to the mean control action, over all of its dimensions
+    that vary, each scaled to unit variance; with an interval over clips.
+
+    `pairs`: those it is fitted to, those that choose its penalty or length, and those it is tested on.
+    """
     features, targets = [], []
-    for seen in (fitted, held_out, test):
+    for seen in pairs:
         latents = predict_pairs(predictor, seen, device).latents
         assert latents is not None
         features.append(latents.quantized.flatten(1).cpu())
@@ -46,10 +67,10 @@ def probe_real_actions(
     varies = targets[2].std(0) > 0
     spread = targets[2].std(0)[varies]
     scaled = [target[:, varies] / spread for target in targets]
-    probe: Probe = fit_probe(features[0], scaled[0], (features[1], scaled[1]))
-    residual = (probe.ridge(features[2]) - scaled[2]).square().sum(1)
+    read = probe((features[0], scaled[0]), (features[1], scaled[1]))
+    residual = (read(features[2]) - scaled[2]).square().sum(1)
     total = (scaled[2] - scaled[2].mean(0)).square().sum(1)
-    return gain(bootstrap_ratio(residual.numpy(), total.numpy(), test.clips))
+    return gain(bootstrap_ratio(residual.numpy(), total.numpy(), pairs[2].clips))
 
 
 REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means

@@ -29,9 +29,23 @@ def table_text(
 ) -> str:
     """A line per method with its metrics over the moving half; by default distances to O_t and O_t+1, their
     ratio, and how often O_t+1 is the nearer one."""
-    lines = [f"{'method':17}" + "".join(f"{name:>24}" for name in names)]
+    table = [["method", *names]]
     for method, measured in rows.items():
-        entries = (measured.get(name + suffix) for name in names)
-        text = (f"{e['value']:.3f} [{e['ci'][0]:.3f}, {e['ci'][1]:.3f}]" if e else "-" for e in entries)
-        lines.append(f"{method:17}" + "".join(f"{entry:>24}" for entry in text))
-    return "\n".join(lines)
+        table.append([method, *(_entry_text(measured.get(name + suffix)) for name in names)])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(_aligned(row, widths) for row in table)
+
+
+def _entry_text(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return "-"
+    return f"{entry['value']:.3f} [{entry['ci'][0]:.3f}, {entry['ci'][1]:.3f}]"
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    """The first text to the left, the others to the right, two spaces between."""
+    first, *others = (
+        f"{text:{'>' if place else '<'}{width}}"
+        for place, (text, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return "  ".join([first, *others])

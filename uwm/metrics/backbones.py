@@ -64,6 +64,12 @@ def randomize(net: nn.Module, seed: int) -> None:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
 
 
+def places(backbone: str, folder: Path | None) -> list[Path]:
+    """Where a backbone's weights are looked for before they are downloaded."""
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / DOWNLOADS[backbone].url.rpartition("/")[2]
+    return [*([folder / FILES[backbone]] if folder else []), cached]
+
+
 def folder_state(backbone: str, folder: Path) -> dict[str, Tensor] | None:
     """The backbone's state from a weights folder; None where it has no file for this backbone.
 

@@ -165,6 +165,14 @@ def load_lpips(name: str = "alex", weights_dir: Path | None = None, *, allow_ran
     return _load(protocol, Path(folder).resolve() if folder else None, allow_random)
 
 
+def weights_at_hand(name: str, folder: Path | None) -> bool:
+    """True where `load_lpips` needs no download: the protocol is untrained, or its file is here."""
+    protocol = PROTOCOLS.get(name) or PROTOCOLS.get(f"lpips-{name}")
+    if protocol is None or not protocol.trained:
+        return True
+    return any(path.is_file() for path in backbones.places(protocol.backbone, folder))
+
+
 def lpips(a: Tensor, b: Tensor, protocol: str = "lpips-alex") -> Tensor:
     """LPIPS distances (B,) between images a and b (B,3,H,W) in [0,1] under a named protocol.
 

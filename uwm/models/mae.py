@@ -308,13 +308,22 @@ class MaskedAutoencoder(nn.Module):
         save_module(self, Path(path), dtype=dtype, card=dict(card or {}))
 
     @classmethod
-    def load(cls, path: Path | str, *, norm_pix_loss: bool | None = None) -> "MaskedAutoencoder":
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        norm_pix_loss: bool | None = None,
+        encoder_heads: int | None = None,
+        decoder_heads: int | None = None,
+    ) -> "MaskedAutoencoder":
         """Read a FAIR `.pth` with a decoder, a HF ViTMAE directory or file, or a file written by `save`.
 
         The model comes in float32, in evaluation mode. `norm_pix_loss` overrides what the file (or its
-        name) says. Raises `UserError` for encoder-only files, wrong shapes, missing or unknown keys.
+        name) says; the heads are for FAIR's files, which do not tell them (assumed ones give a warning).
+        Raises `UserError` for encoder-only files, wrong shapes, missing or unknown keys.
         """
-        fields, tensors = mae_weights.read_checkpoint(Path(path), norm_pix_loss)
+        heads = {"encoder": encoder_heads, "decoder": decoder_heads}
+        fields, tensors = mae_weights.read_checkpoint(Path(path).expanduser(), norm_pix_loss, heads)
         try:
             config = MAEConfig(**fields)
             expected = shapes_of(lambda: cls(config), tensors)

@@ -3,29 +3,27 @@
 Every reader ends in the parameter names of `uwm.models.mae` (which are FAIR's) and a dict of config fields.
 """
 
-import argparse
-import json
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from uwm.errors import UserError
-from uwm.models.storage import parse_metadata
+from uwm.models.mae_files import WANTED, one_line, read_json, read_stored, some, weights_file
 
 OWN_CLASS = "MaskedAutoencoder"  # "class" in the metadata of our own files, see `uwm.models.storage`
-HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# A FAIR file doesn't say its heads: ViT-T/S/B/L/H have 64 channels a head (H: 80), the decoder 16 heads.
-ENCODER_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
-DECODER_HEADS = {384: 6, 512: 16}  # 384: the ViT-S of the paper's authors
-WANTED = (
-    "load mae_visualize_vit_*.pth, mae_pretrain_vit_*_full.pth, a HF ViTMAE folder or a file of this project"
-)
+# A FAIR file doesn't say its heads. Those of the published models: ViT-B/L/H, and the decoder of 512.
+ENCODER_HEADS = {768: 12, 1024: 16, 1280: 16}
+DECODER_HEADS = {512: 16}
+# Of other widths they are assumed, with a warning: 64 channels a head, as ViT-T and ViT-S have (the decoder
+# of 384 is that of the ViT-S of the paper's authors).
+ASSUMED_HEADS = {"encoder": {192: 3, 384: 6}, "decoder": {384: 6}}
+HF_LAYER_NORM_EPS = 1e-12  # ViTMAEConfig's own, where a config.json tells none
 
 # HF layer names -> FAIR's; the first of each pair of alternatives is transformers < 5, also used on the hub.
 _HF_BLOCK = re.compile(
@@ -69,42 +67,47 @@ _HF_OTHER = {
 
 
 def read_checkpoint(
-    path: Path, norm_pix_loss: bool | None = None
+    path: Path, norm_pix_loss: bool | None = None, heads: Mapping[str, int | None] | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config fields of `MAEConfig` and float32 tensors under its parameter names, from any known file.
 
-    Raises `UserError` for what holds no MAE with a decoder.
+    `heads` gives those of the "encoder" and the "decoder" for files that do not. Raises `UserError` for what
+    holds no MAE with a decoder.
     """
-    file = _weights_file(path)
-    tensors, metadata, arguments = _read_file(file)
+    stored = read_stored(path)
+    tensors = stored.tensors
     fields: Any
-    if metadata.get("class") == OWN_CLASS:
-        fields = metadata.get("config")
+    if stored.metadata.get("class") == OWN_CLASS:
+        fields = stored.metadata.get("config")
         if not isinstance(fields, dict):
             raise UserError(f"{path}: its metadata hold no MAE configuration: {WANTED}")
     elif any(name.startswith(("vit.", "embeddings.")) for name in tensors):
         _refuse_encoder_only(path, any(name.startswith("decoder.") for name in tensors))
-        config = _read_json(file.with_name("config.json"))
+        config = read_json(weights_file(path).with_name("config.json"))
         tensors = _from_hf(tensors)
         fields = _hf_fields(path, config, tensors)
+        tensors = _with_biases(tensors) if config.get("qkv_bias") is False else tensors
     elif "patch_embed.proj.weight" in tensors:
         _refuse_encoder_only(path, any(name.startswith("decoder_") for name in tensors))
-        fields = _fair_fields(path, tensors)
+        fields = _fair_fields(path, tensors, heads or {})
         if norm_pix_loss is None:
-            norm_pix_loss = _fair_norm_pix_loss(path, arguments)
+            norm_pix_loss = _fair_norm_pix_loss(path, stored.arguments)
     else:
-        raise UserError(f"{path}: no MAE checkpoint (no patch embedding in it): {WANTED}")
+        raise UserError(
+            f"{path}: no MAE checkpoint (no patch embedding in it, but {some(tensors)}): {WANTED}"
+        )
     if norm_pix_loss is not None:
         fields["norm_pix_loss"] = norm_pix_loss
+    _check_decoder_ratio(path, tensors, fields)
     return fields, {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise `UserError` naming missing and unknown keys and wrong shapes."""
+    """Raise `UserError` naming missing and unknown keys, wrong shapes and what is not finite."""
     if missing := expected.keys() - tensors.keys():
-        raise UserError(f"{path}: the MAE checkpoint lacks {_some(missing)}: {WANTED}")
+        raise UserError(f"{path}: the MAE checkpoint lacks {some(missing)}: {WANTED}")
     if unknown := tensors.keys() - expected.keys():
-        raise UserError(f"{path}: the MAE checkpoint holds unknown {_some(unknown)}: {WANTED}")
+        raise UserError(f"{path}: the MAE checkpoint holds unknown {some(unknown)}: {WANTED}")
     wrong = [name for name, tensor in expected.items() if tensors[name].shape != tensor.shape]
     if wrong:
         name = wrong[0]
@@ -112,41 +115,8 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[s
             f"{path}: {name} has shape {tuple(tensors[name].shape)} where its configuration asks for "
             f"{tuple(expected[name].shape)} ({len(wrong)} such tensors): {WANTED}"
         )
-
-
-def _weights_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise UserError(f"{path}: no such MAE checkpoint: {WANTED}")
-    for name in HF_WEIGHTS:
-        if (path / name).is_file():
-            return path / name
-    raise UserError(f"{path}: the folder holds neither {HF_WEIGHTS[0]} nor {HF_WEIGHTS[1]}: {WANTED}")
-
-
-def _read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], argparse.Namespace | None]:
-    """Tensors, what our own files say of themselves, and the training arguments that FAIR keeps."""
-    if file.suffix == ".safetensors":
-        try:
-            with safe_open(file, framework="pt") as opened:
-                names = opened.keys()  # no dict: the handle itself can't be iterated
-                tensors = dict(zip(names, map(opened.get_tensor, names), strict=True))
-                return tensors, parse_metadata(file, opened.metadata()), None
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{file}: not a readable safetensors file ({_one_line(error)})") from error
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load has no common base for what a foreign file can cause
-        raise UserError(
-            f"{file}: not a checkpoint that can be read safely ({_one_line(error)}): {WANTED}"
-        ) from error
-    arguments = content.get("args") if isinstance(content, dict) else None
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{file}: holds no state dict of tensors: {WANTED}")
-    return dict(state), {}, arguments if isinstance(arguments, argparse.Namespace) else None
+    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise UserError(f"{path}: {some(broken)} hold values that are not finite: fetch the file again")
 
 
 def _refuse_encoder_only(path: Path, has_decoder: bool) -> None:
@@ -154,24 +124,42 @@ def _refuse_encoder_only(path: Path, has_decoder: bool) -> None:
         raise UserError(f"{path}: holds only the MAE's encoder, no decoder to show states with: {WANTED}")
 
 
-def _fair_fields(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _fair_fields(
+    path: Path, tensors: Mapping[str, Tensor], heads: Mapping[str, int | None]
+) -> dict[str, Any]:
     fields = _shape_fields(path, tensors)
-    for part, known in (("encoder", ENCODER_HEADS), ("decoder", DECODER_HEADS)):
-        width = fields[f"{part}_width"]
-        if width not in known:
-            raise UserError(f"{path}: unknown number of heads for a {part} {width} wide: {WANTED}")
-        fields[f"{part}_heads"] = known[width]
+    for part in ("encoder", "decoder"):
+        fields[f"{part}_heads"] = heads.get(part) or _fair_heads(path, part, fields[f"{part}_width"])
     return fields
 
 
-def _fair_norm_pix_loss(path: Path, arguments: argparse.Namespace | None) -> bool:
-    """Released names first (mae_visualize_*: plain pixels; *_full: normalised), then the file's arguments."""
+def _fair_heads(path: Path, part: str, width: int) -> int:
+    """The heads of a published width; those of others are assumed with a warning, or refused."""
+    published = ENCODER_HEADS if part == "encoder" else DECODER_HEADS
+    if width in published:
+        return published[width]
+    if width not in ASSUMED_HEADS[part]:
+        raise UserError(
+            f"{path}: unknown number of heads for a {part} {width} wide, which the file does not tell: "
+            f"pass {part}_heads=N"
+        )
+    assumed = ASSUMED_HEADS[part][width]
+    warnings.warn(
+        f"{path}: the file does not tell the heads of its {part}, {width} wide: {assumed} are assumed; "
+        f"pass {part}_heads=N if it was trained with others",
+        stacklevel=2,
+    )
+    return assumed
+
+
+def _fair_norm_pix_loss(path: Path, arguments: Mapping[str, Any]) -> bool:
+    """The file's own arguments; else released names (mae_visualize_*: plain pixels; *_full: normalised)."""
+    if isinstance(known := arguments.get("norm_pix_loss"), bool):
+        return known
     if "visualize" in path.name:
         return False
     if path.stem.endswith("_full"):
         return True
-    if isinstance(known := getattr(arguments, "norm_pix_loss", None), bool):
-        return known
     raise UserError(
         f"{path}: neither name nor content says whether it was trained on normalised pixels: "
         "pass norm_pix_loss=True or False, or keep the released name"
@@ -181,14 +169,16 @@ def _fair_norm_pix_loss(path: Path, arguments: argparse.Namespace | None) -> boo
 def _shape_fields(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Sizes that the tensors' shapes tell."""
     try:
-        width, _, patch, _ = tensors["patch_embed.proj.weight"].shape
+        width, channels, patch, _ = tensors["patch_embed.proj.weight"].shape
         patches = tensors["pos_embed"].shape[1] - 1
         hidden = tensors["blocks.0.mlp.fc1.weight"].shape[0]
         decoder_width = tensors["decoder_embed.weight"].shape[0]
     except KeyError as error:
         raise UserError(f"{path}: the MAE checkpoint lacks {error.args[0]}: {WANTED}") from error
     except (ValueError, IndexError) as error:
-        raise UserError(f"{path}: tensors of wrong rank for an MAE ({_one_line(error)}): {WANTED}") from error
+        raise UserError(f"{path}: tensors of wrong rank for an MAE ({one_line(error)}): {WANTED}") from error
+    if channels != 3:
+        raise UserError(f"{path}: reads pictures of {channels} channels, and RGB has 3: {WANTED}")
     return {
         "image_size": math.isqrt(patches) * patch,
         "patch_size": patch,
@@ -198,6 +188,17 @@ def _shape_fields(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "decoder_depth": _depth(tensors, "decoder_blocks"),
         "mlp_ratio": hidden / width,
     }
+
+
+def _check_decoder_ratio(path: Path, tensors: Mapping[str, Tensor], fields: Mapping[str, Any]) -> None:
+    """`UserError` for what `MAEConfig` cannot say: an MLP of another width in the decoder."""
+    hidden = tensors.get("decoder_blocks.0.mlp.fc1.weight")
+    width, ratio = fields.get("decoder_width"), fields.get("mlp_ratio")
+    if hidden is not None and width and ratio and hidden.shape[0] != ratio * width:
+        raise UserError(
+            f"{path}: the MLPs of its decoder are {hidden.shape[0] / width:g} times as wide as its tokens, "
+            f"those of its encoder {ratio:g} times; only one ratio for both is read: {WANTED}"
+        )
 
 
 def _depth(tensors: Iterable[str], part: str) -> int:
@@ -212,7 +213,7 @@ def _hf_fields(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tens
         return _shape_fields(path, tensors) | {
             "encoder_heads": config["num_attention_heads"],
             "decoder_heads": config["decoder_num_attention_heads"],
-            "layer_norm_eps": config["layer_norm_eps"],
+            "layer_norm_eps": config.get("layer_norm_eps", HF_LAYER_NORM_EPS),
             "norm_pix_loss": config.get("norm_pix_loss", False),  # False: default of ViTMAEConfig
         }
     except KeyError as error:
@@ -238,30 +239,9 @@ def _from_hf(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: HF weights need config.json beside them ({_one_line(error)})") from error
-    return _json_object(text, file, "content")
-
-
-def _json_object(text: str, file: Path, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{file}: its {what} is no JSON ({_one_line(error)}): fetch the file again"
-        ) from error
-    if not isinstance(value, dict):
-        raise UserError(f"{file}: its {what} is no JSON object: fetch the file again")
-    return value
-
-
-def _some(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more keys" if len(names) > 3 else "")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+def _with_biases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Zeros for the biases of query, key and value, that a model of `qkv_bias` False has not."""
+    weights = {name: tensor for name, tensor in tensors.items() if name.endswith(".attn.qkv.weight")}
+    return {name.removesuffix("weight") + "bias": t.new_zeros(len(t)) for name, t in weights.items()} | dict(
+        tensors
+    )

@@ -133,11 +133,14 @@ class WorldModel(nn.Module):
     def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D) and actions (B, L, W) -> predicted s_t+1 (B, 1+N, D) (eq. 10)."""
         self._check_states("s_t", s_t)
-        check_tensor("quantized", quantized, (None, *self._action_size), len(s_t))
+        if self.config.use_action:
+            check_tensor("quantized", quantized, (None, *self._action_size), len(s_t))
         return self._predict(s_t, quantized)
 
     def _predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
-        return self.dynamics(s_t, quantized if self.config.use_action else torch.zeros_like(quantized))
+        if not self.config.use_action:
+            quantized = s_t.new_zeros(len(s_t), *self._action_size)
+        return self.dynamics(s_t, quantized)
 
     def rollout(self, s_t: Tensor, actions: Tensor) -> Tensor:
         """K steps from `s_t` (B, 1+N, D) by `actions` (B, K, L, W) -> states (B, K, 1+N, D)."""

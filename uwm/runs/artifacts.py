@@ -68,13 +68,18 @@ class Artifact:
     origin: Origin
 
 
+class NotThere(Exception):  # noqa: N818
+    """A stage is not finished, and nothing may be computed here."""
+
+
 @dataclass
 class Artifacts:
     """The artifacts below `root` and the released ones.
 
     `recompute` ignores the released ones and those in the cache that were finished before `since` (seconds
     since the epoch; by default now), so that one run computes each stage once. An interrupted computation is
-    always continued. `obtained` collects what `obtain` handed out, by stage name.
+    always continued. `obtained` collects what `obtain` handed out, by stage name. With `find_only` nothing is
+    computed: a plan asks for stages so.
     """
 
     root: Path = field(default_factory=cache_root)
@@ -82,6 +87,7 @@ class Artifacts:
     recompute: bool = False
     since: float = field(default_factory=time.time)
     stale_s: float = 120.0
+    find_only: bool = False
     obtained: dict[str, Artifact] = field(default_factory=dict)
     _locks: list[Lock] = field(default_factory=list)
 
@@ -119,8 +125,11 @@ class Artifacts:
         Raises:
             RanksDiffer: the ranks want different artifacts.
             RuntimeError: rank 0 alone needs a training that all ranks should have obtained before.
+            NotThere: it is not finished, with `find_only`.
         """
         found = ranks.together(f"look for {stage.folder_name}", lambda: self.find(stage))
+        if found is None and self.find_only:
+            raise NotThere(stage.folder_name)
         if found is None:
             found = self._compute(stage, compute if together else _by_rank_zero(stage, compute), together)
         self.obtained[stage.name] = found

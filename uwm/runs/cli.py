@@ -14,7 +14,7 @@ from uwm.errors import UserError, run_cli
 from uwm.runs import asking, launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
-from uwm.runs.plan import Plan, make_plan, recomputing, say
+from uwm.runs.plan import Plan, make_plan, recomputing, say, stage_identity
 from uwm.runs.settings import nearest, split_assignment
 from uwm.runs.slurm import submit as slurm
 from uwm.runs.slurm.site import Resources, Site, load_site
@@ -160,7 +160,7 @@ def dry_run(
         if getattr(options, name):
             raise UserError(f"{_flag(name)} needs to know the cluster: --site slurm/NAME.toml, or --submit")
     for job in context.experiment.stages(context.config, context.data):
-        stage = job.stage(context) if job.stage else None
+        stage = stage_identity(context, job)
         found = context.artifacts.find(stage) if stage else None
         print(f"stage {job.name}: {found.origin if found else 'to be computed'}")
     for cell in cells:

@@ -94,7 +94,8 @@ class StageJob:
     """A stage that several cells share, as a job of its own on a cluster (locally it runs in the first cell).
 
     `run` computes it through `context.artifacts.obtain`. `stage` tells its identity, so that a plan can say
-    whether it is cached; None while what it needs is missing. `needs` names the stage jobs that come first.
+    whether it is cached; where that rests on another artifact, it is known once that is there. `needs` names
+    the stage jobs that come first.
     `cells`: patterns of the cells that read it; they alone wait for it, or go down with it. A stage that
     `trains` gets the site's resources for trainings (many GPUs), any other those of a cell.
     """

@@ -16,6 +16,7 @@ from typing import Self
 from uwm.env import REPOSITORY
 from uwm.errors import UserError, run_cli
 from uwm.runs.experiment import Cell, Context
+from uwm.runs.gpus import gpu_of, visible_gpus
 from uwm.runs.plan import Plan, find_cell, say
 from uwm.runs.task import CellFailed, Stop, join_ranks, run_item
 
@@ -76,13 +77,16 @@ def _say_outcome(context: Context, cell: Cell) -> None:
 
 
 def _run_processes(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:
-    """Each process takes cell after cell, so that cells share what they hold in memory (encoded states)."""
+    """Each process takes cell after cell, so that cells share what they hold in memory (encoded states).
+
+    Where there are GPUs, each process sees one of them.
+    """
     file, left = plan.write(), deque(cells)
-    environment = _worker_environment(jobs)
+    environment, gpus = _worker_environment(jobs), visible_gpus()
     codes: dict[str, int] = {}
 
-    def work() -> None:
-        worker = None
+    def work(number: int) -> None:
+        worker, mine = None, environment | gpu_of(number, gpus)
         with ExitStack() as stack:
             while True:
                 try:
@@ -90,12 +94,12 @@ def _run_processes(plan: Plan, context: Context, cells: list[Cell], jobs: int) -
                 except IndexError:
                     return
                 if worker is None or worker.ended:
-                    worker = stack.enter_context(_Worker(file, environment))
+                    worker = stack.enter_context(_Worker(file, mine))
                 codes[cell.name] = worker.run(cell)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            for future in [pool.submit(work) for _ in range(min(jobs, len(cells)))]:
+            for future in [pool.submit(work, number) for number in range(min(jobs, len(cells)))]:
                 future.result()
         except BaseException:  # Ctrl-C: no further cell
             left.clear()

@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from uwm.env import cache_root, runs_root
 from uwm.errors import UserError
 from uwm.files import write_atomically
-from uwm.runs.artifacts import Artifacts
+from uwm.runs.artifacts import Artifacts, NotThere, Stage
 from uwm.runs.experiment import Cell, Context, Experiment, StageJob, load_experiment
 from uwm.runs.provenance import code_provenance, shown_command
 from uwm.runs.record import digest_of
@@ -168,6 +168,16 @@ def recomputing(plan: Plan) -> Iterator[None]:
     write_atomically(note, json.dumps({"since": plan.since, "code": plan.code}) + "\n")
     yield
     note.unlink(missing_ok=True)
+
+
+def stage_identity(context: Context, job: StageJob) -> Stage | None:
+    """The identity of a stage job, computing nothing; None while that rests on what is not finished."""
+    if job.stage is None:
+        return None
+    try:
+        return job.stage(replace(context, artifacts=replace(context.artifacts, find_only=True)))
+    except NotThere:
+        return None
 
 
 def find_cell(context: Context, name: str) -> Cell:

@@ -7,6 +7,7 @@ sends nothing: the next attempt starts from the last checkpoint.
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -139,8 +140,13 @@ class SlurmStop(Stop):
 def requeue_until_ended(error: Exception) -> NoReturn:
     """Ask for another attempt until Slurm ends this one. What that attempt runs is on disk already.
 
-    At a preemption Slurm requeues the job by itself, so it is enough to wait, without `scontrol` as well.
+    Without `scontrol` (in a container) this process ends and leaves the asking to the batch script. At a
+    preemption Slurm requeues the job by itself.
     """
+    if shutil.which("scontrol") is None:
+        mark = Path(os.environ["SUBMITIT_FOLDER"]) / f"{os.environ['SLURM_JOB_ID']}.requeue"
+        mark.touch()
+        raise SystemExit(143)
     say(f"scontrol requeue failed ({error}); asking again until this job is ended")
     while True:
         time.sleep(REQUEUE_EVERY_S)

@@ -78,6 +78,9 @@ MAE = {
 }
 
 
+MAE_SOURCE = "https://dl.fbaipublicfiles.com/mae/visualize/"
+
+
 class ObtainedMAE(NamedTuple):
     """An MAE in eval mode, the sha256 of its weights, and what names it in the digests of other stages."""
 
@@ -115,8 +118,8 @@ def published_mae(recipe: MAERecipe) -> Path:
     path = (weights_folder() or Path(".")) / str(recipe.file)
     if not path.exists():
         raise UserError(
-            f"{path}: no such MAE checkpoint; download {recipe.file} from "
-            "https://dl.fbaipublicfiles.com/mae/visualize/ and set UWM_WEIGHTS to its folder"
+            f"{path}: no such MAE checkpoint; python -m uwm.prefetch --to DIR fetches it from {MAE_SOURCE}, "
+            "then set UWM_WEIGHTS=DIR"
         )
     return path
 

@@ -30,10 +30,14 @@ def corpus_of(context: Context, name: str) -> Corpus:
     return open_corpus(name, context.data.get(name))
 
 
-def obtain_pretrained(context: Context) -> World:
-    """The MAE and the world model of the context's config: released, cached, or trained now."""
+def obtain_pretrained(context: Context, recipe: PretrainRecipe | None = None) -> World:
+    """The MAE and a world model over it: released, cached, or trained now.
+
+    `recipe`: another one than the config's, on the same corpora.
+    """
     config: Pretrained = context.config
-    return obtain_world(config.mae, config.pretrain, _corpora(context), context.artifacts, context.stop)
+    recipe = recipe or config.pretrain
+    return obtain_world(config.mae, recipe, _corpora(context), context.artifacts, context.stop)
 
 
 def obtain_pretrained_mae(context: Context) -> ObtainedMAE:
@@ -50,9 +54,9 @@ def pretrain_stage(context: Context) -> Stage:
     return world_stage(config.mae, config.pretrain, _corpora(context))
 
 
-def pretrain_job() -> StageJob:
-    """The pre-training as a job of its own on a cluster."""
-    return StageJob("pretrain", obtain_pretrained, pretrain_stage)
+def pretrain_job(cells: tuple[str, ...] = ("*",)) -> StageJob:
+    """The pre-training as a job of its own on a cluster; `cells` read it themselves."""
+    return StageJob("pretrain", obtain_pretrained, pretrain_stage, cells=cells)
 
 
 def _corpora(context: Context) -> dict[str, Corpus]:

@@ -23,7 +23,6 @@ from uwm.errors import UserError
 from uwm.models import (
     QUANTIZER_PRESETS,
     WORLD_MODEL_PRESETS,
-    ActionExtractorConfig,
     DynamicsConfig,
     MAEConfig,
     MaskedAutoencoder,
@@ -64,6 +63,7 @@ class PretrainRecipe(PairRecipe):
     """Pre-training of the world model (section 4.1)."""
 
     model: WorldModelConfig = WORLD_MODEL_PRESETS["paper"]  # its sizes of None are those of the MAE
+    stage: str = "world-model"  # what the training is called among a run's stages and curves
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -78,7 +78,6 @@ def high_rate(num_action_tokens: int) -> WorldModelConfig:
     """Four codes for each patch, where the paper has 24 in all: a code of the next frame, not an action."""
     return WorldModelConfig(
         tokens=TokenConfig(num_action_tokens=num_action_tokens, action_source="regions", codes_per_region=4),
-        extractor=ActionExtractorConfig(),
         # Few and small steps: unused codes restart after 75 steps instead of 178; a commitment of 0.25
         # draws each token to two codes before the dynamics have learnt to read them.
         quantizer=replace(QUANTIZER_PRESETS["authors"], ema_decay=0.97, restart_threshold=0.1),
@@ -87,61 +86,74 @@ def high_rate(num_action_tokens: int) -> WorldModelConfig:
     )
 
 
+# The paper's 24 codes of 10 bits, each of a region of the picture: so it need not first find out what to look
+# at, nor the dynamics where to put it.
+PLACED = WorldModelConfig(
+    tokens=TokenConfig(action_source="regions"),
+    # Small batches: a slower average of each code's use; unused codes restart after 150 steps.
+    quantizer=replace(QUANTIZER_PRESETS["authors"], ema_decay=0.985, restart_threshold=0.1),
+    dynamics=DynamicsConfig(output="state", residual=True, conditioning="modulation", convolutions=3),
+    continuous_steps=200,
+)
+
+
+def without_actions(recipe: PretrainRecipe, steps: int) -> PretrainRecipe:
+    """The same training of dynamics that read no action."""
+    train, model = replace(recipe.train, steps=steps), replace(recipe.model, use_action=False)
+    return replace(recipe, train=train, model=model, stage="no-action")
+
+
+PAPER = PretrainRecipe(
+    TrainConfig(
+        steps=16_000,  # 20 epochs of 200k pairs at batch 256 (authors' code)
+        batch_size=256,
+        learning_rate=1e-4,  # section 5.1; the authors' code has 1e-3
+        warmup_steps=1_600,
+        precision="bf16",
+        validate_every=500,
+    ),
+    pairs=100_000,  # per corpus: 200k in all, as in the authors' code
+)
+MINI = PretrainRecipe(
+    TrainConfig(
+        steps=7600,
+        batch_size=16,
+        learning_rate=1e-3,  # 2e-3 lies above the copy for the first quarter of as many steps
+        warmup_steps=200,
+        checkpoint_every=250,
+        validate_every=380,
+    ),
+    short_side=128,
+    views=4,
+    picture_weight=0.5,
+    model=PLACED,
+)
+MINI_1960 = PretrainRecipe(
+    TrainConfig(
+        steps=6000,
+        batch_size=32,
+        learning_rate=4e-3,
+        warmup_steps=100,
+        checkpoint_every=500,
+        validate_every=500,
+    ),
+    short_side=128,
+    views=2,
+    model=high_rate(196),
+    stage="world-model-1960",
+)
+SMOKE = PretrainRecipe(
+    TrainConfig(steps=4, batch_size=8, learning_rate=1e-3), short_side=64, clips=4, views=1, model=PLACED
+)
 PRETRAIN = {
-    "paper": PretrainRecipe(
-        train=TrainConfig(
-            steps=16_000,  # 20 epochs of 200k pairs at batch 256 (authors' code)
-            batch_size=256,
-            learning_rate=1e-4,  # section 5.1; the authors' code has 1e-3
-            warmup_steps=1_600,
-            precision="bf16",
-            validate_every=500,
-        ),
-        pairs=100_000,  # per corpus: 200k in all, as in the authors' code
-    ),
-    "mini": PretrainRecipe(
-        train=TrainConfig(
-            steps=7600,
-            batch_size=16,
-            learning_rate=1e-3,  # 2e-3 lies above the copy for the first quarter of as many steps
-            warmup_steps=200,
-            checkpoint_every=250,
-            validate_every=380,
-        ),
-        short_side=128,
-        views=4,
-        picture_weight=0.5,
-        model=WorldModelConfig(
-            # The paper's 24 codes of 10 bits. Each has a region of the picture: so it need not first find out
-            # what to look at, nor the dynamics where to put it.
-            tokens=TokenConfig(action_source="regions"),
-            # Small batches: a slower average of each code's use; unused codes restart after 150 steps.
-            quantizer=replace(QUANTIZER_PRESETS["authors"], ema_decay=0.985, restart_threshold=0.1),
-            dynamics=DynamicsConfig(output="state", residual=True, conditioning="modulation", convolutions=3),
-            continuous_steps=200,
-        ),
-    ),
-    # The row `uwm-1960` of Table 1, and the world model of Figures 4 and 5 at scale mini.
-    "mini-1960": PretrainRecipe(
-        train=TrainConfig(
-            steps=6000,
-            batch_size=32,
-            learning_rate=4e-3,
-            warmup_steps=100,
-            checkpoint_every=500,
-            validate_every=500,
-        ),
-        short_side=128,
-        views=2,
-        model=high_rate(196),
-    ),
-    "smoke": PretrainRecipe(
-        train=TrainConfig(steps=4, batch_size=8, learning_rate=1e-3),
-        short_side=64,
-        clips=4,
-        views=1,
-        model=high_rate(64),
-    ),
+    "paper": PAPER,
+    "paper-no-action": without_actions(PAPER, 4000),
+    "mini": MINI,
+    "mini-1960": MINI_1960,  # and the world model of Figures 4 and 5 at scale mini
+    "mini-no-action": without_actions(MINI, 2500),
+    "smoke": SMOKE,
+    "smoke-high-rate": replace(SMOKE, model=high_rate(64), stage="world-model-1960"),
+    "smoke-no-action": without_actions(SMOKE, 4),
 }
 
 
@@ -178,7 +190,7 @@ def training_manifest(corpus: Corpus, recipe: PairRecipe) -> Manifest:
 
 def world_model_stage(recipe: PretrainRecipe, mae: MAEConfig, inputs: Mapping[str, str]) -> Stage:
     """Identity of the pre-training; `inputs` are the training manifests and the MAE."""
-    return Stage("world-model", 2, {**asdict(recipe), "model": asdict(recipe.model.fitted(mae))}, inputs)
+    return Stage(recipe.stage, 2, {**asdict(recipe), "model": asdict(recipe.model.fitted(mae))}, inputs)
 
 
 def _pretrain(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -15,17 +14,16 @@ from numpy.typing import NDArray
 
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
-from uwm.data.robomimic.hdf5 import demo_names, environment, open_demos
+from uwm.data.robomimic.demo_clips import camera_name
+from uwm.data.robomimic.hdf5 import UPSIDE_DOWN, demo_names, environment, open_demos, within
+from uwm.data.robomimic.limits import ActionRange, Floats, action_range, fitted, read_actions
 from uwm.errors import UserError
 
 ACTIONS_FILE = "robot.hdf5"
 """Beside the videos of a corpus: their demos, each with the attribute `clip`."""
 
-TOLERANCE = 1e-5  # beyond the controller's range, as 32-bit numbers round
 PANDA_FINGERS = (0.0, 0.08)
 """Finger 0 less finger 1 of the Panda's own gripper, closed and open, metres: robosuite's model of it."""
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -59,49 +57,74 @@ class _Demo:
 
 
 def pair_actions(corpus: Corpus, manifest: Manifest) -> PairActions:
-    """The actions of a manifest's pairs, in its order.
+    """The actions of a manifest's pairs, in its order, in the range that the corpus's `choices` ask for.
 
     Raises:
         UserError: no actions for these videos; demos with actions of different sizes; an action that is not
             a number, or out of the controller's range.
     """
-    path = _actions_path(corpus)
-    status = path.stat()
-    known = _demos(corpus, path, (status.st_size, status.st_mtime_ns))
-    known.read(path, [str(video) for video in manifest.table["video"].unique()])
+    known = demos_of(corpus)
+    known.read([str(video) for video in manifest.table["video"].unique()])
     rows: list[tuple[NDArray[np.intp], _Demo, NDArray[np.int64]]] = []
     for video, group in manifest.table.groupby("video", sort=False):
         frames = group[["frame0", "frame1"]].to_numpy(np.int64)  # (m, 2)
         rows.append((group.index.to_numpy(), known.demos[str(video)], frames))
-    return _gather(rows, len(manifest.table), known.low, known.high)
+    return _gather(rows, len(manifest.table), known.range.low, known.range.high)
+
+
+def check_corpus_actions(corpus: Corpus) -> None:
+    """Read the actions of every clip: `UserError` as `pair_actions`, before anything is computed."""
+    demos_of(corpus).read([clip.path for clip in corpus.clips])
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the actions of a video are: the camera is None where only one has a known hand."""
+
+    file: Path
+    demo: str
+    camera: str | None
 
 
 @dataclass(frozen=True)
 class _Demos:
-    """The demos of a corpus: where each video's is, the controller's range, and those that were read."""
+    """The demos of a corpus: where each video's is, the range of actions, and those that were read."""
 
-    places: Mapping[str, tuple[str, str | None]]
-    low: Floats
-    high: Floats
+    where: Path
+    places: Mapping[str, _Place]
+    range: ActionRange
     demos: dict[str, _Demo] = field(default_factory=dict)
 
-    def read(self, path: Path, videos: list[str]) -> None:
+    def read(self, videos: list[str]) -> None:
         """Read the demos of some videos, once. One that nobody asks for may be broken."""
-        wanted = [video for video in videos if video not in self.demos]
-        if not wanted:
-            return
-        with _opened(path) as file:
-            for video in wanted:
-                if video not in self.places:
-                    raise UserError(f"{path}: no actions for the clip {video}")
-                self.demos[video] = _read_demo(file, *self.places[video], self.low, self.high)
+        wanted: dict[Path, list[str]] = {}
+        for video in videos:
+            if video not in self.places:
+                raise UserError(f"{self.where}: no actions for the clip {video}")
+            if video not in self.demos:
+                wanted.setdefault(self.places[video].file, []).append(video)
+        for path, here in wanted.items():
+            with open_demos(path) as file:
+                for video in here:
+                    place = self.places[video]
+                    self.demos[video] = _read_demo(file, place.demo, place.camera, self.range)
 
 
-@functools.lru_cache(maxsize=2)
-def _demos(corpus: Corpus, path: Path, stamp: tuple[int, int]) -> _Demos:
-    """Another `stamp`, the file's size and time of change, is another file."""
-    with _opened(path) as file:
-        return _Demos(_demo_places(corpus, file), *action_limits(file))
+def demos_of(corpus: Corpus) -> _Demos:
+    """The demos of a corpus, whose files are read again when they change."""
+    files = action_files(corpus)
+    if not files:
+        raise UserError(f"corpus {corpus.name!r} in {corpus.folder} has no actions ({ACTIONS_FILE})")
+    stamps = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _demos(corpus, stamps)
+
+
+@functools.lru_cache(maxsize=4)
+def _demos(corpus: Corpus, stamps: tuple[tuple[Path, int, int], ...]) -> _Demos:
+    places = _places(corpus, [path for path, *_ in stamps])
+    wanted = {video: (place.file, place.demo) for video, place in places.items()}
+    where = corpus.folder if corpus.folder.is_file() or len(stamps) > 1 else stamps[0][0]
+    return _Demos(where, places, action_range(corpus.choices.actions, sorted(set(wanted.values()))))
 
 
 def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActions:
@@ -125,54 +148,44 @@ def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActio
     return PairActions(actions, mask, low, high, hand, position, gripper)
 
 
-def _actions_path(corpus: Corpus) -> Path:
-    path = corpus.folder if corpus.folder.is_file() else corpus.folder / ACTIONS_FILE
-    if not path.is_file():
-        raise UserError(f"corpus {corpus.name!r} in {corpus.folder} has no actions ({ACTIONS_FILE})")
-    return path
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    with open_demos(path) as file:
-        try:
-            yield file
-        except (OSError, KeyError, RuntimeError) as error:
-            raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]})") from None
-
-
-def _demo_places(corpus: Corpus, file: h5py.File) -> dict[str, tuple[str, str | None]]:
-    """By video: its demo, and the camera that took it (None: the only one whose hand is known)."""
+def action_files(corpus: Corpus) -> list[Path]:
+    """The HDF5 files that hold a corpus's actions; none for a corpus without."""
     if corpus.folder.is_file():
-        parts = {clip.path: PurePosixPath(clip.path).parts for clip in corpus.clips}
-        return {path: (part[1], part[3].removesuffix("_image")) for path, part in parts.items()}
-    return {str(file[f"data/{name}"].attrs.get("clip")): (name, None) for name in demo_names(file)}
+        return [corpus.folder]
+    inside = sorted({path for clip in corpus.clips if (path := _file_of(clip.path))})
+    if inside:
+        return [corpus.folder / path for path in inside]
+    beside = corpus.folder / ACTIONS_FILE
+    return [beside] if beside.is_file() else []
 
 
-def action_limits(file: h5py.File) -> tuple[Floats, Floats]:
-    """The controller's range (A,): as stored, or as in `controller_configs`, or robosuite's -1 to 1."""
-    data = file["data"]
-    size = data[f"{demo_names(file)[0]}/actions"].shape[-1]
-    config = environment(file)["env_kwargs"].get("controller_configs") or {}
-    config = config[0] if isinstance(config, list) else config
-    low = data.attrs.get("action_low", config.get("input_min", -1))
-    high = data.attrs.get("action_high", config.get("input_max", 1))
-    try:
-        low, high = (np.broadcast_to(np.asarray(limit, np.float32), (size,)).copy() for limit in (low, high))
-    except ValueError:
-        raise UserError(
-            f"{file.filename}: the range of actions has not the {size} numbers of an action"
-        ) from None
-    return low, high
+def _file_of(clip: str) -> str | None:
+    """DIR/x.hdf5 of the clip DIR/x.hdf5/data/demo_0/obs/CAMERA_image; None for a video file."""
+    file = "/".join(clip.split("/")[:-4])
+    return file if file.endswith((".hdf5", ".h5")) else None
 
 
-def _read_demo(file: h5py.File, name: str, camera: str | None, low: Floats, high: Floats) -> _Demo:
+def _places(corpus: Corpus, files: list[Path]) -> dict[str, _Place]:
+    if not corpus.folder.is_file() and not (corpus.clips and _file_of(corpus.clips[0].path)):
+        with open_demos(files[0]) as file:
+            names = {str(file[f"data/{name}"].attrs.get("clip")): name for name in demo_names(file)}
+        return {clip: _Place(files[0], name, None) for clip, name in names.items()}
+    found = {}
+    for clip in corpus.clips:
+        *_, demo, _, key = clip.path.split("/")
+        file_name = _file_of(clip.path)
+        path = corpus.folder / file_name if file_name else corpus.folder
+        found[clip.path] = _Place(path, demo, camera_name(key.removesuffix(UPSIDE_DOWN)))
+    return found
+
+
+def _read_demo(file: h5py.File, name: str, camera: str | None, chosen: ActionRange) -> _Demo:
     demo = file[f"data/{name}"]
-    actions = demo["actions"][()].astype(np.float32)
-    check_actions(Path(file.filename), name, actions, low, high)
+    actions = fitted(Path(file.filename), name, read_actions(file, name), chosen)
     frames = _frames(demo)
-    steps = demo["frame_steps"][()].astype(np.int64) if "frame_steps" in demo else np.arange(frames)
-    if len(steps) != frames or steps[-1] > len(actions):
+    stored = within(demo, "frame_steps")
+    steps = np.arange(frames) if stored is None else stored[()].astype(np.int64)
+    if not frames or len(steps) != frames or steps[-1] > len(actions):
         raise UserError(f"{file.filename}: {name} has {frames} frames, {len(steps)} frame_steps "
                         f"and {len(actions)} actions, which do not fit")  # fmt: skip
     obs = demo.get("obs", {})
@@ -189,8 +202,8 @@ def _frames(demo: h5py.Group) -> int:
 
 
 def _known(obs: Any, name: str, shape: tuple[int, ...]) -> Floats:
-    if name in obs and obs[name].shape == shape:
-        return np.asarray(obs[name][()], np.float32)
+    if name in obs and obs[name].shape == shape and (item := within(obs, name)) is not None:
+        return np.asarray(item[()], np.float32)
     return np.full(shape, np.nan, np.float32)
 
 
@@ -206,21 +219,3 @@ def _opening(file: h5py.File, obs: Any, frames: int) -> Floats:
     closed, opened = fingers.attrs.get("closed_open", panda)
     apart = fingers[:, 0] - fingers[:, 1]
     return np.clip((apart - closed) / (opened - closed), 0, 1).astype(np.float32)
-
-
-def check_actions(path: Path, name: str, actions: Floats, low: Floats, high: Floats) -> None:
-    """`UserError` for actions that are not (N,A), not numbers, or beyond the range."""
-    if actions.ndim != 2 or actions.shape[1] != len(low):
-        raise UserError(
-            f"{path}: {name} has actions {actions.shape}, the first demo has {len(low)} numbers each"
-        )
-    outside = ~((actions >= low - TOLERANCE) & (actions <= high + TOLERANCE))
-    if outside.any():
-        step, part = np.argwhere(outside)[0]
-        value = actions[step, part]
-        wrong = (
-            f"out of the controller's range [{low[part]:g}, {high[part]:g}]"
-            if np.isfinite(value)
-            else "no number"
-        )
-        raise UserError(f"{path}: {name}, step {step}: action {part} is {value:g}, {wrong}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from uwm.data.assignment import Choices
 from uwm.data.found import Found
 from uwm.data.robomimic.hdf5 import (
     MASKS,
@@ -47,11 +48,12 @@ def read_demo_clips(name: str, path: Path, camera: str | None, upside_down: bool
     return Found(chosen, "hdf5", "; ".join(filter(None, [note, how])))
 
 
-def read_folder_of_demos(name: str, root: Path, files: Sequence[str], upside_down: bool) -> Found:
+def read_folder_of_demos(name: str, root: Path, files: Sequence[str], choices: Choices) -> Found:
     """All HDF5 files below a folder, one task each or the like; each split as it would be alone."""
     if not files:
         raise UserError(f"--data {name}={root}: no .hdf5 or .h5 file in that folder or below it")
-    parts = {file: read_demo_clips(name, root / file, None, upside_down) for file in files}
+    camera, turned = choices.camera, choices.upside_down
+    parts = {file: read_demo_clips(name, root / file, camera, turned) for file in files}
     clips = [Clip(f"{file}/{clip.path}", clip.split) for file, part in parts.items() for clip in part.clips]
     notes = sorted({part.note for part in parts.values()})
     note = f"{len(files)} files, {'; '.join(notes[:3])}"

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from uwm.data.robomimic.actions import action_limits, check_actions
 from uwm.data.robomimic.hdf5 import environment, open_demos
+from uwm.data.robomimic.limits import action_limits, check_actions
 from uwm.data.simulation.episode import Episode, frame_of, join_frames
 from uwm.data.simulation.robot_scene import Array, RobotScene
 from uwm.errors import UserError

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from uwm.runs.experiment import Cell, Context, StageJob
 from uwm.runs.listing import STAGE
 from uwm.runs.patterns import matches
+from uwm.runs.plan import stage_identity
 from uwm.runs.slurm.resources import Resources
 from uwm.runs.slurm.site import Site
 
@@ -90,8 +91,7 @@ class _Graph:
     def is_finished(self, name: str) -> bool:
         """True when the stage's artifact is there. Looked up once."""
         if name not in self.finished:
-            identity = self.declared[name].stage
-            stage = identity(self.context) if identity else None
+            stage = stage_identity(self.context, self.declared[name])
             found = self.context.artifacts.find(stage) if stage else None
             self.finished[name] = found is not None
             if stage:

@@ -32,11 +32,11 @@ def sbatch_text(job: Job, site: Site, code: Path, work: Path) -> str:
     python = shlex.quote(site.python or sys.executable)
     command = f"$hold {site.launcher} {python} {ENTRY} {shlex.quote(str(folder))}".replace("  ", " ")
     count = len(job.tasks) if len(job.tasks) > 1 else None
-    chosen = _parameters(job, site, code, run_mark(work))
+    chosen = _parameters(job, site, code, folder, run_mark(work))
     return str(_make_sbatch_string(command=command, folder=folder, map_count=count, **chosen))
 
 
-def _parameters(job: Job, site: Site, code: Path, mark: str) -> dict[str, Any]:
+def _parameters(job: Job, site: Site, code: Path, folder: Path, mark: str) -> dict[str, Any]:
     """Submitit's parameters of a job."""
     wanted = job.resources
     texts = {key: getattr(wanted, key) for key in ("partition", "account", "qos", "constraint", "exclude")}
@@ -50,6 +50,7 @@ def _parameters(job: Job, site: Site, code: Path, mark: str) -> dict[str, Any]:
         "cpus_per_task": wanted.cpus_per_task,
         "signal_delay_s": site.signal_delay_s,
         "setup": [*_first_lines(wanted.cpus_per_task), *_site_lines(site), *_last_lines(code)],
+        "teardown": _requeue_lines(folder),
         # Since Slurm 22.05 srun no longer takes --cpus-per-task over from sbatch.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={wanted.cpus_per_task}", *wanted.srun_args],
         "stderr_to_stdout": True,
@@ -90,4 +91,19 @@ def _last_lines(code: Path) -> list[str]:
         f"export PYTHONPATH={quoted}${{PYTHONPATH:+:$PYTHONPATH}}",
         "trap - ERR",
         'hold="env --block-signal=USR2,TERM"; $hold true 2>/dev/null || hold=""',
+        "set +e",
+    ]
+
+
+def _requeue_lines(folder: Path) -> list[str]:
+    """Where Python has no `scontrol` (a container), it leaves a file, and the batch script asks instead."""
+    mark = f"{shlex.quote(str(folder))}/$SLURM_JOB_ID.requeue"
+    return [
+        "code=$?",
+        f"if [ -e {mark} ]; then",
+        f"    rm {mark}",
+        '    until scontrol requeue "$SLURM_JOB_ID"; do sleep 5; done',
+        "    sleep 300",
+        "fi",
+        'exit "$code"',
     ]

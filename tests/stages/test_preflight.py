@@ -1,0 +1,59 @@
+"""What is checked before jobs are sent, and the command that fetches weights."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from uwm import prefetch
+from uwm.errors import UserError
+from uwm.metrics import backbones
+from uwm.stages.mae import MAE
+from uwm.stages.preflight import nodes_lack
+
+
+def context(scale, mae=MAE["mini"]):
+    return SimpleNamespace(config=SimpleNamespace(mae=mae, lpips="alex"), scale=scale)
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("UWM_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+def test_lpips_without_weights_is_a_warning_and_at_scale_paper_an_error(weights):
+    (warning,) = nodes_lack(context("mini"))
+    assert "lpips-random; fetch them here: python -m uwm.prefetch --to DIR" in warning
+    with pytest.raises(UserError, match="lpips-random"):
+        list(nodes_lack(context("paper")))
+    (weights / "alexnet_features.pth").touch()
+    assert list(nodes_lack(context("paper"))) == []
+
+
+def test_a_missing_mae_is_an_error_that_names_the_command(weights):
+    with pytest.raises(UserError, match=r"no such MAE checkpoint; python -m uwm.prefetch --to DIR"):
+        list(nodes_lack(context("mini", MAE["paper"])))
+
+
+def test_prefetch_leaves_the_files_that_are_looked_for(weights, monkeypatch, capsys):
+    class Published:
+        @staticmethod
+        def get_state_dict(**options):
+            return {"features.0.weight": torch.zeros(1)}
+
+    source = weights.parent / "source"
+    source.mkdir()
+    (source / "mae_visualize_vit_base.pth").write_bytes(b"weights")
+    monkeypatch.setitem(backbones.DOWNLOADS, "alex", Published)
+    monkeypatch.setattr(prefetch, "MAE_SOURCE", source.as_uri() + "/")
+    assert prefetch._main([]) == 0
+    names = sorted(path.name for path in weights.iterdir())
+    assert names == ["alexnet_features.pth", "mae_visualize_vit_base.pth"]
+    assert prefetch._main([]) == 0
+    assert "is there already" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"other.pth cannot be fetched"):
+        prefetch._main(["--mae", "other.pth"])
+    assert sorted(path.name for path in weights.iterdir()) == names
