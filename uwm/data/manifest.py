@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from uwm.arguments import Parser, named_path, real, whole
 from uwm.data.corpora import Clip, Corpus, announce, parse_data
 from uwm.data.sampling import nearest_pairs, visit_order, without_cuts
 from uwm.data.video import BadVideo, VideoInfo, content_hash, probe
@@ -235,8 +236,10 @@ def add_data_arguments(parser: argparse.ArgumentParser, split: str) -> None:
     """What all data commands ask of a corpus."""
     parser.add_argument("data", metavar="NAME[:OPTIONS]=DIR", help="a corpus, or the name of a bundled one")
     parser.add_argument("--split", default=split, help=f"train, validation or test ({split})")
-    parser.add_argument("--split-file", type=Path, metavar="CSV", help="your own splits: rows of path,split")
-    parser.add_argument("--max-bad-share", type=float, help="of the clips, that may be unusable (0.2)")
+    parser.add_argument(
+        "--split-file", type=named_path, metavar="CSV", help="your own splits: rows of path,split"
+    )
+    parser.add_argument("--max-bad-share", type=real(0, 1), help="of the clips, that may be unusable (0.2)")
 
 
 def read_data_arguments(args: argparse.Namespace) -> Corpus:
@@ -249,15 +252,15 @@ def read_data_arguments(args: argparse.Namespace) -> Corpus:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m uwm.data.manifest", description="Write a list of pairs.")
+    parser = Parser(prog="python -m uwm.data.manifest", description="Write a list of pairs.")
     add_data_arguments(parser, "validation")
-    parser.add_argument("--pairs", type=int, help="pairs in all (default: every pair)")
-    parser.add_argument("--pairs-per-clip", type=int)
-    parser.add_argument("--pairs-per-visit", type=int, default=1, help="pairs from the same 4 s")
-    parser.add_argument("--gap", type=float, default=0.2, help="seconds between the frames of a pair")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="default: NAME-SPLIT.csv")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read the files")
+    parser.add_argument("--pairs", type=whole(1), help="pairs in all (default: every pair)")
+    parser.add_argument("--pairs-per-clip", type=whole(1))
+    parser.add_argument("--pairs-per-visit", type=whole(1), default=1, help="pairs from the same 4 s")
+    parser.add_argument("--gap", type=real(1e-6, 1e6), default=0.2, help="seconds between a pair's frames")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--out", type=named_path, help="default: NAME-SPLIT.csv")
+    parser.add_argument("--workers", type=whole(0, 4096), default=0, help="processes that read the files")
     args = parser.parse_args(argv)
     corpus = read_data_arguments(args)
     manifest = build_manifest(
