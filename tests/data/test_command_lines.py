@@ -15,7 +15,7 @@ NUMBERS = {
 }
 BAD_NUMBERS = ("-1", "x", "", "nan", "inf", "1e400", "99999999999999999999", "0x10")
 LINES = [
-    *((name, f"{flag}={value}") for name, flags in NUMBERS.items() for flag in flags for value in BAD_NUMBERS),
+    *((name, f"{flag}={bad}") for name, flags in NUMBERS.items() for flag in flags for bad in BAD_NUMBERS),
     ("prepare", "--quality=101"), ("prepare", "--shard-pairs=0"), ("manifest", "--pairs=0"),
     ("manifest", "--pairs-per-clip=0"), ("manifest", "--gap=0"), ("prepare", "--part=2/1"),
     ("manifest", "--out="), ("prepare", "--out="), ("manifest", "--max-bad-share=2"),
