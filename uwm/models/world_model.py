@@ -41,9 +41,7 @@ class WorldModelConfig(Bounded):
     # error. The square asks for the mean of all that may come, which shows as blur, and looks most at the
     # largest motions; the length asks for one that may come, and weighs small motions alike. Ours.
     state_loss: Literal["mse", "distance"] = "mse"
-    use_action: bool = (
-        True  # False: dynamics that read zeros, S_t+1 ~ p(S_t): what an action must be better than
-    )
+    use_action: bool = True  # False: the dynamics read zeros, S_t+1 ~ p(S_t), what an action must beat
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -116,12 +116,12 @@ PAPER = PretrainRecipe(
 )
 MINI = PretrainRecipe(
     TrainConfig(
-        steps=7600,
+        steps=4200,
         batch_size=16,
-        learning_rate=1e-3,  # 2e-3 lies above the copy for the first quarter of as many steps
+        learning_rate=1e-3,
         warmup_steps=200,
         checkpoint_every=250,
-        validate_every=380,
+        validate_every=300,
     ),
     short_side=128,
     views=4,
@@ -150,7 +150,7 @@ PRETRAIN = {
     "paper-no-action": without_actions(PAPER, 4000),
     "mini": MINI,
     "mini-1960": MINI_1960,  # and the world model of Figures 4 and 5 at scale mini
-    "mini-no-action": without_actions(MINI, 2500),
+    "mini-no-action": without_actions(MINI, 1500),
     "smoke": SMOKE,
     "smoke-high-rate": replace(SMOKE, model=high_rate(64), stage="world-model-1960"),
     "smoke-no-action": without_actions(SMOKE, 4),
