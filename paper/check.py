@@ -17,7 +17,7 @@ from paper.integrity import problems
 from paper.options import add_results, chosen_results
 from paper.store import ROOT, Reported
 from paper.table import Table
-from uwm.arguments import Parser, place
+from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 
 
@@ -65,9 +65,9 @@ def failures(items: list[Item], excused: set[str], *, release: bool) -> list[str
 def main(argv: list[str]) -> int:
     parser = Parser(prog="python -m paper.check", description=(__doc__ or "").splitlines()[0])
     add_results(parser)
-    parser.add_argument("--deviations", type=place, default=ROOT / "paper" / "deviations.md")
+    parser.add_argument("--deviations", type=named_path, default=ROOT / "paper" / "deviations.md")
     parser.add_argument(
-        "--experiments", type=place, default=ROOT / "experiments", help="to tell stale records"
+        "--experiments", type=named_path, default=ROOT / "experiments", help="to tell stale records"
     )
     parser.add_argument("--release", action="store_true", help="a missing item fails too")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")

@@ -24,7 +24,7 @@ from paper.store import ROOT, Reported, Results
 from paper.style import Drawing, draw
 from paper.table import Table
 from paper.training_curves import OF_CELL, code_use_figure, compared, compared_figure, curve_figure
-from uwm.arguments import Parser, place, whole
+from uwm.arguments import Parser, named_path, whole
 from uwm.errors import UserError, run_cli
 from uwm.files import write_atomically
 
@@ -123,9 +123,9 @@ def write_tables(results: Results, out: Path, deviations: Path) -> tuple[dict[st
 def main(argv: list[str]) -> int:
     parser = Parser(prog="python -m paper.figures", description=(__doc__ or "").splitlines()[0])
     add_results(parser)
-    parser.add_argument("--out", type=place, default=OUT, help="an empty folder, or one of ours")
-    parser.add_argument("--deviations", type=place, default=ROOT / "paper" / "deviations.md")
-    parser.add_argument("--readme", type=place, help="a README whose generated table is written too")
+    parser.add_argument("--out", type=named_path, default=OUT, help="an empty folder, or one of ours")
+    parser.add_argument("--deviations", type=named_path, default=ROOT / "paper" / "deviations.md")
+    parser.add_argument("--readme", type=named_path, help="a README whose generated table is written too")
     parser.add_argument("--processes", type=whole(1, 1024), help="that draw; default: one per core")
     options = parser.parse_args(argv)
     results = chosen_results(options)

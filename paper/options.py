@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from paper.store import ROOT, SCALES, Results
-from uwm.arguments import one_of, place
+from uwm.arguments import named_path, one_of
 from uwm.errors import UserError
 
 KNOWN_SCALES = ("smoke", *SCALES)
@@ -12,7 +12,7 @@ KNOWN_SCALES = ("smoke", *SCALES)
 
 def add_results(parser: argparse.ArgumentParser) -> None:
     """`--results` and `--scale`."""
-    parser.add_argument("--results", type=place, default=ROOT / "results")
+    parser.add_argument("--results", type=named_path, default=ROOT / "results")
     parser.add_argument(
         "--scale", type=one_of(KNOWN_SCALES), action="append", help=f"default: {' and '.join(SCALES)}"
     )

@@ -53,7 +53,7 @@ def _within(number: float, low: float | None, high: float | None) -> float:
     return number
 
 
-def place(text: str) -> Path:
+def named_path(text: str) -> Path:
     """An argparse type: a path that can be named, `~` included."""
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError("an empty path; name a file or folder")

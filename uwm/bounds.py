@@ -19,12 +19,12 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from uwm.errors import UserError, near, nearest
+from uwm.errors import BadInput, near, nearest
 
 LARGEST = 2**63 - 1  # what NumPy and torch hold
 
 
-class OutOfBounds(UserError, ValueError):  # noqa: N818 (the name says what happened)
+class OutOfBounds(BadInput):
     """A field holds what it may not. The message is one line with the field's name."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from uwm.arguments import Parser, place
+from uwm.arguments import Parser, named_path
 from uwm.data.manifest_cache import digests_path
 from uwm.env import cache_root
 from uwm.errors import UserError, nearest, run_cli
@@ -101,7 +101,7 @@ def remove(root: Path, names: list[str]) -> None:
 
 def main(argv: list[str]) -> int:
     parser = Parser(prog="python -m uwm.cache", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cache", type=place, default=cache_root(), help="another folder")
+    parser.add_argument("--cache", type=named_path, default=cache_root(), help="another folder")
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("ls", help="list the entries")
     actions.add_parser("verify", help="compare every file with its digest")

@@ -12,6 +12,10 @@ class UserError(Exception):
     """Bad input. The message is one line: what is wrong, where, and how to mend it."""
 
 
+class BadInput(UserError, ValueError):  # noqa: N818
+    """A value that a function cannot take: a `ValueError` in Python, one line on the command line."""
+
+
 class Interrupted(RuntimeError):  # noqa: N818
     """A computation stopped on request and left a checkpoint; started again, it goes on from there."""
 

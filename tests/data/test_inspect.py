@@ -52,5 +52,5 @@ def test_command_line(tmp_path: Path, capsys):
     assert "clips    3" in capsys.readouterr().out
     with Image.open(tmp_path / "card" / "wild-train.png") as image:
         assert image.width > 800
-    with pytest.raises(UserError, match="at least one"):
+    with pytest.raises(UserError, match="at least 1"):
         main([f"wild={tmp_path / 'videos'}", "--clips", "0"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from uwm.bounds import Bounded
 from uwm.models.adapter import ActionAdapter, ActionAdapterConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
-from uwm.models.storage import load_module, save_module
+from uwm.models.storage import load_model, save_module
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,4 @@ class DirectDynamics(nn.Module):
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote. Raises UserError for another file."""
-        config, tensors = load_module(Path(path), "DirectDynamics", DirectDynamicsConfig)
-        model = cls(config)
-        model.load_state_dict(tensors)
-        return model.eval()
+        return load_model(Path(path), cls, DirectDynamicsConfig)

@@ -18,7 +18,7 @@ from uwm.bounds import Bounded, Count, Natural, NotNegative, Positive, check_bou
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig, VectorQuantizer
-from uwm.models.storage import load_module, save_module
+from uwm.models.storage import load_model, save_module
 from uwm.models.tokens import TokenConfig, fit
 from uwm.models.world_model import LatentActions
 
@@ -157,10 +157,7 @@ class FICC(nn.Module):
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote. Raises UserError for another file."""
-        config, tensors = load_module(Path(path), "FICC", FICCConfig)
-        model = cls(config)
-        model.load_state_dict(tensors)
-        return model.eval()
+        return load_model(Path(path), cls, FICCConfig)
 
     def _picture(self, states: Tensor) -> Tensor:
         """The patch tokens as a picture: (B, 1+N, D) -> (B, D, g, g)."""

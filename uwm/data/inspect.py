@@ -5,7 +5,6 @@
 A random sample of clips is read; the card says so, and every figure but the number of clips is of the sample.
 """
 
-import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uwm.arguments import Parser, named_path, real, whole
 from uwm.data.action_card import ActionCard, describe_actions, make_action_card
 from uwm.data.action_pairs import has_actions
-from uwm.data.arguments import add_data_arguments, read_data_arguments, user_path
+from uwm.data.arguments import add_data_arguments, read_data_arguments
 from uwm.data.corpora import SPLITS, Corpus
 from uwm.data.crops import center_crop
 from uwm.data.decoders import BadVideo
@@ -168,12 +168,12 @@ def contact_sheet(card: Card, columns: int = 4) -> NDArray[np.uint8]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m uwm.data.inspect", description="Draw a data card.")
+    parser = Parser(prog="python -m uwm.data.inspect", description="Draw a data card.")
     add_data_arguments(parser, "train")
-    parser.add_argument("--clips", type=int, default=200, help="clips to read")
-    parser.add_argument("--gap", type=float, default=0.2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=user_path, default=Path(), help="folder for NAME-SPLIT.png")
+    parser.add_argument("--clips", type=whole(1), default=200, help="clips to read")
+    parser.add_argument("--gap", type=real(1e-6, 1e6), default=0.2)
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--out", type=named_path, default=Path(), help="folder for NAME-SPLIT.png")
     args = parser.parse_args(argv)
     if args.clips < 1:
         raise UserError(f"--clips {args.clips}: at least one clip must be read")

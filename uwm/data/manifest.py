@@ -7,7 +7,6 @@ arguments and seed. Columns: video (path in the corpus's folder), t0, t1 (s from
 s), frame0, frame1, width, height, fps, sha256 (`content_hash` of the file).
 """
 
-import argparse
 import hashlib
 import os
 import sys
@@ -23,7 +22,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from uwm.data.arguments import add_data_arguments, read_data_arguments, user_path
+from uwm.arguments import Parser, named_path, real, whole
+from uwm.data.arguments import add_data_arguments, read_data_arguments
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.journal import Journal, Outcome
 from uwm.data.sampling import nearest_pairs, visit_order, without_cuts
@@ -261,15 +261,15 @@ def read_manifest(path: Path | str) -> Manifest:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m uwm.data.manifest", description="Write a list of pairs.")
+    parser = Parser(prog="python -m uwm.data.manifest", description="Write a list of pairs.")
     add_data_arguments(parser, "validation")
-    parser.add_argument("--pairs", type=int, help="pairs in all (default: every pair)")
-    parser.add_argument("--pairs-per-clip", type=int)
-    parser.add_argument("--pairs-per-visit", type=int, default=1, help="pairs from the same 4 s")
-    parser.add_argument("--gap", type=float, default=0.2, help="seconds between the frames of a pair")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=user_path, help="default: NAME-SPLIT.csv")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read the files")
+    parser.add_argument("--pairs", type=whole(1), help="pairs in all (default: every pair)")
+    parser.add_argument("--pairs-per-clip", type=whole(1))
+    parser.add_argument("--pairs-per-visit", type=whole(1), default=1, help="pairs from the same 4 s")
+    parser.add_argument("--gap", type=real(1e-6, 1e6), default=0.2, help="seconds between a pair's frames")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--out", type=named_path, help="default: NAME-SPLIT.csv")
+    parser.add_argument("--workers", type=whole(0, 4096), default=0, help="processes that read the files")
     args = parser.parse_args(argv)
     corpus = read_data_arguments(args)
     manifest = build_manifest(

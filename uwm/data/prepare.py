@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from uwm.data.arguments import add_data_arguments, read_data_arguments, user_path
+from uwm.arguments import Parser, named_path, real, whole
+from uwm.data.arguments import add_data_arguments, read_data_arguments
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import (
     BadClips,
@@ -223,21 +224,23 @@ def _manifest(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m uwm.data.prepare", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m uwm.data.prepare", description=__doc__.splitlines()[0])
     add_data_arguments(parser, "train")
-    parser.add_argument("--out", type=user_path, required=True, help="folder of the shards")
-    parser.add_argument("--size", type=int, default=256, help="short side of the stored pictures")
-    parser.add_argument("--quality", type=int, default=90, help="of the JPEGs; 0 stores raw pictures")
+    parser.add_argument("--out", type=named_path, required=True, help="folder of the shards")
+    parser.add_argument("--size", type=whole(1, 65536), default=256, help="short side of the stored pictures")
     parser.add_argument(
-        "--manifest", type=user_path, help="pairs to take (default: drawn into OUT/manifest.csv)"
+        "--quality", type=whole(0, 100), default=90, help="of the JPEGs; 0 stores raw pictures"
+    )
+    parser.add_argument(
+        "--manifest", type=named_path, help="pairs to take (default: drawn into OUT/manifest.csv)"
     )
     parser.add_argument("--manifest-only", action="store_true")
-    parser.add_argument("--pairs-per-clip", type=int, default=8)
-    parser.add_argument("--gap", type=float, default=0.2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shard-pairs", type=int, default=1024)
+    parser.add_argument("--pairs-per-clip", type=whole(1), default=8)
+    parser.add_argument("--gap", type=real(1e-6, 1e6), default=0.2)
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--shard-pairs", type=whole(1), default=1024)
     parser.add_argument("--decoder", choices=["auto", "decord", "pyav"], default="auto")
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--workers", type=whole(0, 4096), default=0)
     parser.add_argument("--part", default="0/1", help="NUMBER/COUNT: this share of the shards, from 0")
     return parser
 

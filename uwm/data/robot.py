@@ -114,10 +114,10 @@ def _check_numbers(arguments: argparse.Namespace) -> int:
         )
     limits = {
         "size": (8, 4096),
-        "episodes": (1, None),
-        "steps": (1, None),
+        "episodes": (1, 10_000_000),
+        "steps": (1, 10_000_000),
         "first": (0, None),
-        "seed": (0, None),
+        "seed": (0, 2**63 - 1),
     }
     limits["jpeg"] = (1, 100)
     for name, (low, high) in limits.items():

@@ -103,7 +103,11 @@ class LPIPS(nn.Module):
 
     @torch.no_grad()
     def distance(self, a: Features, b: Features) -> Tensor:
-        """LPIPS distances (B,) between the features of two batches (one of which may hold one image)."""
+        """LPIPS distances (B,) between the features of two batches (one of which may hold one image).
+
+        ValueError for images of two sizes and for other numbers of images.
+        """
+        check_comparable(a[0], b[0])
         layers = []
         for x, y, head in zip(a, b, self.heads, strict=True):
             squared = (x - y).square_().mean(dim=(2, 3))  # (B,C): the head is linear, so the mean goes first
@@ -112,11 +116,13 @@ class LPIPS(nn.Module):
 
     def loss(self, a: Tensor, b: Tensor) -> Tensor:
         """LPIPS distances (B,) of images (B,3,H,W) in [0,1], with gradients."""
+        check_comparable(a, b)
         pairs = zip(self._unit_features(a), self._unit_features(b), self.heads, strict=True)
         return torch.stack([(x - y).square().mean(dim=(2, 3)) @ head for x, y, head in pairs]).sum(dim=0)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """LPIPS distances (B,) of images (B,3,H,W) in [0,1]; prefer `features` where an image recurs."""
+        check_comparable(a, b)
         return self.distance(self.features(a), self.features(b))
 
     def _unit_features(self, images: Tensor) -> Features:
@@ -136,6 +142,12 @@ class LPIPS(nn.Module):
         low, high = (bound.item() for bound in torch.aminmax(images))
         if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # also false for NaN
             raise ValueError(f"LPIPS needs images in [0,1], got values from {low:g} to {high:g}")
+
+
+def check_comparable(a: Tensor, b: Tensor) -> None:
+    """ValueError for two batches (B, C, H, W) of different sizes, which broadcasting may hide."""
+    if a.shape[1:] != b.shape[1:] or (len(a) != len(b) and 1 not in (len(a), len(b))):
+        raise ValueError(f"LPIPS compares images of one size, not {tuple(a.shape)} and {tuple(b.shape)}")
 
 
 def load_lpips(name: str = "alex", weights_dir: Path | None = None, *, allow_random: bool = True) -> LPIPS:

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Count, Natural, check_bounds
+from uwm.errors import BadInput
 from uwm.models.blocks import ModulatedConvolution, known_heads
+from uwm.models.boundary import check_tensor
 from uwm.models.mae import sincos_positions, transformer_blocks
 from uwm.models.quantizer import VectorQuantizer
-from uwm.models.storage import load_module, save_module
+from uwm.models.storage import load_model, save_module
 from uwm.models.tokens import TokenConfig, regions_of_patches
 from uwm.models.world_model import LatentActions, WorldModelConfig
 
@@ -70,6 +72,12 @@ class ActionAdapterConfig(Bounded):
         )
 
 
+def check_mask(actions: Tensor, mask: Tensor) -> None:
+    """ValueError where `mask` does not say of each of the actions (B, T, A) whether it is one."""
+    if actions.ndim != 3 or mask.shape != actions.shape[:2] or mask.dtype != torch.bool:
+        raise BadInput(f"the mask is {mask.dtype} {tuple(mask.shape)}; give bool {tuple(actions.shape[:2])}")
+
+
 class ControlTokens(nn.Module):
     """Control actions as tokens: each scaled from the controller's range to [-1, 1], with its time step."""
 
@@ -96,8 +104,7 @@ class ControlTokens(nn.Module):
         wanted, most = len(self.middle), len(self.time)
         if actions.ndim != 3 or actions.shape[2] != wanted or not 0 < actions.shape[1] <= most:
             raise ValueError(f"actions are {tuple(actions.shape)}; give (B, up to {most}, {wanted})")
-        if mask.shape != actions.shape[:2] or mask.dtype != torch.bool:
-            raise ValueError(f"the mask is {mask.dtype} {tuple(mask.shape)}; give bool {actions.shape[:2]}")
+        check_mask(actions, mask)
         scaled = self.scale(actions).masked_fill(~mask[..., None], 0.0)
         return self.embed(scaled) + self.time[: actions.shape[1]]
 
@@ -187,13 +194,23 @@ class ActionAdapter(nn.Module):
     def infer_actions(
         self, s_t: Tensor, actions: Tensor, mask: Tensor, quantizer: VectorQuantizer
     ) -> LatentActions:
-        """Latent actions for real ones: discretised by the nearest code (eq. 9), or by the likeliest."""
+        """Latent actions for real ones: discretised by the nearest code (eq. 9), or by the likeliest.
+
+        ValueError for other shapes, and for states or given actions that are not finite.
+        """
+        self._check(s_t, actions, mask)
         output = self(s_t, actions, mask)
         if self.config.target == "codes":
             codes = output.argmax(-1)  # (B, L)
             return LatentActions(quantizer.lookup(codes), quantizer.lookup(codes), codes)
         codes = quantizer.encode(output)
         return LatentActions(output, quantizer.lookup(codes), codes)
+
+    def _check(self, s_t: Tensor, actions: Tensor, mask: Tensor) -> None:
+        check_tensor("s_t", s_t, (None, *self.tokens.state_size))
+        check_mask(actions, mask)
+        given = actions.masked_fill(~mask[..., None], 0.0)
+        check_tensor("actions", given, (None, None, len(self.controls.middle)), len(s_t))
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
         """Write weights and configuration as safetensors; `card` holds further JSON about the training."""
@@ -202,7 +219,4 @@ class ActionAdapter(nn.Module):
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote. Raises UserError for a file that is no adapter."""
-        config, tensors = load_module(Path(path), "ActionAdapter", ActionAdapterConfig)
-        model = cls(config)
-        model.load_state_dict(tensors)
-        return model.eval()
+        return load_model(Path(path), cls, ActionAdapterConfig)

@@ -17,9 +17,10 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Count, Natural, Positive, check_bounds
-from uwm.errors import UserError
+from uwm.errors import BadInput, UserError
 from uwm.models import mae_weights
-from uwm.models.storage import save_module
+from uwm.models.boundary import check_images, check_tensor
+from uwm.models.storage import check_finite, save_module, shapes_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -211,7 +212,7 @@ class MaskedAutoencoder(nn.Module):
         """Images (B, 3, H, W) in [0, 1] -> states (B, 1 + N, D): CLS, then all patches in raster order.
 
         Nothing is masked or shuffled, so token n of two frames shows the same place. The states come after
-        the encoder's LayerNorm. Raises `UserError` for images of another size.
+        the encoder's LayerNorm. Raises `ValueError` for images of another size, kind or range.
         """
         return self._encode_tokens(self._embed(self.normalise(images)))
 
@@ -219,8 +220,10 @@ class MaskedAutoencoder(nn.Module):
         """States (B, 1 + N, D) -> images (B, 3, H, W), clamped to [0, 1].
 
         A `norm_pix_loss` model predicts patches without their mean and variance; these are then taken from
-        the images `like` (B, 3, H, W) in [0, 1]. Without `like` such a model raises `UserError`.
+        the images `like` (B, 3, H, W) in [0, 1]. Without `like` such a model raises `UserError`; states of
+        another shape, or not finite, are a `ValueError`.
         """
+        check_tensor("states", states, (None, 1 + self.config.tokens, self.config.encoder_width))
         if not self.config.norm_pix_loss:
             return self.denormalise_patches(self.decode_patches(states)).clamp(0, 1)
         if like is None:
@@ -229,6 +232,8 @@ class MaskedAutoencoder(nn.Module):
                 "pass like=images for the patches' mean and variance, or load a mae_visualize_* checkpoint"
             )
         mean, deviation = patch_statistics(patchify(self.normalise(like), self.config.patch_size))
+        if len(like) not in (1, len(states)):
+            raise BadInput(f"like is a batch of {len(like)} beside one of {len(states)}")
         return self.denormalise_patches(self.decode_patches(states) * deviation + mean).clamp(0, 1)
 
     def forward(
@@ -255,13 +260,8 @@ class MaskedAutoencoder(nn.Module):
         return MAEOutput(masked_error(prediction, target, masking.mask), prediction, masking.mask)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] -> ImageNet-normalised pixels; `UserError` if they are not (B, 3, S, S)."""
-        size = self.config.image_size
-        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
-            raise UserError(
-                f"images of shape {tuple(images.shape)} for an MAE of {size} x {size} pixels: "
-                f"resize or crop them to (B, 3, {size}, {size})"
-            )
+        """Images (B, 3, S, S) in [0, 1] -> ImageNet-normalised pixels. `ValueError` for others."""
+        check_images("images", images, self.config.image_size)
         return (images - self.mean) / self.std
 
     def target_patches(self, pixels: Tensor) -> Tensor:
@@ -325,10 +325,13 @@ class MaskedAutoencoder(nn.Module):
         heads = {"encoder": encoder_heads, "decoder": decoder_heads}
         fields, tensors = mae_weights.read_checkpoint(Path(path).expanduser(), norm_pix_loss, heads)
         try:
-            model = cls(MAEConfig(**fields))
-        except (TypeError, ValueError) as error:
+            config = MAEConfig(**fields)
+            expected = shapes_of(lambda: cls(config), tensors)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise UserError(f"{path}: no usable MAE configuration ({error})") from error
-        mae_weights.check_tensors(Path(path), tensors, model.state_dict())
+        mae_weights.check_tensors(Path(path), tensors, expected)
+        check_finite(Path(path), tensors)
+        model = cls(config)
         model.load_state_dict(tensors)
         return model.eval()
 

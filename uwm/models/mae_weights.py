@@ -76,8 +76,11 @@ def read_checkpoint(
     """
     stored = read_stored(path)
     tensors = stored.tensors
+    fields: Any
     if stored.metadata.get("class") == OWN_CLASS:
-        fields = dict(stored.metadata["config"])
+        fields = stored.metadata.get("config")
+        if not isinstance(fields, dict):
+            raise UserError(f"{path}: its metadata hold no MAE configuration: {WANTED}")
     elif any(name.startswith(("vit.", "embeddings.")) for name in tensors):
         _refuse_encoder_only(path, any(name.startswith("decoder.") for name in tensors))
         config = read_json(weights_file(path).with_name("config.json"))

@@ -6,9 +6,9 @@ same bytes, and a file's sha256 means something.
 
 import dataclasses
 import json
-import os
 import types
 import typing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,17 +16,23 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from uwm.errors import UserError
+from uwm.files import replacing
 
 C = TypeVar("C")
+M = TypeVar("M", bound=nn.Module)
 METADATA_KEY = "uwm"
 
 
 def save_module(
     module: nn.Module, path: Path, *, dtype: torch.dtype | None = None, card: dict | None = None
 ) -> None:
-    """Write the module's state atomically; floating tensors are stored as `dtype` (None: as they are)."""
+    """Write the module's state atomically; floating tensors are stored as `dtype` (None: as they are).
+
+    UserError where `path` is a folder or a device, OSError where it cannot be written; nothing is left then.
+    """
     tensors = {
         key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
         for key, value in module.state_dict().items()
@@ -36,10 +42,8 @@ def save_module(
         "config": dataclasses.asdict(module.config),  # type: ignore[call-overload]
         "card": card or {},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(about, allow_nan=False)})
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(about, allow_nan=False)})
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -73,13 +77,73 @@ def load_module(path: Path, class_name: str, config_type: type[C]) -> tuple[C, d
     if metadata.get("class") != class_name:
         found = metadata.get("class", "something else")
         raise UserError(f"{path}: holds {found}, expected the weights of a {class_name}")
-    with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
     floats = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     try:
         return config_from_json(config_type, metadata["config"]), floats
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: its configuration is none of a {class_name} here ({error})") from error
+
+
+def load_model(path: Path, kind: Callable[[Any], M], config_type: type) -> M:
+    """The model, in evaluation mode, of a file that `save_module` wrote for the class `kind`.
+
+    Raises:
+        UserError: another file, or a damaged one: keys, shapes or kinds that its configuration does not give,
+            values that are not finite. Nothing of the configured size is allocated before that is known.
+    """
+    config: Any
+    config, tensors = load_module(path, getattr(kind, "__name__", "model"), config_type)
+    try:
+        expected = shapes_of(lambda: kind(config), tensors)
+    except (TypeError, ValueError, AssertionError, RuntimeError, OverflowError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: no usable configuration ({reason}); fetch the file again") from error
+    for key in sorted(expected.keys() | tensors.keys()):
+        if problem := _difference(expected.get(key), tensors.get(key)):
+            raise UserError(f"{path}: {key} {problem}; fetch the file again")
+    check_finite(path, tensors)
+    model = kind(config)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _difference(expected: Tensor | None, found: Tensor | None) -> str | None:
+    if found is None or expected is None:
+        return "is missing" if found is None else "is none of the model's"
+    if found.shape != expected.shape:
+        return f"has shape {tuple(found.shape)} where its configuration asks for {tuple(expected.shape)}"
+    same = found.is_floating_point() == expected.is_floating_point()
+    return None if same else f"is {found.dtype} where its configuration asks for {expected.dtype}"
+
+
+def shapes_of(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a model without its memory. ValueError where it has more layers than there are tensors."""
+    made = 0
+
+    def count(*_: object) -> None:
+        nonlocal made
+        made += 1
+        if made > 100 + 10 * len(tensors):
+            raise ValueError(f"it asks for more layers than the file's {len(tensors)} tensors are for")
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            return dict(build().state_dict())
+    finally:
+        handle.remove()
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises UserError for weights that hold NaN or infinity."""
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{path}: {key} holds NaN or infinite values; fetch the file again")
 
 
 def config_from_json(config_type: type[C], data: dict[str, Any]) -> C:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Natural, check_bounds
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
+from uwm.models.boundary import check_tensor
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.mae import MAEConfig
 from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, QuantizerOutput, VectorQuantizer
-from uwm.models.storage import load_module, save_module
+from uwm.models.storage import load_model, save_module
 from uwm.models.tokens import TokenConfig
 
 # Added to a token's mean squared error before the root, so that its gradient is finite at 0; states are O(1).
@@ -117,23 +118,35 @@ class WorldModel(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def infer_actions(self, s_t: Tensor, s_next: Tensor) -> LatentActions:
-        """Latent actions between two states, each (B, 1+N, D) (eq. 8 and 9). Changes nothing in the model."""
+        """Latent actions between two states, each (B, 1+N, D) (eq. 8 and 9). Changes nothing in the model.
+
+        ValueError for other shapes, and for what is not finite; so in `predict` and `rollout`.
+        """
+        self._check_states("s_t", s_t)
+        self._check_states("s_next", s_next, len(s_t))
         continuous = self.extractor(s_t, s_next)
         codes = self.quantizer.encode(continuous)
         return LatentActions(continuous, self.quantizer.lookup(codes), codes)
 
     def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D) and actions (B, L, W) -> predicted s_t+1 (B, 1+N, D) (eq. 10)."""
+        self._check_states("s_t", s_t)
+        if self.config.use_action:
+            check_tensor("quantized", quantized, (None, *self._action_size), len(s_t))
+        return self._predict(s_t, quantized)
+
+    def _predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
         if not self.config.use_action:
-            tokens = self.config.tokens
-            quantized = s_t.new_zeros(len(s_t), tokens.num_action_tokens, tokens.action_width)
+            quantized = s_t.new_zeros(len(s_t), *self._action_size)
         return self.dynamics(s_t, quantized)
 
     def rollout(self, s_t: Tensor, actions: Tensor) -> Tensor:
         """K steps from `s_t` (B, 1+N, D) by `actions` (B, K, L, W) -> states (B, K, 1+N, D)."""
+        self._check_states("s_t", s_t)
+        check_tensor("actions", actions, (None, None, *self._action_size), len(s_t))
         states = []
         for action in actions.unbind(1):
-            s_t = self.predict(s_t, action)
+            s_t = self._predict(s_t, action)
             states.append(s_t)
         return torch.stack(states, dim=1)
 
@@ -141,7 +154,7 @@ class WorldModel(nn.Module):
         """Training forward on two states, each (B, 1+N, D); in training mode the codebook may move."""
         latents = self.extractor(s_t, s_next)
         quantized = self._quantize(latents)
-        prediction = self.predict(s_t, quantized.quantized)
+        prediction = self._predict(s_t, quantized.quantized)
         state_mse = F.mse_loss(prediction.float(), s_next.float())
         # The first term of eq. 12 is eq. 5's, written for images: here the state's error takes its place,
         # as in the authors' code (its pixel loss is off).
@@ -155,6 +168,13 @@ class WorldModel(nn.Module):
             quantized.used,
             quantized.ema_perplexity,
         )
+
+    @property
+    def _action_size(self) -> tuple[int, int]:
+        return self.config.tokens.num_action_tokens, self.config.tokens.action_width
+
+    def _check_states(self, name: str, states: Tensor, batch: int | None = None) -> None:
+        check_tensor(name, states, (None, *self.config.tokens.state_size), batch)
 
     def _quantize(self, latents: Tensor) -> QuantizerOutput:
         """The codebook, or in the first training steps the latents themselves."""
@@ -174,10 +194,7 @@ class WorldModel(nn.Module):
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote. Raises UserError for a file that is no world model."""
-        config, tensors = load_module(Path(path), "WorldModel", WorldModelConfig)
-        model = cls(config)
-        model.load_state_dict(tensors)
-        return model.eval()
+        return load_model(Path(path), cls, WorldModelConfig)
 
 
 def token_distance(prediction: Tensor, target: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from uwm.arguments import Parser, place, whole
+from uwm.arguments import Parser, named_path, whole
 from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.runs import asking, launch, report
@@ -41,11 +41,14 @@ def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
         "--jobs", type=whole(1, 1024), metavar="N", help="cells at a time, each in its own process"
     )
     parser.add_argument(
-        "--out", type=place, metavar="DIR", help="where the records go (default: results/SCALE/EXPERIMENT)"
+        "--out",
+        type=named_path,
+        metavar="DIR",
+        help="where the records go (default: results/SCALE/EXPERIMENT)",
     )
     group = parser.add_argument_group("clusters, and what became of a run")
     group.add_argument("--submit", action="store_true", help="run as Slurm jobs")
-    group.add_argument("--site", type=place, metavar="FILE", help="site file, slurm/*.toml")
+    group.add_argument("--site", type=named_path, metavar="FILE", help="site file, slurm/*.toml")
     group.add_argument("--max-parallel", type=whole(1), metavar="N", help="array tasks at a time")
     group.add_argument("--dry-run", action="store_true", help="print what would run")
     group.add_argument(

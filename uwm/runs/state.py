@@ -32,11 +32,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     lines = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(line))
+            content = json.loads(line)
         except ValueError:
             continue
+        if isinstance(content, dict):
+            lines.append(content)
     return lines
 
 
@@ -84,7 +86,7 @@ def note_end(work: Path, item: str, outcome: str, error: str | None = None) -> N
 
 def read_attempts(work: Path, item: str) -> Attempts:
     """What the state file of `item` says."""
-    events = read_lines(_state_path(work, item))
+    events = [event for event in read_lines(_state_path(work, item)) if "event" in event]
     starts = [event for event in events if event["event"] == "start"]
     if not starts:
         return Attempts()

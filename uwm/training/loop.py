@@ -18,6 +18,7 @@ from torch import nn
 
 from uwm.env import compiles
 from uwm.errors import Interrupted, UserError
+from uwm.models.boundary import shapes_alone
 from uwm.training import distributed
 from uwm.training.batches import BatchSource, micro_batch_size, seeded_generator
 from uwm.training.checkpoint import checkpoint_files, newest_file, read_checkpoint, save_checkpoint
@@ -73,7 +74,9 @@ def train(
     distributed.join(ranks, device)
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    return _Training(objective, config, run_dir, name, ranks, device).run(source, validate, stop, tensorboard)
+    training = _Training(objective, config, run_dir, name, ranks, device)
+    with shapes_alone():  # a step makes its own batches, and NonFiniteLoss notices what is not finite
+        return training.run(source, validate, stop, tensorboard)
 
 
 class _Training:

@@ -1,0 +1,70 @@
+"""What the models' public methods demand of tensors: kind, shape, range, and that all of it is finite.
+
+A wrong tensor gives a finite, wrong state: nothing later would notice. So each public call looks once, at the
+cost of a pass over its inputs. Trainings, whose batches are made in here, look at shapes alone.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+from uwm.errors import BadInput
+
+SLACK = 1e-3  # rounding beyond [0, 1] that is let through
+_values = ContextVar("values", default=True)
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Within, values are not looked at: each look waits for the GPU."""
+    token = _values.set(False)
+    try:
+        yield
+    finally:
+        _values.reset(token)
+
+
+def check_images(name: str, images: Tensor, size: int) -> None:
+    """Images (B, 3, size, size), floating, in [0, 1]. Raises BadInput, a ValueError."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+        raise BadInput(
+            f"{name} are {_said(images)} for an MAE of {size} x {size} pixels: "
+            f"resize or crop them to (B, 3, {size}, {size})"
+        )
+    if not images.is_floating_point():
+        raise BadInput(f"{name} are {images.dtype}: give floats in [0, 1], such as images.float() / 255")
+    low, high = _extent(images)
+    if not (low >= -SLACK and high <= 1 + SLACK):  # also false for NaN
+        raise BadInput(f"{name} run from {low:g} to {high:g}: give values in [0, 1]")
+
+
+def check_tensor(name: str, tensor: Tensor, shape: tuple[int | None, ...], batch: int | None = None) -> None:
+    """A finite floating tensor of some shape (None: any size), with a batch like another's.
+
+    Raises BadInput, a ValueError.
+    """
+    wanted = f"({', '.join('B' if size is None else str(size) for size in shape)})"
+    fits = isinstance(tensor, Tensor) and tensor.ndim == len(shape)
+    if not fits or any(size not in (None, found) for size, found in zip(shape, tensor.shape, strict=True)):
+        raise BadInput(f"{name} are {_said(tensor)}, but must be {wanted}")
+    if batch not in (None, len(tensor)):
+        raise BadInput(f"{name} are a batch of {len(tensor)} beside one of {batch}")
+    if not tensor.is_floating_point():
+        raise BadInput(f"{name} are {tensor.dtype}, but must be floats")
+    low, high = _extent(tensor)
+    if not high - low < float("inf"):  # also false for NaN
+        raise BadInput(f"{name} hold NaN or infinite values")
+
+
+def _extent(tensor: Tensor) -> tuple[float, float]:
+    if torch.compiler.is_compiling() or not _values.get() or not tensor.numel():
+        return 0.0, 0.0
+    low, high = torch.aminmax(tensor.detach())
+    return low.item(), high.item()
+
+
+def _said(tensor: object) -> str:
+    return f"of shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
