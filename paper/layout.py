@@ -76,11 +76,13 @@ MAIN = ["lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current"
 MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
 # Where they were measured too: over the moving region alone, and in pixels to the blurred O_t+1.
 REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "ssim_blurred"]
+# Whether a latent action is one (uwm/evaluation/actions.py).
+LATENT = ["code_bits", "state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips"]
 # How right the frames are and the movement; and the actions.
 ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_mm"]
 ACTIONS = ["code_accuracy", "latent_mse"]
 # An experiment's tables by the end of their names. The first is the one of the main text.
-USUAL = {"": MAIN, "_more": MORE, "_region": REGION}
+USUAL = {"": MAIN, "_latent": LATENT, "_more": MORE, "_region": REGION}
 VIEWS = {"figure5": {"": ACTED, "_actions": ACTIONS, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]}}
 HALVES = {"": "All pairs", "_moving": "Moving half"}
 # What is no mean over pairs: the gripper under commands, and with actions of another clip.
@@ -104,6 +106,7 @@ TITLES = {
     "_more": "other measures",
     "_region": "moving region",
     "_frames": "frames",
+    "_latent": "latent actions",
     "_actions": "actions",
 }
 FRAMES = "95% intervals over clips (and seeds) in brackets. "
@@ -111,6 +114,8 @@ SHARP = "Against O_t+1 itself, not blurred. "
 NOTES = {
     "": FRAMES,
     "_frames": FRAMES,
+    "_latent": FRAMES + "State error of the pair's own action over the copy's and over another action's; its "
+    "gain over dynamics without actions. Leak: the same action on a frame of another clip, over the copy. ",
     "_more": FRAMES + SHARP,
     "_region": FRAMES
     + "The region is where the two frames differ (uwm/metrics/region.py); PSNR over it is to "

@@ -5,6 +5,7 @@ else is a table of its own by topic, which the page folds and the report has in 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from paper.layout import (
     COMPARED,
@@ -16,7 +17,6 @@ from paper.layout import (
     MOST_ROWS,
     NOTES,
     PAIRS,
-    REGION,
     TITLES,
     TOPICS,
     USUAL,
@@ -26,7 +26,8 @@ from paper.layout import (
 from paper.names import DASH, FAILED, corpus_label, experiment_label
 from paper.store import Measured, Results
 from paper.table import Table
-from uwm.methods import METHODS, method_label
+from uwm.errors import UserError
+from uwm.methods import METHODS, method_label, parse
 from uwm.metrics.spec import metric_label, metric_text
 
 
@@ -66,12 +67,21 @@ def topics(results: Results, scale: str, experiment: str, corpus: str) -> Iterat
     everything = methods(results, scale, experiment, corpus)
     others = [method for method in everything if method not in {*main, *named}]
     room = max(0, MOST_ROWS - len(main))
-    yield Topic("", "", [*main, *others[:room]])
+    order = {name: place for place, name in enumerate(METHODS)}
+    yield Topic("", "", sorted([*main, *others[:room]], key=lambda name: order.get(_base(name), len(order))))
     for topic in TOPICS.get(experiment, ()):
         if set(topic.methods).intersection(everything) - {*main}:
             yield Topic(topic.suffix, topic.title, [m for m in topic.methods if m in everything])
     if others[room:]:
         yield Topic("_others", "other methods", others[room:])
+
+
+def _base(name: str) -> str:
+    """The method of which this is a variant; the name itself of one that is not declared."""
+    try:
+        return parse(name).method.name
+    except UserError:
+        return name
 
 
 def corpora(results: Results, scale: str, experiment: str) -> list[str]:
@@ -98,8 +108,17 @@ def method_tables(results: Results, scale: str, experiment: str, corpus: str) ->
             if not topic.suffix and not view:
                 yield method_table(*place, topic, view, ("_moving",))
                 yield method_table(*place, topic, view, ("",))
-            elif metrics is not REGION or has_metric(results, scale, experiment, REGION[0]):
-                yield method_table(*place, topic, view, tuple(HALVES))
+                continue
+            measured = [
+                m for m in topic.methods if _has_any(results, (scale, experiment, m, corpus), metrics)
+            ]
+            if measured:
+                yield method_table(*place, replace(topic, methods=measured), view, tuple(HALVES))
+
+
+def _has_any(results: Results, place: tuple[str, str, str, str], metrics: Sequence[str]) -> bool:
+    """Was any of the metrics measured for a method?"""
+    return any(metric in cell.record["metrics"] for cell in results.find(*place) for metric in metrics)
 
 
 def method_table(
@@ -229,11 +248,6 @@ def control_table(results: Results, scale: str, experiment: str, corpus: str) ->
     columns = ["", *(method_label(method) for method in found)]
     name = f"{experiment}_{corpus}_control"
     return Table(name, title, columns, rows, note, topic="commands and transfer") if found else None
-
-
-def has_metric(results: Results, scale: str, experiment: str, metric: str) -> bool:
-    """Does any record of an experiment hold this metric?"""
-    return any(metric in cell.record["metrics"] for cell in results.cells.get((scale, experiment), []))
 
 
 def experiment_tables(results: Results, scale: str) -> Iterator[Table]:

@@ -45,7 +45,7 @@ def test_tables_have_their_measures_and_the_methods_in_order(results):
     ]
     row = next(row for row in found[f"figure5_{CORPUS}_all"].rows if row[0] == "R_GT")
     assert [text.partition(" ")[0] for text in row[3:]] == ["0.060", "–", "12.3"]
-    ends = ("all", "frames", "more", "actions", "differences", "differences_ahead", "control")
+    ends = ("all", "frames", "actions", "differences", "differences_ahead", "control")
     assert {f"figure5_{CORPUS}_{end}" for end in ends} <= set(found)
     assert "Opened when told, share" in found[f"figure5_{CORPUS}_control"].csv()
 
