@@ -4,15 +4,20 @@ r"""The report's numbers: one `\define{key}{text}` per number, and one figure fl
 """
 
 from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from paper.captions import caption, in_order
 from paper.claims import AGREES, DIFFERS, FAILED, MISSING, NOT_COMPARED, NOT_REACHED, REACHED, Item
+from paper.layout import MAIN, MORE
 from paper.names import DASH, tex
+from paper.reported_tables import STAND_INS
 from paper.store import Reported, Results
-from paper.tables import MAIN, MORE, STAND_INS, corpora, methods, protocol, shown
+from paper.table import Table
+from paper.tables import corpora, methods, protocol, shown
 from uwm.metrics.spec import metric_text
 
+ON_A_PAGE = 2  # tables of the appendix
 VERDICTS = (AGREES, DIFFERS, MISSING, FAILED, NOT_COMPARED, REACHED, NOT_REACHED)
 
 
@@ -69,6 +74,17 @@ def tex_verdicts(items: list[Item]) -> str:
     there = [item for item in items if item.verdict != MISSING]
     rows = [[f"{i.item} [{i.id.partition('/')[0]}]", i.reported, i.measured, i.verdict] for i in there]
     return "".join(" & ".join(tex(cell) for cell in row) + " \\\\\n" for row in rows or [[DASH] * 4])
+
+
+def tex_appendix(by_scale: Mapping[str, Sequence[Table]], present: Collection[tuple[str, str]]) -> str:
+    """The tables that are not of the main text, where their experiment has records: a section per scale."""
+    lines = []
+    for scale, tables in by_scale.items():
+        found = [t for t in tables if t.topic and (scale, t.name.partition("_")[0]) in present]
+        for number, table in enumerate(found):
+            lines += [r"\clearpage"] if number % ON_A_PAGE == 0 else []
+            lines.append(rf"\gentable{{{scale}/{table.name}}}{{{tex(table.title)}.}}")
+    return "\n".join([*lines, ""])
 
 
 def tex_figures(results: Results, out: Path) -> str:

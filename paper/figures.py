@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from paper import check, constants, page, readme, tables
+from paper import check, constants, page, readme, reported_tables, tables
 from paper.claims import all_items
 from paper.grids import grids
 from paper.ledger import ledger_table
@@ -105,15 +105,20 @@ def _write_into(out: Path, results: Results, deviations: Path, processes: int | 
 def write_tables(results: Results, out: Path, deviations: Path) -> tuple[dict[str, list[Table]], list[Table]]:
     """All but the figures and what shows them. Returns the page's tables, by scale and across scales."""
     reported = Reported()
-    by_scale = {scale: tables.experiment_tables(results, scale) for scale in results.scales}
+    by_scale = {scale: list(tables.experiment_tables(results, scale)) for scale in results.scales}
     for scale, found in by_scale.items():
         for table in found:
             table.write(out / scale)
     items = all_items(results, reported)
     excused = check.named(items, deviations)
-    shared = [tables.reproduced(results, reported), tables.reported_layout(reported)]
+    shared = [reported_tables.reproduced(results, reported), reported_tables.reported_layout(reported)]
     for table in [*shared, check.verdict_table(items, excused)]:
         table.write(out)
+    for scale in results.scales:
+        shared.append(reported_tables.paper_layout(results, scale))
+        shared[-1].write(out / scale)
+    appendix = constants.tex_appendix(by_scale, results.cells)
+    (out / "appendix.tex").write_text(appendix, encoding="utf-8")
     (out / "deviations.tex").write_text(ledger_table(deviations), encoding="utf-8")
     (out / "verdict_rows.tex").write_text(constants.tex_verdicts(items), encoding="utf-8")
     (out / "constants.tex").write_text(constants.tex_constants(results, reported, items), encoding="utf-8")

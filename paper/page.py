@@ -1,26 +1,35 @@
-"""One self-contained HTML page: tables, panels, blinking predictions, provenance on hover.
+"""One self-contained HTML page: pictures and main tables first, all else folded by topic.
 
-It holds no script and makes no request; its Content-Security-Policy holds it to that.
+It holds no script and makes no request; its Content-Security-Policy holds it to that. The layout is
+`page.html.j2`, which escapes every text.
 """
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
 from paper.captions import caption, in_order
-from paper.grids import Grid, grids
-from paper.names import corpus_label, html
+from paper.grids import KINDS_IN_ROWS, Grid, grids
+from paper.layout import EXPERIMENTS
+from paper.names import corpus_label, experiment_label, html
 from paper.store import Results
 from paper.table import Table
 
 STYLE = """
 :root { color-scheme: light dark }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: auto; padding: 0 1rem 3rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem } h3 { font-size: 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
+h4 { font-size: 1rem; margin: 1.2rem 0 .3rem }
+details { margin: .6rem 0; border-bottom: 1px solid #8884; padding-bottom: .4rem }
+summary { cursor: pointer }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: .85rem; margin: .5rem 0 }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap }
+thead th { white-space: normal; vertical-align: bottom }
 th:first-child, td:first-child { text-align: left }
 td.wide, .items td:first-child { text-align: left; white-space: normal; min-width: 14rem }
 tr[title] { cursor: help }
@@ -40,10 +49,6 @@ tr[title] { cursor: help }
 .plot { max-width: 100%; width: 32rem; background: white }
 small { color: #777 }
 """
-INTRODUCTION = """<p>Every number, table and picture here is generated from the records in
-<code>results/</code>. Scale <em>mini</em> runs on simulated corpora and is compared with the paper by claim,
-never by value; scale <em>paper</em> is the paper's own setting. A dash is not measured yet, F failed.
-Hover over a row for what computed it.</p>"""
 BLINKING = ("R_t", "R_t+1", "Predict")
 ANIMATED = """Rollout {number} ({corpus}, scale {scale}), 0.2 s a step. From left to right: the true clip, and
 what is predicted from its first frame by latent actions, R_LA, and by real ones, R_GT. Hidden where reduced
@@ -51,98 +56,104 @@ motion is asked for."""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
+FOLDED = tuple(f"-{kind}" for kind in (*KINDS_IN_ROWS, "transfer"))  # ends the names of further grids
+
+
+@dataclass(frozen=True)
+class Part:
+    """What an experiment shows at one scale. `topics`: folded tables."""
+
+    title: str
+    grids: Sequence[tuple[Grid, str]]
+    tables: Sequence[Table]
+    topics: Mapping[str, Sequence[Table]]
+    more_grids: Sequence[tuple[Grid, str]]
+    blinking: Sequence[Grid]
+    animations: Sequence[tuple[Path, str]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """All parts of a scale, and its plots with their captions."""
+
+    name: str
+    parts: Sequence[Part]
+    plots: Sequence[tuple[Path, str]]
+
+
 def render(results: Results, shared: list[Table], by_scale: Mapping[str, list[Table]], out: Path) -> str:
-    """The page's text; plots are read from `out`, where they have just been drawn."""
-    body = [
-        "<h1>A Universal World Model, reproduced</h1>",
-        INTRODUCTION,
-        "<h2>Reported and reproduced</h2>",
-        *(_table(table) for table in shared),
-    ]
-    for scale, found in by_scale.items():
-        body += [f"<h2>Scale {escape(scale)}</h2>", *_scale(results, scale, found, out / scale)]
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><link rel="icon" href="data:,">'
-        f"<title>A Universal World Model, reproduced</title><style>{STYLE}</style>"
-    )
+    """The page's text; plots are read from `out`, where they have just been drawn. `shared`: the reproduced
+    table, those in the paper's layout, and every verdict."""
+    reproduced, *layouts, verdicts = shared
+    scales = [_scale(results, scale, found, out / scale) for scale, found in by_scale.items()]
     return (
-        f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n'
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
-
-
-def _scale(results: Results, scale: str, found: list[Table], drawn: Path) -> Iterator[str]:
-    present = sorted(name for s, name in results.cells if s == scale)
-    if not present:
-        yield "<p>No records yet.</p>"
-        return
-    yield from (_table(table) for table in found if table.name.partition("_")[0] in present)
-    shown = {grid.name: grid for experiment in present for grid in grids(results, scale, experiment)}
-    for path in in_order(drawn.glob("*.png")):
-        text = html(caption(path.stem, scale))
-        if path.stem in shown:
-            yield f"<p>{text}</p>{_grid(shown[path.stem])}"
-        else:
-            yield f'<p>{text}</p><img class="plot" alt="{escape(path.stem)}" src="{_data(path)}">'
-    for experiment in present:
-        for path in sorted((results.root / scale / experiment / "rollouts").glob("*.gif")):
-            yield _animation(path, scale)
-
-
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{html(text)}</th>" for text in table.columns)
-    rows = "".join(_row(row, table) for row in table.rows)
-    note = f"<small>{html(table.note)}</small>" if table.note else ""
-    grid = f'<table class="{escape(table.name)}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    return f'<h3>{html(table.title)}</h3><div class="scroll">{grid}</div>{note}'
-
-
-def _row(row: Sequence[str], table: Table) -> str:
-    if len(row) == 1:
-        return f'<tr><th colspan="{len(table.columns)}">{html(row[0])}</th></tr>'
-    origin = table.origins.get(row[0])
-    title = f' title="{escape(origin)}"' if origin else ""
-    return f"<tr{title}>{''.join(f'<td>{html(cell)}</td>' for cell in row)}</tr>"
-
-
-def _grid(grid: Grid) -> str:
-    """The grid of pictures; and each pair blinking from R_t to R_t+1, where all of it is there."""
-    cells = ["<span></span>", *(f"<span>{html(name)}</span>" for name in grid.columns)]
-    for name, pictures in zip(grid.rows, grid.pictures, strict=True):
-        cells.append(f"<span>{html(name)}</span>")
-        cells += [
-            _image(path, f"{name}, {column}") for path, column in zip(pictures, grid.columns, strict=True)
-        ]
-    for name, numbers in grid.notes.items():
-        cells += [f"<span>{html(text)}</span>" for text in (name, *numbers)]
-    text = f'<div class="panels" style="--n:{len(grid.columns)}">{"".join(cells)}</div>'
-    kinds = dict(zip(grid.rows, grid.pictures, strict=True))
-    return text + "".join(_blinking(kinds)) if set(BLINKING) <= set(kinds) else text
-
-
-def _blinking(kinds: Mapping[str, Sequence[Path]]) -> Iterator[str]:
-    yield "<p>From R<sub>t</sub> to the true (left) and the predicted (right) next frame:</p>"
-    for k, pictures in enumerate(zip(*(kinds[name] for name in BLINKING), strict=True), start=1):
-        below, *above = (
-            _image(path, f"{name}, pair {k}") for name, path in zip(BLINKING, pictures, strict=True)
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            reproduced=reproduced,
+            layouts=layouts,
+            verdicts=verdicts,
+            scales=sorted(scales, key=lambda scale: not scale.parts),
+            style=Markup(STYLE),  # ours
+            policy=POLICY,
         )
-        stacks = "".join(f'<div class="stack">{picture}{below}</div>' for picture in above)
-        yield f'<div class="blink">{stacks}</div>'
-
-
-def _animation(path: Path, scale: str) -> str:
-    """`rollouts/<corpus>_<number>.gif`."""
-    corpus, _, number = path.stem.rpartition("_")
-    text = html(ANIMATED.format(number=number, corpus=corpus_label(corpus), scale=scale))
-    return (
-        f'<figure class="rollout">{_image(path, f"Rollout {number}")}<figcaption>{text}</figcaption></figure>'
     )
 
 
-def _image(path: Path, label: str) -> str:
-    return f'<img alt="{escape(label)}" src="{_data(path)}">' if path.exists() else "<span>–</span>"
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    # `html` escapes before it sets the symbols.
+    environment.filters |= {
+        "symbols": lambda text: Markup(html(str(text))),
+        "data": _data,
+        "blinking_pictures": _blinking,
+    }
+    return environment
+
+
+def _scale(results: Results, scale: str, found: list[Table], drawn: Path) -> Scale:
+    present = {name for s, name in results.cells if s == scale}
+    names = [*(name for name in EXPERIMENTS if name in present), *sorted(present - {*EXPERIMENTS})]
+    shown = {grid.name for name in names for grid in grids(results, scale, name)}
+    plots = [path for path in in_order(drawn.glob("*.png")) if path.stem not in shown]
+    parts = [_part(results, scale, name, found) for name in names]
+    return Scale(scale, parts, [(path, caption(path.stem, scale)) for path in plots])
+
+
+def _part(results: Results, scale: str, experiment: str, found: list[Table]) -> Part:
+    tables = [table for table in found if table.name.partition("_")[0] == experiment]
+    drawn = [(grid, caption(grid.name, scale)) for grid in grids(results, scale, experiment)]
+    topics: dict[str, list[Table]] = {}
+    for table in tables:
+        if table.topic:
+            topics.setdefault(table.topic, []).append(table)
+    gifs = sorted((results.root / scale / experiment / "rollouts").glob("*.gif"))
+    return Part(
+        title=experiment_label(experiment),
+        grids=[(grid, text) for grid, text in drawn if not grid.name.endswith(FOLDED)],
+        tables=[table for table in tables if not table.topic],
+        topics=topics,
+        more_grids=[(grid, text) for grid, text in drawn if grid.name.endswith(FOLDED)],
+        blinking=[grid for grid, _ in drawn if set(BLINKING) <= set(grid.rows)],
+        animations=[(path, _animated(path, scale)) for path in gifs],
+    )
+
+
+def _blinking(grid: Grid) -> Iterator[tuple[Path, ...]]:
+    """R_t, R_t+1 and the prediction of each pair."""
+    kinds = dict(zip(grid.rows, grid.pictures, strict=True))
+    return zip(*(kinds[name] for name in BLINKING), strict=True)
+
+
+def _animated(path: Path, scale: str) -> str:
+    """What `rollouts/<corpus>_<number>.gif` shows."""
+    corpus, _, number = path.stem.rpartition("_")
+    return ANIMATED.format(number=number, corpus=corpus_label(corpus), scale=scale)
 
 
 def _data(path: Path) -> str:

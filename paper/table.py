@@ -13,7 +13,8 @@ from paper.names import html, tex
 class Table:
     """`columns` over `rows` of equal length; a row with one text is a heading over the whole width.
 
-    `origins` says per row label what computed it; the HTML page shows it.
+    `origins` says per row label what computed it; the HTML page shows it. `topic`: where it is folded on the
+    page, and that it stands in the report's appendix; empty for one of the main text.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str = ""
     origins: Mapping[str, str] = field(default_factory=dict)
+    topic: str = ""
 
     def markdown(self) -> str:
         lines = [

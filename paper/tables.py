@@ -1,99 +1,34 @@
-"""Tables from records: which methods, which numbers, in which order.
+"""Tables of one experiment at one scale: which methods, which numbers, in which order.
 
-A missing cell is a dash, a failed one an F. Reported numbers stand in columns of their own.
+A missing cell is a dash, a failed one an F. What stands in the main text has at most `MOST_ROWS` rows; all
+else is a table of its own by topic, which the page folds and the report has in its appendix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from paper.grids import read_panels
-from paper.names import DASH, FAILED, corpus_label, experiment_label
-from paper.store import Measured, Reported, Results
-from paper.table import Table
-from uwm.methods import (
-    AHEAD,
-    COPY,
-    DIRECT,
-    FICC,
-    LPIPS_DECODER,
-    MAE_DECODER,
-    METHODS,
-    NO_ACTION,
-    NO_STATE,
-    ORACLE,
-    R_GT,
-    R_LA,
-    SCRATCH,
-    SHUFFLED,
-    SHUFFLED_ACTION,
-    UWM,
-    W_FT,
-    W_PRE,
-    W_TFS,
-    method_label,
+from paper.layout import (
+    COMPARED,
+    CONTROL,
+    CORPORA,
+    DIFFERENCES,
+    EXPERIMENTS,
+    HALVES,
+    MOST_ROWS,
+    NOTES,
+    PAIRS,
+    TITLES,
+    TOPICS,
+    USUAL,
+    VIEWS,
+    Topic,
 )
-from uwm.metrics.spec import METRICS, metric_label, metric_text
-
-EXPERIMENTS = ("table1", "figure4", "figure5")
-PAIRS = {W_FT: (100, 500, 10_000), R_GT: (100, 500, 2000), DIRECT: (100, 500, 2000)}  # besides all, or 2k
-COMPARED_AHEAD = (R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, COPY)
-# Further rows of Figure 5, in the tables only where they have a record.
-DECODERS = [m.variant(way) for way in (MAE_DECODER, LPIPS_DECODER) for m in (R_LA, R_GT, COPY, ORACLE)]
-OPTIONAL = {
-    "figure5": [
-        *(method.with_pairs(pairs) for method in (R_GT, DIRECT) for pairs in PAIRS[method]),
-        *(method.name for method in METHODS.values() if method.optional),
-        *DECODERS,
-        *(method.variant(AHEAD) for method in (*COMPARED_AHEAD, ORACLE)),
-    ]
-}
-CORPORA = {
-    ("table1", "mini"): ["sim-third-person", "sim-ego"],
-    ("table1", "paper"): ["ssv2", "ego4d"],
-    ("figure4", "mini"): ["sim-panda"],
-    ("figure4", "paper"): ["robosuite"],
-}
-# The reported corpus and what stands in for it at each scale.
-STAND_INS = {
-    "ssv2": {"paper": "ssv2", "mini": "sim-third-person"},
-    "ego4d": {"paper": "ego4d", "mini": "sim-ego"},
-}
-MAIN = ["lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current", "success_vs_copy"]
-MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
-# Where they were measured too: over the moving region alone, and in pixels to the blurred O_t+1.
-REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "ssim_blurred"]
-ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand"]  # how right the frames are,
-ACTED += ["code_accuracy", "latent_mse", "hand_error_mm"]  # the actions, and the movement
-# An experiment's tables by the end of their names.
-USUAL = {"": MAIN, "_more": MORE, "_region": REGION}
-TABLES = {"figure5": {"": ACTED, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]}}
-# What is no mean over pairs: the gripper under commands, and with actions of another clip.
-CONTROL = [name for name in METRICS if name.startswith(("control_", "transfer_", "probe_"))]
-# What is compared pair by pair: the first minus each of the others.
-DIFFERENCES = {
-    "figure4": [(str(W_FT), str(other)) for other in (W_PRE, W_TFS, SCRATCH)] + [(str(W_PRE), str(COPY))],
-    "figure5": [
-        *((str(R_GT), str(m)) for m in (R_LA, COPY, SHUFFLED, NO_STATE, DIRECT, NO_ACTION, FICC)),
-        *((R_GT.variant(AHEAD), m.variant(AHEAD)) for m in COMPARED_AHEAD if m != R_GT),
-    ],
-}
-COMPARED = {
-    "figure4": ["lpips_to_next", "lpips_region", "psnr_region", "state_mse"],
-    "figure5": ["lpips_to_next", "lpips_region", "lpips_hand", "hand_error_mm"],
-}
-TITLES = {"": "", "_more": ", other measures", "_region": ", moving region", "_frames": ", frames"}
-FRAMES = "95% intervals over clips (and seeds) in brackets. "
-SHARP = "Against O_t+1 itself, not blurred. "
-NOTES = {
-    "": FRAMES,
-    "_frames": FRAMES,
-    "_more": SHARP,
-    "_region": "The region is where the two frames differ (uwm/metrics/region.py); PSNR over it is to the "
-    "sharp O_t+1. ",
-    "figure5": "Region: where the two frames differ. Gripper: a crop around it, PSNR to the sharp O_t+1. "
-    "Right codes and latent action MSE: the adapter's against those inferred from both frames. Hand error: "
-    "between the gripper's predicted and true displacement, by a linear probe. 5 steps ahead: O_t+5 in "
-    "O_t+1's place. ",
-}
+from paper.names import DASH, FAILED, corpus_label, experiment_label
+from paper.store import Measured, Results
+from paper.table import Table
+from uwm.errors import UserError
+from uwm.methods import METHODS, method_label, parse
+from uwm.metrics.spec import metric_label, metric_text
 
 
 def shown(measured: Measured | None, status: str, metric: str) -> str:
@@ -119,9 +54,34 @@ def expected(experiment: str) -> list[str]:
 
 def methods(results: Results, scale: str, experiment: str, corpus: str) -> list[str]:
     """The expected methods in their order, then others that have a record."""
-    known, variants = expected(experiment), OPTIONAL.get(experiment, [])
+    known = expected(experiment)
+    further = list(dict.fromkeys(name for topic in TOPICS.get(experiment, ()) for name in topic.methods))
     found = {c.method for c in results.cells.get((scale, experiment), []) if c.corpus == corpus}
-    return known + [m for m in variants if m in found] + sorted(found - {*known, *variants})
+    return known + [m for m in further if m in found and m not in known] + sorted(found - {*known, *further})
+
+
+def topics(results: Results, scale: str, experiment: str, corpus: str) -> Iterator[Topic]:
+    """The main rows, and then further ones where they were measured; rows of no topic are among the main
+    ones as far as there is room."""
+    main, named = expected(experiment), {m for topic in TOPICS.get(experiment, ()) for m in topic.methods}
+    everything = methods(results, scale, experiment, corpus)
+    others = [method for method in everything if method not in {*main, *named}]
+    room = max(0, MOST_ROWS - len(main))
+    order = {name: place for place, name in enumerate(METHODS)}
+    yield Topic("", "", sorted([*main, *others[:room]], key=lambda name: order.get(_base(name), len(order))))
+    for topic in TOPICS.get(experiment, ()):
+        if set(topic.methods).intersection(everything) - {*main}:
+            yield Topic(topic.suffix, topic.title, [m for m in topic.methods if m in everything])
+    if others[room:]:
+        yield Topic("_others", "other methods", others[room:])
+
+
+def _base(name: str) -> str:
+    """The method of which this is a variant; the name itself of one that is not declared."""
+    try:
+        return parse(name).method.name
+    except UserError:
+        return name
 
 
 def corpora(results: Results, scale: str, experiment: str) -> list[str]:
@@ -139,35 +99,82 @@ def protocol(results: Results, scale: str, experiment: str, corpus: str) -> str:
     return ", ".join(sorted({str(entry.get("protocol")) for entry in entries}))
 
 
+def method_tables(results: Results, scale: str, experiment: str, corpus: str) -> Iterator[Table]:
+    """Topics by views. The main rows in the first view are two tables, and the moving half is for the main
+    text; all other tables hold both halves."""
+    for topic in topics(results, scale, experiment, corpus):
+        for view, metrics in VIEWS.get(experiment, USUAL).items():
+            place = (results, scale, experiment, corpus)
+            if not topic.suffix and not view:
+                yield method_table(*place, topic, view, ("_moving",))
+                yield method_table(*place, topic, view, ("",))
+                continue
+            measured = [
+                m for m in topic.methods if _has_any(results, (scale, experiment, m, corpus), metrics)
+            ]
+            if measured:
+                yield method_table(*place, replace(topic, methods=measured), view, tuple(HALVES))
+
+
+def _has_any(results: Results, place: tuple[str, str, str, str], metrics: Sequence[str]) -> bool:
+    """Was any of the metrics measured for a method?"""
+    return any(metric in cell.record["metrics"] for cell in results.find(*place) for metric in metrics)
+
+
 def method_table(
-    results: Results, scale: str, experiment: str, corpus: str, metrics: list[str], suffix: str = ""
+    results: Results,
+    scale: str,
+    experiment: str,
+    corpus: str,
+    topic: Topic,
+    view: str = "",
+    halves: Sequence[str] = tuple(HALVES),
 ) -> Table:
-    """Methods by metrics, over all pairs and over the moving half."""
+    """Methods by metrics, over all pairs and over the moving half, or over one of them."""
+    metrics = VIEWS.get(experiment, USUAL)[view]
     rows: list[list[str]] = []
-    for moving, label in (("", "All pairs"), ("_moving", "Moving half")):
-        block, counts = [], set()
-        for method in methods(results, scale, experiment, corpus):
-            status = results.status(scale, experiment, method, corpus)
-            place = (scale, experiment, method, corpus)
-            found = {m: results.measure(*place, m + moving, interval=metrics is MAIN) for m in metrics}
-            counts |= {entry.n for entry in found.values() if entry}
-            block.append([method_label(method), *(shown(entry, status, m) for m, entry in found.items())])
-        rows += [[f"{label} (n = {', '.join(str(n) for n in sorted(counts))})" if counts else label], *block]
+    for half in halves:
+        block, count = _block(
+            results, (scale, experiment, corpus), topic.methods, [m + half for m in metrics]
+        )
+        rows += [[f"{HALVES[half]}{count}"], *block]
     used = protocol(results, scale, experiment, corpus)
-    title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}{TITLES[suffix]}"
-    note = NOTES.get(experiment, NOTES[suffix]) if not suffix else NOTES[suffix]
+    note = NOTES[experiment] if experiment in NOTES and not view else NOTES[view]
+    note += NOTES.get(topic.suffix, "") if topic.suffix else ""
     note += f"LPIPS: {used}." if used else "No record yet."
     if "lpips-random" in used:
         note += " Untrained backbone: not to be compared with reported numbers."
-    columns = ["", *(metric_label(m) for m in metrics)]
+    both = len(halves) > 1
+    about = [topic.title, TITLES[view], "" if both else HALVES[halves[0]].lower()]
+    end = "" if both or "_moving" in halves else "_all"
     return Table(
-        f"{experiment}_{corpus}{suffix}",
-        title,
-        columns,
+        f"{experiment}_{corpus}{topic.suffix}{view}{end}",
+        ", ".join([_title(experiment, scale, corpus), *filter(None, about)]),
+        ["", *(metric_label(m) for m in metrics)],
         rows,
         note,
         origins(results, scale, experiment, corpus),
+        topic="" if not both and not end else topic.title or "main methods",
     )
+
+
+def _block(
+    results: Results, place: tuple[str, str, str], names: Sequence[str], metrics: Sequence[str]
+) -> tuple[list[list[str]], str]:
+    """A row per method, and the number of pairs as text."""
+    scale, experiment, corpus = place
+    rows, counts = [], set()
+    for name in names:
+        status = results.status(scale, experiment, name, corpus)
+        found = {metric: results.measure(scale, experiment, name, corpus, metric) for metric in metrics}
+        counts |= {entry.n for entry in found.values() if entry}
+        texts = (shown(entry, status, m.removesuffix("_moving")) for m, entry in found.items())
+        rows.append([method_label(name), *texts])
+    return rows, f" (n = {', '.join(str(n) for n in sorted(counts))})" if counts else ""
+
+
+def _title(experiment: str, scale: str, corpus: str) -> str:
+    return f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}"
 
 
 def origins(results: Results, scale: str, experiment: str, corpus: str) -> dict[str, str]:
@@ -184,22 +191,44 @@ def origins(results: Results, scale: str, experiment: str, corpus: str) -> dict[
     return found
 
 
-def difference_table(results: Results, scale: str, experiment: str, corpus: str) -> Table:
-    """Paired differences between methods, with intervals over clips and seeds."""
+def difference_tables(results: Results, scale: str, experiment: str, corpus: str) -> Iterator[Table]:
+    """Paired differences between methods, with intervals over clips and seeds: those of the main text over
+    the moving half, the others over all pairs, or over both."""
+    for suffix, compared in DIFFERENCES.get(experiment, {}).items():
+        for halves in [("",), ("_moving",)] if not suffix else [tuple(HALVES)]:
+            yield _difference_table(results, (scale, experiment, corpus), suffix, compared, halves)
+
+
+def _difference_table(
+    results: Results,
+    place: tuple[str, str, str],
+    suffix: str,
+    compared: Sequence[tuple[str, str]],
+    halves: Sequence[str],
+) -> Table:
+    scale, experiment, corpus = place
     metrics = COMPARED[experiment]
     rows: list[list[str]] = []
-    for half, label in (("", "All pairs"), ("_moving", "Moving half")):
-        rows.append([label])
-        for a, b in DIFFERENCES[experiment]:
+    for half in halves:
+        rows.append([HALVES[half]])
+        for a, b in compared:
             first, second = (results.find(scale, experiment, method, corpus) for method in (a, b))
             found = [results.difference(first, second, metric + half) for metric in metrics]
             texts = [shown(entry, "missing", metric) for entry, metric in zip(found, metrics, strict=True)]
             rows.append([f"{method_label(a)} minus {method_label(b)}", *texts])
-    title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}, paired differences"
+    main = tuple(halves) == ("_moving",)
+    end = suffix or ("" if main else "_all")
+    about = f", {HALVES[halves[0]].lower()}" if len(halves) == 1 else ", five steps ahead"
     note = "Mean over pairs and seeds, 95% intervals over clips and seeds in brackets. Below 0, the first is "
     note += "nearer to O_t+1 (PSNR: above 0)."
-    columns = ["", *(metric_label(metric) for metric in metrics)]
-    return Table(f"{experiment}_{corpus}_differences", title, columns, rows, note)
+    return Table(
+        f"{experiment}_{corpus}_differences{end}",
+        f"{_title(experiment, scale, corpus)}, paired differences{about}",
+        ["", *(metric_label(metric) for metric in metrics)],
+        rows,
+        note,
+        topic="" if main else "paired differences",
+    )
 
 
 def control_table(results: Results, scale: str, experiment: str, corpus: str) -> Table | None:
@@ -213,108 +242,21 @@ def control_table(results: Results, scale: str, experiment: str, corpus: str) ->
         [metric_label(metric), *(shown(entries[row], "missing", metric) for entries in found.values())]
         for row, metric in enumerate(CONTROL)
     ]
-    title = f"{experiment_label(experiment)}, scale {scale}, {corpus_label(corpus)}, commands and transfer"
+    title = f"{_title(experiment, scale, corpus)}, commands and transfer"
     note = "As a linear probe reads it off the predicted state; 95% intervals over clips in brackets, of "
     note += "several seeds from the lowest to the highest limit."
     columns = ["", *(method_label(method) for method in found)]
-    return Table(f"{experiment}_{corpus}_control", title, columns, rows, note) if found else None
+    name = f"{experiment}_{corpus}_control"
+    return Table(name, title, columns, rows, note, topic="commands and transfer") if found else None
 
 
-def has_metric(results: Results, scale: str, experiment: str, metric: str) -> bool:
-    """Does any record of an experiment hold this metric?"""
-    return any(metric in cell.record["metrics"] for cell in results.cells.get((scale, experiment), []))
-
-
-def paper_layout(results: Results, scale: str) -> Table:
-    """Table 1 in the paper's own layout: five panels per corpus, rows O_t and O_t+1."""
-    rows: list[list[str]] = []
-    first = 1
-    for corpus in corpora(results, scale, "table1"):
-        folder = results.root / scale / "table1" / "panels" / corpus
-        panels = read_panels(folder) if (folder / "panels.csv").exists() else None
-        rows.append([corpus_label(corpus), *(f"({k})" for k in range(first, first + 5))])
-        for name, column in (("O_t", "lpips_to_current"), ("O_t+1", "lpips_to_next")):
-            values = [] if panels is None else [metric_text(column, value) for value in panels[column]][:5]
-            rows.append([name, *values, *[DASH] * (5 - len(values))])
-        first += 5
-    title = f"Table 1 in the paper's layout, scale {scale}: LPIPS of the predicted frame to two observations"
-    note = "The five pairs of a corpus are chosen by the rule stated in experiments/table1.py."
-    return Table("table1_panels", title, rows[0], rows[1:], note)
-
-
-def reported_layout(reported: Reported) -> Table:
-    """The paper's own Table 1."""
-    rows: list[list[str]] = []
-    for corpus in STAND_INS:
-        columns = reported.row(corpus, "lpips_to_current")["column"]
-        rows.append([corpus_label(corpus), *(f"({k})" for k in columns)])
-        for name, metric in (("O_t", "lpips_to_current"), ("O_t+1", "lpips_to_next")):
-            rows.append([name, *(f"{value:.3f}" for value in reported.row(corpus, metric)["value"])])
-    return Table("table1_reported", "Table 1 as the paper reports it", rows[0], rows[1:])
-
-
-def reproduced(results: Results, reported: Reported) -> Table:
-    """Reported numbers next to our own at scales paper and mini, over the moving half."""
-    scales = [scale for scale in ("paper", "mini", "smoke") if scale in results.scales]
-    rows: list[list[str]] = []
-    for corpus, stand_in in STAND_INS.items():
-        places = [(scale, stand_in.get(scale, stand_in["mini"])) for scale in scales]
-        names = dict.fromkeys(corpus_label(name) for name in (corpus, *(place[1] for place in places)))
-        rows.append([" / ".join(names)])
-        printed = {m: f"{reported.mean(corpus, m):.3f}" for m in ("lpips_to_current", "lpips_to_next")}
-        printed["lpips_ratio"] = f"{reported.ratio(corpus):.3f}"
-        printed["success_vs_current"] = f"{100 * reported.share_nearer_to_next(corpus):.0f}"
-        for metric in MAIN:
-            rows.append(
-                [
-                    f"Prediction: {metric_label(metric)}",
-                    printed.get(metric, DASH),
-                    *_across(results, places, UWM.name, metric),
-                ]
-            )
-        for method in (COPY.name, SHUFFLED_ACTION.name):
-            label = f"{method_label(method)}: {metric_label('lpips_to_next')}"
-            rows.append([label, DASH, *_across(results, places, method, "lpips_to_next")])
-    columns = ["", "Paper (5 pairs)", *(f"Ours, scale {scale}" for scale in scales)]
-    note = (
-        "Ours: test pairs of the moving half, 95% intervals over clips. Scale mini runs on simulated corpora "
-        "that stand in for SSv2 and EGO4D: compare it by claim, never by value, with the paper's column. "
-        f"– is not measured yet, F failed. {_protocols(results)}"
-    )
-    return Table("reproduced", "Table 1, reported and reproduced", columns, rows, note)
-
-
-def _across(results: Results, places: Sequence[tuple[str, str]], method: str, metric: str) -> list[str]:
-    found = [
-        (results.measure(s, "table1", method, c, metric + "_moving"), results.status(s, "table1", method, c))
-        for s, c in places
-    ]
-    return [shown(measured, status, metric) for measured, status in found]
-
-
-def _protocols(results: Results) -> str:
-    parts = []
-    for scale in results.scales:
-        used = {
-            protocol(results, scale, "table1", corpus) for corpus in corpora(results, scale, "table1")
-        } - {""}
-        parts += [f"{', '.join(sorted(used))} at scale {scale}"] if used else []
-    untrained = (
-        " (lpips-random is an untrained backbone)" if any("lpips-random" in part for part in parts) else ""
-    )
-    return f"LPIPS: {'; '.join(parts)}{untrained}." if parts else ""
-
-
-def experiment_tables(results: Results, scale: str) -> list[Table]:
-    """The paper's layout, then per experiment and corpus the main metrics and the others."""
-    tables: list[Table | None] = [paper_layout(results, scale)]
+def experiment_tables(results: Results, scale: str) -> Iterator[Table]:
+    """Per experiment and corpus: the methods' tables, paired differences, commands."""
     names = dict.fromkeys([*EXPERIMENTS, *(name for s, name in results.cells if s == scale)])
     for experiment in names:
         for corpus in corpora(results, scale, experiment):
-            for suffix, metrics in TABLES.get(experiment, USUAL).items():
-                if metrics is not REGION or has_metric(results, scale, experiment, REGION[0]):
-                    tables.append(method_table(results, scale, experiment, corpus, metrics, suffix))
-            if experiment in DIFFERENCES:
-                tables.append(difference_table(results, scale, experiment, corpus))
-            tables.append(control_table(results, scale, experiment, corpus))
-    return [table for table in tables if table]
+            yield from method_tables(results, scale, experiment, corpus)
+            yield from difference_tables(results, scale, experiment, corpus)
+            control = control_table(results, scale, experiment, corpus)
+            if control:
+                yield control

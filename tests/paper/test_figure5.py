@@ -11,6 +11,7 @@ from paper import tables
 from paper.captions import CAPTIONS, caption, in_order
 from paper.figures import main
 from paper.grids import grids
+from paper.layout import ACTED
 from paper.measured_curves import pairs_figure, pairs_plots, rollout_figure, rollout_plots
 from paper.store import Results
 from uwm.metrics.spec import metric_label
@@ -33,21 +34,35 @@ def results(root) -> Results:
     return Results(root / "results", ("mini",))
 
 
-def test_table_has_its_measures_and_the_methods_in_order(results):
+def test_tables_have_their_measures_and_the_methods_in_order(results):
     found = {table.name: table for table in tables.experiment_tables(results, "mini")}
     table = found[f"figure5_{CORPUS}"]
-    assert table.columns[1:] == [metric_label(name) for name in tables.ACTED]
-    labels = [row[0] for row in table.rows if len(row) > 1]
-    assert labels[: len(labels) // 2] == [
+    assert table.columns[1:] == [metric_label(name) for name in ACTED]
+    assert [row[0] for row in table.rows if len(row) > 1] == [
         *("R_LA", "R_GT", "R_GT, adapter without state", "R_GT, another pair's action"),
         *("Direct dynamics, no adapter", "No action", "FICC, real actions", "FICC, latent actions"),
-        *("Copy of O_t", "Oracle: MAE of O_t+1", "R_GT, 100 pairs", "R_GT, 2k pairs"),
-        "R_GT, MAE's own decoder",
+        *("Copy of O_t", "Oracle: MAE of O_t+1"),
     ]
-    row = next(row for row in table.rows if row[0] == "R_GT")
-    assert row[3:] == ["0.060", "–", "25.0", "–", "12.3"]
-    assert {f"figure5_{CORPUS}_{end}" for end in ("frames", "more", "differences", "control")} <= set(found)
+    row = next(row for row in found[f"figure5_{CORPUS}_all"].rows if row[0] == "R_GT")
+    assert [text.partition(" ")[0] for text in row[3:]] == ["0.060", "–", "12.3"]
+    ends = ("all", "frames", "actions", "differences", "differences_ahead", "control")
+    assert {f"figure5_{CORPUS}_{end}" for end in ends} <= set(found)
     assert "Opened when told, share" in found[f"figure5_{CORPUS}_control"].csv()
+
+
+def test_further_rows_are_tables_by_topic_where_they_were_measured(results):
+    found = {table.name: table for table in tables.experiment_tables(results, "mini")}
+    pairs, decoders = (found[f"figure5_{CORPUS}_{topic}"] for topic in ("pairs", "decoders"))
+    labels = [row[0] for row in pairs.rows if len(row) > 1]
+    assert labels[: len(labels) // 2] == [
+        "R_GT, 100 pairs",
+        "R_GT, 2k pairs",
+        "R_GT",
+        "Direct dynamics, no adapter",
+    ]
+    assert "R_GT, MAE's own decoder" in {row[0] for row in decoders.rows}
+    assert not [name for name in found if "_ahead" in name and "differences" not in name]
+    assert pairs.topic == "number of labelled pairs"
 
 
 def test_pairs_curve_has_both_ways_to_use_labels(results):

@@ -136,7 +136,7 @@ def test_other_experiments_are_drawn_alike(tmp_path):
     )
     write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md")
     assert {"mini/figure4_lift.pdf", "mini/figure4_lift.md"} <= set(content(tmp_path / "out"))
-    assert "W<sub>ft</sub> | 0.1" in (tmp_path / "out" / "mini" / "figure4_lift.md").read_text(
+    assert "W<sub>ft</sub> | 0.1" in (tmp_path / "out" / "mini" / "figure4_lift_all.md").read_text(
         encoding="utf-8"
     )
 

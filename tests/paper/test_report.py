@@ -12,7 +12,7 @@ from toy_records import toy_figure5
 from paper import build, constants
 from paper.claims import all_items
 from paper.figures import main
-from paper.ledger import ledger_rows
+from paper.ledger import COLUMNS, ledger_rows
 from paper.store import ROOT, Reported, Results
 from uwm.errors import UserError
 
@@ -33,7 +33,7 @@ def test_every_number_of_the_report_is_generated():
 def test_every_row_of_the_ledger_is_whole():
     rows = ledger_rows(ROOT / "paper" / "deviations.md")
     assert len(rows) > 20
-    assert {len(row) for row in rows} == {5}
+    assert {len(row) for row in rows} == {len(COLUMNS)}
     assert all(all(row) for row in rows)
 
 

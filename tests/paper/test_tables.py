@@ -4,10 +4,14 @@ import pytest
 from toy_records import toy_record
 
 from paper import readme
+from paper.layout import MOST_ROWS, Topic
 from paper.names import html, tex
+from paper.reported_tables import paper_layout, reported_layout, reproduced
 from paper.store import Reported, Results
-from paper.tables import MAIN, Table, method_table, paper_layout, reported_layout, reproduced
+from paper.table import Table
+from paper.tables import expected, experiment_tables, method_table
 from uwm.errors import UserError
+from uwm.methods import method_label
 
 
 def test_paper_layout_follows_the_panels(results):
@@ -20,15 +24,25 @@ def test_paper_layout_follows_the_panels(results):
 def test_missing_is_a_dash_and_failed_an_f(results):
     record = toy_record("mini", "table1", "continuous/sim-ego", None, status="timeout", error="Timeout: 1 h")
     record.write(results / "mini" / "table1")
-    rows = {row[0]: row for row in method_table(Results(results), "mini", "table1", "sim-ego", MAIN).rows}
+    main = Topic("", "", expected("table1"))
+    rows = {row[0]: row for row in method_table(Results(results), "mini", "table1", "sim-ego", main).rows}
     assert rows["Continuous action (no VQ)"][1:] == ["F"] * 5
     assert rows["Zero action"][1:] == ["–"] * 5
 
 
 def test_no_reported_number_in_our_columns(tmp_path):
     table = reproduced(Results(tmp_path), Reported())
-    assert all(set(row[2:]) <= {"–"} for row in table.rows)
-    assert table.rows[1][1] == "0.361"
+    assert table.columns == ["", "SSv2: paper", "EGO4D: paper"]  # no record, no column
+    assert table.rows[0][1] == "0.361"
+    assert {"mini", "paper"} <= set(table.note.split())
+
+
+def test_reported_and_ours_stand_beside_each_other(results):
+    table = reproduced(Results(results), Reported())
+    assert table.columns[1:3] == ["SSv2: paper", "sim third person: ours, mini"]
+    printed = [row[1] for row in table.rows]
+    assert printed[4:] == ["–"] * 3  # the paper has no copy and no shuffled action
+    assert all("[" in row[2] for row in table.rows[:2])
 
 
 def test_reported_layout_prints_the_papers_decimals():
@@ -61,3 +75,29 @@ def test_readme_block_is_refreshed_and_checked(results, tmp_path):
     path.write_text("no marks")
     with pytest.raises(UserError, match="table1:begin"):
         readme.main(arguments)
+
+
+def test_main_tables_are_short_and_every_mean_has_its_interval():
+    """Of the committed records. Perplexity and bits are of all codes together, no means over pairs."""
+    results = Results()
+    tables = list(experiment_tables(results, "mini"))
+    short = [table for table in tables if not table.topic]
+    assert {table.name.partition("_")[0] for table in short} == {"table1", "figure4", "figure5"}
+    assert max(sum(len(row) > 1 for row in table.rows) for table in short) <= MOST_ROWS
+    for table in [*tables, reproduced(results, Reported())]:
+        for row in table.rows:
+            for name, text in zip(table.columns[1:], row[1:], strict=False):
+                bare = text not in ("–", "F") and "[" not in text
+                assert not bare or "paper" in name or "perplexity" in name or "Bits" in name, (
+                    table.name,
+                    row[0],
+                    name,
+                )
+
+
+def test_every_method_with_a_record_is_in_a_table():
+    results = Results()
+    shown = {row[0] for table in experiment_tables(results, "mini") for row in table.rows}
+    for (scale, experiment), cells in results.cells.items():
+        if scale == "mini" and experiment in ("table1", "figure4", "figure5"):
+            assert {method_label(cell.method) for cell in cells} <= shown

@@ -1,0 +1,128 @@
+"""What the tables hold: topics of rows, views of columns, what is compared, and the notes below.
+
+What stands in the main text has at most `MOST_ROWS` rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from uwm.methods import (
+    AHEAD,
+    COPY,
+    DIRECT,
+    FICC,
+    LPIPS_DECODER,
+    MAE_DECODER,
+    NO_ACTION,
+    NO_STATE,
+    ORACLE,
+    R_GT,
+    R_GT_TARGETS,
+    R_LA,
+    SCRATCH,
+    SHUFFLED,
+    W_FT,
+    W_PRE,
+    W_TFS,
+)
+from uwm.metrics.spec import METRICS
+
+EXPERIMENTS = ("table1", "figure4", "figure5")
+MOST_ROWS = 12  # of a table in the main text
+PAIRS = {W_FT: (100, 500, 10_000), R_GT: (100, 500, 2000), DIRECT: (100, 500, 2000)}  # besides all, or 2k
+COMPARED_AHEAD = (R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, COPY)
+
+
+DECODERS = (None, MAE_DECODER, LPIPS_DECODER)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """Rows that belong together; `suffix` ends the name of their tables."""
+
+    suffix: str
+    title: str
+    methods: Sequence[str]
+
+
+# Further rows of Figure 5, in tables of their own, and only where they have a record.
+TOPICS = {
+    "figure5": (
+        Topic(
+            "_pairs",
+            "number of labelled pairs",
+            [name for m in (R_GT, DIRECT) for name in (*(m.with_pairs(n) for n in PAIRS[m]), m.name)],
+        ),
+        Topic("_targets", "targets of the adapter", [m.name for m in (R_GT, *R_GT_TARGETS.values())]),
+        Topic(
+            "_decoders",
+            "decoders",
+            [
+                m.variant(way)
+                for way in (None, MAE_DECODER, LPIPS_DECODER)
+                for m in (R_LA, R_GT, COPY, ORACLE)
+            ],
+        ),
+        Topic("_ahead", "five steps ahead", [m.variant(AHEAD) for m in (*COMPARED_AHEAD, ORACLE)]),
+    )
+}
+CORPORA = {
+    ("table1", "mini"): ["sim-third-person", "sim-ego"],
+    ("table1", "paper"): ["ssv2", "ego4d"],
+    ("figure4", "mini"): ["sim-panda"],
+    ("figure4", "paper"): ["robosuite"],
+}
+MAIN = ["lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current", "success_vs_copy"]
+MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
+# Where they were measured too: over the moving region alone, and in pixels to the blurred O_t+1.
+REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "ssim_blurred"]
+# Whether a latent action is one (uwm/evaluation/actions.py).
+LATENT = ["code_bits", "state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips"]
+# How right the frames are and the movement; and the actions.
+ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_mm"]
+ACTIONS = ["code_accuracy", "latent_mse"]
+# An experiment's tables by the end of their names. The first is the one of the main text.
+USUAL = {"": MAIN, "_latent": LATENT, "_more": MORE, "_region": REGION}
+VIEWS = {"figure5": {"": ACTED, "_actions": ACTIONS, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]}}
+HALVES = {"": "All pairs", "_moving": "Moving half"}
+# What is no mean over pairs: the gripper under commands, and with actions of another clip.
+CONTROL = [name for name in METRICS if name.startswith(("control_", "transfer_", "probe_"))]
+# What is compared pair by pair, by the end of the table's name: the first minus each of the others.
+DIFFERENCES = {
+    "figure4": {
+        "": [(str(W_FT), str(other)) for other in (W_PRE, W_TFS, SCRATCH)] + [(str(W_PRE), str(COPY))]
+    },
+    "figure5": {
+        "": [(str(R_GT), str(m)) for m in (R_LA, COPY, SHUFFLED, NO_STATE, DIRECT, NO_ACTION, FICC)],
+        "_ahead": [(R_GT.variant(AHEAD), m.variant(AHEAD)) for m in COMPARED_AHEAD if m != R_GT],
+    },
+}
+COMPARED = {
+    "figure4": ["lpips_to_next", "lpips_region", "psnr_region", "state_mse"],
+    "figure5": ["lpips_to_next", "lpips_region", "lpips_hand", "hand_error_mm"],
+}
+TITLES = {
+    "": "",
+    "_more": "other measures",
+    "_region": "moving region",
+    "_frames": "frames",
+    "_latent": "latent actions",
+    "_actions": "actions",
+}
+FRAMES = "95% intervals over clips (and seeds) in brackets. "
+SHARP = "Against O_t+1 itself, not blurred. "
+NOTES = {
+    "": FRAMES,
+    "_frames": FRAMES,
+    "_latent": FRAMES + "State error of the pair's own action over the copy's and over another action's; its "
+    "gain over dynamics without actions. Leak: the same action on a frame of another clip, over the copy. ",
+    "_more": FRAMES + SHARP,
+    "_region": FRAMES
+    + "The region is where the two frames differ (uwm/metrics/region.py); PSNR over it is to "
+    "the sharp O_t+1. ",
+    "_actions": FRAMES + "Right codes and latent action MSE: the adapter's against those inferred from both "
+    "frames. ",
+    "figure5": FRAMES + "Region: where the two frames differ. Gripper: a crop around it, PSNR to the sharp "
+    "O_t+1. Hand error: between the gripper's predicted and true displacement, by a linear probe. ",
+    "_ahead": "O_t+5 in O_t+1's place. ",
+}

@@ -1,0 +1,105 @@
+"""Table 1 beside the paper's: as the paper reports it, in its layout, and next to our numbers."""
+
+from paper.grids import read_panels
+from paper.layout import MAIN
+from paper.names import DASH, corpus_label
+from paper.store import Reported, Results
+from paper.table import Table
+from paper.tables import corpora, protocol, shown
+from uwm.methods import COPY, SHUFFLED_ACTION, UWM, method_label
+from uwm.metrics.spec import metric_label, metric_text
+
+# The reported corpus and what stands in for it at each scale.
+STAND_INS = {
+    "ssv2": {"paper": "ssv2", "mini": "sim-third-person"},
+    "ego4d": {"paper": "ego4d", "mini": "sim-ego"},
+}
+LABELS = {UWM.name: "Prediction"}  # what needs no name of its own here
+ROWS = [(UWM.name, m) for m in MAIN] + [(m.name, "lpips_to_next") for m in (COPY, SHUFFLED_ACTION)]
+
+
+def paper_layout(results: Results, scale: str) -> Table:
+    """Table 1 in the paper's own layout: five panels per corpus, rows O_t and O_t+1."""
+    rows: list[list[str]] = []
+    first = 1
+    for corpus in corpora(results, scale, "table1"):
+        folder = results.root / scale / "table1" / "panels" / corpus
+        panels = read_panels(folder) if (folder / "panels.csv").exists() else None
+        rows.append([corpus_label(corpus), *(f"({k})" for k in range(first, first + 5))])
+        for name, column in (("O_t", "lpips_to_current"), ("O_t+1", "lpips_to_next")):
+            values = [] if panels is None else [metric_text(column, value) for value in panels[column]][:5]
+            rows.append([name, *values, *[DASH] * (5 - len(values))])
+        first += 5
+    title = f"Table 1 in the paper's layout, scale {scale}: LPIPS of the predicted frame to two observations"
+    note = "The five pairs of a corpus are chosen by the rule stated in experiments/table1.py."
+    return Table("table1_panels", title, rows[0], rows[1:], note)
+
+
+def reported_layout(reported: Reported) -> Table:
+    """The paper's own Table 1."""
+    rows: list[list[str]] = []
+    for corpus in STAND_INS:
+        columns = reported.row(corpus, "lpips_to_current")["column"]
+        rows.append([corpus_label(corpus), *(f"({k})" for k in columns)])
+        for name, metric in (("O_t", "lpips_to_current"), ("O_t+1", "lpips_to_next")):
+            rows.append([name, *(f"{value:.3f}" for value in reported.row(corpus, metric)["value"])])
+    return Table("table1_reported", "Table 1 as the paper reports it", rows[0], rows[1:])
+
+
+def reproduced(results: Results, reported: Reported) -> Table:
+    """Reported numbers next to our own, over the moving half; scales without a record have no column."""
+    scales = [s for s in ("paper", "mini", "smoke") if (s, "table1") in results.cells]
+    places: dict[str, tuple[str, str] | str] = {}  # what a column shows: a record's place, or the paper's
+    for corpus, stand_in in STAND_INS.items():
+        places[f"{corpus_label(corpus)}: paper"] = corpus
+        for scale in scales:
+            where = stand_in.get(scale, stand_in["mini"])
+            places[f"{corpus_label(where)}: ours, {scale}"] = (scale, where)
+    rows = [
+        [
+            f"{LABELS.get(method, method_label(method))}: {metric_label(metric)}",
+            *(
+                _printed(reported, place, method, metric)
+                if isinstance(place, str)
+                else _measured(results, place, method, metric)
+                for place in places.values()
+            ),
+        ]
+        for method, metric in ROWS
+    ]
+    missing = " and ".join(scale for scale in results.scales if scale not in scales)
+    note = (
+        "Paper: the five pairs that it shows of each corpus. Ours: test pairs of the moving half, with 95% "
+        "intervals over clips. Scale mini runs on simulated corpora that stand in for SSv2 and EGO4D: "
+        f"compare it with the paper by claim, never by value. {_protocols(results)}"
+    ) + (f" Scale {missing} has not been measured." if missing else "")
+    return Table("reproduced", "Table 1, reported and reproduced", ["", *places], rows, note)
+
+
+def _printed(reported: Reported, corpus: str, method: str, metric: str) -> str:
+    """What the paper says, or what follows from its five pairs."""
+    if method != UWM.name or metric == "success_vs_copy":
+        return DASH
+    if metric == "success_vs_current":
+        return f"{100 * reported.share_nearer_to_next(corpus):.0f}"
+    value = reported.ratio(corpus) if metric == "lpips_ratio" else reported.mean(corpus, metric)
+    return f"{value:.3f}"
+
+
+def _measured(results: Results, place: tuple[str, str], method: str, metric: str) -> str:
+    scale, corpus = place
+    measured = results.measure(scale, "table1", method, corpus, metric + "_moving")
+    return shown(measured, results.status(scale, "table1", method, corpus), metric)
+
+
+def _protocols(results: Results) -> str:
+    parts = []
+    for scale in results.scales:
+        used = {
+            protocol(results, scale, "table1", corpus) for corpus in corpora(results, scale, "table1")
+        } - {""}
+        parts += [f"{', '.join(sorted(used))} at scale {scale}"] if used else []
+    untrained = (
+        " (lpips-random is an untrained backbone)" if any("lpips-random" in part for part in parts) else ""
+    )
+    return f"LPIPS: {'; '.join(parts)}{untrained}." if parts else ""
