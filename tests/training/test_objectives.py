@@ -6,8 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uwm.metrics.leak import pairs_of_other_clips
 from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel, world_model_config
 from uwm.models.mae import patchify
+from uwm.models.world_model import LatentActions
 from uwm.training.objectives import (
     LatentActionPrediction,
     MaskedReconstruction,
@@ -15,6 +17,7 @@ from uwm.training.objectives import (
     code_counts,
     derangement,
     perplexity,
+    stitched_leak,
     structure_loss,
 )
 
@@ -62,6 +65,20 @@ def test_action_gap_is_zero_where_the_action_is_ignored() -> None:
     assert gaps["action_gap"] == pytest.approx(0, abs=1e-6)
     torch.nn.init.normal_(model.dynamics.head.weight, generator=generator())
     assert action_gap(model, states.split(8), generator())["action_gap"] != pytest.approx(0, abs=1e-6)
+
+
+def test_a_copy_has_no_leak_and_a_code_of_the_next_frame_has_all() -> None:
+    model = WorldModel(world_model_config("mini", MAE)).eval()
+    s_t, s_next = torch.randn(2, 70, 17, 48, generator=generator())
+    clips = [f"clip {i // 10}" for i in range(70)]
+    assert stitched_leak(model, s_t, s_next, clips) == pytest.approx(1)
+    foreign = s_next[pairs_of_other_clips(clips)]
+    model.infer_actions = lambda a, b: LatentActions(b, b, b)  # type: ignore[method-assign]
+    model.predict = lambda a, b: b  # type: ignore[method-assign]
+    assert stitched_leak(model, s_t, s_next, clips) == 0
+    model.predict = lambda a, b: (a + b) / 2  # type: ignore[method-assign]
+    assert stitched_leak(model, s_t, s_next, clips) == pytest.approx(0.25)
+    assert not torch.equal(foreign, s_next)
 
 
 @given(st.integers(2, 50), st.integers(0, 1000))

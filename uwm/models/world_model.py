@@ -33,6 +33,9 @@ class WorldModelConfig:
     # error. The square asks for the mean of all that may come, which shows as blur, and looks most at the
     # largest motions; the length asks for one that may come, and weighs small motions alike. Ours.
     state_loss: Literal["mse", "distance"] = "mse"
+    # False: dynamics that get zeros for actions, S_t+1 ~ p(S_t), the rival that every gain of the action is
+    # measured against. Extractor and codebook are there, untrained and without effect.
+    use_action: bool = True
 
     def __post_init__(self) -> None:
         a, d = self.extractor, self.dynamics
@@ -115,6 +118,9 @@ class WorldModel(nn.Module):
             self.quantizer = VectorQuantizer(config.quantizer)
             self.dynamics = Dynamics(config.dynamics)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        if not config.use_action:
+            self.extractor.requires_grad_(False)
+            self.quantizer.requires_grad_(False)
 
     def infer_actions(self, s_t: Tensor, s_next: Tensor) -> LatentActions:
         """Latent actions between two states, each (B, 1+N, D) (eq. 8 and 9). Changes nothing in the model."""
@@ -124,7 +130,7 @@ class WorldModel(nn.Module):
 
     def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D) and actions (B, L, W) -> predicted s_t+1 (B, 1+N, D) (eq. 10)."""
-        return self.dynamics(s_t, quantized)
+        return self.dynamics(s_t, quantized if self.config.use_action else torch.zeros_like(quantized))
 
     def rollout(self, s_t: Tensor, actions: Tensor) -> Tensor:
         """K steps from `s_t` (B, 1+N, D) by `actions` (B, K, L, W) -> states (B, K, 1+N, D)."""
@@ -136,9 +142,8 @@ class WorldModel(nn.Module):
 
     def forward(self, s_t: Tensor, s_next: Tensor) -> WorldModelOutput:
         """Training forward on two states, each (B, 1+N, D); in training mode the codebook may move."""
-        latents = self.extractor(s_t, s_next)
-        quantized = self._quantize(latents)
-        prediction = self.dynamics(s_t, quantized.quantized)
+        quantized = self._quantize(s_t, s_next)
+        prediction = self.predict(s_t, quantized.quantized)
         state_mse = F.mse_loss(prediction.float(), s_next.float())
         # The first term of eq. 12 is eq. 5's, written for images: here the state's error takes its place,
         # as in the authors' code (its pixel loss is off).
@@ -153,13 +158,16 @@ class WorldModel(nn.Module):
             quantized.ema_perplexity,
         )
 
-    def _quantize(self, latents: Tensor) -> QuantizerOutput:
-        """The codebook, or in the first training steps the latents themselves."""
-        if not self.training:
-            return self.quantizer(latents)
-        self.step += 1
-        if self.step > self.config.continuous_steps:
-            return self.quantizer(latents)
+    def _quantize(self, s_t: Tensor, s_next: Tensor) -> QuantizerOutput:
+        """The codebook, or in the first training steps the latents themselves; zeros without action."""
+        self.step += self.training
+        sizes = self.config.extractor
+        if not self.config.use_action:
+            latents = s_t.new_zeros(len(s_t), sizes.actions, sizes.action_width)
+        else:
+            latents = self.extractor(s_t, s_next)
+            if not self.training or self.step > self.config.continuous_steps:
+                return self.quantizer(latents)
         zero = latents.new_zeros(())
         codes = torch.zeros(latents.shape[:2], dtype=torch.int64, device=latents.device)
         return QuantizerOutput(latents, codes, zero, zero, zero, zero)

@@ -1,12 +1,13 @@
 """What the trainings minimise: masked reconstruction (section 3) and latent-action prediction (eq. 12)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.metrics.leak import error_over_copy, pairs_of_other_clips
 from uwm.models.mae import MaskedAutoencoder
 from uwm.models.world_model import WorldModel
 
@@ -142,6 +143,18 @@ def action_gap(
         "action_gap": shuffled - own,
         "perplexity": perplexity(code_counts(torch.cat(codes), world_model.config.quantizer.codes)),
     }
+
+
+@torch.no_grad()
+def stitched_leak(world_model: WorldModel, s_t: Tensor, s_next: Tensor, clips: Sequence[str]) -> float:
+    """State error over the copy's where the action leads to a frame of another clip (`uwm.metrics.leak`).
+
+    States of pairs (n, 1+N, D) each, and the clip of each pair.
+    """
+    foreign = s_next[pairs_of_other_clips(clips).to(s_next.device)]
+    batches = zip(s_t.split(64), foreign.split(64), strict=True)
+    predicted = [world_model.predict(a, world_model.infer_actions(a, b).quantized) for a, b in batches]
+    return error_over_copy(torch.cat(predicted), s_t, foreign)
 
 
 def code_counts(codes: Tensor, size: int) -> np.ndarray:
