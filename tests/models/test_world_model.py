@@ -324,3 +324,16 @@ def test_the_distance_loss_takes_the_place_of_the_squared_one() -> None:
     assert out.state_mse == squared.state_mse  # what is logged stays comparable
     expected = token_distance(out.prediction, s_next) + out.quantizer_loss
     torch.testing.assert_close(out.loss, expected)
+
+
+def test_without_action_the_dynamics_see_zeros() -> None:
+    s_t, s_next = states(4)
+    model = WorldModel(replace(MODULATED, use_action=False))
+    torch.nn.init.normal_(model.dynamics.head.weight, generator=torch.Generator().manual_seed(0))
+    model(s_t, s_next).state_mse.backward()
+    assert all(p.grad is None for p in model.extractor.parameters())
+    actions = model.eval().infer_actions(s_t, s_next).quantized
+    assert torch.equal(model.predict(s_t, actions), model.predict(s_t, 1 + actions))
+    # The network is the one that it is compared with.
+    pairs = zip(WorldModel(MODULATED).parameters(), WorldModel(model.config).parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)

@@ -29,7 +29,6 @@ from uwm.stages.trained import WEIGHTS, finish_training
 from uwm.stages.world_model import (
     PairRecipe,
     PretrainRecipe,
-    action_gaps,
     held_out_states,
     pair_stream,
     view_states,
@@ -171,7 +170,7 @@ def _finetune(
     picture = {"decoder": mae, "picture_weight": recipe.picture_weight}
     objective = PartialTraining(world_model, None if cached else mae, FROZEN[recipe.trained], **picture)
     held_out = {corpus.name: held_out_states(recipe, mae, corpus)}
-    validate = functools.partial(action_gaps, world_model, held_out, recipe.train.seed)
+    validate = watched(recipe, world_model, held_out)
     train(
         objective,
         source,

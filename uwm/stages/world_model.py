@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from uwm.runs.artifacts import Artifacts, Stage
 from uwm.runs.record import file_sha256
 from uwm.stages.mae import MAERecipe, mae_identity, obtain_mae
 from uwm.stages.trained import WEIGHTS, Stop, finish_training
+from uwm.training.alarm import ActionAlarm
 from uwm.training.batches import BatchSource, IndexSource
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import LatentActionPrediction, action_gap
@@ -203,9 +204,19 @@ def _pretrain(
         world_model, None if cached else mae, decoder=mae, picture_weight=recipe.picture_weight
     )
     held_out = {name: held_out_states(recipe, mae, corpus) for name, corpus in corpora.items()}
-    validate = functools.partial(action_gaps, world_model, held_out, recipe.train.seed)
+    validate = watched(recipe, world_model, held_out)
     train(objective, source, recipe.train, folder / "run", validate=validate, name="world model", stop=stop)
     finish_training(world_model, folder, recipe)
+
+
+def watched(
+    recipe: PairRecipe, world_model: WorldModel, held_out: Mapping[str, list[Tensor]]
+) -> Callable[[], dict[str, float]]:
+    """The validation of a training: errors by `action_gap`, and a warning while the action is ignored."""
+    validate = functools.partial(action_gaps, world_model, held_out, recipe.train.seed)
+    if not world_model.config.use_action:
+        return validate
+    return ActionAlarm().watching(validate, lambda: int(world_model.step) / recipe.train.steps)
 
 
 def cached_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> IndexSource:
