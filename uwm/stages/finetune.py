@@ -32,6 +32,7 @@ from uwm.stages.world_model import (
     held_out_states,
     pair_stream,
     view_states,
+    watched,
 )
 from uwm.training.batches import BatchSource, IndexSource
 from uwm.training.loop import TrainConfig, train
