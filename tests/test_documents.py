@@ -1,0 +1,136 @@
+"""The pages' commands work: each is run, planned with --dry-run, or its options are looked up in --help."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.documents import ROOT, blocks, commands
+from tests.robot_toy import write_toy
+from uwm.runs.cli import main
+from uwm.runs.experiment import load_experiment
+
+PAGES = ["README.md", "experiments/README.md", "uwm/data/README.md", "slurm/README.md", "CONTRIBUTING.md"]
+PROGRAMS = ("python", "make", "pip", "torchrun")
+INLINE = re.compile(r"`(python [^`]+)`")
+# Not run, and why.
+LEFT_OUT = {
+    "pip install": "changes the environment",
+    "ssv2=DIR": "needs the owners' label files",
+    "--submit": "needs a cluster: tests/slurm",
+    "--status": "of a submitted run: tests/slurm",
+    "--logs": "of a submitted run: tests/slurm",
+    "--collect": "of a submitted run: tests/slurm",
+    "--cancel": "of a submitted run: tests/slurm",
+    "--check": "asks a cluster: tests/slurm",
+    "experiments/NAME.py": "a pattern",
+    "experiments/motion.py": "made by CONTRIBUTING.md: tests/test_contributing.py",
+    "tests/bench": "minutes: make bench",
+    "torchrun": "several processes: tests/slurm",
+}
+
+
+def is_shell(kind: str, text: str) -> bool:
+    """Is a block one of commands? Some pages do not name the language."""
+    return kind == "sh" or (not kind and text.startswith(PROGRAMS))
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """All commands in the blocks and in the tables of a page."""
+    path = ROOT / page
+    shell = [words for kind, text in blocks(path) if is_shell(kind, text) for words in commands(text)]
+    inline = [shlex.split(text) for text in INLINE.findall(path.read_text(encoding="utf-8"))]
+    return [words for words in [*shell, *inline] if words[0] in PROGRAMS]
+
+
+ALL = sorted({" ".join(words) for page in PAGES for words in commands_of(page)})
+KEPT = [text for text in ALL if not any(reason in text for reason in LEFT_OUT)]
+PLANNED = [text for text in KEPT if text.startswith("python experiments/")]
+TOOLS = [text for text in KEPT if text.startswith("python -m ")]
+
+
+def test_every_exception_is_needed():
+    assert [reason for reason in LEFT_OUT if not any(reason in text for text in ALL)] == []
+    assert len(PLANNED) > 8
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the pages' placeholders stand for."""
+    folder = tmp_path_factory.mktemp("data")
+    videos = ROOT / "uwm" / "assets" / "corpora" / "sim-ego" / "test"
+    toy = write_toy(folder / "toy.hdf5")
+    return {"DIR": str(videos), "FILE.hdf5": str(toy), "SITE.toml": "cpu.toml"}
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written into the repository, and no site file is taken from the environment."""
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("UWM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("UWM_SITE", raising=False)
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("text", PLANNED)
+@pytest.mark.usefixtures("folders")
+def test_experiments_plan_what_the_pages_say(text, names, capsys):
+    words = [re.sub(r"\b(DIR|FILE\.hdf5|SITE\.toml)\b", lambda m: names[m[0]], word) for word in text.split()]
+    arguments = [*words[2:], *([] if "--dry-run" in words else ["--dry-run"])]
+    code = main(load_experiment(ROOT / words[1]), arguments)
+    assert code == 0, capsys.readouterr().err[-1000:]
+
+
+@pytest.mark.parametrize("text", TOOLS)
+@pytest.mark.usefixtures("folders")
+def test_tools_have_the_options_that_the_pages_name(text, monkeypatch, capsys):
+    words = text.split()
+    sub = words[3:4] if words[3:] and words[3].isalpha() and words[3].islower() else []
+    monkeypatch.setattr(sys, "argv", [words[2], *sub, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(words[2], run_name="__main__")
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert [word for word in words if word.startswith("--") and word not in shown] == []
+
+
+@pytest.mark.parametrize("text", [text for text in KEPT if text.startswith("make ")])
+def test_targets_exist(text):
+    done = subprocess.run(["make", "-n", *text.split()[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", [text for _, text in blocks(ROOT / "README.md", "python")])
+def test_python_of_the_readme_runs(text):
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_readme_is_two_screens_long_before_its_reference():
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("# Reference")[0]
+    assert len(text.splitlines()) <= 70
+
+
+def test_the_tree_in_the_readme_is_the_tree():
+    tree = next(text for _, text in blocks(ROOT / "README.md") if text.startswith("uwm/"))
+    for name in re.findall(r"^(\w+)/", tree, flags=re.MULTILINE):
+        assert (ROOT / name).is_dir(), name
+    for path in sorted((ROOT / "uwm").glob("*/__init__.py")):
+        assert re.search(rf"\b{path.parent.name}\b", tree), f"{path.parent.name} is not in README's tree"
+
+
+def test_the_public_workflow_does_what_ci_does():
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert "run: .ci/run" in text
+    assert Path(ROOT / ".ci" / "run").stat().st_mode & 0o100
