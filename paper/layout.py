@@ -67,7 +67,7 @@ TOPICS = {
     )
 }
 CORPORA = {
-    ("table1", "mini"): ["sim-third-person", "sim-ego"],
+    ("table1", "mini"): ["sim-third-person", "sim-ego", "sim-panda"],
     ("table1", "paper"): ["ssv2", "ego4d"],
     ("figure4", "mini"): ["sim-panda"],
     ("figure4", "paper"): ["robosuite"],
@@ -77,7 +77,7 @@ MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
 # Where they were measured too: over the moving region alone, and in pixels to the blurred O_t+1.
 REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "ssim_blurred"]
 # Whether a latent action is one (uwm/evaluation/actions.py).
-LATENT = ["code_bits", "state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips"]
+LATENT = ["bits", "state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips"]
 # How right the frames are and the movement; and the actions.
 ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_mm"]
 ACTIONS = ["code_accuracy", "latent_mse"]

@@ -6,7 +6,7 @@ from paper.names import DASH, corpus_label
 from paper.store import Reported, Results
 from paper.table import Table
 from paper.tables import corpora, protocol, shown
-from uwm.methods import COPY, SHUFFLED_ACTION, UWM, method_label
+from uwm.methods import COPY, SHUFFLED_ACTION, UWM, UWM_1960, method_label
 from uwm.metrics.spec import metric_label, metric_text
 
 # The reported corpus and what stands in for it at each scale.
@@ -14,8 +14,15 @@ STAND_INS = {
     "ssv2": {"paper": "ssv2", "mini": "sim-third-person"},
     "ego4d": {"paper": "ego4d", "mini": "sim-ego"},
 }
+PAPER_BITS = 240.0  # 24 codes (authors' code) out of 1024 (section 5.1)
 LABELS = {UWM.name: "Prediction"}  # what needs no name of its own here
-ROWS = [(UWM.name, m) for m in MAIN] + [(m.name, "lpips_to_next") for m in (COPY, SHUFFLED_ACTION)]
+ROWS = [
+    *((UWM.name, metric) for metric in ["bits", *MAIN]),
+    *((method.name, "lpips_to_next") for method in (COPY, SHUFFLED_ACTION)),
+    *((UWM.name, metric) for metric in ("own_over_shuffled", "gain_over_no_action", "leak")),
+    *((UWM_1960.name, metric) for metric in ("lpips_ratio", "leak")),
+]
+REPORTED = ("lpips_to_current", "lpips_to_next")  # of which the paper prints numbers
 
 
 def paper_layout(results: Results, scale: str) -> Table:
@@ -78,17 +85,21 @@ def reproduced(results: Results, reported: Reported) -> Table:
 
 def _printed(reported: Reported, corpus: str, method: str, metric: str) -> str:
     """What the paper says, or what follows from its five pairs."""
-    if method != UWM.name or metric == "success_vs_copy":
+    if method != UWM.name:
         return DASH
     if metric == "success_vs_current":
         return f"{100 * reported.share_nearer_to_next(corpus):.0f}"
-    value = reported.ratio(corpus) if metric == "lpips_ratio" else reported.mean(corpus, metric)
-    return f"{value:.3f}"
+    if metric == "bits":
+        return metric_text(metric, PAPER_BITS)
+    if metric == "lpips_ratio":
+        return metric_text(metric, reported.ratio(corpus))
+    return metric_text(metric, reported.mean(corpus, metric)) if metric in REPORTED else DASH
 
 
 def _measured(results: Results, place: tuple[str, str], method: str, metric: str) -> str:
     scale, corpus = place
-    measured = results.measure(scale, "table1", method, corpus, metric + "_moving")
+    place_of = (scale, "table1", method, corpus)
+    measured = results.measure(*place_of, metric + "_moving") or results.measure(*place_of, metric)
     return shown(measured, results.status(scale, "table1", method, corpus), metric)
 
 
