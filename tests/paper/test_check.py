@@ -36,7 +36,7 @@ def test_sound_records_pass(run):
     assert code == 0
     assert report["problems"] == []
     assert verdicts(report)["mini/table1/nearer-to-next/sim-ego/all"] == "agrees"
-    assert verdicts(report)["mini/table1/target/sim-ego"] == "target reached"
+    assert verdicts(report)["mini/table1/target/lpips_ratio/sim-ego"] == "target reached"
     assert verdicts(report)["paper/table1/ssv2/ratio"] == "missing"
 
 
@@ -147,7 +147,7 @@ def test_numeric_items_compare_ratio_and_order(run, results):
 def test_untrained_lpips_is_never_compared(run, results, edit):
     for path in (results / "mini" / "table1").glob("uwm__*.json"):
         edit(path, lambda r: [entry.update(protocol="lpips-random") for entry in r["metrics"].values()])
-    assert verdicts(run()[1])["mini/table1/target/sim-ego"] == "not compared"
+    assert verdicts(run()[1])["mini/table1/target/lpips_ratio/sim-ego"] == "not compared"
 
 
 def test_figures_4_and_5_are_taken_when_there(run, results):
@@ -246,7 +246,7 @@ def test_without_samples_seeds_are_bounded_by_their_intervals(results, edit):
 def test_github_summary(run, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     run()
-    assert "| mini/table1/target/sim-ego |" in (tmp_path / "summary.md").read_text()
+    assert "| mini/table1/target/lpips_ratio/sim-ego |" in (tmp_path / "summary.md").read_text()
 
 
 def test_terminal_table(results, tmp_path, capsys):
