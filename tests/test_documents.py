@@ -15,7 +15,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 
 PAGES = ["README.md", "experiments/README.md", "uwm/data/README.md", "slurm/README.md", "CONTRIBUTING.md"]
-PROGRAMS = ("python", "make", "pip", "torchrun")
+PROGRAMS = ("python", "make", "pip")
 INLINE = re.compile(r"`(python [^`]+)`")
 # Not run, and why.
 LEFT_OUT = {
@@ -27,10 +27,8 @@ LEFT_OUT = {
     "--collect": "of a submitted run: tests/slurm",
     "--cancel": "of a submitted run: tests/slurm",
     "--check": "asks a cluster: tests/slurm",
-    "experiments/NAME.py": "a pattern",
     "experiments/motion.py": "made by CONTRIBUTING.md: tests/test_contributing.py",
     "tests/bench": "minutes: make bench",
-    "torchrun": "several processes: tests/slurm",
 }
 
 
