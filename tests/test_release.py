@@ -44,7 +44,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def test_each_has_its_weights_curve_and_recipe() -> None:
     folders = [path for path in RELEASED.iterdir() if path.is_dir()]
-    assert {folder.name.rpartition("-")[0] for folder in folders} == {"mae", "world-model"}
+    names = {"mae", "world-model", "world-model-1960", "no-action"}
+    assert {folder.name.rpartition("-")[0] for folder in folders} == names
     for folder in folders:
         assert {path.name for path in folder.iterdir()} == set(FILES)
         assert (folder / WEIGHTS).stat().st_size <= LARGEST

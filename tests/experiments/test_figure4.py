@@ -102,7 +102,7 @@ def test_the_same_command_gives_the_same_numbers(finished: Path) -> None:
 
 def test_w_pre_is_the_pretrained_model_untouched(finished: Path) -> None:
     record = records(finished / "first")[f"w_pre/{CORPUS}"]
-    stage = artifact(finished, record, "world-model")
+    stage = artifact(finished, record, "world-model-1960")
     model = WorldModel.load(stage / WEIGHTS)
     samples = pd.read_csv(finished / "first" / record["samples"]["path"])
     mae = MaskedAutoencoder.load(artifact(finished, record, "mae") / WEIGHTS)
@@ -123,7 +123,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_frozen_parts_come_out_as_they_went_in(finished: Path) -> None:
     found = records(finished / "first")
-    parent = weights(artifact(finished, found[f"w_pre/{CORPUS}"], "world-model"))
+    parent = weights(artifact(finished, found[f"w_pre/{CORPUS}"], "world-model-1960"))
     kept = {}
     for method in ("w_ft", "w_ft-dynamics", "w_ft-no-codebook"):
         after = weights(artifact(finished, found[f"{method}/{CORPUS}/s0"], "finetune"))
@@ -143,7 +143,7 @@ def test_only_a_finetuned_model_rests_on_the_pretrained_one(finished: Path) -> N
         if cell.startswith(("w_tfs", "scratch")):
             assert stages == {"mae", "finetune"}
         elif record["status"] == "ok" and cell.endswith("/s0"):
-            assert stages == {"mae", "world-model", "finetune"}, cell
+            assert stages == {"mae", "world-model-1960", "finetune"}, cell
 
 
 def test_panels_have_the_columns_of_the_paper(finished: Path) -> None:
