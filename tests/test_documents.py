@@ -27,6 +27,7 @@ LEFT_OUT = {
     "--collect": "of a submitted run: tests/slurm",
     "--cancel": "of a submitted run: tests/slurm",
     "--check": "asks a cluster: tests/slurm",
+    "mean-action": "made by CONTRIBUTING.md: tests/test_contributing.py",
     "experiments/motion.py": "made by CONTRIBUTING.md: tests/test_contributing.py",
     "tests/bench": "minutes: make bench",
 }
