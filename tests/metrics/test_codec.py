@@ -28,7 +28,7 @@ def test_finer_rate_factors_take_more_bytes_and_show_more() -> None:
 
 def test_the_reference_is_nearly_exact_and_a_still_picture_costs_next_to_nothing() -> None:
     o_t, _ = moving_pattern()
-    coded = code_next(o_t, o_t, 40)
+    coded = code_next(o_t, o_t, 40, "yuv444p")
     assert error(coded.frame, o_t) < -40  # dB
     assert coded.size < 40
 
