@@ -216,6 +216,17 @@ def test_save_and_load(tmp_path) -> None:
     assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * (tmp_path / "w.safetensors").stat().st_size
 
 
+def test_the_hubs_folder_holds_the_same_model(tmp_path) -> None:
+    model = WorldModel(TINY).eval()
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "weights.safetensors"}
+    again = WorldModel.from_pretrained(tmp_path)
+    assert again.config == TINY
+    assert not again.training
+    pairs = zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 def test_wrong_files_are_refused_in_one_line(tmp_path) -> None:
     mae = tmp_path / "mae.safetensors"
     MaskedAutoencoder(MAE_PRESETS["tiny"]).save(mae)

@@ -1,16 +1,14 @@
 """Direct action-conditioned dynamics: what one would train without latent actions, S_t+1 ~ p(S_t, A_GT)."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from uwm.bounds import Bounded
 from uwm.models.adapter import ActionAdapter, ActionAdapterConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
-from uwm.models.storage import load_model, save_module
+from uwm.models.storage import StoredModel
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,11 @@ def direct_config(
     return DirectDynamicsConfig(replace(adapter, target="continuous"), dynamics, use_action)
 
 
-class DirectDynamics(nn.Module):
+class DirectDynamics(StoredModel):
     """Adapter and dynamics as one network, trained from scratch on real actions; nothing between is
     discretised, and no extractor says what it should be. `seed` draws the weights."""
+
+    config_type = DirectDynamicsConfig
 
     def __init__(self, config: DirectDynamicsConfig, seed: int = 0) -> None:
         super().__init__()
@@ -45,12 +45,3 @@ class DirectDynamics(nn.Module):
         """`s_t` (B, 1+N, D), `actions` (B, T, A), `mask` (B, T) bool -> predicted s_t+1 (B, 1+N, D)."""
         seen = mask if self.config.use_action else torch.zeros_like(mask)
         return self.dynamics(s_t, self.adapter(s_t, actions, seen))
-
-    def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
-        """Write weights and configuration as safetensors."""
-        save_module(self, Path(path), dtype=dtype, card=card)
-
-    @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Read what `save` wrote. Raises UserError for another file."""
-        return load_model(Path(path), cls, DirectDynamicsConfig)

@@ -7,7 +7,6 @@ pre-trained or frozen. One discrete code stands for a transition.
 import itertools
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
@@ -18,7 +17,7 @@ from uwm.bounds import Bounded, Count, Natural, NotNegative, Positive, check_bou
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig, VectorQuantizer
-from uwm.models.storage import load_model, save_module
+from uwm.models.storage import StoredModel
 from uwm.models.tokens import TokenConfig, fit
 from uwm.models.world_model import LatentActions
 
@@ -78,8 +77,10 @@ class Upsampler(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
-class FICC(nn.Module):
+class FICC(StoredModel):
     """Forward-inverse cycle consistency. `seed` draws the weights."""
+
+    config_type = FICCConfig
 
     def __init__(self, config: FICCConfig, seed: int = 0) -> None:
         super().__init__()
@@ -149,15 +150,6 @@ class FICC(nn.Module):
         pixels = (difference + reconstruction) / (2 * self.config.pixel_variance)
         loss = similarity + pixels + self.config.alpha * quantizer_loss
         return FICCLoss(loss, similarity, difference, reconstruction, quantizer_loss, quantized.perplexity)
-
-    def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
-        """Write weights and configuration as safetensors."""
-        save_module(self, Path(path), dtype=dtype, card=card)
-
-    @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Read what `save` wrote. Raises UserError for another file."""
-        return load_model(Path(path), cls, FICCConfig)
 
     def _picture(self, states: Tensor) -> Tensor:
         """The patch tokens as a picture: (B, 1+N, D) -> (B, D, g, g)."""

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal, Self
 
 import torch
@@ -15,7 +14,7 @@ from uwm.models.blocks import ModulatedConvolution, known_heads
 from uwm.models.boundary import check_tensor
 from uwm.models.mae import sincos_positions, transformer_blocks
 from uwm.models.quantizer import VectorQuantizer
-from uwm.models.storage import load_model, save_module
+from uwm.models.storage import StoredModel
 from uwm.models.tokens import TokenConfig, regions_of_patches
 from uwm.models.world_model import LatentActions, WorldModelConfig
 
@@ -113,11 +112,13 @@ class ControlTokens(nn.Module):
         return (actions - self.middle) / self.reach
 
 
-class ActionAdapter(nn.Module):
+class ActionAdapter(StoredModel):
     """A small network over [S_t, A_GT]: A_L ~ p(S_t, A_GT) (eq. 13).
 
     `seed` draws the initial weights and leaves torch's global generator as it was.
     """
+
+    config_type = ActionAdapterConfig
 
     positions: Tensor
 
@@ -211,12 +212,3 @@ class ActionAdapter(nn.Module):
         check_mask(actions, mask)
         given = actions.masked_fill(~mask[..., None], 0.0)
         check_tensor("actions", given, (None, None, len(self.controls.middle)), len(s_t))
-
-    def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
-        """Write weights and configuration as safetensors; `card` holds further JSON about the training."""
-        save_module(self, Path(path), dtype=dtype, card=card)
-
-    @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Read what `save` wrote. Raises UserError for a file that is no adapter."""
-        return load_model(Path(path), cls, ActionAdapterConfig)

@@ -10,9 +10,10 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
+from huggingface_hub import ModelHubMixin, hf_hub_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from uwm.files import replacing
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
 METADATA_KEY = "uwm"
+WEIGHTS = "weights.safetensors"
+HUB_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_only")
 
 
 def save_module(
@@ -44,6 +47,34 @@ def save_module(
     }
     with replacing(path) as partial:
         save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(about, allow_nan=False)})
+
+
+class StoredModel(nn.Module, ModelHubMixin, library_name="uwm", license="mit", tags=["world-model"]):
+    """A model with one way to disk, and one to the Hugging Face hub: `from_pretrained`, `save_pretrained` and
+    `push_to_hub` of huggingface_hub, over the same file. A subclass names its configuration's class."""
+
+    config_type: ClassVar[type]
+
+    def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
+        """Write weights and configuration as safetensors; `card` holds further JSON about the training."""
+        save_module(self, Path(path).expanduser(), dtype=dtype, card=card)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read what `save` wrote, in evaluation mode. Raises UserError as `load_model`."""
+        return load_model(Path(path).expanduser(), cls, cls.config_type)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self._hub_mixin_config = None  # no config.json: the configuration stands in the weights file
+        self.save(save_directory / WEIGHTS)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
+        """A folder that `save_pretrained` wrote, or a repository of the hub."""
+        if Path(model_id).is_dir():
+            return cls.load(Path(model_id) / WEIGHTS)
+        known = {name: options[name] for name in HUB_OPTIONS if name in options}
+        return cls.load(hf_hub_download(model_id, WEIGHTS, **known))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from uwm.bounds import Bounded, Natural, check_bounds
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
@@ -16,7 +15,7 @@ from uwm.models.boundary import check_tensor
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.mae import MAEConfig
 from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, QuantizerOutput, VectorQuantizer
-from uwm.models.storage import load_model, save_module
+from uwm.models.storage import StoredModel
 from uwm.models.tokens import TokenConfig
 
 # Added to a token's mean squared error before the root, so that its gradient is finite at 0; states are O(1).
@@ -98,12 +97,14 @@ class WorldModelOutput(NamedTuple):
     ema_perplexity: Tensor  # of the codes over the last hundred steps or so
 
 
-class WorldModel(nn.Module):
+class WorldModel(StoredModel):
     """Predicts the next state of a frozen MAE through discrete latent actions (eq. 7-12).
 
     A call in training mode is one training step: the codebook counts and moves with it.
     `seed` draws the initial weights, whatever the state of torch's global generator, which is left as it was.
     """
+
+    config_type = WorldModelConfig
 
     step: Tensor
 
@@ -186,15 +187,6 @@ class WorldModel(nn.Module):
         zero = latents.new_zeros(())
         codes = torch.zeros(latents.shape[:2], dtype=torch.int64, device=latents.device)
         return QuantizerOutput(latents, codes, zero, zero, zero, zero)
-
-    def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
-        """Write weights and configuration as safetensors; `card` holds further JSON about the training."""
-        save_module(self, Path(path), dtype=dtype, card=card)
-
-    @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Read what `save` wrote. Raises UserError for a file that is no world model."""
-        return load_model(Path(path), cls, WorldModelConfig)
 
 
 def token_distance(prediction: Tensor, target: Tensor) -> Tensor:
