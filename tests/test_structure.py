@@ -38,6 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         ),
     ),
     "uwm.cache": ("uwm.data", "uwm.runs"),
+    "uwm.actions": ("uwm.models", "uwm.data", "uwm.runs"),
     "uwm.release": ("uwm.runs", "uwm.stages"),
     "uwm.prefetch": ("uwm.metrics", "uwm.stages"),
     "experiments": ("uwm",),
@@ -49,7 +50,7 @@ LIBRARIES = {
     "robosuite": ("uwm.data.simulation",),
     "mujoco": ("uwm.data.simulation",),
     "torch": ("uwm.models", "uwm.metrics", "uwm.baselines", "uwm.data", "uwm.training", "uwm.stages",
-              "uwm.evaluation", "uwm.runs", "uwm.prefetch", "experiments"),
+              "uwm.evaluation", "uwm.runs", "uwm.prefetch", "experiments", "uwm.actions"),
 }  # fmt: skip
 
 

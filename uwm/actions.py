@@ -1,0 +1,124 @@
+"""Latent actions of every frame pair of a corpus, as Parquet; by default by the released models.
+
+    python -m uwm.actions NAME=DIR --out FILE.parquet
+    python -m uwm.actions NAME=DIR --out FILE.parquet --mae M --world-model W
+
+A row per pair: `video`, `t0` and `t1` in seconds, `codes` (L,) and, unless `--codes-only`, `vectors`
+(L * W,), the rows of the codebook. The file's metadata (key `uwm`) names L, W, K, gap and weights.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tqdm import tqdm
+
+from uwm.arguments import Parser, named_path, real, whole
+from uwm.data.corpora import Corpus, all_test, announce, parse_data
+from uwm.data.crops import center_crop
+from uwm.data.manifest import Manifest
+from uwm.data.pairs import load_pairs
+from uwm.data.selection import frozen_pairs
+from uwm.errors import UserError, run_cli
+from uwm.files import replacing
+from uwm.models import MaskedAutoencoder, WorldModel
+from uwm.models.world import World
+from uwm.runs.artifacts import RELEASED
+from uwm.runs.record import file_sha256
+
+PAIRS = 256  # in memory at a time
+
+
+def write_actions(world: World, corpus: Corpus, path: Path, gap: float, *, vectors: bool = True) -> int:
+    """Write the latent actions of all pairs of a corpus's test clips; returns how many.
+
+    Raises:
+        UserError: no pair, or a video that can't be read.
+    """
+    manifest = frozen_pairs(corpus, "test", gap, None, 0)
+    if not len(manifest.table):
+        raise UserError(f"corpus {corpus.name!r} has no two frames {gap:g} s apart")
+    schema = _schema(world, gap, vectors)
+    with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for table in _tables(world, corpus, manifest, schema):
+            writer.write_table(table)
+    return len(manifest.table)
+
+
+def _schema(world: World, gap: float, vectors: bool) -> pa.Schema:
+    config = world.world_model.config
+    about = {
+        "num_action_tokens": config.tokens.num_action_tokens,
+        "action_width": config.tokens.action_width,
+        "codes": config.quantizer.codes,
+        "gap": gap,
+        "weights": world.weights,
+    }
+    fields = [("video", pa.string()), ("t0", pa.float64()), ("t1", pa.float64())]
+    fields += [("codes", pa.list_(pa.int32()))]
+    fields += [("vectors", pa.list_(pa.float32()))] if vectors else []
+    return pa.schema(fields, metadata={"uwm": json.dumps(about)})
+
+
+@torch.no_grad()
+def _tables(world: World, corpus: Corpus, manifest: Manifest, schema: pa.Schema) -> Iterator[pa.Table]:
+    size, short_side = world.image_size, round(world.image_size * 8 / 7)  # as in the evaluations
+    starts = tqdm(range(0, len(manifest.table), PAIRS), desc=f"actions of {corpus.name}", mininterval=10)
+    for start in starts:
+        rows = manifest.table.iloc[start : start + PAIRS].reset_index(drop=True)
+        images = center_crop(load_pairs(corpus, Manifest(rows), short_side), size, size)
+        actions = world.world_model.infer_actions(*world.encode(images).unbind(1))
+        columns: dict[str, Any] = {name: rows[name].to_numpy() for name in ("video", "t0", "t1")}
+        columns["codes"] = list(actions.codes.int().cpu().numpy())
+        if "vectors" in schema.names:
+            columns["vectors"] = list(actions.quantized.flatten(1).cpu().numpy())
+        yield pa.table(columns, schema=schema)
+
+
+def load_world(mae: Path | None, world_model: Path | None) -> World:
+    """The models of two files; the released ones of scale mini for those that are not named."""
+    files = {"mae": mae or _released("mae"), "world-model": world_model or _released("world-model")}
+    sha256 = {name: file_sha256(path) for name, path in files.items() if path.is_file()}
+    world = World(MaskedAutoencoder.load(files["mae"]), WorldModel.load(files["world-model"]), sha256)
+    mae_config = world.mae.config
+    wanted = world.world_model.config.tokens.state_size
+    found = 1 + mae_config.tokens, mae_config.encoder_width
+    if wanted != found:
+        raise UserError(f"the world model reads states {wanted}, the MAE gives {found}: name both files")
+    return world
+
+
+def _released(name: str) -> Path:
+    folders = [path for path in RELEASED.iterdir() if path.name.rpartition("-")[0] == name]
+    if not folders:
+        raise UserError(f"this installation has no released {name}: name a file with --{name}")
+    return folders[0] / "weights.safetensors"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(prog="python -m uwm.actions", description="Write latent actions of a corpus as Parquet.")
+    parser.add_argument("data", metavar="NAME[:OPTIONS]=DIR", help="a corpus, or the name of a bundled one")
+    parser.add_argument("--out", type=named_path, required=True, metavar="FILE", help="Parquet file")
+    parser.add_argument("--mae", type=named_path, metavar="FILE", help="default: the released one")
+    parser.add_argument("--world-model", type=named_path, metavar="FILE", help="default: the released one")
+    parser.add_argument("--gap", type=real(1e-6, 1e6), default=0.2, help="seconds between a pair's frames")
+    parser.add_argument("--threads", type=whole(1, 1024), help="of torch")
+    parser.add_argument("--codes-only", action="store_true", help="without the codes' vectors")
+    options = parser.parse_args(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    corpus = all_test(parse_data(options.data))
+    announce(corpus)
+    world = load_world(options.mae, options.world_model)
+    count = write_actions(world, corpus, options.out, options.gap, vectors=not options.codes_only)
+    print(f"{count} pairs in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))
