@@ -39,6 +39,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "uwm.cache": ("uwm.data", "uwm.runs"),
     "uwm.actions": ("uwm.models", "uwm.data", "uwm.runs"),
+    "uwm.cost": ("uwm.models", "uwm.stages"),
     "uwm.release": ("uwm.runs", "uwm.stages"),
     "uwm.prefetch": ("uwm.metrics", "uwm.stages"),
     "experiments": ("uwm",),
@@ -50,7 +51,7 @@ LIBRARIES = {
     "robosuite": ("uwm.data.simulation",),
     "mujoco": ("uwm.data.simulation",),
     "torch": ("uwm.models", "uwm.metrics", "uwm.baselines", "uwm.data", "uwm.training", "uwm.stages",
-              "uwm.evaluation", "uwm.runs", "uwm.prefetch", "experiments", "uwm.actions"),
+              "uwm.evaluation", "uwm.runs", "uwm.prefetch", "experiments", "uwm.actions", "uwm.cost"),
 }  # fmt: skip
 
 
