@@ -4,7 +4,7 @@ Claim (section 5.2): on in-the-wild video, the frame predicted from O_t and the 
 O_t+1 than to O_t in LPIPS, both observations blurred alike by the MAE. The paper shows five pairs a corpus;
 here all test pairs of frozen manifests are measured, next to reference rows that say what the numbers mean.
 
-    python experiments/table1.py                      # mini: simulated corpora, released weights, 2 min
+    python experiments/table1.py                      # mini: simulated corpora, released weights, minutes
     python experiments/table1.py --recompute          # trains MAE and world model from scratch first, ~1 h
     python experiments/table1.py --data wild=DIR      # adds any folder of videos, zero-shot
     python experiments/table1.py --scale paper --data ssv2=DIR ego4d=DIR --submit
@@ -18,7 +18,8 @@ Whether a latent action is one is measured beside it: bits, leak (the action to 
 gain over `no-action`, own against another pair's action, and on `sim-panda`, which nothing is trained on, how
 much of the robot's own action a probe reads off it.
 
-What to expect: `uwm` nearer to O_t+1 than `shuffled-action`. The numbers stand in README.md.
+What to expect at mini: with another pair's actions the state's error is far larger, while in LPIPS the blur
+of what moves hides much of it. The numbers stand in README.md.
 """
 
 from uwm.runs.asking import answer_early

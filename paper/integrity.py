@@ -11,13 +11,11 @@ from typing import Any
 
 from paper.store import ROOT, Cell, Results, sample_names
 from uwm.errors import UserError
-from uwm.metrics.spec import METRICS
+from uwm.metrics.spec import METRICS, metric_of
 from uwm.runs.record import config_digest, file_sha256, file_stem
 
 CHUNK = 4  # records at a time
 FAULTS = (LookupError, TypeError, ValueError, OSError, UserError)  # of files that are not what they should be
-# What is measured over whole runs or counted over all pairs, so that no column of samples gives it.
-NOT_PER_PAIR = ("perplexity", "rollout_", "control_", "transfer_", "probe_", "bits")
 RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
 
 
@@ -93,7 +91,7 @@ def _sample_problems(results: Results, cell: Cell) -> Iterator[str]:
     for name, entry in record["metrics"].items():
         again = results.interval([cell], name)
         if again is None:
-            if not name.startswith(NOT_PER_PAIR):
+            if metric_of(name).per_pair:
                 yield f"{name} cannot be computed from its samples"
             continue
         if not _close(entry["value"], again.estimate):

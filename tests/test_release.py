@@ -69,8 +69,8 @@ def test_the_dynamics_use_the_actions(world: World) -> None:
         images = load_pairs(bundled(name), manifest, MINI.pretrain.short_side)
         states = world.encode(center_crop(images, world.image_size, world.image_size))
         gaps = action_gap(world.world_model, [states], torch.Generator().manual_seed(0))
-        assert gaps["state_mse"] < 0.4 * gaps["state_mse_copy"]
-        assert gaps["state_mse_shuffled"] > 1.3 * gaps["state_mse"]
+        assert gaps["state_mse"] < 0.6 * gaps["state_mse_copy"]
+        assert gaps["state_mse_shuffled"] > 1.5 * gaps["state_mse"]
         assert gaps["perplexity"] > 100
 
 

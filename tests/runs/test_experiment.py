@@ -137,6 +137,16 @@ def test_added_data_gives_cells_of_its_own_beside_the_committed_results(project,
     assert not project.results.exists()
 
 
+@pytest.mark.parametrize(("name", "beside"), [("ours", False), ("sim-ego", True), ("wild", True)])
+def test_own_corpora_give_results_and_other_data_are_kept_beside_them(project, tmp_path, name, beside):
+    """As ssv2, ego4d and robosuite at scale paper, whose folders only the user knows."""
+    (tmp_path / "clips").mkdir()
+    code, out, _ = project.run("--data", f"{name}={tmp_path / 'clips'}", "--only", "copy/ours")
+    assert code == 0, out
+    assert project.results.exists() != beside
+    assert bool(list(project.root.glob("runs/mini/toy-*/results"))) == beside
+
+
 def test_pretrain_on_sets_the_field(project):
     project.run("--pretrain-on", "ours,wild", "--only", "copy")
     (folder,) = project.root.glob("runs/mini/toy-*/results")
@@ -155,6 +165,7 @@ def test_pretrain_on_sets_the_field(project):
         (["--set", "steps"], "--set steps: write --set NAME=VALUE"),
         (["--scale", "huge"], "--scale huge: toy has no such scale; there are smoke, mini"),
         (["--data", "wild=/nowhere"], "--data wild=/nowhere: no folder /nowhere"),
+        (["--data", "wild="], "--data wild=: no folder after the equals sign"),
         (["--data", "a/b=/"], "the name may hold letters"),
         (["--site", "/nowhere.toml"], "--site /nowhere.toml: No such file or directory"),
         (["--jobs", "0"], "argument --jobs: 0 is too small; at least 1 is needed; see --help"),

@@ -104,6 +104,7 @@ def test_the_example_sites_can_be_read(name):
         ("hours = -1", "hours must not be negative, not -1"),
         ('setup = "module load cuda"', "setup must be a list of text"),
         ("data = 3", "data must be a table of folders by corpus name"),
+        ('data = {ssv2 = ""}', "data.ssv2 is empty; write its folder"),
         ("cells = 3", "cells must be a table"),
         ("nodes = ", "Invalid value"),
     ],

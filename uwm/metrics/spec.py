@@ -29,6 +29,7 @@ class Metric:
     unit: Unit = ""
     lpips: bool = False  # measured by an LPIPS, whose protocol the record names
     per_step: bool = False
+    per_pair: bool = True  # else of a whole run or a count over all pairs: no column of samples gives it
     ratio: tuple[str, str] | None = None
     gain: bool = False
     version: int = 1
@@ -67,11 +68,11 @@ _DECLARED = (
     Metric("latent_mse", "Latent action MSE", "lower"),
     Metric("code_accuracy", "Right codes, %", "higher", "share"),
     Metric("hand_error_mm", "Hand error, mm", "lower", "mm"),
-    Metric("perplexity", "Code perplexity", "higher", "count"),
-    Metric("probe_r2", "R2 of real from latent actions", "higher"),
+    Metric("perplexity", "Code perplexity", "higher", "count", per_pair=False),
+    Metric("probe_r2", "R2 of real from latent actions", "higher", per_pair=False),
     # Whether a latent action is one (uwm/evaluation/actions.py). The leak is of stitched pairs, 1 = none.
-    Metric("bits", "Bits", "lower", "bits"),
-    Metric("code_bits", "Bits by entropy", "lower", "bits"),
+    Metric("bits", "Bits", "lower", "bits", per_pair=False),
+    Metric("code_bits", "Bits by entropy", "lower", "bits", per_pair=False),
     Metric("state_ratio", "State error / copy's", "lower", ratio=("state_mse", "state_mse_copy")),
     Metric("own_over_shuffled", "Own / other action", "lower", ratio=("state_mse", "state_mse_shuffled")),
     Metric(
@@ -93,19 +94,22 @@ _DECLARED = (
     Metric("stitched_mse_copy", "State MSE of the copy, stitched", "lower"),
     Metric("stitched_lpips", "LPIPS, stitched", "lower", lpips=True),
     Metric("stitched_lpips_copy", "LPIPS of the copy, stitched", "lower", lpips=True),
-    Metric("probe_r2_mlp", "The same, by an MLP", "higher"),
+    Metric("probe_r2_mlp", "The same, by an MLP", "higher", per_pair=False),
     # Several steps ahead.
-    Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True),
-    Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True),
-    Metric("rollout_state_mse", "State MSE", "lower", per_step=True),
+    Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True, per_pair=False),
+    Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True, per_pair=False),
+    Metric("rollout_state_mse", "State MSE", "lower", per_step=True, per_pair=False),
     # The gripper under commands, and with latent actions of another clip.
-    Metric("control_success", "Moves as told, %", "higher", "share"),
-    *(Metric(f"control_{name}_mm", f"Moved {name} when told, mm", "higher", "mm") for name in _COMMANDS),
-    Metric("control_open", "Opened when told, share", "higher"),
-    Metric("control_close", "Closed when told, share", "higher"),
-    Metric("transfer_mm", "Error of a transferred action, mm", "lower", "mm"),
-    Metric("transfer_random_mm", "The same, any donor, mm", "lower", "mm"),
-    Metric("transfer_still_mm", "The same, standing still, mm", "lower", "mm"),
+    Metric("control_success", "Moves as told, %", "higher", "share", per_pair=False),
+    *(
+        Metric(f"control_{name}_mm", f"Moved {name} when told, mm", "higher", "mm", per_pair=False)
+        for name in _COMMANDS
+    ),
+    Metric("control_open", "Opened when told, share", "higher", per_pair=False),
+    Metric("control_close", "Closed when told, share", "higher", per_pair=False),
+    Metric("transfer_mm", "Error of a transferred action, mm", "lower", "mm", per_pair=False),
+    Metric("transfer_random_mm", "The same, any donor, mm", "lower", "mm", per_pair=False),
+    Metric("transfer_still_mm", "The same, standing still, mm", "lower", "mm", per_pair=False),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _DECLARED}
 _STEP = re.compile(r"_\d+$")

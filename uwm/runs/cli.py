@@ -216,7 +216,7 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
         data={**(site.data if site else {}), **given},
         out=str(options.out) if options.out else None,
         recompute=options.recompute,
-        replaced=given.keys(),
+        given=given.keys(),
     )
 
 
@@ -239,6 +239,8 @@ def data_folders(assignments: list[str]) -> dict[str, str]:
         if name in folders:
             raise UserError(f"--data {text}: {name} is given twice")
         path = Path(folder).expanduser().absolute()
+        if not folder:  # the current folder, were it taken as a path
+            raise UserError(f"--data {text}: no folder after the equals sign")
         if not path.is_dir() and not any(place.is_file() for place in (path, *path.parents)):
             raise UserError(f"--data {text}: no folder {folder}")
         folders[name] = f"{choices}{colon}{path}"

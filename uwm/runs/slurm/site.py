@@ -196,6 +196,9 @@ def _site_value(key: str, value: Any) -> Any:
     if key == "data":
         if not isinstance(value, dict) or not all(isinstance(folder, str) for folder in value.values()):
             raise UserError("data must be a table of folders by corpus name")
+        for name, folder in value.items():
+            if not folder:
+                raise UserError(f"data.{name} is empty; write its folder")
         return dict(value)
     _check_type(key, value, get_type_hints(Site)[key])
     return value
