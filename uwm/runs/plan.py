@@ -119,8 +119,8 @@ def make_plan(
 
     Records go to `results/<scale>/<experiment>/`. With other settings or corpora than the experiment's
     own, or with a folder of the user's (`given`) for one that is bundled, they go below the run folder, so
-    that they never replace committed ones; `out` overrides both. The corpora that the config measures and pre-trains
-    on are its own, wherever they lie.
+    that they never replace committed ones; `out` overrides both. The corpora that the config measures
+    and pre-trains on are its own, wherever they lie.
     """
     config = config_for(experiment, scale, settings)
     own_corpora = {cell.corpus for cell in experiment.cells(config, {})}
