@@ -15,6 +15,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 
 PAGES = ["README.md", "experiments/README.md", "uwm/data/README.md", "slurm/README.md", "CONTRIBUTING.md"]
+RUNBOOK = "docs/paper-scale.md"  # its commands are run by tests/test_paper_scale.py
 PROGRAMS = ("python", "make", "pip")
 INLINE = re.compile(r"`(python [^`]+)`")
 # Not run, and why.
@@ -49,7 +50,7 @@ def commands_of(page: str) -> list[list[str]]:
 ALL = sorted({" ".join(words) for page in PAGES for words in commands_of(page)})
 KEPT = [text for text in ALL if not any(reason in text for reason in LEFT_OUT)]
 PLANNED = [text for text in KEPT if text.startswith("python experiments/")]
-TOOLS = [text for text in KEPT if text.startswith("python -m ")]
+TOOLS = [text for text in (*KEPT, *map(" ".join, commands_of(RUNBOOK))) if text.startswith("python -m ")]
 
 
 def test_every_exception_is_needed():
@@ -62,7 +63,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the pages' placeholders stand for."""
     folder = tmp_path_factory.mktemp("data")
     videos = ROOT / "uwm" / "assets" / "corpora" / "sim-ego" / "test"
-    toy = write_toy(folder / "toy.hdf5")
+    toy = write_toy(folder / "toy.hdf5", demos=90)  # Figure 5 takes 2,000 pairs
     return {"DIR": str(videos), "FILE.hdf5": str(toy), "SITE.toml": "cpu.toml"}
 
 
@@ -109,7 +110,7 @@ def test_python_of_the_readme_runs(text):
     assert done.returncode == 0, done.stderr[-1000:]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, RUNBOOK])
 def test_links_lead_somewhere(page):
     path = ROOT / page
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,8 +109,15 @@ def mae_identity(recipe: MAERecipe, inputs: Mapping[str, str]) -> tuple[MAEConfi
     """The sizes and the digest of `obtain_mae`'s MAE. Trains nothing."""
     if recipe.train is None:
         path = published_mae(recipe)
-        return load_published(recipe, path).config, file_sha256(path)
+        now = path.stat()
+        return _published_identity(recipe, path, now.st_size, now.st_mtime_ns)
     return recipe.model, mae_stage(recipe, inputs).digest
+
+
+@lru_cache(maxsize=4)
+def _published_identity(recipe: MAERecipe, path: Path, size: int, changed: int) -> tuple[MAEConfig, str]:
+    """Read once for all stages of a plan, unless the file's size or time of change are others."""
+    return load_published(recipe, path).config, file_sha256(path)
 
 
 def published_mae(recipe: MAERecipe) -> Path:
