@@ -90,8 +90,11 @@ def _one_line(error: BaseException) -> str:
 
 
 def _complain(text: str, code: int) -> int:
+    line = (
+        " ".join(text.splitlines()).encode(errors="backslashreplace").decode()
+    )  # names of files may be bytes
     try:
-        print(f"error: {' '.join(text.splitlines())}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
     except (OSError, ValueError):  # nobody listens
         _forget_output()
     return code

@@ -225,7 +225,7 @@ def test_a_bad_split_file(tmp_path: Path, text, reason):
 
 def test_bad_shares_are_refused(tmp_path: Path, monkeypatch):
     touch(tmp_path, "a.mp4")
-    with pytest.raises(UserError, match="share from 0 to 1"):
+    with pytest.raises(UserError, match="--max-bad-share: 3 is too large; at most 1"):
         manifest.main([f"mine={tmp_path}", "--max-bad-share", "3"])
     monkeypatch.setenv("UWM_MAX_BAD_SHARE", "much")
     with pytest.raises(UserError, match="UWM_MAX_BAD_SHARE=much"):

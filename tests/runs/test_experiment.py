@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from uwm.runs.cli import choose
-from uwm.runs.experiment import Cell
+from uwm.runs.experiment import Cell, load_experiment
+from uwm.runs.plan import make_plan
 from uwm.runs.record import record_problems
 
 
@@ -137,14 +139,25 @@ def test_added_data_gives_cells_of_its_own_beside_the_committed_results(project,
     assert not project.results.exists()
 
 
-@pytest.mark.parametrize(("name", "beside"), [("ours", False), ("sim-ego", True), ("wild", True)])
-def test_own_corpora_give_results_and_other_data_are_kept_beside_them(project, tmp_path, name, beside):
-    """As ssv2, ego4d and robosuite at scale paper, whose folders only the user knows."""
-    (tmp_path / "clips").mkdir()
-    code, out, _ = project.run("--data", f"{name}={tmp_path / 'clips'}", "--only", "copy/ours")
-    assert code == 0, out
-    assert project.results.exists() != beside
-    assert bool(list(project.root.glob("runs/mini/toy-*/results"))) == beside
+@pytest.mark.parametrize(("replaced", "is_usual"), [((), True), (("wild",), False), (("ours",), False)])
+def test_corpora_of_the_config_that_the_site_holds_give_results(project, replaced, is_usual):
+    """As ssv2, ego4d and robosuite at scale paper, which no repository can bring along."""
+    text = project.file.read_text()
+    project.file.write_text(
+        text.replace('pretrain_on: tuple[str, ...] = ("ours",)', 'pretrain_on: tuple[str, ...] = ("wild",)')
+    )
+    places = {"ours": "/there/ours", "wild": "/there/wild"}
+    plan = make_plan(
+        load_experiment(project.file),
+        [],
+        scale="mini",
+        settings=(),
+        data=places,
+        out=None,
+        recompute=False,
+        replaced=replaced,
+    )
+    assert (Path(plan.out) == project.results) == is_usual
 
 
 def test_pretrain_on_sets_the_field(project):

@@ -90,14 +90,23 @@ def wait_for(project, pattern):
     raise AssertionError(f"no {pattern} came")
 
 
+@pytest.fixture
+def no_hangup_ignored():
+    """What a process starts with, also where these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGTERM, 143)]
 )
+@pytest.mark.usefixtures("no_hangup_ignored")
 def test_a_signal_during_a_training_leaves_a_checkpoint(project, number, code):
     process = project.start("--set", "fault=slow", "--only", "uwm/ours/s0")
     wait_for(project, "cache/*.partial/busy.txt")
     process.send_signal(number)
-    _, error = process.communicate()
+    _, error = process.communicate(timeout=60)
     assert process.returncode == code
     assert "the same command goes on from there" in error
     assert "Traceback" not in error
@@ -138,6 +147,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.usefixtures("no_hangup_ignored")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_workers_end_with_the_process_that_started_them(project, number):
     process = project.start("--set", "fault=slow", "--only", "uwm", "--jobs", "2")

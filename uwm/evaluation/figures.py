@@ -103,11 +103,8 @@ def write_rollout_table(rows: Mapping[str, Mapping[str, Any]], horizon: int, pat
             for name in ROLLOUT_MEASURES:
                 if f"{name}_{k}" in metrics:
                     entry = metrics[f"{name}_{k}"]
-                    line |= {
-                        name: entry["value"],
-                        f"{name}_low": entry["ci"][0],
-                        f"{name}_high": entry["ci"][1],
-                    }
+                    low, high = entry["ci"] or (None, None)  # of few clips there is no interval
+                    line |= {name: entry["value"], f"{name}_low": low, f"{name}_high": high}
             if line:
                 lines.append({"method": method, "k": k, **line})
     if lines:

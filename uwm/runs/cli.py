@@ -216,7 +216,7 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
         data={**(site.data if site else {}), **given},
         out=str(options.out) if options.out else None,
         recompute=options.recompute,
-        given=given.keys(),
+        replaced=given.keys(),
     )
 
 

@@ -21,7 +21,6 @@ from uwm.runs.provenance import code_provenance, shown_command
 from uwm.runs.record import digest_of
 from uwm.runs.settings import nearest, plain, with_settings
 
-BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "corpora"
 RECOMPUTE = "recompute.json"  # in the run folder while a run with --recompute is unfinished
 
 
@@ -113,19 +112,18 @@ def make_plan(
     data: dict[str, str],
     out: str | None,
     recompute: bool,
-    given: Collection[str] = (),
+    replaced: Collection[str] = (),
 ) -> Plan:
     """The plan of a command line.
 
-    Records go to `results/<scale>/<experiment>/`. With other settings or corpora than the experiment's
-    own, or with a folder of the user's (`given`) for one that is bundled, they go below the run folder, so
-    that they never replace committed ones; `out` overrides both. The corpora that the config measures
-    and pre-trains on are its own, wherever they lie.
+    Records go to `results/<scale>/<experiment>/`. With other settings or corpora than the experiment's own,
+    or with other data for these (`replaced` by the user), they go below the run folder, so that they never
+    replace committed ones; `out` overrides both. Its own are those that the config measures or pre-trains on;
+    where these lie is for the site file to say.
     """
     config = config_for(experiment, scale, settings)
     own_corpora = {cell.corpus for cell in experiment.cells(config, {})}
     own_corpora |= {*getattr(config, "pretrain_on", ())}  # of Figures 4 and 5 too
-    replaced = {name for name in given if (BUNDLED / name).is_dir()}
     added = {name: data[name] for name in data if name in replaced or name not in own_corpora}
     identity = {"version": experiment.version, "config": plain(config), "data": added}
     work = runs_root(experiment.root) / scale / f"{experiment.name}-{digest_of(identity)[:8]}"
