@@ -3,7 +3,8 @@
     python -m paper.compare runs/reproduced          # with the committed records
 
 For each experiment: how many numbers both have, how far they are apart, and which verdicts of `make check`
-differ. Exits 1 when a verdict differs.
+differ over the cells that both have. Exits 1 when a number's two intervals do not overlap. A verdict alone
+does not count: at the edge of an interval the rounding of another processor turns it.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +34,7 @@ class Difference:
     metric: str
     ours: float
     theirs: float
+    apart: bool = False  # their 95% intervals do not overlap
 
     @property
     def relative(self) -> float:
@@ -53,9 +56,28 @@ def _of_cell(experiment: str, cell: Cell, other: Cell) -> Iterator[Difference]:
     for metric, entry in cell.record["metrics"].items():
         theirs = other.record["metrics"].get(metric)
         if theirs is not None:
-            yield Difference(
-                experiment, str(cell.record["cell"]), metric, float(entry["value"]), float(theirs["value"])
-            )
+            values = float(entry["value"]), float(theirs["value"])
+            yield Difference(experiment, str(cell.record["cell"]), metric, *values, apart(entry, theirs))
+
+
+def apart(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether two metrics' intervals lie apart; False where one has none."""
+    if not ours.get("ci") or not theirs.get("ci"):
+        return False
+    (low, high), (other_low, other_high) = ours["ci"], theirs["ci"]
+    return bool(low > other_high or other_low > high)
+
+
+def keep_common(ours: Results, theirs: Results) -> None:
+    """Drop the cells that only one of them has, so that means over seeds are over the same seeds."""
+    names = [
+        {(place, cell.record["cell"]) for place, cells in results.cells.items() for cell in cells}
+        for results in (ours, theirs)
+    ]
+    both = names[0] & names[1]
+    for results in (ours, theirs):
+        for place, cells in results.cells.items():
+            results.cells[place] = [cell for cell in cells if (place, cell.record["cell"]) in both]
 
 
 def summary(found: list[Difference]) -> Table:
@@ -92,14 +114,21 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--with", dest="other", type=Path, default=ROOT / "results", help="default: results")
     options = parser.parse_args(argv)
     ours, theirs = Results(options.folder, SCALES), Results(options.other, SCALES)
+    keep_common(ours, theirs)
     found = list(differences(ours, theirs))
     if not found:
         raise UserError(f"{options.folder} and {options.other} have no number in common: nothing compared")
     print(plain(summary(found)))
     changed = changed_verdicts(ours, theirs)
-    print(*(f"verdict: {line}" for line in changed), sep="\n", end="\n" if changed else "")
-    print(f"{len(found)} numbers compared with {options.other}; {len(changed)} verdicts differ")
-    return int(bool(changed))
+    far = [difference for difference in found if difference.apart]
+    lines = [f"verdict: {line}" for line in changed]
+    lines += [f"apart: {one.metric} of {one.cell}: {one.ours:g}, was {one.theirs:g}" for one in far]
+    lines.append(
+        f"{len(found)} numbers compared with {options.other}: {len(far)} with intervals apart, "
+        f"{len(changed)} verdicts differ"
+    )
+    print(*lines, sep="\n")
+    return int(bool(far))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,8 @@ Tables (Markdown, CSV, LaTeX), panels, training curves and code use (PDF, PNG), 
 and the HTML page, below `paper/out/`. The same records give the same bytes.
 """
 
-import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from paper.measured_curves import pairs_figure, pairs_plots, rollout_figure, rol
 from paper.options import KNOWN_SCALES, add_results, chosen_results
 from paper.output import made_anew
 from paper.panels import grid_figure
+from paper.pool import process_pool
 from paper.reading import check_name
 from paper.store import ROOT, Reported, Results
 from paper.style import Drawing, draw
@@ -88,7 +87,7 @@ def write_all(results: Results, out: Path, deviations: Path, processes: int | No
 
 
 def _write_into(out: Path, results: Results, deviations: Path, processes: int | None) -> None:
-    with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
+    with process_pool(processes) as pool:
         drawn = [
             pool.submit(draw, drawing, out / scale / name)
             for scale in results.scales

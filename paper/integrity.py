@@ -2,13 +2,12 @@
 
 import ast
 import math
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from paper.pool import process_pool
 from paper.store import ROOT, Cell, Results, sample_names
 from uwm.errors import UserError
 from uwm.metrics.spec import METRICS, metric_of
@@ -24,7 +23,7 @@ def problems(results: Results, experiments: Path = ROOT / "experiments") -> list
     found = [f"{_shown(path, results.root)}: {reason}" for path, reason in results.unreadable]
     versions = {name: declared_version(experiments / f"{name}.py") for _, name in results.cells}
     cells = [cell for group in results.cells.values() for cell in group]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with process_pool() as pool:
         for lines in pool.map(partial(_lines, results.root, versions), cells, chunksize=CHUNK):
             found += lines
     try:

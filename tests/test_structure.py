@@ -221,3 +221,43 @@ def test_nothing_removes_a_folder_with_whatever_is_in_it() -> None:
     for folder in ("uwm", "paper", "experiments"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             assert "rmtree" not in path.read_text(), path
+
+
+def forks(source: str) -> list[str]:
+    """Calls that start a process by a fork: of `multiprocessing` itself, or pools without a context."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name.endswith("ProcessPoolExecutor"):
+            wrong = len(node.args) < 2 and all(keyword.arg != "mp_context" for keyword in node.keywords)
+        elif name.endswith("get_context"):
+            wrong = [ast.unparse(argument) for argument in node.args] != ["'spawn'"]
+        else:
+            wrong = name in ("os.fork", "multiprocessing.Process", "multiprocessing.Pool", "Process", "Pool")
+        found += [name] * wrong
+    return found
+
+
+def test_processes_are_spawned() -> None:
+    """A fork of a process with running threads may wait for ever for a lock that one of them held."""
+    found = {name: forks(path.read_text()) for name, path in modules().items()}
+    assert {name: calls for name, calls in found.items() if calls} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("ProcessPoolExecutor(2)", 1),
+        ("futures.ProcessPoolExecutor()", 1),
+        ("ProcessPoolExecutor(2, get_context('spawn'))", 0),
+        ("ProcessPoolExecutor(mp_context=context)", 0),
+        ("multiprocessing.Process(target=f)", 1),
+        ("multiprocessing.get_context('fork')", 1),
+        ("multiprocessing.get_context()", 1),
+        ("os.fork()", 1),
+    ],
+)
+def test_a_fork_is_noticed(source: str, count: int) -> None:
+    assert len(forks(source)) == count

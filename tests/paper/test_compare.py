@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from toy_records import toy_results
 
-from paper.compare import changed_verdicts, differences, main
+from paper.compare import changed_verdicts, differences, keep_common, main
 from paper.store import Results
 from uwm.errors import UserError
 
@@ -20,22 +20,58 @@ def test_equal_records_differ_nowhere(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "0 verdicts differ" in capsys.readouterr().out
 
 
-def test_a_changed_number_is_shown_and_a_changed_verdict_fails(
+def changed_ratio(folder: Path, value: float, ci: list[float]) -> None:
+    path = next((folder / "mini" / "table1").glob("uwm__*.json"))
+    record = json.loads(path.read_text())
+    record["metrics"]["lpips_ratio"] |= {"value": value, "ci": ci}
+    path.write_text(json.dumps(record))
+
+
+def test_a_number_with_another_interval_is_shown_and_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("ours", "theirs"):
         toy_results(tmp_path / name)
-    path = next((tmp_path / "ours" / "mini" / "table1").glob("uwm__*.json"))
-    record = json.loads(path.read_text())
-    entry = record["metrics"]["lpips_ratio"]
-    entry["value"], entry["ci"] = 2 * entry["value"], [1.1, 1.2]
-    path.write_text(json.dumps(record))
+    changed_ratio(tmp_path / "ours", 1.15, [1.1, 1.2])
+    changed_ratio(tmp_path / "theirs", 0.575, [0.5, 0.6])
     ours, theirs = Results(tmp_path / "ours"), Results(tmp_path / "theirs")
     largest = max(differences(ours, theirs), key=lambda difference: difference.relative)
     assert (largest.metric, largest.relative) == ("lpips_ratio", pytest.approx(1.0))
     assert any("nearer-to-next" in line for line in changed_verdicts(ours, theirs))
     assert main([str(tmp_path / "ours"), "--with", str(tmp_path / "theirs")]) == 1
-    assert "lpips_ratio of uwm/" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "apart: lpips_ratio of uwm/" in shown
+    assert "1 with intervals apart" in shown
+
+
+def test_a_verdict_that_turns_while_intervals_touch_is_shown_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ours", "theirs"):
+        toy_results(tmp_path / name)
+    changed_ratio(tmp_path / "ours", 0.99, [0.9, 1.05])
+    changed_ratio(tmp_path / "theirs", 0.9, [0.85, 0.99])
+    assert main([str(tmp_path / "ours"), "--with", str(tmp_path / "theirs")]) == 0
+    shown = capsys.readouterr().out
+    assert "verdict: " in shown
+    assert "0 with intervals apart" in shown
+
+
+def test_verdicts_are_of_the_cells_that_both_have(tmp_path: Path) -> None:
+    """One seed measured again stands beside the same seed, not beside the mean of three."""
+    for name in ("ours", "theirs"):
+        toy_results(tmp_path / name)
+    for path in (tmp_path / "ours").glob("mini/figure4/*__*s1.json"):
+        path.unlink()
+    ours, theirs = Results(tmp_path / "ours"), Results(tmp_path / "theirs")
+    assert ours.cells != theirs.cells
+    keep_common(ours, theirs)
+    names = [
+        {(place, c.record["cell"]) for place, cells in r.cells.items() for c in cells} for r in (ours, theirs)
+    ]
+    assert names[0] == names[1]
+    assert not [name for _, name in names[1] if name.endswith("/s1") and "w_" in name]
+    assert changed_verdicts(ours, theirs) == []
 
 
 def test_nothing_in_common_is_an_error(tmp_path: Path) -> None:

@@ -91,17 +91,22 @@ def wait_for(project, pattern):
 
 
 @pytest.fixture
-def no_hangup_ignored():
-    """What a process starts with, also where these tests run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def no_signal_ignored():
+    """What a process starts with, also where these tests run under nohup or behind a shell's `&`."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGTERM, 143)]
 )
-@pytest.mark.usefixtures("no_hangup_ignored")
+@pytest.mark.usefixtures("no_signal_ignored")
 def test_a_signal_during_a_training_leaves_a_checkpoint(project, number, code):
     process = project.start("--set", "fault=slow", "--only", "uwm/ours/s0")
     wait_for(project, "cache/*.partial/busy.txt")
@@ -147,7 +152,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.usefixtures("no_hangup_ignored")
+@pytest.mark.usefixtures("no_signal_ignored")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_workers_end_with_the_process_that_started_them(project, number):
     process = project.start("--set", "fault=slow", "--only", "uwm", "--jobs", "2")
