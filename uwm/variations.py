@@ -1,0 +1,103 @@
+"""What is varied of the world model, one thing at a time (experiments/ablations.py). No torch in here.
+
+A variation is the base recipe with some of its fields set, in the words of `--set`.
+"""
+
+from dataclasses import dataclass
+
+from uwm.methods import Method, declare
+
+RATE, LENGTH, PRESETS, PARTS = "rate", "length", "presets", "parts"  # topics
+BASE = declare(Method("base", "Base: 24 codes of 10 bits", ("ablations",)))
+
+
+@dataclass(frozen=True)
+class Variation:
+    """The base recipe with other values: `settings` are `field=value` of a `PretrainRecipe`."""
+
+    name: str
+    label: str
+    topic: str
+    settings: tuple[str, ...]
+
+
+def _rate(name: str, label: str, *tokens: str, codes: int = 1024) -> Variation:
+    settings = [f"model.tokens.{setting}" for setting in tokens]
+    return Variation(name, label, RATE, (*settings, f"model.quantizer.codes={codes}"))
+
+
+def _part(name: str, label: str, *settings: str) -> Variation:
+    return Variation(name, label, PARTS, settings)
+
+
+def _length(steps: int, *further: str) -> Variation:
+    return Variation(f"steps-{steps}", f"{steps:,} steps", LENGTH, (f"train.steps={steps}", *further))
+
+
+# Four crops of each clip where more pairs are drawn than one crop of each has.
+CROPS = "views=4"
+VARIATIONS: dict[str, Variation] = {
+    variation.name: variation
+    for variation in (
+        Variation("paper", "Preset paper", PRESETS, ("model=paper", "picture_weight=0")),
+        Variation("authors", "Preset authors", PRESETS, ("model=authors", "picture_weight=0")),
+        Variation(
+            "paper-modulation",
+            "Preset paper, actions as scale, shift and gate",
+            PRESETS,
+            ("model=paper", "picture_weight=0", "model.dynamics.conditioning=modulation"),
+        ),
+        Variation(
+            "paper-regions",
+            "Preset paper, an action for each region",
+            PRESETS,
+            ("model=paper", "picture_weight=0", "model.tokens.action_source=regions"),
+        ),
+        Variation(
+            "paper-regions-modulation",
+            "Preset paper, both",
+            PRESETS,
+            (
+                "model=paper",
+                "picture_weight=0",
+                "model.tokens.action_source=regions",
+                "model.dynamics.conditioning=modulation",
+            ),
+        ),
+        _rate("codes-4x8", "4 codes of 8", "num_action_tokens=4", codes=8),
+        _rate("codes-8x128", "8 codes of 128", "num_action_tokens=8", codes=128),
+        _rate("codes-12", "12 codes of 1,024", "num_action_tokens=12"),
+        _rate("codes-49", "49 codes of 1,024", "num_action_tokens=49"),
+        _rate("codes-98", "98 codes of 1,024", "num_action_tokens=98", "codes_per_region=2"),
+        _rate("codes-196", "196 codes of 1,024", "num_action_tokens=196", "codes_per_region=4"),
+        _length(100, "train.warmup_steps=20", "model.continuous_steps=25"),
+        _length(200, "train.warmup_steps=40", "model.continuous_steps=50"),
+        _length(1200, CROPS),
+        # The released model's whole training.
+        _length(
+            4200,
+            "train.warmup_steps=200",
+            "train.checkpoint_every=250",
+            "train.validate_every=300",
+            "model.continuous_steps=200",
+            CROPS,
+        ),
+        _part("queries", "Actions from learned queries", "model.tokens.action_source=queries"),
+        _part(
+            "tokens",
+            "Actions added to the state's tokens",
+            "model.dynamics.conditioning=tokens",
+            "model.dynamics.convolutions=0",
+        ),
+        _part("no-convolutions", "No convolutions", "model.dynamics.convolutions=0"),
+        _part("no-residual", "State predicted, not its change", "model.dynamics.residual=false"),
+        _part("no-start", "Codebook from the first step", "model.continuous_steps=0"),
+        _part("no-restart", "No restart of codes", "model.quantizer.restart_threshold=0"),
+        _part("no-picture", "No loss on the picture", "picture_weight=0"),
+        _part("depth-4", "Four blocks of attention", "model.dynamics.depth=4"),
+    )
+}
+METHODS = {
+    name: declare(Method(name, variation.label, ("ablations",), optional=True))
+    for name, variation in VARIATIONS.items()
+}
