@@ -1,14 +1,14 @@
 """What the world model's parts are worth: the base recipe with one thing changed, each trained and measured.
 
 Topics: the rate (from 12 to 1,960 bits a transition), the length of the training, the presets `paper` and
-`authors` and what makes the action matter in them, and the parts of scale mini's recipe. The variations stand
-in uwm/variations.py, as assignments to the recipe.
+`authors` and what makes the action matter in them, and the parts of scale mini's recipe. They stand in
+uwm/variations.py, as assignments to the recipe.
 
     python experiments/ablations.py                              # scale mini, about 2 hours of one core
     python experiments/ablations.py --only base,codes-12         # some of them
     python experiments/ablations.py --set variations=base,depth-4
 
-Every training is short (about a tenth of the released model's) and has one seed, so that small differences say
+Every training is short (a tenth of the released model's) and has one seed, so that small differences say
 nothing; `steps-4200` is the released model itself. All are measured as in Table 1, on the same pairs.
 """
 
@@ -45,7 +45,7 @@ from uwm.evaluation.records import estimate, method_metrics, publish_curves, wri
 from uwm.evaluation.summary import table_text, title
 from uwm.methods import COPY, ORACLE
 from uwm.metrics.perceptual import ProtocolName, load_lpips
-from uwm.models import LatentActions
+from uwm.models import WORLD_MODEL_PRESETS, LatentActions
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
@@ -106,9 +106,13 @@ CONFIGS = {
 
 def recipe_of(config: Config, name: str) -> PretrainRecipe:
     """The base recipe, or a variation of it."""
+    base = config.pretrain
     if name == BASE.name:
-        return config.pretrain
-    return with_settings(config.pretrain, VARIATIONS[name].settings)
+        return base
+    variation = VARIATIONS[name]
+    if variation.preset:
+        base = replace(base, model=WORLD_MODEL_PRESETS[variation.preset])
+    return with_settings(base, variation.settings)
 
 
 def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:

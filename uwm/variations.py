@@ -13,17 +13,25 @@ BASE = declare(Method("base", "Base: 24 codes of 10 bits", ("ablations",)))
 
 @dataclass(frozen=True)
 class Variation:
-    """The base recipe with other values: `settings` are `field=value` of a `PretrainRecipe`."""
+    """The base recipe with other values: `settings` are `field=value` of a `PretrainRecipe`.
+
+    `preset`: the model's, which the settings change.
+    """
 
     name: str
     label: str
     topic: str
     settings: tuple[str, ...]
+    preset: str | None = None
 
 
 def _rate(name: str, label: str, *tokens: str, codes: int = 1024) -> Variation:
     settings = [f"model.tokens.{setting}" for setting in tokens]
     return Variation(name, label, RATE, (*settings, f"model.quantizer.codes={codes}"))
+
+
+def _preset(name: str, label: str, *settings: str) -> Variation:
+    return Variation(name, label, PRESETS, ("picture_weight=0", *settings), preset=name.split("-")[0])
 
 
 def _part(name: str, label: str, *settings: str) -> Variation:
@@ -34,36 +42,17 @@ def _length(steps: int, *further: str) -> Variation:
     return Variation(f"steps-{steps}", f"{steps:,} steps", LENGTH, (f"train.steps={steps}", *further))
 
 
+MODULATION, REGIONS = "model.dynamics.conditioning=modulation", "model.tokens.action_source=regions"
 # Four crops of each clip where more pairs are drawn than one crop of each has.
 CROPS = "views=4"
 VARIATIONS: dict[str, Variation] = {
     variation.name: variation
     for variation in (
-        Variation("paper", "Preset paper", PRESETS, ("model=paper", "picture_weight=0")),
-        Variation("authors", "Preset authors", PRESETS, ("model=authors", "picture_weight=0")),
-        Variation(
-            "paper-modulation",
-            "Preset paper, actions as scale, shift and gate",
-            PRESETS,
-            ("model=paper", "picture_weight=0", "model.dynamics.conditioning=modulation"),
-        ),
-        Variation(
-            "paper-regions",
-            "Preset paper, an action for each region",
-            PRESETS,
-            ("model=paper", "picture_weight=0", "model.tokens.action_source=regions"),
-        ),
-        Variation(
-            "paper-regions-modulation",
-            "Preset paper, both",
-            PRESETS,
-            (
-                "model=paper",
-                "picture_weight=0",
-                "model.tokens.action_source=regions",
-                "model.dynamics.conditioning=modulation",
-            ),
-        ),
+        _preset("paper", "Preset paper"),
+        _preset("authors", "Preset authors"),
+        _preset("paper-modulation", "Preset paper, actions as scale, shift and gate", MODULATION),
+        _preset("paper-regions", "Preset paper, an action for each region", REGIONS),
+        _preset("paper-regions-modulation", "Preset paper, both", REGIONS, MODULATION),
         _rate("codes-4x8", "4 codes of 8", "num_action_tokens=4", codes=8),
         _rate("codes-8x128", "8 codes of 128", "num_action_tokens=8", codes=128),
         _rate("codes-12", "12 codes of 1,024", "num_action_tokens=12"),
