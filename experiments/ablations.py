@@ -41,7 +41,7 @@ from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
 from uwm.evaluation.predictors import latent_action_predictor
 from uwm.evaluation.probes import linear_probe, mlp_probe, probe_real_actions
-from uwm.evaluation.records import estimate, method_metrics, publish_curves, write_samples, write_table
+from uwm.evaluation.records import estimate, method_metrics, write_samples, write_table
 from uwm.evaluation.summary import table_text, title
 from uwm.methods import COPY, ORACLE
 from uwm.metrics.perceptual import ProtocolName, load_lpips
@@ -219,8 +219,6 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
     measured |= {name: Estimate(**entry) for name, entry in evaluation["whole"].items()}
     samples = write_samples(context, cell, pairs)
-    stage = recipe_of(context.config, cell.method).stage
-    publish_curves(context, {stage: cell.method})
     return CellResult(measured, samples, evaluation["manifest_sha256"], evaluation["weights"])
 
 

@@ -40,6 +40,11 @@ CAPTIONS = {
     r"figure5_curves_(.+)": "State error on validation pairs during the trainings of Figure 5 ({corpus}, "
     "scale {scale}): the fine-tuning, the adapter on top of it, and dynamics without latent actions.",
     r"figure5_curve_(.+)": "Training curve ({corpus}), Figure 5, scale {scale}.",
+    r"ablations_rate_(.+)": "What a latent action of so many bits is worth ({corpus}, moving half, "
+    "scale {scale}), each trained briefly: a high rate buys a sharper picture and a leak, for it is a code "
+    "of the frame.",
+    r"ablations_length_(.+)": "The same against the length of the training, which has a falling learning "
+    "rate each time ({corpus}, moving half, scale {scale}); the last one is the released model.",
 }
 
 

@@ -13,7 +13,14 @@ from paper import check, constants, page, readme, reported_tables, tables
 from paper.claims import all_items
 from paper.grids import grids
 from paper.ledger import ledger_table
-from paper.measured_curves import pairs_figure, pairs_plots, rollout_figure, rollout_plots
+from paper.measured_curves import (
+    pairs_figure,
+    pairs_plots,
+    rollout_figure,
+    rollout_plots,
+    variation_figure,
+    variation_plots,
+)
 from paper.options import KNOWN_SCALES, add_results, chosen_results
 from paper.output import made_anew
 from paper.panels import grid_figure
@@ -26,6 +33,7 @@ from paper.training_curves import OF_CELL, code_use_figure, compared, compared_f
 from uwm.arguments import Parser, named_path, whole
 from uwm.errors import UserError, run_cli
 from uwm.files import write_atomically
+from uwm.variations import LENGTH, RATE
 
 OUT = ROOT / "paper" / "out"
 
@@ -43,7 +51,17 @@ def drawings(results: Results, scale: str) -> Iterator[tuple[str, Drawing]]:
             steps = rollout_plots(results, scale, experiment, corpus, methods)
             if steps:
                 yield f"{experiment}_rollout_curve_{corpus}", partial(rollout_figure, steps)
+            if experiment == "ablations":
+                yield from variations(results, scale, corpus)
         yield from training(results, scale, experiment)
+
+
+def variations(results: Results, scale: str, corpus: str) -> Iterator[tuple[str, Drawing]]:
+    """What the rate of the actions and the length of the training are worth."""
+    for topic, xlabel in ((RATE, "bits a transition"), (LENGTH, "training steps")):
+        plots = variation_plots(results, scale, corpus, topic)
+        if plots:
+            yield f"ablations_{topic}_{corpus}", partial(variation_figure, plots, xlabel)
 
 
 def training(results: Results, scale: str, experiment: str) -> Iterator[tuple[str, Drawing]]:

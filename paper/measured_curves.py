@@ -17,10 +17,18 @@ from paper.store import Measured, Results
 from paper.style import LEGEND_ROW, legend_above, look, plots
 from uwm.methods import COPY, DIRECT, NO_ACTION, R_GT, R_LA, SCRATCH, W_FT, W_PRE, W_TFS, method_label
 from uwm.metrics.spec import metric_label
+from uwm.variations import BASE, RATE, VARIATIONS
 
 Points = Mapping[float, Measured]
 ALL = np.inf  # pairs: as many as there are, where the config does not say how many
 OVER_PAIRS = ("lpips_to_next_moving", "lpips_region_moving")  # one plot each, where they were measured
+OVER_VARIATIONS = (
+    "state_ratio_moving",
+    "own_over_shuffled_moving",
+    "leak_moving",
+    "lpips_ratio_moving",
+    "probe_r2",
+)
 OVER_STEPS = ("rollout_lpips", "rollout_state_mse")
 
 
@@ -103,6 +111,39 @@ def pairs_figure(drawn: Sequence[Plot]) -> Figure:
 def _short(pairs: int) -> str:
     """2000 -> `2k`."""
     return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
+
+
+# Against the rate and the length of the training: one line, the base recipe among its variations
+
+
+def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> list[Plot]:
+    """One plot per measure, over bits (topic `RATE`) or steps (`LENGTH`); none with fewer than two points."""
+    names = [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == topic)]
+    places = {name: _place(results, scale, corpus, name, topic) for name in names}
+    found = []
+    for metric in OVER_VARIATIONS:
+        measured = {places[name]: results.measure(scale, "ablations", name, corpus, metric) for name in names}
+        line = {place: number for place, number in sorted(measured.items()) if place and number}
+        if len(line) > 1:
+            found.append(Plot(metric_label(metric), {BASE.name: line}, {}))
+    return found
+
+
+def _place(results: Results, scale: str, corpus: str, name: str, topic: str) -> float:
+    """A variation's bits, or the steps of its training; 0 where it was not measured."""
+    for cell in results.find(scale, "ablations", name, corpus):
+        if cell.status == "ok":
+            if topic == RATE:
+                return float(cell.record["metrics"]["bits"]["value"])
+            return float(cell.record["config"]["pretrain"]["train"]["steps"])
+    return 0.0
+
+
+def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
+    """Bits or steps in logarithmic distance."""
+    ticks = sorted({place for plot in drawn for line in plot.lines.values() for place in line})
+    places = {place: float(np.log10(place)) for place in ticks}
+    return measured_figure(drawn, places, [f"{place:,.0f}" for place in ticks], xlabel)
 
 
 # Against the steps of a rollout

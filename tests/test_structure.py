@@ -18,6 +18,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "uwm": (),
     **dict.fromkeys(FOUNDATION, ()),
     "uwm.methods": (),
+    "uwm.variations": ("uwm.methods",),
     "uwm.metrics.spec": (),
     "uwm.metrics": (),
     "uwm.models": (),
@@ -43,7 +44,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "uwm.release": ("uwm.runs", "uwm.stages"),
     "uwm.prefetch": ("uwm.metrics", "uwm.stages"),
     "experiments": ("uwm",),
-    "paper": ("uwm.methods", "uwm.metrics.spec", "uwm.metrics.statistics", "uwm.runs.record"),
+    "paper": (
+        *("uwm.methods", "uwm.variations", "uwm.metrics.spec", "uwm.metrics.statistics", "uwm.runs.record"),
+    ),
 }
 # Libraries that only these parts may import.
 LIBRARIES = {

@@ -87,6 +87,6 @@ VARIATIONS: dict[str, Variation] = {
     )
 }
 METHODS = {
-    name: declare(Method(name, variation.label, ("ablations",), optional=True))
+    name: declare(Method(name, variation.label, ("ablations",), optional=variation.topic != PARTS))
     for name, variation in VARIATIONS.items()
 }

@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from uwm.models import (
     WorldModel,
     WorldModelConfig,
 )
+from uwm.models.storage import weights_sha256
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifacts, Stage
 from uwm.runs.record import file_sha256
@@ -219,14 +220,39 @@ def watched(
     return ActionAlarm().watching(validate, lambda: int(world_model.step) / recipe.train.steps)
 
 
+@dataclass(frozen=True)
+class TrainingViews:
+    """What the states of a training's fixed crops follow from; the others tell the last three fields."""
+
+    mae_sha256: str
+    manifests: tuple[tuple[str, str], ...]  # each corpus's name and the sha256 of its list
+    short_side: int
+    gap: float
+    views: int
+    seed: int
+    recipe: PairRecipe = field(compare=False, repr=False)
+    mae: MaskedAutoencoder = field(compare=False, repr=False)
+    corpora: Corpora = field(compare=False, repr=False)
+
+
 def cached_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> IndexSource:
     """Batches of state pairs whose states are all computed now: for frozen encoders and fixed crops."""
-    banks = [load_frames(c, "train", recipe.short_side, gap=recipe.gap) for c in corpora.values()]
-    states = torch.cat([view_states(recipe, mae, bank) for bank in banks], dim=1)  # (V, F, 1+N, D)
-    starts = np.cumsum([0, *(len(bank.frames) for bank in banks[:-1])])
-    pairs = torch.cat([bank.pairs + int(start) for bank, start in zip(banks, starts, strict=True)])
+    manifests = tuple(training_manifests(corpora, recipe).items())
+    seen = (recipe.short_side, recipe.gap, recipe.views, recipe.train.seed)
+    views = TrainingViews(weights_sha256(mae), manifests, *seen, recipe, mae, corpora)
+    states, pairs = _states_and_pairs(views)
     load = state_pairs(states, pairs)
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
+
+
+@functools.lru_cache(maxsize=1)  # trainings that differ in the model alone read the same states
+def _states_and_pairs(of: TrainingViews) -> tuple[Tensor, Tensor]:
+    """States (V, F, 1+N, D) of all frames in each view, and the pairs' places among them (n, 2)."""
+    banks = [load_frames(c, "train", of.short_side, gap=of.gap) for c in of.corpora.values()]
+    states = torch.cat([view_states(of.recipe, of.mae, bank) for bank in banks], dim=1)
+    starts = np.cumsum([0, *(len(bank.frames) for bank in banks[:-1])])
+    pairs = [bank.pairs + int(start) for bank, start in zip(banks, starts, strict=True)]
+    return states, torch.cat(pairs)
 
 
 def view_states(recipe: PairRecipe, mae: MaskedAutoencoder, bank: FrameBank) -> Tensor:
