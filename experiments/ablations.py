@@ -26,6 +26,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from uwm.bounds import Bounded, Count, Names, Natural, OutOfBounds, SomeNames, check_bounds
 from uwm.data.action_pairs import has_actions
@@ -44,7 +45,8 @@ from uwm.evaluation.probes import linear_probe, mlp_probe, probe_real_actions
 from uwm.evaluation.records import estimate, method_metrics, write_samples, write_table
 from uwm.evaluation.summary import table_text, title
 from uwm.methods import COPY, ORACLE
-from uwm.metrics.perceptual import ProtocolName, load_lpips
+from uwm.metrics.codec import code_within
+from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models import WORLD_MODEL_PRESETS, LatentActions
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
@@ -56,7 +58,7 @@ from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
-from uwm.variations import BASE, VARIATIONS
+from uwm.variations import BASE, CODECS, VARIATIONS
 
 SHORT = replace(
     PRETRAIN["mini"],
@@ -72,7 +74,7 @@ SHORT = replace(
 class Config(Bounded):
     """Everything that changes a number."""
 
-    variations: Names = (BASE.name, *VARIATIONS)
+    variations: Names = (BASE.name, *VARIATIONS, *CODECS)
     corpora: Names = (*BUNDLED, IN_DOMAIN)  # evaluated, besides those of --data
     pretrain_on: SomeNames = BUNDLED
     mae: MAERecipe = MAE["mini"]
@@ -85,14 +87,15 @@ class Config(Bounded):
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        unknown = sorted(set(self.variations) - {BASE.name, *VARIATIONS})
+        known = (BASE.name, *VARIATIONS, *CODECS)
+        unknown = [name for name in self.variations if name not in known]
         if unknown:
-            raise OutOfBounds(f"variations: {unknown[0]!r} is none of {', '.join((BASE.name, *VARIATIONS))}")
+            raise OutOfBounds(f"variations: {unknown[0]!r} is none of {', '.join(known)}")
 
 
 CONFIGS = {
     "smoke": Config(
-        variations=(BASE.name, "codes-12", "no-residual"),
+        variations=(BASE.name, "codes-12", "codec-1960"),
         corpora=(BUNDLED[0], IN_DOMAIN),
         pretrain_on=BUNDLED[:1],
         mae=MAE["smoke"],
@@ -105,9 +108,9 @@ CONFIGS = {
 
 
 def recipe_of(config: Config, name: str) -> PretrainRecipe:
-    """The base recipe, or a variation of it."""
+    """The base recipe, or a variation of it; a codec is shown by the base's MAE."""
     base = config.pretrain
-    if name == BASE.name:
+    if name not in VARIATIONS:
         return base
     variation = VARIATIONS[name]
     if variation.preset:
@@ -154,23 +157,43 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     images = load_pairs(zero_shot_corpus(context, cell.corpus), manifest, config.pretrain.short_side)
     images = center_crop(images, world.image_size, world.image_size)  # (n, 2, 3, S, S)
     s_t, s_next = in_batches(world.encode, images).unbind(1)
-    actions = in_batches(world.world_model.infer_actions, s_t, s_next)
-    predicted = in_batches(world.world_model.predict, s_t, actions.quantized)
-    states = {cell.method: predicted, COPY.name: s_t, ORACLE.name: s_next}
-    test = FramePairs(manifest, images, cell.name)
-    pairs, _ = measure_pairs(Measuring(world, network), test, states, only=[cell.method])
+    states = {COPY.name: s_t, ORACLE.name: s_next}
     seen = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1])
-    measured = action_errors(world, seen, None, config.seed) | stitched_errors(world, network, seen)
+    weights = {**world.weights, "lpips": network.weights_sha256}
+    if cell.method in CODECS:
+        measured, whole = coded(world, network, seen, CODECS[cell.method])
+        del weights["world-model"]
+    else:
+        actions = in_batches(world.world_model.infer_actions, s_t, s_next)
+        states[cell.method] = in_batches(world.world_model.predict, s_t, actions.quantized)
+        measured = action_errors(world, seen, None, config.seed) | stitched_errors(world, network, seen)
+        whole = of_the_whole(context, cell, world, actions)
+    test, only = FramePairs(manifest, images, cell.name), [name for name in states if name == cell.method]
+    pairs, _ = measure_pairs(Measuring(world, network), test, states, only=only or [ORACLE.name])
     columns = {f"{cell.method}/{name}": values.double().cpu().numpy() for name, values in measured.items()}
     write_table(pairs.assign(**columns), folder / "pairs.csv")
-    found = {name: asdict(number) for name, number in of_the_whole(context, cell, world, actions).items()}
     evaluation = {
         "protocol": network.protocol,
         "manifest_sha256": manifest.sha256,
-        "weights": {**world.weights, "lpips": network.weights_sha256},
-        "whole": found,
+        "weights": weights,
+        "whole": {name: asdict(number) for name, number in whole.items()},
     }
     (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
+
+
+def coded(
+    world: World, network: LPIPS, pairs: StatePairs, bits: int
+) -> tuple[dict[str, Tensor], dict[str, Estimate]]:
+    """What a codec shows of R_t+1 after R_t in at most `bits`: LPIPS to both (n,), and the mean bits used."""
+    r_t, r_next = (in_batches(world.mae.decode, states).mul(255).round().byte() for states in pairs[:2])
+    frames = [code_within(a, b, bits // 8) for a, b in zip(r_t.cpu(), r_next.cpu(), strict=True)]
+    shown = torch.stack([frame.frame for frame in frames]).to(world.device)
+    measured = {
+        "lpips_to_current": in_batches(network, shown, r_t.float() / 255),
+        "lpips_to_next": in_batches(network, shown, r_next.float() / 255),
+    }
+    used = torch.tensor([8.0 * frame.size for frame in frames])
+    return measured, {"bits": Estimate(float(used.mean()), len(used))}
 
 
 def of_the_whole(context: Context, cell: Cell, world: World, actions: LatentActions) -> dict[str, Estimate]:
@@ -200,7 +223,7 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
         "lpips": load_lpips(config.lpips).weights_sha256,
         **world.weights,
     }
-    measured_by = measuring_code(of_the_whole)
+    measured_by = measuring_code(of_the_whole, coded)
     fields = {**fields, "corpus": cell.corpus, "method": cell.method, "measured_by": measured_by}
     return Stage(f"ablation-{cell.method}-{cell.corpus}", EXPERIMENT.version, fields, inputs)
 
@@ -239,12 +262,9 @@ def summarize(context: Context) -> None:
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: a training for each variation."""
     return [
-        StageJob(
-            f"pretrain-{name}",
-            functools.partial(train_variation, name=name),
-            cells=(f"{name}/*",),
-        )
+        StageJob(f"pretrain-{name}", functools.partial(train_variation, name=name), cells=(f"{name}/*",))
         for name in config.variations
+        if name not in CODECS
     ]
 
 

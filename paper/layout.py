@@ -26,7 +26,7 @@ from uwm.methods import (
     W_TFS,
 )
 from uwm.metrics.spec import METRICS
-from uwm.variations import BASE, LENGTH, PRESETS, RATE, VARIATIONS
+from uwm.variations import BASE, CODECS, LENGTH, PRESETS, RATE, VARIATIONS
 
 EXPERIMENTS = ("table1", "figure4", "figure5")
 MOST_ROWS = 12  # of a table in the main text
@@ -67,11 +67,15 @@ TOPICS = {
         Topic("_ahead", "five steps ahead", [m.variant(AHEAD) for m in (*COMPARED_AHEAD, ORACLE)]),
     ),
     "ablations": tuple(
-        Topic(f"_{topic}", title, [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == topic)])
-        for topic, title in (
-            (RATE, "bits a transition"),
-            (LENGTH, "length of the training"),
-            (PRESETS, "the paper's and the authors' model"),
+        Topic(
+            f"_{topic}",
+            title,
+            [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == topic), *codecs],
+        )
+        for topic, title, codecs in (
+            (RATE, "bits a transition", CODECS),
+            (LENGTH, "length of the training", ()),
+            (PRESETS, "the paper's and the authors' model", ()),
         )
     ),
 }

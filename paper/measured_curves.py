@@ -17,17 +17,14 @@ from paper.store import Measured, Results
 from paper.style import LEGEND_ROW, legend_above, look, plots
 from uwm.methods import COPY, DIRECT, NO_ACTION, R_GT, R_LA, SCRATCH, W_FT, W_PRE, W_TFS, method_label
 from uwm.metrics.spec import metric_label
-from uwm.variations import BASE, RATE, VARIATIONS
+from uwm.variations import BASE, CODEC, CODECS, RATE, VARIATIONS
 
 Points = Mapping[float, Measured]
 ALL = np.inf  # pairs: as many as there are, where the config does not say how many
 OVER_PAIRS = ("lpips_to_next_moving", "lpips_region_moving")  # one plot each, where they were measured
 OVER_VARIATIONS = (
-    "state_ratio_moving",
-    "own_over_shuffled_moving",
-    "leak_moving",
-    "lpips_ratio_moving",
-    "probe_r2",
+    *("state_ratio_moving", "own_over_shuffled_moving", "leak_moving", "lpips_ratio_moving"),
+    *("lpips_to_next_moving", "probe_r2"),
 )
 OVER_STEPS = ("rollout_lpips", "rollout_state_mse")
 
@@ -118,25 +115,34 @@ def _short(pairs: int) -> str:
 
 def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> list[Plot]:
     """One plot per measure, over bits (topic `RATE`) or steps (`LENGTH`); none with fewer than two points."""
-    names = [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == topic)]
-    places = {name: _place(results, scale, corpus, name, topic) for name in names}
+    names = {BASE.name: [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == topic)]}
+    if topic == RATE:
+        names[CODEC.name] = list(CODECS)
     found = []
     for metric in OVER_VARIATIONS:
-        measured = {places[name]: results.measure(scale, "ablations", name, corpus, metric) for name in names}
-        line = {place: number for place, number in sorted(measured.items()) if place and number}
-        if len(line) > 1:
-            found.append(Plot(metric_label(metric), {BASE.name: line}, {}))
+        lines = {line: _varied(results, (scale, corpus), of, metric, topic) for line, of in names.items()}
+        lines = {name: line for name, line in lines.items() if len(line) > 1}
+        if lines:
+            found.append(Plot(metric_label(metric), lines, {}))
     return found
 
 
-def _place(results: Results, scale: str, corpus: str, name: str, topic: str) -> float:
-    """A variation's bits, or the steps of its training; 0 where it was not measured."""
-    for cell in results.find(scale, "ablations", name, corpus):
-        if cell.status == "ok":
-            if topic == RATE:
-                return float(cell.record["metrics"]["bits"]["value"])
-            return float(cell.record["config"]["pretrain"]["train"]["steps"])
-    return 0.0
+def _varied(
+    results: Results, place: tuple[str, str], names: Sequence[str], metric: str, topic: str
+) -> dict[float, Measured]:
+    """Bits, or steps of the training -> the number of the variation that has them, in ascending order."""
+    found: dict[float, Measured] = {}
+    for name in names:
+        cells = [cell for cell in results.find(place[0], "ablations", name, place[1]) if cell.status == "ok"]
+        measured = results.measure(place[0], "ablations", name, place[1], metric)
+        if not cells or not measured:
+            continue
+        if topic == RATE:
+            x = CODECS.get(name) or cells[0].record["metrics"]["bits"]["value"]
+        else:
+            x = cells[0].record["config"]["pretrain"]["train"]["steps"]
+        found[float(x)] = measured
+    return dict(sorted(found.items()))
 
 
 def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:

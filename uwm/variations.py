@@ -5,10 +5,10 @@ A variation is the base recipe with some of its fields set, in the words of `--s
 
 from dataclasses import dataclass
 
-from uwm.methods import Method, declare
+from uwm.methods import BLACK, BLUE, Method, Style, declare
 
 RATE, LENGTH, PRESETS, PARTS = "rate", "length", "presets", "parts"  # topics
-BASE = declare(Method("base", "Base: 24 codes of 10 bits", ("ablations",)))
+BASE = declare(Method("base", "Base: 24 codes of 10 bits", ("ablations",), Style(BLUE, "-", "o")))
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ VARIATIONS: dict[str, Variation] = {
         _preset("paper-modulation", "Preset paper, actions as scale, shift and gate", MODULATION),
         _preset("paper-regions", "Preset paper, an action for each region", REGIONS),
         _preset("paper-regions-modulation", "Preset paper, both", REGIONS, MODULATION),
-        _rate("codes-4x8", "4 codes of 8", "num_action_tokens=4", codes=8),
-        _rate("codes-8x128", "8 codes of 128", "num_action_tokens=8", codes=128),
+        _rate("codes-4x8", "4 codes of 8, as LAPA", "num_action_tokens=4", codes=8),
+        _rate("codes-8x128", "8 codes of 128, as Moto", "num_action_tokens=8", codes=128),
         _rate("codes-12", "12 codes of 1,024", "num_action_tokens=12"),
         _rate("codes-49", "49 codes of 1,024", "num_action_tokens=49"),
         _rate("codes-98", "98 codes of 1,024", "num_action_tokens=98", "codes_per_region=2"),
@@ -86,7 +86,14 @@ VARIATIONS: dict[str, Variation] = {
         _part("depth-4", "Four blocks of attention", "model.dynamics.depth=4"),
     )
 }
+# A video codec's P-frame of so many bits, the rival of a code of that rate. Nothing is trained for it.
+CODEC = declare(Method("codec", "x264, one P-frame", ("ablations",), Style(BLACK, ":", "x"), optional=True))
+CODECS = {f"codec-{bits}": bits for bits in (240, 490, 980, 1960)}
 METHODS = {
+    name: declare(Method(name, f"x264, {bits:,} bits", ("ablations",), optional=True))
+    for name, bits in CODECS.items()
+}
+METHODS |= {
     name: declare(Method(name, variation.label, ("ablations",), optional=variation.topic != PARTS))
     for name, variation in VARIATIONS.items()
 }

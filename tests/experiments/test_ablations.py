@@ -72,15 +72,19 @@ def test_an_unknown_variation_is_one_line(capsys: pytest.CaptureFixture[str]) ->
 
 def test_smoke_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
-    settings = ("--set", "variations=base,codes-12", "corpora=sim-third-person")
+    settings = ("--set", "variations=base,codes-12,codec-1960", "corpora=sim-third-person")
     command = ["--scale", "smoke", *settings, "--out", str(tmp_path / "out")]
     assert main(EXPERIMENT, command) == 0
     records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*__*.json")}
+    coded = records.pop("codec-1960__sim-third-person")
     assert set(records) == {"base__sim-third-person", "codes-12__sim-third-person"}
     bits = {name: record["metrics"]["bits"]["value"] for name, record in records.items()}
     assert bits == {"base__sim-third-person": 240, "codes-12__sim-third-person": 120}
     for record in records.values():
         assert {"leak_moving", "own_over_shuffled_moving", "lpips_ratio_moving"} <= set(record["metrics"])
+    assert 0 < coded["metrics"]["bits"]["value"] <= 1960
+    assert coded["metrics"]["lpips_to_next"]["value"] < coded["metrics"]["lpips_to_current"]["value"] + 0.1
+    assert set(coded["inputs"]["weights"]) == {"mae", "lpips"}
     first = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.csv")}
     assert main(EXPERIMENT, [*command[:-1], str(tmp_path / "again")]) == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "again").rglob("*.csv")} == first
