@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -57,6 +58,10 @@ class PairRecipe(Bounded):
     # Weight of the loss on the picture that the prediction shows, 1 - SSIM; 0: the state's error alone, as in
     # the authors' code. A small state error is not a sharp picture.
     picture_weight: NotNegative = 0.0
+
+    def seeded(self, seed: int | None) -> Self:
+        """The recipe with a cell's seed; 0 for a cell without."""
+        return replace(self, train=replace(self.train, seed=seed or 0))
 
 
 @dataclass(frozen=True)
