@@ -197,7 +197,7 @@ def test_functions_have_few_parameters(folder: str) -> None:
 
 # Files of more than 300 lines, each with its reason.
 LONG_FILES = {
-    "experiments/table1.py": "an experiment is one file: the config, the methods and the evaluation of Table 1",
+    "experiments/table1.py": "an experiment is one file: config, methods and evaluation of Table 1",
     "experiments/figure5.py": "an experiment is one file: what each of Figure 5's methods trains and reads",
 }
 
