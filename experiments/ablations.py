@@ -24,9 +24,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from uwm.bounds import Bounded, Count, Names, Natural, OutOfBounds, SomeNames, check_bounds
 from uwm.data.action_pairs import has_actions
@@ -37,12 +37,11 @@ from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
-from uwm.evaluation.actions import StatePairs, action_errors, rates, stitched_errors
+from uwm.evaluation.actions import StatePairs, action_columns, rates
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
-from uwm.evaluation.predictors import latent_action_predictor
-from uwm.evaluation.probes import linear_probe, mlp_probe, probe_real_actions
-from uwm.evaluation.records import estimate, method_metrics, write_samples, write_table
+from uwm.evaluation.probes import action_probes
+from uwm.evaluation.records import method_metrics, write_samples, write_table
 from uwm.evaluation.summary import table_text, title
 from uwm.methods import COPY, ORACLE
 from uwm.metrics.codec import code_within
@@ -161,16 +160,15 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     seen = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1])
     weights = {**world.weights, "lpips": network.weights_sha256}
     if cell.method in CODECS:
-        measured, whole = coded(world, network, seen, CODECS[cell.method])
+        columns, whole = coded(world, network, seen, cell.method)
         del weights["world-model"]
     else:
         actions = in_batches(world.world_model.infer_actions, s_t, s_next)
         states[cell.method] = in_batches(world.world_model.predict, s_t, actions.quantized)
-        measured = action_errors(world, seen, None, config.seed) | stitched_errors(world, network, seen)
+        columns = action_columns({cell.method: world}, None, network, seen, config.seed)
         whole = of_the_whole(context, cell, world, actions)
     test, only = FramePairs(manifest, images, cell.name), [name for name in states if name == cell.method]
     pairs, _ = measure_pairs(Measuring(world, network), test, states, only=only or [ORACLE.name])
-    columns = {f"{cell.method}/{name}": values.double().cpu().numpy() for name, values in measured.items()}
     write_table(pairs.assign(**columns), folder / "pairs.csv")
     evaluation = {
         "protocol": network.protocol,
@@ -182,18 +180,19 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
 
 
 def coded(
-    world: World, network: LPIPS, pairs: StatePairs, bits: int
-) -> tuple[dict[str, Tensor], dict[str, Estimate]]:
-    """What a codec shows of R_t+1 after R_t in at most `bits`: LPIPS to both (n,), and the mean bits used."""
+    world: World, network: LPIPS, pairs: StatePairs, name: str
+) -> tuple[dict[str, np.ndarray], dict[str, Estimate]]:
+    """What a codec shows of R_t+1 after R_t in its bits: LPIPS to both (n,), and the mean bits used."""
     r_t, r_next = (in_batches(world.mae.decode, states).mul(255).round().byte() for states in pairs[:2])
-    frames = [code_within(a, b, bits // 8) for a, b in zip(r_t.cpu(), r_next.cpu(), strict=True)]
+    budget = CODECS[name] // 8
+    frames = [code_within(a, b, budget) for a, b in zip(r_t.cpu(), r_next.cpu(), strict=True)]
     shown = torch.stack([frame.frame for frame in frames]).to(world.device)
-    measured = {
-        "lpips_to_current": in_batches(network, shown, r_t.float() / 255),
-        "lpips_to_next": in_batches(network, shown, r_next.float() / 255),
+    columns = {
+        f"{name}/{metric}": in_batches(network, shown, wanted.float() / 255).double().cpu().numpy()
+        for metric, wanted in (("lpips_to_current", r_t), ("lpips_to_next", r_next))
     }
-    used = torch.tensor([8.0 * frame.size for frame in frames])
-    return measured, {"bits": Estimate(float(used.mean()), len(used))}
+    used = [8.0 * frame.size for frame in frames]
+    return columns, {"bits": Estimate(float(np.mean(used)), len(used))}
 
 
 def of_the_whole(context: Context, cell: Cell, world: World, actions: LatentActions) -> dict[str, Estimate]:
@@ -204,13 +203,8 @@ def of_the_whole(context: Context, cell: Cell, world: World, actions: LatentActi
         return found
     encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
-    fitted, held_out = (load_eval_pairs(setting, s, config.probe_pairs, 0) for s in ("train", "validation"))
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
-    predictor = latent_action_predictor(world.world_model)
-    for metric, probe in (("probe_r2", linear_probe), ("probe_r2_mlp", mlp_probe)):
-        interval = probe_real_actions(predictor, (fitted, held_out, test), world.device, probe)
-        found[metric] = estimate(interval, metric, "")
-    return found
+    return found | action_probes(world, setting, test, config.probe_pairs)
 
 
 def evaluation_stage(context: Context, cell: Cell) -> Stage:
@@ -223,7 +217,7 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
         "lpips": load_lpips(config.lpips).weights_sha256,
         **world.weights,
     }
-    measured_by = measuring_code(of_the_whole, coded)
+    measured_by = measuring_code(coded)
     fields = {**fields, "corpus": cell.corpus, "method": cell.method, "measured_by": measured_by}
     return Stage(f"ablation-{cell.method}-{cell.corpus}", EXPERIMENT.version, fields, inputs)
 

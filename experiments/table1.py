@@ -47,15 +47,13 @@ from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
-from uwm.evaluation.actions import StatePairs, action_errors, rates, stitched_errors
+from uwm.evaluation.actions import StatePairs, action_columns, rates
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_tiles
-from uwm.evaluation.predictors import latent_action_predictor
-from uwm.evaluation.probes import linear_probe, mlp_probe, probe_real_actions
+from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import (
     copy_atomically,
-    estimate,
     method_metrics,
     publish_curves,
     write_samples,
@@ -74,7 +72,7 @@ from uwm.methods import (
     ZERO_ACTION,
     Method,
 )
-from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
+from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models import LatentActions, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
@@ -226,7 +224,9 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     test = FramePairs(manifest, images, name)
     pairs, frames = measure_pairs(Measuring(world, network), test, states, shown=[UWM.name])
     seen = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1])
-    pairs = pairs.assign(**action_columns(models, network, seen, config.seed))
+    own = {method.name: models[method] for method in MODELS if method in models}
+    free = models[NO_ACTION].world_model if NO_ACTION in models else None
+    pairs = pairs.assign(**action_columns(own, free, network, seen, config.seed))
     write_table(pairs, folder / "pairs.csv")
     use = code_counts(actions[UWM.name].codes, world.world_model.config.quantizer.codes)
     write_table(pd.DataFrame({"code": range(len(use)), "count": use}), folder / "code_use.csv")
@@ -252,21 +252,6 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
 
 
-def action_columns(
-    models: Mapping[Method, World], network: LPIPS, pairs: StatePairs, seed: int
-) -> dict[str, Any]:
-    """Columns `<method>/<measure>` (n,) of what is measured of latent actions per pair."""
-    free = models[NO_ACTION].world_model if NO_ACTION in models else None
-    found: dict[str, Any] = {}
-    for method in [method for method in MODELS if method in models]:
-        world = models[method]
-        measured = action_errors(world, pairs, free, seed)
-        if len(set(pairs.clips)) > 1:
-            measured |= stitched_errors(world, network, pairs)
-        found |= {f"{method}/{name}": values.double().cpu().numpy() for name, values in measured.items()}
-    return found
-
-
 def of_the_whole(context: Context, name: str, world: World, actions: LatentActions) -> dict[str, Estimate]:
     """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
     config: Config = context.config
@@ -275,13 +260,8 @@ def of_the_whole(context: Context, name: str, world: World, actions: LatentActio
         return found
     encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
-    fitted, held_out = (load_eval_pairs(setting, s, config.probe_pairs, 0) for s in ("train", "validation"))
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
-    predictor = latent_action_predictor(world.world_model)
-    for metric, probe in (("probe_r2", linear_probe), ("probe_r2_mlp", mlp_probe)):
-        interval = probe_real_actions(predictor, (fitted, held_out, test), world.device, probe)
-        found[metric] = estimate(interval, metric, "")
-    return found
+    return found | action_probes(world, setting, test, config.probe_pairs)
 
 
 def write_panels(world: World, images: Tensor, predicted: Tensor, pairs: pd.DataFrame, folder: Path) -> None:

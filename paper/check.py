@@ -15,7 +15,8 @@ from pathlib import Path
 from paper.claims import DIFFERS, FAILED, MISSING, Item, all_items
 from paper.integrity import problems
 from paper.options import add_results, chosen_results
-from paper.store import ROOT, Reported
+from paper.reported import Reported
+from paper.store import ROOT
 from paper.table import Table
 from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli

@@ -26,7 +26,8 @@ from paper.output import made_anew
 from paper.panels import grid_figure
 from paper.pool import process_pool
 from paper.reading import check_name
-from paper.store import ROOT, Reported, Results
+from paper.reported import Reported
+from paper.store import ROOT, Results
 from paper.style import Drawing, draw
 from paper.table import Table
 from paper.training_curves import OF_CELL, code_use_figure, compared, compared_figure, curve_figure

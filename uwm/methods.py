@@ -124,6 +124,11 @@ class Parsed:
     variant: Variant | None = None
 
     @property
+    def base(self) -> str:
+        """The name without the variant: of `r_gt-500-5-steps`, `r_gt-500`."""
+        return f"{self.method}-{self.short_pairs}" if self.short_pairs else self.method.name
+
+    @property
     def label(self) -> str:
         """As tables show it."""
         pairs = f"{self.short_pairs} pairs" if self.short_pairs else ""

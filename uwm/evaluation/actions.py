@@ -5,6 +5,7 @@ actions; stitched pairs, whose action is inferred from O_t to a frame of another
 delta-PSNR. Per model: the bits of a transition.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +82,22 @@ def action_errors(
     if no_action is not None:
         free = in_batches(no_action.predict, pairs.s_t, actions.quantized)
         found["state_mse_no_action"] = state_errors(free, pairs.s_next)
+    return found
+
+
+def action_columns(
+    models: Mapping[str, World], no_action: WorldModel | None, network: LPIPS, pairs: StatePairs, seed: int
+) -> dict[str, np.ndarray]:
+    """Columns `<method>/<measure>` (n,) of the above, of each model by its method's name.
+
+    Pairs of one clip alone cannot be stitched.
+    """
+    found: dict[str, np.ndarray] = {}
+    for method, world in models.items():
+        measured = action_errors(world, pairs, no_action, seed)
+        if len(set(pairs.clips)) > 1:
+            measured |= stitched_errors(world, network, pairs)
+        found |= {f"{method}/{name}": values.double().cpu().numpy() for name, values in measured.items()}
     return found
 
 
