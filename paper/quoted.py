@@ -1,8 +1,8 @@
 """Numbers in prose that stand beside the record that they come from.
 
 In a page, `0.13 (figure5/r_gt lpips_to_next)`, with backquotes around what is in brackets, is a number and
-its source below `results/mini`: the method's mean over seeds, on the experiment's one corpus or on the one that
-`table1/uwm/sim-ego lpips_ratio` names.
+its source below `results/mini`: the method's mean over seeds, on the experiment's one corpus or on the one
+that `table1/uwm/sim-ego lpips_ratio` names.
 
 python -m paper.quoted           write the numbers anew
 python -m paper.quoted --check   write nothing; exit 1 when one is out of date
