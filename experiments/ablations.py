@@ -8,8 +8,8 @@ uwm/variations.py, as assignments to the recipe.
     python experiments/ablations.py --only base,codes-12         # some of them
     python experiments/ablations.py --set variations=base,depth-4
 
-Every training is short (a tenth of the released model's) and has one seed, so that small differences say
-nothing; `steps-4200` is the released model itself. All are measured as in Table 1, on the same pairs.
+Every training is short (a twentieth of the released model's) and has one seed, so that small differences say
+nothing; `steps-8400` is the released model itself. All are measured as in Table 1, on the same pairs.
 """
 
 from uwm.runs.asking import answer_early

@@ -5,7 +5,7 @@ O_t+1 than to O_t in LPIPS, both observations blurred alike by the MAE. The pape
 here all test pairs of frozen manifests are measured, next to reference rows that say what the numbers mean.
 
     python experiments/table1.py                      # mini: simulated corpora, released weights, minutes
-    python experiments/table1.py --recompute          # trains MAE and world models from scratch first, ~1.5 h
+    python experiments/table1.py --recompute          # trains MAE and world models from scratch first, ~2 h
     python experiments/table1.py --data wild=DIR      # adds any folder of videos, zero-shot
     python experiments/table1.py --scale paper --data ssv2=DIR ego4d=DIR --submit
 

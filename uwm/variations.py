@@ -45,6 +45,13 @@ def _length(steps: int, *further: str) -> Variation:
 MODULATION, REGIONS = "model.dynamics.conditioning=modulation", "model.tokens.action_source=regions"
 # Four crops of each clip where more pairs are drawn than one crop of each has.
 CROPS = "views=4"
+WHOLE = (
+    "train.warmup_steps=200",
+    "train.checkpoint_every=250",
+    "train.validate_every=300",
+    "model.continuous_steps=200",
+    CROPS,
+)
 VARIATIONS: dict[str, Variation] = {
     variation.name: variation
     for variation in (
@@ -62,15 +69,9 @@ VARIATIONS: dict[str, Variation] = {
         _length(100, "train.warmup_steps=20", "model.continuous_steps=25"),
         _length(200, "train.warmup_steps=40", "model.continuous_steps=50"),
         _length(1200, CROPS),
-        # The released model's whole training.
-        _length(
-            4200,
-            "train.warmup_steps=200",
-            "train.checkpoint_every=250",
-            "train.validate_every=300",
-            "model.continuous_steps=200",
-            CROPS,
-        ),
+        # The released model's whole training, and half of it.
+        _length(4200, *WHOLE),
+        _length(8400, *WHOLE),
         _part("queries", "Actions from learned queries", "model.tokens.action_source=queries"),
         _part(
             "tokens",

@@ -92,7 +92,7 @@ PAPER = PretrainRecipe(
 )
 MINI = PretrainRecipe(
     TrainConfig(
-        steps=4200,
+        steps=8400,
         batch_size=16,
         learning_rate=1e-3,
         warmup_steps=200,
