@@ -30,6 +30,8 @@ def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
                         help="add a corpus: a folder of video files")  # fmt: skip
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE",
                         help="change a config field, nested ones with dots: pretrain.steps=100")  # fmt: skip
+    parser.add_argument("--method", action="extend", nargs="+", default=[], metavar="NAME=FILE.py:CLASS",
+                        help="add a row: a model of your own, docs/your-model.md")  # fmt: skip
     parser.add_argument(
         "--pretrain-on", metavar="NAME[,NAME]", help="the same as --set pretrain_on=NAME[,NAME]"
     )
@@ -131,6 +133,7 @@ def unusable_corpora(context: Context, cells: list[Cell]) -> dict[str, str]:
     return found
 
 
+COMMUNITY = "community"  # in `results`: records that others sent
 ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
 STARTING = ("recompute", "missing", "jobs", "submit", "dry_run", "max_parallel", "check")
 
@@ -207,6 +210,9 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
         raise UserError("--pretrain-on names no corpus")
     if options.pretrain_on:
         settings.append(f"pretrain_on={options.pretrain_on}")
+    if options.method:
+        settings.append(methods_setting(experiment, options.method))
+        refuse_committed(options.out, experiment.root / "results")
     given = data_folders(options.data)
     return make_plan(
         experiment,
@@ -218,6 +224,29 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
         recompute=options.recompute,
         replaced=given.keys(),
     )
+
+
+def methods_setting(experiment: Experiment, methods: list[str]) -> str:
+    """`--method NAME=FILE.py:CLASS` options as a setting, their files absolute. UserError where the
+    experiment takes none."""
+    if not all(hasattr(config, "given_methods") for config in experiment.configs.values()):
+        raise UserError(f"--method: {experiment.name} measures no methods of others; table1 does")
+    found = []
+    for text in methods:
+        name, source = split_assignment(text, "--method")
+        if "," in text:
+            raise UserError(f"--method {text}: a comma in a name or path; rename it")
+        found.append(f"{name}={Path(source).expanduser().absolute()}")
+    return f"given_methods={','.join(found)}"
+
+
+def refuse_committed(out: Path | None, results: Path) -> None:
+    """UserError where records of methods of others would go among the committed ones of ours."""
+    where = out.absolute().resolve() if out else None
+    if where and where.is_relative_to(results) and not where.is_relative_to(results / COMMUNITY):
+        raise UserError(
+            f"--out {out}: records of methods of others go elsewhere, or below results/{COMMUNITY}"
+        )
 
 
 def data_folders(assignments: list[str]) -> dict[str, str]:
