@@ -31,7 +31,7 @@ if __name__ == "__main__":
 import functools
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,14 @@ from uwm.evaluation.actions import StatePairs, action_columns, rates
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
-from uwm.evaluation.panels import draw_tiles, panel_rows, write_tiles
+from uwm.evaluation.panels import TILES, draw_tiles, write_panels
 from uwm.evaluation.predictors import Predictor, latent_action_predictor
 from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import (
     copy_atomically,
     method_metrics,
     publish_curves,
+    write_evaluation,
     write_samples,
     write_table,
 )
@@ -93,7 +94,6 @@ from uwm.training.objectives import code_counts, derangement
 
 METHODS = (UWM, COPY, ORACLE, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS)
 MODELS = (UWM, UWM_1960)  # those with latent actions of their own, of which more is measured
-TILES = ("o_t", "r_t", "o_next", "r_next", "prediction")  # the columns of Figure 3
 
 
 @dataclass(frozen=True)
@@ -270,27 +270,6 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     write_evaluation(folder, manifest, network.protocol, weights, whole)
 
 
-def write_evaluation(
-    folder: Path,
-    manifest: Manifest,
-    protocol: str,
-    weights: Mapping[str, str],
-    whole: Mapping[str, Mapping[str, Estimate]],
-) -> None:
-    """What a cell reads beside `pairs.csv`. `whole`: by method, what is no mean over pairs."""
-    content = {
-        "protocol": protocol,
-        "manifest_sha256": manifest.sha256,
-        "weights": dict(weights),
-        "skipped": manifest.skipped,
-        "whole": {
-            method: {name: asdict(found) for name, found in entries.items()}
-            for method, entries in whole.items()
-        },
-    }
-    (folder / "evaluation.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
 @torch.no_grad()
 def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path) -> None:
     """Measure a method by others on a corpus, by the same measures and beside the same references."""
@@ -329,27 +308,6 @@ def read_off(context: Context, name: str, world: World, predictor: Predictor) ->
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
     return action_probes(predictor, world.device, setting, test, config.probe_pairs)
-
-
-def write_panels(
-    world: World, test: FramePairs, predicted: tuple[str, Tensor], pairs: pd.DataFrame, folder: Path
-) -> None:
-    """The tiles of Figure 3 as PNG, and `panels.csv` with their numbers: the columns of Table 1.
-
-    `predicted`: a method's name and the frames (n, 3, S, S) that it predicts.
-    """
-    (method, frames), images, rows = predicted, test.images, panel_rows(pairs)
-    o_t, o_next = images[rows].unbind(1)
-    r_t, r_next = (
-        world.mae.decode(world.encode(images[rows]).flatten(0, 1)).cpu().unflatten(0, (-1, 2)).unbind(1)
-    )
-    pictures = (o_t / 255, r_t, o_next / 255, r_next, frames[rows])
-    write_tiles(dict(zip(TILES, pictures, strict=True)), folder)
-    distances = [f"{method}/lpips_to_current", f"{method}/lpips_to_next"]
-    numbers = pairs.loc[rows, ["video", "t0", "t1", *distances]]
-    numbers.columns = ["video", "t0", "t1", "lpips_to_current", "lpips_to_next"]
-    numbers.insert(0, "k", range(1, len(rows) + 1))
-    write_table(numbers, folder / "panels.csv")
 
 
 # Records

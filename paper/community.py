@@ -21,8 +21,8 @@ from paper.store import ROOT, Cell, Results
 from uwm.arguments import Parser
 from uwm.errors import UserError, run_cli
 from uwm.methods import parse
+from uwm.runs.record import COMMUNITY
 
-FOLDER = "community"
 REFERENCE = "copy"  # whose committed record says which pairs, and what they are compared with
 REFERENCES = ("mae", "lpips")  # the weights that numbers are only comparable with
 SHARED = ("motion", "lpips_of_copy")  # columns of samples that no method changes
@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 
 def community(results: Results) -> Results:
     """The records that others sent, of the same scales; none where there is no such folder."""
-    return Results(results.root / FOLDER, results.scales)
+    return Results(results.root / COMMUNITY, results.scales)
 
 
 def problems(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
@@ -47,7 +47,7 @@ def problems(results: Results, experiments: Path = ROOT / "experiments") -> list
             except integrity.FAULTS as error:
                 lines = [f"{type(error).__name__}: {error}"]
             found += [f"{cell.path.relative_to(sent.root).as_posix()}: {line}" for line in lines]
-    return [f"{FOLDER}/{line}" for line in found]
+    return [f"{COMMUNITY}/{line}" for line in found]
 
 
 def _problems(results: Results, sent: Results, scale: str, experiment: str, cell: Cell) -> Iterator[str]:

@@ -99,7 +99,7 @@ def failed(record: dict) -> None:
 
 
 FORGED = {
-    "a better mean": (metric("lpips_to_next", value=0.01, ci=[0.005, 0.02]), "altered: lpips_to_next is 0.01"),
+    "a better mean": (metric("lpips_to_next", value=0.01, ci=[0, 0.02]), "altered: lpips_to_next is 0.01"),
     "a better ratio": (metric("lpips_ratio", value=0.3, ci=[0.2, 0.4]), "altered: lpips_ratio is 0.3"),
     "another share": (metric("success_vs_copy", value=0.5), "altered: success_vs_copy is 0.5"),
     "a narrower interval": (metric("lpips_to_next_moving", ci=[0.0599, 0.0601]), "has interval limit"),

@@ -13,6 +13,7 @@ from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.runs import asking, launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
+from uwm.runs.given import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.plan import Plan, make_plan, recomputing, say, stage_identity
 from uwm.runs.settings import nearest, split_assignment
@@ -133,7 +134,6 @@ def unusable_corpora(context: Context, cells: list[Cell]) -> dict[str, str]:
     return found
 
 
-COMMUNITY = "community"  # in `results`: records that others sent
 ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
 STARTING = ("recompute", "missing", "jobs", "submit", "dry_run", "max_parallel", "check")
 
@@ -224,29 +224,6 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
         recompute=options.recompute,
         replaced=given.keys(),
     )
-
-
-def methods_setting(experiment: Experiment, methods: list[str]) -> str:
-    """`--method NAME=FILE.py:CLASS` options as a setting, their files absolute. UserError where the
-    experiment takes none."""
-    if not all(hasattr(config, "given_methods") for config in experiment.configs.values()):
-        raise UserError(f"--method: {experiment.name} measures no methods of others; table1 does")
-    found = []
-    for text in methods:
-        name, source = split_assignment(text, "--method")
-        if "," in text:
-            raise UserError(f"--method {text}: a comma in a name or path; rename it")
-        found.append(f"{name}={Path(source).expanduser().absolute()}")
-    return f"given_methods={','.join(found)}"
-
-
-def refuse_committed(out: Path | None, results: Path) -> None:
-    """UserError where records of methods of others would go among the committed ones of ours."""
-    where = out.absolute().resolve() if out else None
-    if where and where.is_relative_to(results) and not where.is_relative_to(results / COMMUNITY):
-        raise UserError(
-            f"--out {out}: records of methods of others go elsewhere, or below results/{COMMUNITY}"
-        )
 
 
 def data_folders(assignments: list[str]) -> dict[str, str]:
