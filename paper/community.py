@@ -67,8 +67,9 @@ def _problems(results: Results, sent: Results, scale: str, experiment: str, cell
 
 
 def _is_ours(name: str) -> bool:
+    """Whether one of our experiments has a method of that name."""
     try:
-        return bool(parse(name))
+        return bool(parse(name).method.experiments)
     except UserError:
         return False
 

@@ -103,7 +103,7 @@ def given_method(text: str) -> GivenMethod:
         raise UserError(
             f"--method {text}: write NAME=FILE.py:CLASS, the name of small letters, digits, dots and dashes"
         )
-    method = Method(name, name, ("table1",), optional=True)
+    method = Method(name, name)  # of none of our experiments
     if METHODS.get(name) != method and _is_taken(name):
         raise UserError(f"--method {text}: there is a method {name} already; choose another name")
     return GivenMethod(declare(method), ClassFile.parse(rest))
