@@ -40,6 +40,7 @@ from uwm.data.states import FrozenEncoder
 from uwm.evaluation.actions import StatePairs, action_columns, rates
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
+from uwm.evaluation.predictors import latent_action_predictor
 from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import method_metrics, write_samples, write_table
 from uwm.evaluation.summary import table_text, title
@@ -204,7 +205,9 @@ def of_the_whole(context: Context, cell: Cell, world: World, actions: LatentActi
     encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
-    return found | action_probes(world, setting, test, config.probe_pairs)
+    return found | action_probes(
+        latent_action_predictor(world.world_model), world.device, setting, test, config.probe_pairs
+    )
 
 
 def evaluation_stage(context: Context, cell: Cell) -> Stage:

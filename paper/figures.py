@@ -11,7 +11,9 @@ from pathlib import Path
 
 from paper import check, constants, page, readme, reported_tables, tables
 from paper.claims import all_items
+from paper.community import community
 from paper.grids import grids
+from paper.leaderboard import leaderboard
 from paper.ledger import ledger_table
 from paper.measured_curves import (
     pairs_figure,
@@ -133,6 +135,9 @@ def write_tables(results: Results, out: Path, deviations: Path) -> tuple[dict[st
     for table in [*shared, check.verdict_table(items, excused)]:
         table.write(out)
     for scale in results.scales:
+        board = leaderboard(results, scale)
+        if board:
+            board.table.write(out / scale)
         shared.append(reported_tables.paper_layout(results, scale))
         shared[-1].write(out / scale)
     appendix = constants.tex_appendix(by_scale, results.cells)
@@ -152,7 +157,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--processes", type=whole(1, 1024), help="that draw; default: one per core")
     options = parser.parse_args(argv)
     results = chosen_results(options)
-    for path, reason in results.unreadable[:1]:
+    for path, reason in [*results.unreadable, *community(results).unreadable][:1]:
         raise UserError(f"{path}: {reason}; nothing was drawn")
     write_all(results, options.out, options.deviations, options.processes)
     if options.readme:

@@ -19,6 +19,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(FOUNDATION, ()),
     "uwm.methods": (),
     "uwm.variations": ("uwm.methods",),
+    "uwm.methods.files": ("uwm.methods",),
+    "uwm.methods.protocol": ("uwm.models",),
+    "uwm.methods.conformance": ("uwm.methods",),
+    "uwm.methods.__main__": ("uwm.methods",),
     "uwm.metrics.spec": (),
     "uwm.metrics": (),
     "uwm.models": (),
@@ -54,7 +58,8 @@ LIBRARIES = {
     "robosuite": ("uwm.data.simulation",),
     "mujoco": ("uwm.data.simulation",),
     "torch": ("uwm.models", "uwm.metrics", "uwm.baselines", "uwm.data", "uwm.training", "uwm.stages",
-              "uwm.evaluation", "uwm.runs", "uwm.prefetch", "experiments", "uwm.actions", "uwm.cost"),
+              "uwm.evaluation", "uwm.runs", "uwm.prefetch", "uwm.methods.protocol",
+              "uwm.methods.conformance", "experiments", "uwm.actions", "uwm.cost"),
 }  # fmt: skip
 
 

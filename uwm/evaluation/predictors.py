@@ -17,13 +17,15 @@ from uwm.models.world import World
 
 class Step(NamedTuple):
     """What a method may know of B steps. `now` is where it stands, a predicted state in a rollout; `s_t` and
-    `s_next` are the true states; each (B, 1+N, D). `actions` (B, T, A) and `mask` (B, T) are the robot's."""
+    `s_next` are the true states; each (B, 1+N, D). `actions` (B, T, A) and `mask` (B, T) are the robot's.
+    `frames`, uint8 (B, 2, 3, S, S), are those of the true states, outside of rollouts."""
 
     now: Tensor
     s_t: Tensor
     s_next: Tensor
     actions: Tensor
     mask: Tensor
+    frames: Tensor | None = None
 
 
 class Prediction(NamedTuple):
@@ -91,7 +93,8 @@ def predict_pairs(
     parts = []
     for rows in torch.arange(len(pairs.states)).split(64):
         s_t, s_next = pairs.states[rows].to(device).unbind(1)
-        parts.append(predictor(Step(s_t, s_t, s_next, actions[rows].to(device), mask[rows].to(device))))
+        controls = actions[rows].to(device), mask[rows].to(device)
+        parts.append(predictor(Step(s_t, s_t, s_next, *controls, pairs.images[rows].to(device))))
     state = torch.cat([part.state for part in parts])
     found = [part.latents for part in parts if part.latents is not None]
     return Prediction(state, _joined(found) if found else None)

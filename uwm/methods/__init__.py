@@ -151,7 +151,9 @@ def parse(name: str) -> Parsed:
     match = _PAIRS.fullmatch(base)
     if match and match[1] in METHODS:
         return Parsed(METHODS[match[1]], match[2], variant)
-    raise UserError(f"method {name!r} is not declared: add it to uwm/methods.py, or declare(Method(...))")
+    raise UserError(
+        f"method {name!r} is not declared: add it to uwm/methods/__init__.py, or declare(Method(...))"
+    )
 
 
 def declare(method: Method) -> Method:
