@@ -24,6 +24,7 @@ if __name__ == "__main__":
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,27 @@ from uwm.evaluation.measure import (
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows, write_tiles
 from uwm.evaluation.records import column, method_metrics, publish_curves, write_samples
 from uwm.evaluation.summary import measured_rows, table_text, title
-from uwm.methods import COPY, ORACLE, SCRATCH, W_FT, W_FT_DYNAMICS, W_FT_NO_CODEBOOK, W_PRE, W_TFS
+from uwm.methods import (
+    COPY,
+    ORACLE,
+    SCRATCH,
+    W_FT,
+    W_FT_DYNAMICS,
+    W_FT_NO_CODEBOOK,
+    W_PRE,
+    W_TFS,
+    parse,
+)
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models.world import World
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.jobs import shared_jobs
-from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, available_pairs, measured_corpora
+from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, pretrain_job
+from uwm.stages.pretrained import corpus_of, pretrain_jobs
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import code_counts, perplexity
@@ -108,6 +119,12 @@ CONFIGS = {
         pretrain=PRETRAIN["mini-1960"],
         finetune=FINETUNE["mini"],
         scratch_steps=1000,
+    ),
+    "small": Config(
+        pretrain_on=("ssv2",),
+        pretrain=PRETRAIN["small"],
+        finetune=FINETUNE["small"],
+        scratch_steps=4000,
     ),
     "paper": Config(),
 }
@@ -156,9 +173,7 @@ def domain_of(context: Context, cell: Cell) -> Domain:
     if cell.seed is None:
         return Domain(context, corpus, None)
     recipe = recipes(config)[cell.method].seeded(cell.seed)
-    there = len(available_pairs(recipe, corpus).table)
-    if recipe.pairs is not None and recipe.pairs > there:
-        raise SkipCell(f"{cell.corpus} has {there} training pairs, fewer than {recipe.pairs}")
+    skip_where_few(recipe, corpus, "curve" if parse(cell.method).short_pairs else "finetune.pairs")
     return Domain(context, corpus, recipe)
 
 
@@ -242,12 +257,12 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The trainings of a cluster run: the pre-training, then that of each cell, side by side."""
-    return shared_jobs(cells(config, data), needs)
+    return shared_jobs(cells(config, data), partial(needs, config))
 
 
-def needs(cell: Cell) -> Iterator[StageJob]:
+def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     """The trainings behind a cell."""
-    yield pretrain_job()
+    yield from pretrain_jobs(config)
     if cell.seed is not None:
         yield StageJob(
             f"train-{cell.file_name}",

@@ -101,7 +101,7 @@ from uwm.models import LatentActions
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.jobs import shared_jobs
-from uwm.stages.action_training import skip_where_fewer
+from uwm.stages.action_training import ActionRecipe, skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, obtain_adapter
 from uwm.stages.baselines import (
     DYNAMICS,
@@ -113,11 +113,11 @@ from uwm.stages.baselines import (
     obtain_ficc_adapter,
 )
 from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
-from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora
+from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
 from uwm.stages.jobs import domain_job, finetune_job
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_actions, check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, pretrain_job
+from uwm.stages.pretrained import corpus_of, pretrain_jobs
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import derangement
@@ -184,6 +184,15 @@ CONFIGS = {
         decoder=DECODER["mini"],
         dynamics=DYNAMICS["mini"],
         ficc=FICC_RECIPE["mini"],
+    ),
+    "small": Config(
+        pretrain_on=("ssv2",),
+        pretrain=PRETRAIN["small"],
+        finetune=FINETUNE["small"],
+        adapter=ADAPTER["small"],
+        decoder=DECODER["small"],
+        dynamics=DYNAMICS["small"],
+        ficc=FICC_RECIPE["small"],
     ),
     "paper": Config(),
 }
@@ -296,12 +305,18 @@ def domain_of(context: Context, cell: Cell) -> Domain:
     """The cell's corpus, with the fine-tuned world model of its seed, or else the pre-trained one.
 
     Raises:
-        SkipCell: the cell wants more labelled pairs than there are.
+        SkipCell: a recipe of the cell wants more pairs than there are.
         UserError: the corpus has no actions.
     """
     config: Config = context.config
-    corpus, own = corpus_of(context, cell.corpus), own_recipe(config, cell)
-    skip_where_fewer(own or config.adapter, corpus)
+    corpus, short = corpus_of(context, cell.corpus), parse(cell.method).short_pairs
+    skip_where_fewer(replace(config.adapter, pairs=None), corpus, "adapter.pairs")  # has it actions?
+    for name, recipe in reads(config, cell).items():
+        if isinstance(recipe, FinetuneRecipe):
+            skip_where_few(recipe, corpus, f"{name}.pairs")
+        elif isinstance(recipe, ActionRecipe):
+            own = short and name in ("adapter", "dynamics")
+            skip_where_fewer(recipe, corpus, "curve" if own else f"{name}.pairs")
     finetuned = None if cell.seed is None else config.finetune.seeded(cell.seed)
     return Domain(context, corpus, finetuned)
 
@@ -484,7 +499,7 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
 
 def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     """The trainings behind a cell, each after those that it needs itself."""
-    yield pretrain_job()
+    yield from pretrain_jobs(config)
     parsed, place = parse(cell.method), f"{cell.corpus}-s{cell.seed}"
     recipe = decoder(config, parsed.variant)
     if recipe is not None:  # the same for all seeds, for it needs the MAE alone

@@ -8,6 +8,7 @@ here all test pairs of frozen manifests are measured, next to reference rows tha
     python experiments/table1.py --recompute          # trains MAE and world models from scratch first, ~2 h
     python experiments/table1.py --data wild=DIR      # adds any folder of videos, zero-shot
     python experiments/table1.py --method mine=FILE.py:CLASS    # adds a row: your model (docs/your-model.md)
+    python experiments/table1.py --scale small --data ssv2=DIR    # one GPU of 24 GB
     python experiments/table1.py --scale paper --data ssv2=DIR ego4d=DIR --submit
 
 Methods: `uwm` (the model), `copy` (R_t as the prediction), `oracle` (the MAE's reconstruction of O_t+1: the
@@ -87,7 +88,7 @@ from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment,
 from uwm.runs.settings import plain_value
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job, zero_shot_corpus
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_jobs, zero_shot_corpus
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import code_counts, derangement
@@ -133,6 +134,12 @@ CONFIGS = {
         high_rate=PRETRAIN["mini-1960"],
         no_action=PRETRAIN["mini-no-action"],
         test_pairs=600,
+    ),
+    "small": Config(
+        corpora=("ssv2",),
+        pretrain_on=("ssv2",),
+        pretrain=PRETRAIN["small"],
+        no_action=PRETRAIN["small-no-action"],
     ),
     "paper": Config(),
 }
@@ -398,7 +405,8 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: pre-training, then an evaluation per corpus that its cells read."""
     names = corpora_of(config, data)
     given = [given_job(method, name) for name in names for method in given_methods(config)]
-    return [pretrain_job(cells=()), *(evaluation_job(name, methods(config)) for name in names), *given]
+    evaluations = (evaluation_job(name, methods(config)) for name in names)
+    return [*pretrain_jobs(config, cells=()), *evaluations, *given]
 
 
 def evaluation_job(name: str, ours: Iterable[Method]) -> StageJob:

@@ -19,7 +19,7 @@ import numpy as np
 from paper.check import plain
 from paper.claims import FAILED, MISSING, all_items
 from paper.reported import Reported
-from paper.store import ROOT, SCALES, Cell, Results
+from paper.store import ROOT, Cell, Results
 from paper.table import Table
 from uwm.errors import UserError, run_cli
 
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("folder", type=Path, help="records, <scale>/<experiment>/<cell>.json")
     parser.add_argument("--with", dest="other", type=Path, default=ROOT / "results", help="default: results")
     options = parser.parse_args(argv)
-    ours, theirs = Results(options.folder, SCALES), Results(options.other, SCALES)
+    ours, theirs = Results(options.folder), Results(options.other)
     keep_common(ours, theirs)
     found = list(differences(ours, theirs))
     if not found:

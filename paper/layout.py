@@ -82,8 +82,10 @@ TOPICS = {
 CORPORA = {
     ("table1", "mini"): ["sim-third-person", "sim-ego", "sim-panda"],
     ("table1", "paper"): ["ssv2", "ego4d"],
+    ("table1", "small"): ["ssv2"],
     ("figure4", "mini"): ["sim-panda"],
     ("figure4", "paper"): ["robosuite"],
+    ("figure4", "small"): ["robosuite"],
 }
 MAIN = ["lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current", "success_vs_copy"]
 MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]

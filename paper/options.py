@@ -3,18 +3,21 @@
 import argparse
 from pathlib import Path
 
-from paper.store import ROOT, SCALES, Results
+from paper.store import OPTIONAL_SCALES, ROOT, SCALES, Results, scales_at
 from uwm.arguments import named_path, one_of
 from uwm.errors import UserError
 
-KNOWN_SCALES = ("smoke", *SCALES)
+KNOWN_SCALES = ("smoke", *OPTIONAL_SCALES, *SCALES)
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
     """`--results` and `--scale`."""
     parser.add_argument("--results", type=named_path, default=ROOT / "results")
     parser.add_argument(
-        "--scale", type=one_of(KNOWN_SCALES), action="append", help=f"default: {' and '.join(SCALES)}"
+        "--scale",
+        type=one_of(KNOWN_SCALES),
+        action="append",
+        help=f"default: {' and '.join(SCALES)}, and {' and '.join(OPTIONAL_SCALES)} where there are records",
     )
 
 
@@ -25,7 +28,7 @@ def chosen_results(options: argparse.Namespace) -> Results:
         UserError: there are none: at all, or of a scale that was asked for.
     """
     check_folder(options.results)
-    scales = tuple(dict.fromkeys(options.scale or SCALES))
+    scales = tuple(dict.fromkeys(options.scale or scales_at(options.results)))
     results = Results(options.results, scales)
     broken = {path.relative_to(options.results).parts[0] for path, _ in results.unreadable}
     found = broken | {scale for (scale, _), cells in results.cells.items() if cells}

@@ -10,10 +10,10 @@ from paper.tables import corpora, protocol, shown
 from uwm.methods import COPY, SHUFFLED_ACTION, UWM, UWM_1960, method_label
 from uwm.metrics.spec import metric_label, metric_text
 
-# The reported corpus and what stands in for it at each scale.
+# The reported corpus and what stands in for it at each scale that has it.
 STAND_INS = {
-    "ssv2": {"paper": "ssv2", "mini": "sim-third-person"},
-    "ego4d": {"paper": "ego4d", "mini": "sim-ego"},
+    "ssv2": {"paper": "ssv2", "small": "ssv2", "mini": "sim-third-person", "smoke": "sim-third-person"},
+    "ego4d": {"paper": "ego4d", "mini": "sim-ego", "smoke": "sim-ego"},
 }
 PAPER_BITS = 240.0  # 24 codes (authors' code) out of 1024 (section 5.1)
 LABELS = {UWM.name: "Prediction"}  # what needs no name of its own here
@@ -56,12 +56,11 @@ def reported_layout(reported: Reported) -> Table:
 
 def reproduced(results: Results, reported: Reported) -> Table:
     """Reported numbers next to our own, over the moving half; scales without a record have no column."""
-    scales = [s for s in ("paper", "mini", "smoke") if (s, "table1") in results.cells]
+    scales = [s for s in ("paper", "small", "mini", "smoke") if (s, "table1") in results.cells]
     places: dict[str, tuple[str, str] | str] = {}  # what a column shows: a record's place, or the paper's
     for corpus, stand_in in STAND_INS.items():
         places[f"{corpus_label(corpus)}: paper"] = corpus
-        for scale in scales:
-            where = stand_in.get(scale, stand_in["mini"])
+        for scale, where in ((scale, stand_in[scale]) for scale in scales if scale in stand_in):
             places[f"{corpus_label(where)}: ours, {scale}"] = (scale, where)
     rows = [
         [

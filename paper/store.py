@@ -20,7 +20,8 @@ from uwm.metrics.spec import METRICS
 from uwm.metrics.statistics import Interval, bootstrap_difference, bootstrap_mean, bootstrap_ratio, gain
 
 ROOT = Path(__file__).resolve().parent.parent
-SCALES = ("mini", "paper")
+SCALES = ("mini", "paper")  # read always
+OPTIONAL_SCALES = ("small",)  # read where they were measured: nothing is missing without them
 MOVING = "_moving"  # ends the names of metrics over the moving half
 FAILED = ("failed", "timeout")
 
@@ -143,15 +144,20 @@ def in_common(tables: list[Values]) -> list[Values]:
     return [table.rows(np.intersect1d(shared, table.pairs, return_indices=True)[2]) for table in tables]
 
 
+def scales_at(root: Path) -> tuple[str, ...]:
+    """The scales that are read of a `results` folder where none is asked for."""
+    return (*SCALES, *(scale for scale in OPTIONAL_SCALES if any((root / scale).glob("*/*.json"))))
+
+
 class Results:
     """Everything measured, below one `results` folder.
 
     `unreadable` lists (path, reason) of records that are no valid JSON or lack what is relied on.
     """
 
-    def __init__(self, root: Path = ROOT / "results", scales: tuple[str, ...] = SCALES) -> None:
+    def __init__(self, root: Path = ROOT / "results", scales: tuple[str, ...] | None = None) -> None:
         self.root = root
-        self.scales = scales
+        self.scales = scales = scales_at(root) if scales is None else scales
         self.unreadable: list[tuple[Path, str]] = []
         self.cells: dict[tuple[str, str], list[Cell]] = {}
         self._samples: dict[Path, Samples] = {}

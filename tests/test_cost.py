@@ -1,11 +1,19 @@
-"""What a pre-training costs: against the formula of a ViT, and what the page on clusters says of it."""
+"""What trainings cost: against the formula of a ViT, by hand, and what the pages say of it."""
+
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
-from tests.documents import ROOT
-from uwm.cost import main, pair_cost
+from tests.documents import ROOT, blocks
+from uwm import cost
+from uwm.stages import counting
 from uwm.stages.mae import MAE
 from uwm.stages.world_model import PRETRAIN
+
+PAGES = (ROOT / "slurm" / "README.md", ROOT / "docs" / "paper-scale.md")
+SHOWN = [text for page in PAGES for _, text in blocks(page) if text.startswith("$ python -m uwm.cost")]
 
 
 def test_the_encoder_costs_what_the_formula_says():
@@ -14,13 +22,76 @@ def test_the_encoder_costs_what_the_formula_says():
     # A multiply-add is two: projections and MLP 12 D^2 of them a token, scores and their use 2 N D.
     block = 2 * tokens * (12 * width**2 + 2 * tokens * width)
     patches = 2 * config.tokens * width * 3 * config.patch_size**2
-    found = pair_cost(MAE["paper"], PRETRAIN["paper"])
-    assert found.encode == 2 * (config.encoder_depth * block + patches)
+    assert counting.encode_cost(MAE["paper"]) == 2 * (config.encoder_depth * block + patches)
+
+
+@pytest.mark.parametrize("text", SHOWN, ids=lambda text: text.splitlines()[0])
+def test_the_pages_show_the_counted_cost(text, capsys):
+    command, _, shown = text.partition("\n")
+    assert cost.main(command.split()[4:]) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_both_pages_show_it():
+    assert len(SHOWN) == len(PAGES)
+
+
+class Squares(nn.Module):
+    """sum((W x)^2) of pairs (B, 2, 3): keeps x, (B, 2, 3), and W x, (B, 2, 5), for the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 5)
+
+    def forward(self, batch, generator):
+        return {"loss": self.linear(batch).square().sum()}
+
+
+def test_what_is_kept_for_the_backward_pass_by_hand():
+    for pairs in (2, 4):
+        assert counting._kept_bytes(Squares(), torch.ones(pairs, 2, 3), "fp32") == 4 * pairs * 2 * (3 + 5)
+    both = [counting._kept_bytes(Squares(), torch.ones(pairs, 2, 3), "bf16") for pairs in (2, 4)]
+    assert both[1] - both[0] == 2 * 2 * 2 * (3 + 5)
+
+
+def test_the_memory_of_a_step_by_hand():
+    found = counting.StepCost(0, 0, 0, parameters=10, frozen=100, kept=7, kept_once=20)
+    assert found.memory(pairs=3) == 4 * 100 + (4 + 4 + 8) * 10 + 20 + 3 * 7
+
+
+def test_a_backward_pass_costs_twice_its_forward_and_frozen_parts_less():
+    mae, pretrain = MAE["smoke"], PRETRAIN["smoke"]
+    found = counting.step_cost(pretrain, mae, pretrain)
+    assert found.encode == 0  # states are computed once
     assert found.backward == pytest.approx(2 * found.forward, rel=0.05)
+    assert found.parameters > 0
+    live = counting.step_cost(
+        PRETRAIN["smoke"].__class__(pretrain.train, model=pretrain.model), mae, pretrain
+    )
+    assert live.encode == counting.encode_cost(mae)
+    assert live.total == found.total + live.encode
+    assert live.frozen > found.frozen  # the encoder
 
 
-def test_the_page_on_clusters_shows_the_counted_cost(capsys):
-    words = ["--gpus", "8", "--tflops", "400"]
-    assert main(words) == 0
-    shown = f"$ python -m uwm.cost {' '.join(words)}\n{capsys.readouterr().out}"
-    assert shown in (ROOT / "slurm" / "README.md").read_text()
+def test_every_training_is_counted_once(monkeypatch):
+    """By hand: methods and numbers of pairs, times seeds, of the three experiments."""
+    monkeypatch.setattr(cost, "_cost", lambda *_: SimpleNamespace(total=1))
+    found = {(one.experiment, one.kind): one.times for one in cost.trainings("paper")}
+    assert found == {
+        ("table1", "pre-training"): 1,
+        ("table1", "pre-training (no action)"): 1,
+        ("figure4", "fine-tuning"): 3 * (1 + 3),  # w_ft and its curve
+        ("figure4", "fine-tuning (from scratch)"): 3 * 2,  # w_tfs and scratch
+        ("figure4", "fine-tuning (dynamics)"): 3,
+        ("figure4", "fine-tuning (no-codebook)"): 3,
+        ("figure5", "decoder (mse)"): 1,  # the fine-tuned world model is Figure 4's
+        ("figure5", "decoder (mse+lpips)"): 1,
+        ("figure5", "adapter (continuous)"): 3 * (1 + 3),
+        ("figure5", "adapter (continuous, no state)"): 3,
+        ("figure5", "adapter (quantized)"): 1,
+        ("figure5", "adapter (codes)"): 1,
+        ("figure5", "adapter (prediction)"): 1,
+        ("figure5", "dynamics (direct)"): 3 + 3,  # the curve has one seed
+        ("figure5", "dynamics (no-action)"): 3,
+        ("figure5", "FICC"): 1,
+    }

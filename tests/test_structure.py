@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "uwm.cache": ("uwm.data", "uwm.runs"),
     "uwm.actions": ("uwm.models", "uwm.data", "uwm.runs"),
-    "uwm.cost": ("uwm.models", "uwm.stages"),
+    "uwm.cost": ("uwm.runs", "uwm.stages"),
     "uwm.release": ("uwm.runs", "uwm.stages"),
     "uwm.prefetch": ("uwm.metrics", "uwm.stages"),
     "experiments": ("uwm",),
@@ -59,7 +59,7 @@ LIBRARIES = {
     "mujoco": ("uwm.data.simulation",),
     "torch": ("uwm.models", "uwm.metrics", "uwm.baselines", "uwm.data", "uwm.training", "uwm.stages",
               "uwm.evaluation", "uwm.runs", "uwm.prefetch", "uwm.methods.protocol",
-              "uwm.methods.conformance", "experiments", "uwm.actions", "uwm.cost"),
+              "uwm.methods.conformance", "experiments", "uwm.actions"),
 }  # fmt: skip
 
 

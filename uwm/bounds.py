@@ -100,6 +100,14 @@ class Bounded:
         check_bounds(self)
 
 
+def later(default: Any) -> Any:
+    """The default of a field that came after records and weights were committed.
+
+    They were computed as this default says. So it stays out of digests at this value, and they stay valid.
+    """
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 def check_bounds(config: Any) -> None:
     """Raises OutOfBounds for the first field that holds what its type does not allow."""
     kind: Any = type(config)

@@ -1,72 +1,60 @@
-"""What the pre-training of scale `paper` costs, before anybody has paid for it.
+"""What the trainings of a scale cost, before anybody has paid for them.
 
-    python -m uwm.cost                        # one GPU at 400 TFLOP/s
-    python -m uwm.cost --gpus 8 --tflops 250  # others
+    python -m uwm.cost                                # pre-training of scale paper, one GPU at 400 TFLOP/s
+    python -m uwm.cost --gpus 8 --tflops 250          # others
+    python -m uwm.cost --scale small --trainings      # every training of Table 1, Figures 4 and 5; minutes
 
-Operations are counted on the real networks, attention included, for one pair. A rate is nothing that can be
-counted: `timing.jsonl` beside a training's log has the measured one.
+Operations and the memory of a step are counted on the real networks, attention included. A rate is nothing
+that can be counted: `timing.jsonl` beside a training's log has the measured one. What measuring costs is not
+counted, nor FICC's small adapter, nor encoding where a recipe computes states once.
 """
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
-from uwm.arguments import Parser, real, whole
+from uwm.arguments import Parser, one_of, real, whole
+from uwm.env import REPOSITORY
 from uwm.errors import run_cli
-from uwm.models import MaskedAutoencoder, WorldModel
-from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.world_model import PRETRAIN, PretrainRecipe
+from uwm.runs.experiment import load_experiment
+from uwm.stages.adapter import AdapterRecipe
+from uwm.stages.baselines import DynamicsRecipe
+from uwm.stages.counting import Recipe, StepCost, step_cost
+from uwm.stages.decoder import DecoderRecipe
+from uwm.stages.finetune import FinetuneRecipe
+from uwm.stages.mae import MAERecipe
+from uwm.stages.world_model import PretrainRecipe
 
-PAIRS = 2  # counted together: a batch of one has no variance to standardise by
+EXPERIMENTS = ("table1", "figure4", "figure5")
+SCALES = ("small", "paper")
 
 
-class PairCost(NamedTuple):
-    """Floating-point operations of a step of pre-training for each pair; a multiply-add is two."""
+class Trainings(NamedTuple):
+    """Trainings of an experiment with the same network and as many pairs to see; seeds differ, say."""
 
-    encode: int  # frozen MAE, both frames
-    forward: int  # extractor, quantiser, dynamics
-    backward: int
-    parameters: int  # of the world model
+    experiment: str
+    kind: str
+    cost: StepCost
+    batch_size: int
+    steps: int
+    times: int
 
     @property
-    def total(self) -> int:
-        return self.encode + self.forward + self.backward
+    def operations(self) -> int:
+        """Of all of them together."""
+        return self.cost.total * self.batch_size * self.steps * self.times
 
 
-def pair_cost(mae_recipe: MAERecipe, recipe: PretrainRecipe) -> PairCost:
-    """Counts one step of `recipe` on the CPU, with fresh weights. The loss on the picture is not counted."""
-    generator = torch.Generator().manual_seed(0)
-    mae = MaskedAutoencoder(mae_recipe.model).eval()
-    world_model = WorldModel(recipe.model.fitted(mae_recipe.model)).train()
-    size = mae_recipe.model.image_size
-    frames = torch.rand((2 * PAIRS, 3, size, size), generator=generator)
-    with torch.no_grad():
-        states, encode = _count(lambda: mae.encode(frames))
-    s_t, s_next = states.unflatten(0, (PAIRS, 2)).unbind(1)
-    loss, forward = _count(lambda: world_model(s_t, s_next).loss)
-    _, backward = _count(loss.backward)
-    parameters = sum(parameter.numel() for parameter in world_model.parameters())
-    return PairCost(encode, forward, backward, parameters)
-
-
-def _count(work: Callable[[], Any]) -> tuple[Any, int]:
-    # The fused attention of a CPU is not known to the counter; the plain one has the same operations.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        result = work()
-    return result, counter.get_total_flops() // PAIRS
-
-
-def table(cost: PairCost, recipe: PretrainRecipe, gpus: int, tflops: float) -> list[str]:
-    """Lines of name and value."""
+def table(cost: StepCost, recipe: PretrainRecipe, gpus: int, tflops: float) -> list[str]:
+    """Lines of name and value: what one training costs."""
     train = recipe.train
     total = cost.total * train.batch_size * train.steps
     hours = total / (tflops * 1e12) / 3600
     share = 100 * cost.encode / cost.total
+    pairs = -(-train.batch_size // gpus)
     rows = {
         "encode both frames": f"{cost.encode / 1e9:.1f} GFLOP a pair ({share:.0f}%)",
         "world model forward": f"{cost.forward / 1e9:.1f} GFLOP a pair",
@@ -77,6 +65,8 @@ def table(cost: PairCost, recipe: PretrainRecipe, gpus: int, tflops: float) -> l
         "world model": f"{cost.parameters / 1e6:.1f} million parameters",
         "gradients": f"{4 * cost.parameters / 1e6:.0f} MB (fp32)",
         "a checkpoint": f"{12 * cost.parameters / 1e9:.2f} GB (weights and two moments, fp32)",
+        "kept for backward": f"{cost.kept / 1e6:.1f} MB a pair",
+        "memory of a GPU": f"{cost.memory(pairs) / 1e9:.1f} GB for {pairs} pairs, the framework's own aside",
         f"time at {tflops:g} TFLOP/s": f"{hours:.2f} GPU hours, {60 * hours / gpus:.0f} minutes on {gpus}",
         "pairs to read": f"{tflops * 1e12 * gpus / cost.total:,.0f} a second for {gpus} at that rate",
     }
@@ -84,18 +74,110 @@ def table(cost: PairCost, recipe: PretrainRecipe, gpus: int, tflops: float) -> l
     return [f"{name:<{width}}  {value}" for name, value in rows.items()]
 
 
+def trainings(scale: str) -> Iterator[Trainings]:
+    """Every training of the three experiments at a scale, in the first experiment that needs it."""
+    seen: set[tuple[Any, str]] = set()
+    for name in EXPERIMENTS:
+        experiment = load_experiment(REPOSITORY / "experiments" / f"{name}.py")
+        config = experiment.configs[scale]
+        counts: dict[tuple[str, Recipe, int, int], int] = {}
+        for cell in experiment.cells(config, {}):
+            for recipe in _recipes(experiment.reads(config, cell)):
+                key = recipe, "" if isinstance(recipe, PretrainRecipe) else cell.corpus
+                if key not in seen:
+                    seen.add(key)
+                    alike = kind_of(recipe), _bare(recipe), recipe.train.batch_size, recipe.train.steps
+                    counts[alike] = counts.get(alike, 0) + 1
+        for (kind, recipe, batch_size, steps), count in counts.items():
+            cost = _cost(recipe, config.mae, _bare(config.pretrain))
+            yield Trainings(name, kind, cost, batch_size, steps, count)
+
+
+def _recipes(read: Mapping[str, Any]) -> list[Recipe]:
+    """The recipes of trainings among what a cell reads of a config."""
+    return [value for value in read.values() if isinstance(value, Recipe)]
+
+
+def kind_of(recipe: Recipe) -> str:
+    """A training's name for a table: `fine-tuning (from scratch)`."""
+    if isinstance(recipe, PretrainRecipe):
+        name, how = "pre-training", ["" if recipe.model.use_action else "no action"]
+    elif isinstance(recipe, FinetuneRecipe):
+        name, how = "fine-tuning", ["from scratch" if recipe.start == "scratch" else "", recipe.trained]
+    elif isinstance(recipe, AdapterRecipe):
+        name, how = "adapter", [recipe.model.target, "" if recipe.model.use_state else "no state"]
+    elif isinstance(recipe, DecoderRecipe):
+        name, how = "decoder", [recipe.objective]
+    else:
+        name, how = ("dynamics", [recipe.kind]) if isinstance(recipe, DynamicsRecipe) else ("FICC", [])
+    said = ", ".join(word for word in how if word and word != "all")
+    return f"{name} ({said})" if said else name
+
+
+def _bare(recipe: Any) -> Any:
+    """The recipe without what changes no cost of a pair, so that each network is counted once."""
+    bare = replace(recipe.train, steps=1, batch_size=1, warmup_steps=0, seed=0)
+    fewer = {} if isinstance(recipe, PretrainRecipe) else {"pairs": None}
+    starts = {"start": "pretrained"} if hasattr(recipe, "start") else {}
+    return replace(recipe, train=bare, **fewer, **starts)
+
+
+@lru_cache(maxsize=64)
+def _cost(recipe: Recipe, mae: MAERecipe, pretrain: PretrainRecipe) -> StepCost:
+    return step_cost(recipe, mae, pretrain)
+
+
+HEADER = ("", "training", "times", "steps", "batch", "GFLOP a pair", "memory, GB", "GPU hours")
+
+
+def all_trainings(scale: str, tflops: float) -> list[str]:
+    """A line for each kind of training, and the sums."""
+    rows: list[tuple[str, ...]] = [HEADER]
+    hours = dict.fromkeys(EXPERIMENTS, 0.0)
+    for found in trainings(scale):
+        spent = found.operations / (tflops * 1e12) / 3600
+        hours[found.experiment] += spent
+        rows.append(
+            (
+                found.experiment,
+                found.kind,
+                f"{found.times}",
+                f"{found.steps:,}",
+                f"{found.batch_size}",
+                f"{found.cost.total / 1e9:.1f}",
+                f"{found.cost.memory(found.batch_size) / 1e9:.1f}",
+                f"{spent:.2f}",
+            )
+        )
+    rows += [(name, "together", *[""] * 5, f"{spent:.1f}") for name, spent in hours.items()]
+    rows.append(("all", f"at {tflops:g} TFLOP/s", *[""] * 5, f"{sum(hours.values()):.1f}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    return [
+        "  ".join(
+            text.ljust(width) if column < 2 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m uwm.cost",
-        description="Count what the pre-training of scale paper costs.",
+        description="Count what the trainings of a scale cost.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--gpus", type=whole(1, 4096), default=1, help="how many share the work")
+    parser.add_argument("--scale", type=one_of(SCALES), default="paper", help="one with GPUs")
+    parser.add_argument("--trainings", action="store_true", help="every training, not the pre-training alone")
+    parser.add_argument("--gpus", type=whole(1, 4096), default=1, help="how many share a training")
     parser.add_argument("--tflops", type=real(1e-3, 1e5), default=400, help="TFLOP/s that a GPU reaches")
     options = parser.parse_args(argv)
-    recipe = PRETRAIN["paper"]
-    cost = pair_cost(MAE["paper"], recipe)
-    print("\n".join(table(cost, recipe, options.gpus, options.tflops)))
+    if options.trainings:
+        print("\n".join(all_trainings(options.scale, options.tflops)))
+        return 0
+    config = load_experiment(REPOSITORY / "experiments" / "table1.py").configs[options.scale]
+    cost = step_cost(config.pretrain, config.mae, config.pretrain)
+    print("\n".join(table(cost, config.pretrain, options.gpus, options.tflops)))
     return 0
 
 

@@ -8,7 +8,7 @@
 | `UWM_SHARDS` | folder of shards that `python -m uwm.data.prepare` made | `shards` in the working folder |
 | `UWM_MAX_BAD_SHARE` | share of a corpus's clips that may be unusable, 0 to 1 | 0.2 |
 | `UWM_SITE` | site file of `--submit` | the cluster's own defaults |
-| `UWM_COMPILE` | 1: `torch.compile` for trainings (no config field: it says how, not what) | eager |
+| `UWM_COMPILE` | 1: `torch.compile` for trainings: how, not what, so no field; records say so | eager |
 """
 
 import os
@@ -71,6 +71,11 @@ def site_file() -> str | None:
 def max_bad_share() -> str | None:
     """The share of a corpus's clips that may be unusable, as it was written."""
     return _value("UWM_MAX_BAD_SHARE")
+
+
+def allow_bad_share(share: float) -> None:
+    """Let this share of a corpus's clips be unusable, in this process and those that it starts."""
+    os.environ["UWM_MAX_BAD_SHARE"] = f"{share:g}"
 
 
 def compiles() -> bool:

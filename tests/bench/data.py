@@ -6,7 +6,11 @@ decoding the JPEGs alone. (a), (b) and (c) end with the same resize and 224 px c
 12 fps (as Something-Something V2) and H.264 960x540 at 30 fps (as Ego4D), synthetic pictures at such bit
 rates. Process CPU time is taken, so that a busy machine disturbs less; medians over rounds.
 
+Then: live decoding of manifests whose pairs were drawn one by one and by visits (the recipe's field
+`pairs_per_visit`); manifests of 10,000 clips (links to one) by 1 and 2 processes; growth; memory.
+
     python tests/bench/data.py [--clips DIR] [--opens 10000]     # DIR keeps the videos for the next time
+    python tests/bench/data.py --only visits manifests
 """
 
 import argparse
@@ -177,6 +181,46 @@ def ways(corpus: Corpus, folder: Path) -> None:
     print(f"  a stored pair takes {sizes[0]:.0f} KiB as JPEG, {sizes[1]:.0f} KiB raw")
 
 
+def grouped(corpus: Corpus, pairs: int = 8) -> None:
+    """Live decoding where so many pairs of each clip were drawn one by one, and from the same 4 s."""
+    streams = {
+        f"{pairs} pairs a clip, by visits of {size}": video_stream(
+            corpus,
+            build_manifest(corpus, "train", pairs_per_clip=pairs, pairs_per_visit=size),
+            224,
+            PER_VISIT,
+            short_side=SIDE,
+        )
+        for size in (1, PER_VISIT)
+    }
+    seconds = medians(
+        {name: ours(stream, max(2, len(stream.units) // 2)) for name, stream in streams.items()}
+    )
+    print(f"\n{corpus.name}: pairs/s of one thread, decoded live")
+    slowest = max(seconds.values())
+    for name, value in seconds.items():
+        print(f"  {name:30}{1 / value:9.1f} pairs/s {slowest / value:8.2f} x")
+
+
+def manifests(corpus: Corpus, folder: Path, clips: int = 10_000) -> None:
+    """Wall seconds for the list of pairs of many clips (links to one), by 1 and 2 processes."""
+    home = folder / "linked"
+    home.mkdir()
+    source = corpus.file(corpus.clips[0]).resolve()
+    names = [f"{i:05d}{source.suffix}" for i in range(clips)]
+    for name in names:
+        (home / name).symlink_to(source)
+    many = Corpus(corpus.name, home, tuple(Clip(name, "train") for name in names))
+    print(f"\nmanifest of {clips} clips like {corpus.name}, wall seconds")
+    found = {}
+    for workers in (1, 2):
+        start = time.perf_counter()
+        found[workers] = build_manifest(many, "train", pairs_per_clip=5, workers=workers).sha256
+        seconds = time.perf_counter() - start
+        print(f"  {workers} processes {seconds:7.1f} s, {1e3 * seconds / clips:5.2f} ms a clip")
+    assert found[1] == found[2]
+
+
 def growth(corpus: Corpus, folder: Path) -> None:
     """Cost per pair with 100 and with 10,000 clips (links to the same files): planning, then 64 pairs."""
     source = build_manifest(corpus, "train", pairs_per_clip=8, pairs_per_visit=PER_VISIT).table
@@ -232,14 +276,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=Path, help="folder that keeps the benchmark's videos")
     parser.add_argument("--opens", type=int, default=1000, help="videos for the memory measurement")
+    parts = ("ways", "visits", "manifests", "growth", "memory")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="some measurements")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         found = corpora(args.clips or Path(temporary) / "clips")
         for corpus in found:
-            ways(corpus, Path(temporary))
-        growth(found[0], Path(temporary))
-        memory(found[0], args.opens)
+            if "ways" in args.only:
+                ways(corpus, Path(temporary))
+            if "visits" in args.only:
+                grouped(corpus)
+        if "manifests" in args.only:
+            manifests(found[0], Path(temporary))
+        if "growth" in args.only:
+            growth(found[0], Path(temporary))
+        if "memory" in args.only:
+            memory(found[0], args.opens)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_every_cell_and_metric_is_there(finished: Path) -> None:
     assert set(found) == plain | seeded
     skipped = found.pop(f"w_ft-100k/{CORPUS}/s0")
     assert skipped["status"] == "skipped"
-    assert "fewer than 100000" in skipped["error"]
+    assert "fewer than 100000: lower curve" in skipped["error"]
     names = "lpips_to_next lpips_to_next_true psnr ssim psnr_blurred ssim_blurred lpips_region psnr_region"
     for cell, record in found.items():
         assert record["status"] == "ok", record["error"]

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,11 +13,13 @@ import pytest
 
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, bundled
 from uwm.runs.cli import main
-from uwm.runs.experiment import load_experiment
+from uwm.runs.experiment import Cell, SkipCell, load_experiment
+from uwm.runs.settings import with_settings
 from uwm.stages.trained import WEIGHTS, file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = load_experiment(ROOT / "experiments" / "figure5.py")
+figure5 = sys.modules[EXPERIMENT.run_cell.__module__]
 SOME = "copy,oracle,r_la/*,r_gt/*,shuffled/*,no-action/*,ficc/*,*-5-steps/*"
 AHEAD = {f"{name}-5-steps/s0" for name in ("r_la", "r_gt", "shuffled", "no-state", "direct", "no-action")}
 METHODS = {"copy", "oracle", "r_la/s0", "r_gt/s0", "shuffled/s0", "no-action/s0", "ficc/s0"}
@@ -86,6 +90,27 @@ def test_panels_and_animations_are_there(finished: Path) -> None:
         assert (out / "panels" / IN_DOMAIN / f"1_{name}.png").is_file()
     assert (out / "panels" / f"{IN_DOMAIN}-commands" / "1_left.png").is_file()
     assert (out / "rollouts" / f"{IN_DOMAIN}_1.gif").read_bytes().startswith(b"GIF89a")
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "field"),
+    [
+        ("copy", "decoder.pairs=100000", "decoder.pairs"),
+        ("r_la", "finetune.pairs=100000", "finetune.pairs"),
+        ("ficc", "ficc.pairs=100000", "ficc.pairs"),
+        ("r_gt-100k", "curve=100000", "curve"),
+    ],
+)
+def test_a_cell_that_wants_more_pairs_than_there_are_is_skipped_and_names_the_field(
+    method: str, setting: str, field: str
+) -> None:
+    config = with_settings(EXPERIMENT.configs["smoke"], [setting])
+    context = SimpleNamespace(config=config, data={})
+    seed = None if method == "copy" else 0
+    with pytest.raises(SkipCell, match=rf"fewer than 100000: lower {field}$"):
+        figure5.domain_of(context, Cell(method, IN_DOMAIN, seed))
+    others = SimpleNamespace(config=EXPERIMENT.configs["smoke"], data={})
+    figure5.domain_of(others, Cell("copy", IN_DOMAIN))
 
 
 def test_a_corpus_without_actions_is_refused(

@@ -1,9 +1,11 @@
 """The stage jobs of Figures 4 and 5 are the trainings that their cells look for."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from uwm.data.corpora import BUNDLED, bundled
 from uwm.runs.cli import build_parser, choose, plan_of, run_experiment
 from uwm.runs.experiment import load_experiment
 from uwm.runs.plan import stage_identity
@@ -51,6 +53,37 @@ def test_what_the_cells_have_trained_needs_no_job(name, pattern, tmp_path):
     assert run_experiment(experiment, ["--scale", "smoke", "--only", pattern, *words]) == 0
     (cells,) = planned(context_of(name, *words), pattern)
     assert cells.name == f"{name}-cells"
+
+
+@pytest.fixture
+def wild(tmp_path, monkeypatch):
+    """A dozen clips, which count as many."""
+    folder = tmp_path / "wild"
+    folder.mkdir()
+    corpus = bundled(BUNDLED[0])
+    for clip in corpus.of("test")[:12]:
+        shutil.copy(corpus.file(clip), folder)
+    monkeypatch.setattr("uwm.stages.pretrained.MANY_CLIPS", 3)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["table1", "figure4"])
+def test_lists_of_pairs_are_a_job_without_a_gpu_and_no_plan_makes_them(name, wild, tmp_path):
+    words = ("--data", f"wild={wild}", "--pretrain-on", "wild", "--out", str(tmp_path / "out"))
+    context = context_of(name, *words)
+    stages = {job.name: job for job in context.experiment.stages(context.config, context.data)}
+    site = Site("gpus", Resources(gpus_per_node=8), Resources(gpus_per_node=1), Resources(cpus_per_task=32))
+    jobs = {job.name: job for job in plan_jobs(context, context.cells, site, {}, set()).jobs}
+    lists, training = jobs[f"{name}-manifests"], jobs[f"{name}-pretrain"]
+    assert (lists.resources.gpus_per_node, lists.resources.cpus_per_task) == (0, 32)
+    assert training.after_ok == (lists.name,)
+    assert [job.name for job in jobs.values() if lists.name in job.after_ok] == [training.name]
+    assert stage_identity(context, stages["pretrain"]) is None
+    assert list(tmp_path.glob("cache/manifests/wild-train-*.csv")) == []
+    stages["manifests"].run(context)
+    assert len(list(tmp_path.glob("cache/manifests/wild-train-*.digests.json"))) == 1
+    assert stage_identity(context, stages["pretrain"]) is not None
+    assert f"{name}-manifests" not in [job.name for job in planned(context, "copy")]
 
 
 def test_figure5_shares_jobs_between_cells():

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from paper.integrity import problems
-from paper.store import ROOT, SCALES, Results, read_json
+from paper.store import ROOT, Results, read_json, scales_at
 from uwm.runs.record import config_digest, record_problems, stale_measures
 
-RECORDS = sorted(path for scale in SCALES for path in (ROOT / "results" / scale).glob("*/*.json"))
+RECORDS = sorted(
+    path for scale in scales_at(ROOT / "results") for path in (ROOT / "results" / scale).glob("*/*.json")
+)
 NAMES = [path.relative_to(ROOT / "results").as_posix() for path in RECORDS]
 PRIVATE = re.compile(r"/home/|/root/|/Users/|/tmp/|/opt/|/srv/|[A-Za-z]:\\\\")
 each_record = pytest.mark.parametrize("path", RECORDS, ids=NAMES)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from uwm.data.manifest import allowed_bad_share
 from uwm.runs.cli import choose
 from uwm.runs.experiment import Cell, load_experiment
 from uwm.runs.plan import make_plan
@@ -118,6 +119,25 @@ def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_goes_on_later(proje
     assert len(list(project.root.glob("cache/weights-*/half.txt"))) == 1
 
 
+def test_a_record_says_that_its_trainings_were_compiled(project, monkeypatch):
+    project.run("--only", "copy")
+    assert "compiled" not in project.record("copy__ours")["env"]
+    monkeypatch.setenv("UWM_COMPILE", "1")
+    project.run("--only", "copy")
+    assert project.record("copy__ours")["env"]["compiled"] is True
+
+
+def test_the_share_of_bad_clips_goes_with_the_plan_and_changes_no_identity(project, monkeypatch):
+    monkeypatch.setenv("UWM_MAX_BAD_SHARE", "0.1")
+    project.run("--only", "copy")
+    digest = project.record("copy__ours")["config_digest"]
+    code, _, _ = project.run("--only", "copy", "--max-bad-share", "0.5")
+    assert code == 0
+    assert allowed_bad_share() == 0.5
+    assert project.record("copy__ours")["config_digest"] == digest
+    assert project.run("--max-bad-share", "2")[0] == 2
+
+
 def test_missing_runs_only_what_has_no_current_record(project):
     project.run("--only", "copy")
     assert [line for line in project.run("--missing")[2].splitlines() if line.startswith("[")] == [
@@ -158,6 +178,16 @@ def test_corpora_of_the_config_that_the_site_holds_give_results(project, replace
         replaced=replaced,
     )
     assert (Path(plan.out) == project.results) == is_usual
+
+
+def test_a_site_file_tells_where_corpora_lie_and_adds_none(project, tmp_path):
+    """One file serves all experiments: Table 1 does not measure the place of Figure 4's robot."""
+    site = tmp_path / "site.toml"
+    site.write_text('[data]\nours = "/there/ours"\nrobots = "/there/robots"\n')
+    code, out, _ = project.run("--site", str(site))
+    assert code == 0
+    assert "robots" not in out
+    assert project.record("copy__ours")["status"] == "ok"  # in results/
 
 
 def test_pretrain_on_sets_the_field(project):

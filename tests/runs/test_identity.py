@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from uwm import methods
+from uwm.bounds import later
 from uwm.errors import UserError
 from uwm.metrics import spec
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, load_experiment
 from uwm.runs.measuring import measure
 from uwm.runs.plan import make_plan
-from uwm.runs.settings import plain_value, with_settings
+from uwm.runs.settings import identity_fields, plain, plain_value, with_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,6 +119,25 @@ def test_every_model_field_is_in_the_record_and_can_be_set(name: str) -> None:
         group, field = setting.partition("=")[0].split(".")
         some = next(iter(stale))
         assert field in before[some]["pretrain"]["model"][group]
+
+
+@dataclass(frozen=True)
+class Inner:
+    steps: int = 3
+    since_then: int = later(1)
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = Inner()
+    parts: tuple[Inner, ...] = (Inner(4, 2),)
+
+
+def test_a_field_added_later_is_in_digests_only_where_it_was_changed() -> None:
+    assert identity_fields(Outer()) == {"inner": {"steps": 3}, "parts": [{"steps": 4, "since_then": 2}]}
+    changed = with_settings(Outer(), ["inner.since_then=2"])
+    assert plain_value({"all": changed})["all"]["inner"] == {"steps": 3, "since_then": 2}
+    assert plain(Outer())["inner"] == {"steps": 3, "since_then": 1}  # what can be set
 
 
 def test_fields_that_must_agree_are_set_together() -> None:

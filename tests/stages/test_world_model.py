@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
+from uwm.bounds import OutOfBounds
 from uwm.data import prepare
 from uwm.data.corpora import Corpus, open_corpus
 from uwm.errors import UserError
@@ -23,7 +24,7 @@ from uwm.runs.artifacts import Artifacts
 from uwm.stages.mae import MAERecipe, published_mae
 from uwm.stages.pair_training import live_video
 from uwm.stages.trained import thinned_curve
-from uwm.stages.world_model import PretrainRecipe, high_rate, obtain_world
+from uwm.stages.world_model import PretrainRecipe, high_rate, obtain_world, world_model_stage
 from uwm.training.loop import TrainConfig
 
 MAE = MAERecipe(
@@ -183,3 +184,27 @@ def test_a_curve_is_thinned_by_means(tmp_path: Path) -> None:
     assert curve["step"].tolist() == [3, 8]
     assert curve["loss"].tolist() == [3, 8]
     assert curve["val/x"].tolist()[1] == 5
+
+
+def test_pairs_of_a_visit_are_decoded_together(tmp_path: Path) -> None:
+    """Of two minutes of video: eight pairs are in eight places, or by fours in two."""
+    for i in range(3):
+        write_video(tmp_path / f"{i}.mp4", seed=i, frames=240, fps=2)
+    long = open_corpus("long", tmp_path)
+    scattered = replace(PRETRAIN, views=0, pairs=8 * len(long.of("train")), gap=0.5)
+    grouped = replace(scattered, pairs_per_visit=4)
+    mae = MaskedAutoencoder(MAE_PRESETS["tiny"])
+    visits = {
+        recipe.pairs_per_visit: [
+            len(unit) for unit in live_video(recipe, mae, {"long": long}).sources[0].units
+        ]
+        for recipe in (scattered, grouped)
+    }
+    assert sum(visits[1]) == sum(visits[4]) == grouped.pairs
+    assert max(visits[4]) == 4
+    assert len(visits[4]) < len(visits[1]) / 2
+    with pytest.raises(OutOfBounds, match="pairs_per_visit must be at most 8"):
+        replace(scattered, pairs_per_visit=9)
+    default, other = (world_model_stage(r, MAE_PRESETS["tiny"], {}) for r in (scattered, grouped))
+    assert "pairs_per_visit" not in default.fields
+    assert other.fields["pairs_per_visit"] == 4

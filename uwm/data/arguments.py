@@ -4,6 +4,7 @@ import argparse
 
 from uwm.arguments import named_path, real
 from uwm.data.corpora import Corpus, announce, parse_data
+from uwm.errors import UserError
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, split: str) -> None:
@@ -21,3 +22,14 @@ def read_data_arguments(args: argparse.Namespace) -> Corpus:
     corpus = parse_data(args.data, args.split_file)
     announce(corpus)
     return corpus
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """(number, count) of `--part NUMBER/COUNT`: a share of the work, from 0."""
+    try:
+        number, count = map(int, text.split("/"))
+    except ValueError:
+        raise UserError(f"--part {text}: write NUMBER/COUNT, e.g. 3/32") from None
+    if not 0 <= number < count:
+        raise UserError(f"--part {text}: the number counts from 0 to COUNT-1")
+    return number, count

@@ -75,6 +75,14 @@ class Corpus:
         return self.folder / (clip if isinstance(clip, str) else clip.path)
 
 
+# Of the corpora that experiments name, and that come with nobody's package.
+SOURCES = {
+    "robosuite": "; python -m uwm.data.robot suite --out robosuite.hdf5 makes it",
+    "ssv2": "; docs/paper-scale.md tells where it is from",
+    "ego4d": "; docs/paper-scale.md tells where it is from",
+}
+
+
 def announce(corpus: Corpus) -> None:
     """Say on stderr, once in a process, how a folder was read where there is something to know."""
     line = f"{corpus.name}: read as {corpus.layout}" + (f" ({corpus.note})" if corpus.note else "")
@@ -98,7 +106,7 @@ def bundled(name: str) -> Corpus:
     if name not in known:
         raise UserError(
             f"no corpus is called {name!r}: give its folder with --data {name}=DIR, "
-            f"or take one of {', '.join(known)}"
+            f"or take one of {', '.join(known)}{SOURCES.get(name, '')}"
         )
     table = ASSETS / name / "clips.csv"
     if not table.is_file():

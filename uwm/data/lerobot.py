@@ -58,6 +58,21 @@ def _joined(tree: Tree, about: dict[str, Any], videos: list[str]) -> tuple[dict[
     return {path: _root(same, path) for path in videos}, cuts
 
 
+def episodes_of_files(tree: Tree, about: dict[str, Any]) -> dict[str, list[int]]:
+    """The numbers of the episodes in each video file, in their order in it."""
+    if not str(about.get("codebase_version")).startswith("v3"):
+        named = {path: re.search(r"episode_(\d+)\.\w+$", path) for path in tree.videos}
+        return {path: [int(match[1])] for path, match in named.items() if match}
+    table, cameras = _episodes(tree)
+    pattern = str(about.get("video_path", DEFAULT_PATH))
+    starts: dict[str, list[tuple[float, int]]] = {}
+    for row in table.to_dict("records"):
+        for camera in cameras:
+            start = float(row[f"videos/{camera}/from_timestamp"]), int(row["episode_index"])
+            starts.setdefault(_file(pattern, camera, row), []).append(start)
+    return {file: [episode for _, episode in sorted(found)] for file, found in starts.items()}
+
+
 def _file(pattern: str, camera: str, row: dict[Any, Any]) -> str:
     chunk, file = (int(row[f"videos/{camera}/{part}_index"]) for part in ("chunk", "file"))
     return pattern.format(video_key=camera, chunk_index=chunk, file_index=file)

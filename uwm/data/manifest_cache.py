@@ -32,7 +32,7 @@ def cached_manifest(
     A file counts as the same while its path, size and time of change are. `workers` only makes it faster.
     A run that was stopped goes on where it was.
     """
-    path = cache / f"{corpus.name}-{split}-{_key(corpus, split, arguments)}.csv"
+    path = cache / f"{corpus.name}-{split}-{files_key(corpus, split, arguments)}.csv"
     if _is_whole(path):
         return Manifest(read_manifest(path).table, read_skipped(path))
     cache.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,8 @@ def _is_whole(path: Path) -> bool:
     return reason is None
 
 
-def _key(corpus: Corpus, split: str, arguments: dict[str, Any]) -> str:
+def files_key(corpus: Corpus, split: str, arguments: dict[str, Any]) -> str:
+    """What a list of pairs is made of: the split's files as they are now, and the arguments. Opens none."""
     files = [(clip.path, clip.cuts, *_stamp(corpus.file(clip))) for clip in corpus.of(split)]
     text = json.dumps([VERSION, split, sorted(arguments.items()), files], allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from uwm.arguments import Parser, named_path, real, whole
-from uwm.data.arguments import add_data_arguments, read_data_arguments
+from uwm.data.arguments import add_data_arguments, parse_part, read_data_arguments
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import (
     BadClips,
@@ -197,16 +197,6 @@ def _finish(
     return index
 
 
-def _part(text: str) -> tuple[int, int]:
-    try:
-        number, count = map(int, text.split("/"))
-    except ValueError:
-        raise UserError(f"--part {text}: write NUMBER/COUNT, e.g. 3/32") from None
-    if not 0 <= number < count:
-        raise UserError(f"--part {text}: the number counts from 0 to COUNT-1")
-    return number, count
-
-
 def _manifest(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -> Manifest:
     """The manifest that was given, the one already in the folder, or a new one written there."""
     path = args.manifest or args.out / "manifest.csv"
@@ -247,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    part = _part(args.part)
+    part = parse_part(args.part)
     corpus = read_data_arguments(args)
     args.out.mkdir(parents=True, exist_ok=True)
     manifest = _manifest(args, corpus, part)

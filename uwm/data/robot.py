@@ -2,13 +2,16 @@
 
     python -m uwm.data.robot generate --out FILE.hdf5 --task Lift --robot Panda --episodes 100 --jobs 2
     python -m uwm.data.robot render DEMOS.hdf5 --out FILE.hdf5 --camera frontview --size 224
+    python -m uwm.data.robot suite --out robosuite.hdf5 --jobs 8
     python -m uwm.data.robot corpus --out DIR
 
 `generate` lets a policy act: `scripted` handles the task's objects and explores, `random` moves smoothly,
 `replay` acts as in a file of demonstrations. `render` shows the states of demonstrations that have no
-pictures. Both write HDF5 in robomimic's layout (`uwm.data.robot_hdf5`), a corpus for everything else:
-`--data NAME=FILE.hdf5`, or NAME=FILE.hdf5/CAMERA. `corpus` makes the bundled `sim-panda` again. An episode is
-a pure function of the settings, the seed and its number. A stopped run goes on where it was.
+pictures. `suite` makes the in-domain set of Figures 4 and 5 at scales `small` and `paper`: several tasks,
+with splits; with `--part I/N` a share of it, as a task of a Slurm array. These write HDF5 in robomimic's
+layout (`uwm.data.robomimic.hdf5`), a corpus for everything else: `--data NAME=FILE.hdf5`, or
+NAME=FILE.hdf5/CAMERA. `corpus` makes the bundled `sim-panda` again. An episode is a pure function of the
+settings, the seed and its number. A stopped run goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from uwm.data.arguments import parse_part
 from uwm.data.robomimic.actions import PairActions, pair_actions
 from uwm.data.simulation.corpora import Parser, check_renderer
 from uwm.data.simulation.generate import Recording, Take, demonstrations, make_file
 from uwm.data.simulation.render import read_environment
 from uwm.data.simulation.robot_corpus import NAME, make_corpus
 from uwm.data.simulation.robot_scene import SceneConfig, check_names
+from uwm.data.simulation.suite import make_suite, sized
 from uwm.errors import UserError, run_cli
 
 __all__ = ["PairActions", "pair_actions"]
@@ -63,10 +68,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument(
             "--jpeg", type=int, metavar="QUALITY", help="JPEG pictures instead of lossless ones"
         )
+    suite = commands.add_parser("suite", help="the in-domain set of Figures 4 and 5 at scale paper")
+    suite.add_argument("--out", type=Path, required=True, help="new HDF5 file")
+    suite.add_argument("--size", type=int, default=256, help="side of the pictures, pixels (256)")
+    suite.add_argument("--seed", type=int, default=0)
+    suite.add_argument("--episodes", type=int, help="fewer in all, to try it out (720)")
+    suite.add_argument("--part", default="0/1", help="NUMBER/COUNT: this share of the episodes, from 0")
     corpus = commands.add_parser("corpus", help="the bundled sim-panda again")
     corpus.add_argument("--out", type=Path, required=True, help="folder of corpora")
     corpus.add_argument("--only", metavar="CLIP", help="one clip by name, such as test-0003")
-    for command in (generate, render, corpus):
+    for command in (generate, render, suite, corpus):
         command.add_argument("--jobs", type=int, default=2, help="processes (2)")
     return parser.parse_args(argv)
 
@@ -80,11 +91,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         made, kept = make_corpus(arguments.out, arguments.only, arguments.jobs)
         print(f"{made} clips rendered and {kept} kept in {arguments.out / NAME}")
         return 0
-    return _make(arguments)
+    return _make_suite(arguments) if arguments.command == "suite" else _make(arguments)
+
+
+def _make_suite(arguments: argparse.Namespace) -> int:
+    _check_numbers(arguments)
+    part = parse_part(arguments.part)
+    suite = sized(arguments.size, arguments.seed, arguments.episodes)
+    check_renderer()
+    made, whole = make_suite(arguments.out, suite, arguments.jobs, part)
+    episodes = sum(suite.episodes.values())
+    if whole:
+        size = arguments.out.stat().st_size / 1e6
+        print(
+            f"{arguments.out}: {episodes} demos of {len(suite.tasks)} tasks, {made} made now, {size:.0f} MB"
+        )
+    else:
+        print(f"{made} demos made now; the last part, or the same command without --part, joins the file")
+    return 0
 
 
 def _make(arguments: argparse.Namespace) -> int:
-    steps_per_frame = _check_numbers(arguments)
+    _check_numbers(arguments)
+    steps_per_frame = _steps_per_frame(arguments.frame_seconds)
     takes = _takes(arguments)
     recording = Recording(
         scene=_scene(arguments),
@@ -105,13 +134,18 @@ def _make(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_numbers(arguments: argparse.Namespace) -> int:
-    """Control steps per frame. `UserError` for numbers out of range."""
-    steps = round(arguments.frame_seconds / CONTROL_SECONDS)
-    if steps < 1 or abs(steps * CONTROL_SECONDS - arguments.frame_seconds) > 1e-6:
+def _steps_per_frame(seconds: float) -> int:
+    """Control steps per frame. `UserError` where they are no whole number."""
+    steps = round(seconds / CONTROL_SECONDS)
+    if steps < 1 or abs(steps * CONTROL_SECONDS - seconds) > 1e-6:
         raise UserError(
             f"--frame-seconds must be a multiple of {CONTROL_SECONDS:g}, the time of a control step"
         )
+    return steps
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    """`UserError` for numbers out of range."""
     limits = {
         "size": (8, 4096),
         "episodes": (1, 10_000_000),
@@ -128,7 +162,6 @@ def _check_numbers(arguments: argparse.Namespace) -> int:
         raise UserError("--policy replay and --demos FILE go together")
     if arguments.out.suffix not in (".hdf5", ".h5"):
         raise UserError(f"--out {arguments.out}: the name of the new file must end in .hdf5")
-    return steps
 
 
 def _steps(arguments: argparse.Namespace) -> int | None:

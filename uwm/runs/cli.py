@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from uwm.arguments import Parser, named_path, whole
+from uwm.arguments import Parser, named_path, real, whole
 from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.runs import asking, launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
 from uwm.runs.given import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
-from uwm.runs.plan import Plan, make_plan, recomputing, say, stage_identity
+from uwm.runs.plan import Plan, make_plan, named_places, recomputing, say, stage_identity
 from uwm.runs.settings import nearest, split_assignment
 from uwm.runs.slurm import submit as slurm
 from uwm.runs.slurm.site import Resources, Site, load_site
@@ -24,7 +24,9 @@ from uwm.runs.slurm.site import Resources, Site, load_site
 def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
     """The options of every experiment."""
     parser = Parser(prog=f"{experiment.name}.py", description=experiment.description or None)
-    parser.add_argument("--scale", default="mini", help="smoke (seconds), mini (default) or paper")
+    parser.add_argument(
+        "--scale", default="mini", help="smoke (seconds), mini (default), small (one GPU) or paper"
+    )
     parser.add_argument("--only", action="extend", nargs="+", default=[], metavar="PATTERN",
                         help="cells to run, e.g. 'uwm/*' or uwm (all of a method)")  # fmt: skip
     parser.add_argument("--data", action="extend", nargs="+", default=[], metavar="NAME=DIR",
@@ -36,6 +38,8 @@ def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
     parser.add_argument(
         "--pretrain-on", metavar="NAME[,NAME]", help="the same as --set pretrain_on=NAME[,NAME]"
     )
+    parser.add_argument("--max-bad-share", type=real(0, 1), metavar="SHARE",
+                        help="of a corpus's clips, that may be unusable (0.2)")  # fmt: skip
     parser.add_argument("--recompute", action="store_true", help="ignore released and cached stages")
     parser.add_argument(
         "--missing", action="store_true", help="run only cells that have no current ok record"
@@ -214,16 +218,18 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
         settings.append(methods_setting(experiment, options.method))
         refuse_committed(options.out, experiment.root / "results")
     given = data_folders(options.data)
-    return make_plan(
+    places = named_places(experiment, options.scale, tuple(settings), site.data) if site else {}
+    plan = make_plan(
         experiment,
         argv,
         scale=options.scale,
         settings=tuple(settings),
-        data={**(site.data if site else {}), **given},
+        data={**places, **given},
         out=str(options.out) if options.out else None,
         recompute=options.recompute,
         replaced=given.keys(),
     )
+    return dataclasses.replace(plan, max_bad_share=options.max_bad_share)
 
 
 def data_folders(assignments: list[str]) -> dict[str, str]:

@@ -90,7 +90,8 @@ class StageJob:
     whether it is cached; where that rests on another artifact, it is known once that is there. `needs` names
     the stage jobs that come first.
     `cells`: patterns of the cells that read it; they alone wait for it, or go down with it. A stage that
-    `trains` gets the site's resources for trainings (many GPUs), any other those of a cell.
+    `trains` gets the site's resources for trainings (many GPUs), any other those of a cell, and one that only
+    reads files (not `computes`) those of cells that read, without a GPU.
     """
 
     name: str
@@ -98,6 +99,7 @@ class StageJob:
     stage: Callable[["Context"], Stage | None] | None = None
     needs: tuple[str, ...] = ()
     trains: bool = True
+    computes: bool = True
     cells: tuple[str, ...] = ("*",)
 
 

@@ -6,13 +6,13 @@ Plans lie as `plan-<digest>.json` in the run folder `runs/<scale>/<experiment>-<
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uwm.env import cache_root, runs_root
+from uwm.env import allow_bad_share, cache_root, runs_root
 from uwm.errors import UserError
 from uwm.files import write_atomically
 from uwm.runs.artifacts import Artifacts, NotThere, Stage
@@ -39,11 +39,16 @@ class Plan:
     since: float  # seconds since the epoch; with recompute, older artifacts do not count
     command: str
     code: dict[str, Any]
+    max_bad_share: float | None = (
+        None  # of a corpus's clips, that may be unusable: whether, not what, is read
+    )
 
     def context(
         self, experiment: Experiment | None = None, *, stop: Callable[[], bool] = lambda: False
     ) -> Context:
         """The context of a process of this run; loads the experiment's file where it is not given."""
+        if self.max_bad_share is not None:
+            allow_bad_share(self.max_bad_share)
         experiment = experiment or load_experiment(Path(self.experiment_file))
         return Context(
             experiment=experiment,
@@ -103,6 +108,19 @@ def check_config(config: Any) -> None:
         raise TypeError(f"the config {type(config).__name__} must be a frozen dataclass")
 
 
+def own_corpora(experiment: Experiment, config: Any) -> set[str]:
+    """The corpora that a config measures or pre-trains on."""
+    return {cell.corpus for cell in experiment.cells(config, {})} | {*getattr(config, "pretrain_on", ())}
+
+
+def named_places(
+    experiment: Experiment, scale: str, settings: tuple[str, ...], places: Mapping[str, str]
+) -> dict[str, str]:
+    """Of a site file's folders those of corpora that the experiment names: a site file adds none."""
+    own = own_corpora(experiment, config_for(experiment, scale, settings))
+    return {name: folder for name, folder in places.items() if name in own}
+
+
 def make_plan(
     experiment: Experiment,
     argv: list[str],
@@ -122,20 +140,19 @@ def make_plan(
     where these lie is for the site file to say.
     """
     config = config_for(experiment, scale, settings)
-    own_corpora = {cell.corpus for cell in experiment.cells(config, {})}
-    own_corpora |= {*getattr(config, "pretrain_on", ())}  # of Figures 4 and 5 too
-    added = {name: data[name] for name in data if name in replaced or name not in own_corpora}
+    own = own_corpora(experiment, config)
+    added = {name: data[name] for name in data if name in replaced or name not in own}
     identity = {"version": experiment.version, "config": plain(config), "data": added}
     work = runs_root(experiment.root) / scale / f"{experiment.name}-{digest_of(identity)[:8]}"
-    own = not settings and not added
+    usual = not settings and not added
     code = code_provenance(experiment.root, experiment.file)
-    usual = experiment.root / "results" / scale / experiment.name if own else work / "results"
+    folder = experiment.root / "results" / scale / experiment.name if usual else work / "results"
     return Plan(
         experiment_file=str(experiment.file),
         scale=scale,
         settings=settings,
         data=data,
-        out=str(Path(out).absolute() if out else usual),
+        out=str(Path(out).absolute() if out else folder),
         work=str(work),
         cache=str(cache_root()),
         recompute=recompute,

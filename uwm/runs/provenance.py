@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from uwm.env import compiles
 from uwm.runs.record import file_sha256
 
 
@@ -53,6 +54,7 @@ def device_name() -> str:
 
 def environment(root: Path) -> dict[str, Any]:
     """The record's `env` field."""
+    compiled = {"compiled": True} if compiles() else {}
     lock = root / "requirements.lock"
     try:
         torch_version: str | None = metadata.version("torch")
@@ -63,6 +65,7 @@ def environment(root: Path) -> dict[str, Any]:
         "torch": torch_version,
         "device": device_name(),
         "lock_sha256": file_sha256(lock) if lock.is_file() else None,
+        **compiled,
     }
 
 

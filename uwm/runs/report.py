@@ -17,6 +17,7 @@ from uwm.runs.plan import say
 from uwm.runs.progress import duration
 from uwm.runs.record import read_record
 from uwm.runs.rows import OPEN, Row, rows, submitit_failure
+from uwm.runs.slurm import queue as slurm_queue
 
 TAIL = 20  # lines of a log
 
@@ -35,9 +36,17 @@ def status(listing: Listing, *, as_json: bool) -> int:
     for row in found:
         print(status_line(row))
     say(summary(found))
-    hours = sum(row.gpu_hours or 0 for row in found)
-    say(f"run folder: {listing.work}" + (f"; {hours:.2f} GPU hours so far" if hours else ""))
+    say(f"run folder: {listing.work}{_gpu_hours(listing, found)}")
     return 0
+
+
+def _gpu_hours(listing: Listing, found: list[Row]) -> str:
+    """What the run has cost: by Slurm's accounting, jobs that were sent again included, else by our notes."""
+    accounted = slurm_queue.gpu_hours(state.all_submitted(listing.folder))
+    if accounted is not None:
+        return f"; {accounted:.2f} GPU hours so far, says sacct"
+    hours = sum(row.gpu_hours or 0 for row in found)
+    return f"; {hours:.2f} GPU hours so far" if hours else ""
 
 
 def status_line(row: Row) -> str:

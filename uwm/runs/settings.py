@@ -16,13 +16,32 @@ def plain(config: Any) -> dict[str, Any]:
     return plain_value(dataclasses.asdict(config))
 
 
+def identity_fields(config: Any) -> dict[str, Any]:
+    """A config dataclass as records and the digests of stages name it.
+
+    A field that was added `later` (uwm/bounds.py) stands there only where it is not at its default.
+    """
+    return {
+        field.name: _identity(value)
+        for field in dataclasses.fields(config)
+        for value in [getattr(config, field.name)]
+        if not (field.metadata.get("later") and value == field.default)
+    }
+
+
+def _identity(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return identity_fields(value)
+    return [_identity(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def plain_value(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping of JSON values and dataclasses as nested JSON values."""
+    """A mapping of JSON values and dataclasses as nested JSON values, as in records."""
 
     def unpacked(value: Any) -> Any:
         if not dataclasses.is_dataclass(value) or isinstance(value, type):
             raise TypeError(f"{value!r} is neither JSON nor a dataclass")
-        return dataclasses.asdict(value)
+        return identity_fields(value)
 
     return dict(json.loads(json.dumps(dict(fields), default=unpacked, allow_nan=False)))
 

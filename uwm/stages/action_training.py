@@ -57,11 +57,12 @@ def training_pairs(recipe: ActionRecipe, corpus: Corpus) -> ActionPairs:
     return action_pairs(everything.corpus, manifest)
 
 
-def skip_where_fewer(recipe: ActionRecipe, corpus: Corpus) -> None:
-    """SkipCell where a recipe wants more labelled pairs than there are; UserError for no actions at all."""
+def skip_where_fewer(recipe: ActionRecipe, corpus: Corpus, field: str) -> None:
+    """SkipCell where a recipe wants more labelled pairs than there are: `field` is to be lowered. UserError
+    for no actions at all."""
     there = len(all_action_pairs(corpus, recipe.gap, recipe.clips))
     if recipe.pairs is not None and recipe.pairs > there:
-        raise SkipCell(f"{corpus.name} has {there} labelled pairs, fewer than {recipe.pairs}")
+        raise SkipCell(f"{corpus.name} has {there} labelled pairs, fewer than {recipe.pairs}: lower {field}")
 
 
 def controller(recipe: ActionRecipe, corpus: Corpus) -> ControllerConfig:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,9 @@ from uwm.models import (
     MaskedAutoencoder,
 )
 from uwm.runs.artifacts import Stage
+from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import ActionData, ActionRecipe, controller, fit_action_pairs, training_pairs
-from uwm.stages.finetune import Domain
+from uwm.stages.finetune import SMALL_CLIPS, Domain
 from uwm.stages.trained import Trained, TrainingRun, obtain_trained
 from uwm.training.adaptation import AdapterRegression
 from uwm.training.loop import TrainConfig
@@ -49,6 +50,19 @@ ADAPTER = {
             precision="bf16",
             validate_every=500,
         )
+    ),
+    "small": AdapterRecipe(
+        TrainConfig(
+            steps=2500,
+            batch_size=128,
+            learning_rate=3e-4,
+            betas=(0.9, 0.999),
+            weight_decay=0.0,
+            precision="bf16",
+            validate_every=500,
+        ),
+        clips=SMALL_CLIPS,
+        views=1,
     ),
     "mini": AdapterRecipe(
         TrainConfig(
@@ -83,7 +97,7 @@ def adapter_stage(recipe: AdapterRecipe, domain: Domain) -> Stage:
     """Identity of the adapter to a domain's world model; trains nothing."""
     parent = domain.stage
     inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, parent.name: parent.digest}
-    return Stage("adapter", 3, asdict(recipe), inputs)
+    return Stage("adapter", 3, identity_fields(recipe), inputs)
 
 
 def obtain_adapter(recipe: AdapterRecipe, domain: Domain) -> Trained:

@@ -1,7 +1,7 @@
 """Stages that train what the adapter is compared with: direct dynamics, action-free dynamics, FICC."""
 
 import functools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from uwm.data.crops import random_crops
 from uwm.data.states import FrozenEncoder, frames_of
 from uwm.models import ActionAdapter, ActionAdapterConfig
 from uwm.runs.artifacts import Stage
+from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import (
     ActionData,
     ActionRecipe,
@@ -59,6 +60,7 @@ DYNAMICS = {
     )
     for scale, adapter, steps in (
         ("paper", ADAPTER["paper"], 10_000),
+        ("small", ADAPTER["small"], 5000),
         ("mini", ADAPTER["mini"], ADAPTER["mini"].train.steps),
         ("smoke", ADAPTER["smoke"], 3),
     )
@@ -72,6 +74,7 @@ FICC_RECIPE = {
     )
     for scale, adapter, channels, training in (
         ("paper", ADAPTER["paper"], (32, 64, 96, 128), {"steps": 20_000}),
+        ("small", ADAPTER["small"], (32, 64, 96, 128), {"steps": 10_000}),
         # 0.7 s a step on a busy core, where the channels of scale paper take 1.7 s.
         ("mini", ADAPTER["mini"], (16, 32, 64, 128), {"steps": 600, "batch_size": 32, "learning_rate": 1e-3}),
         ("smoke", ADAPTER["smoke"], (16, 32, 64, 128), {"steps": 2}),
@@ -87,7 +90,7 @@ def dynamics_stage(recipe: DynamicsRecipe, domain: Domain) -> Stage:
     weights of the world model."""
     parent = domain.stage
     inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, "mae": parent.inputs["mae"]}
-    return Stage(recipe.kind, 3, {**asdict(recipe), "world-model": parent.fields["model"]}, inputs)
+    return Stage(recipe.kind, 3, {**identity_fields(recipe), "world-model": parent.fields["model"]}, inputs)
 
 
 def obtain_dynamics(recipe: DynamicsRecipe, domain: Domain) -> Trained:
@@ -113,7 +116,7 @@ def _train_dynamics(recipe: DynamicsRecipe, domain: Domain, folder: Path) -> Non
 def ficc_stage(recipe: FICCRecipe, corpus: Corpus) -> Stage:
     """Identity of FICC on the frames of a corpus."""
     inputs = {corpus.name: training_pairs(recipe, corpus).manifest.sha256}
-    return Stage("ficc", 2, asdict(recipe), inputs)
+    return Stage("ficc", 2, identity_fields(recipe), inputs)
 
 
 def ficc_recipe(recipe: FICCRecipe, domain: Domain) -> FICCRecipe:
@@ -167,7 +170,7 @@ def obtain_ficc_adapter(recipe: AdapterRecipe, parent: FICCRecipe, domain: Domai
         run = TrainingRun(folder, domain.context.stop)
         train_adapter(data, config, FrozenLatents(ficc.model, ficc.sha256, None), run)
 
-    stage = Stage("ficc-adapter", 3, asdict(recipe), inputs)
+    stage = Stage("ficc-adapter", 3, identity_fields(recipe), inputs)
     return obtain_trained(domain.context, stage, ActionAdapter, compute)
 
 

@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -27,8 +27,9 @@ from uwm.models import (
 )
 from uwm.models.world import World
 from uwm.runs.artifacts import Stage
+from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
-from uwm.stages.finetune import Domain
+from uwm.stages.finetune import SMALL_CLIPS, Domain
 from uwm.stages.trained import finish_training, obtain_trained
 from uwm.training.adaptation import DecoderReconstruction
 from uwm.training.batches import IndexSource
@@ -55,6 +56,19 @@ DECODER = {
             validate_every=500,
         ),
         pairs=20_000,
+        views=1,
+    ),
+    "small": DecoderRecipe(
+        TrainConfig(
+            steps=2000,
+            batch_size=64,
+            learning_rate=1e-4,
+            warmup_steps=50,
+            precision="bf16",
+            validate_every=500,
+        ),
+        pairs=5000,
+        clips=SMALL_CLIPS,
         views=1,
     ),
     "mini": DecoderRecipe(
@@ -87,7 +101,7 @@ def decoder_stage(recipe: DecoderRecipe, corpus: Corpus, mae_sha256: str) -> Sta
     }
     if recipe.objective == "mse+lpips":
         inputs = {**inputs, "lpips": load_lpips(recipe.lpips).weights_sha256}
-    return Stage("decoder", 2, asdict(recipe), inputs)
+    return Stage("decoder", 2, identity_fields(recipe), inputs)
 
 
 def obtain_decoder(recipe: DecoderRecipe, domain: Domain) -> World:

@@ -6,14 +6,14 @@ it is; the world model goes on with a fresh optimiser, or starts anew on the sam
 
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 
-from uwm.bounds import Count
+from uwm.bounds import Count, OutOfBounds, check_bounds
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_frames
@@ -22,8 +22,9 @@ from uwm.data.states import FrozenEncoder
 from uwm.models import MaskedAutoencoder, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Stage
-from uwm.runs.experiment import Context
+from uwm.runs.experiment import Context, SkipCell
 from uwm.runs.record import file_sha256
+from uwm.runs.settings import identity_fields
 from uwm.stages.pair_training import PairRecipe, held_out_states, pair_stream, view_states, watched
 from uwm.stages.pretrained import obtain_pretrained, obtain_pretrained_mae, pretrain_stage
 from uwm.stages.trained import WEIGHTS, finish_training
@@ -49,6 +50,14 @@ class FinetuneRecipe(PairRecipe):
     trained: Literal["all", "no-codebook", "dynamics"] = "all"
     pairs: Count | None = 2000  # section 5.2; None: every pair there is
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.pairs_per_visit != 1:
+            raise OutOfBounds(f"pairs_per_visit is the pre-training's: 1 here, not {self.pairs_per_visit}")
+
+
+# Of a small scale: 240 clips have 10,000 pairs, whose frames' states take 4 GB of memory.
+SMALL_CLIPS = 240
 
 # The paper gives no setting. One for all starts and numbers of pairs, but for the steps (see figure4.py).
 FINETUNE = {
@@ -61,6 +70,18 @@ FINETUNE = {
             precision="bf16",
             validate_every=250,
         ),
+    ),
+    "small": FinetuneRecipe(
+        train=TrainConfig(
+            steps=1000,
+            batch_size=128,
+            learning_rate=1e-4,
+            warmup_steps=100,
+            precision="bf16",
+            validate_every=250,
+        ),
+        clips=SMALL_CLIPS,
+        views=1,
     ),
     "mini": FinetuneRecipe(
         train=TrainConfig(
@@ -103,6 +124,13 @@ def available_pairs(recipe: FinetuneRecipe, corpus: Corpus) -> Manifest:
     return frozen_pairs(first_clips(corpus, recipe.clips), "train", recipe.gap, None, 0)
 
 
+def skip_where_few(recipe: FinetuneRecipe, corpus: Corpus, field: str) -> None:
+    """SkipCell where a recipe wants more training pairs than there are: `field` is to be lowered."""
+    there = len(available_pairs(recipe, corpus).table)
+    if recipe.pairs is not None and recipe.pairs > there:
+        raise SkipCell(f"{corpus.name} has {there} training pairs, fewer than {recipe.pairs}: lower {field}")
+
+
 def finetuning_pairs(recipe: FinetuneRecipe, corpus: Corpus) -> Manifest:
     """The pairs that the recipe trains on: another draw for another seed."""
     return nested_pairs(available_pairs(recipe, corpus), recipe.pairs, recipe.train.seed)
@@ -114,7 +142,7 @@ def finetune_stage(context: Context, recipe: FinetuneRecipe, corpus: Corpus) -> 
     inputs = {corpus.name: finetuning_pairs(recipe, corpus).sha256, "mae": parent.inputs["mae"]}
     if recipe.start == "pretrained":
         inputs["world-model"] = parent.digest
-    return Stage("finetune", 2, {**asdict(recipe), "model": parent.fields["model"]}, inputs)
+    return Stage("finetune", 2, {**identity_fields(recipe), "model": parent.fields["model"]}, inputs)
 
 
 def finetune(context: Context, recipe: FinetuneRecipe, corpus: Corpus) -> World:

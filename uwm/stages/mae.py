@@ -1,7 +1,7 @@
 """The MAE as a cached stage: a published checkpoint, or one trained here on frames of the corpora."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from uwm.models import MAE_PRESETS, MAEConfig, MaskedAutoencoder
 from uwm.models.mae_init import warm_start
 from uwm.runs.artifacts import Artifacts, Stage
 from uwm.runs.record import file_sha256
+from uwm.runs.settings import identity_fields
 from uwm.stages.trained import WEIGHTS, Stop, finish_training
 from uwm.training.batches import IndexSource
 from uwm.training.loop import TrainConfig, train
@@ -141,7 +142,7 @@ def load_published(recipe: MAERecipe, path: Path) -> MaskedAutoencoder:
 
 def mae_stage(recipe: MAERecipe, inputs: Mapping[str, str]) -> Stage:
     """Identity of the MAE's training; `inputs` are the training manifests."""
-    return Stage("mae", 2, asdict(recipe), inputs)
+    return Stage("mae", 2, identity_fields(recipe), inputs)
 
 
 def _train_mae(recipe: MAERecipe, corpora: Corpora, stop: Stop, folder: Path) -> None:

@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uwm.bounds import Bounded, Count, Natural, NotNegative, Positive, Quality
+from uwm.bounds import Bounded, Count, Natural, NotNegative, Positive, Quality, Range, later
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, fixed_views
 from uwm.data.manifest import Manifest, write_manifest
@@ -49,6 +49,9 @@ class PairRecipe(Bounded):
     # Weight of the loss on the picture that the prediction shows, 1 - SSIM; 0: the state's error alone, as in
     # the authors' code. A small state error is not a sharp picture.
     picture_weight: NotNegative = 0.0
+    # Of a long video so many pairs are drawn from the same 4 s (a visit), which are decoded together: live
+    # decoding reads up to 8 at a time. Pairs of a visit lie in different batches, but show the same scene.
+    pairs_per_visit: Annotated[int, Range(1, 8)] = later(1)
 
     def seeded(self, seed: int | None) -> Self:
         """The recipe with a cell's seed; 0 for a cell without."""
@@ -62,7 +65,8 @@ def training_manifests(corpora: Corpora, recipe: PairRecipe) -> dict[str, str]:
 
 def training_manifest(corpus: Corpus, recipe: PairRecipe) -> Manifest:
     """The frozen training pairs of one corpus."""
-    return frozen_pairs(corpus, "train", recipe.gap, recipe.pairs, recipe.train.seed)
+    seed, visit = recipe.train.seed, recipe.pairs_per_visit
+    return frozen_pairs(corpus, "train", recipe.gap, recipe.pairs, seed, visit)
 
 
 def watched(
@@ -72,7 +76,8 @@ def watched(
     validate = functools.partial(action_gaps, world_model, held_out, recipe.train.seed)
     if not world_model.config.use_action:
         return validate
-    return ActionAlarm().watching(validate, lambda: int(world_model.step) / recipe.train.steps)
+    first = int(world_model.step)  # fine-tuning goes on counting
+    return ActionAlarm().watching(validate, lambda: (int(world_model.step) - first) / recipe.train.steps)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def nodes_lack(context: Context) -> Iterator[str]:
     """A warning for LPIPS weights that a job would have to download.
 
     Raises:
-        UserError: no MAE file; at scale `paper`, no LPIPS weights either.
+        UserError: no MAE file; at scales `small` and `paper`, no LPIPS weights either.
     """
     config: Needs = context.config
     if config.mae.train is None:
@@ -39,7 +39,7 @@ def nodes_lack(context: Context) -> Iterator[str]:
         f"no weights of LPIPS ({config.lpips}) in UWM_WEIGHTS or torch's cache: nodes without internet "
         "measure with lpips-random; fetch them here: python -m uwm.prefetch --to DIR, and set UWM_WEIGHTS=DIR"
     )
-    if context.scale == "paper":
+    if context.scale in ("small", "paper"):
         raise UserError(text)
     yield text
 

@@ -3,12 +3,15 @@
 The same recipes give the same stage digests, so Table 1, Figure 4 and Figure 5 share one pre-training.
 """
 
+import json
+from pathlib import Path
 from typing import Protocol
 
-from uwm.data.corpora import Corpus, open_corpus
-from uwm.data.selection import first_clips_of_each
+from uwm.data.corpora import BUNDLED, IN_DOMAIN, Corpus, open_corpus
+from uwm.data.manifest_cache import files_key
+from uwm.data.selection import MANY_CLIPS, first_clips_of_each
 from uwm.models.world import World
-from uwm.runs.artifacts import Stage
+from uwm.runs.artifacts import Artifact, NotThere, Stage
 from uwm.runs.experiment import Context, StageJob
 from uwm.stages.mae import MAERecipe, ObtainedMAE, obtain_mae
 from uwm.stages.pair_training import training_manifests
@@ -63,11 +66,55 @@ def pretrain_stage(context: Context) -> Stage:
     return world_stage(config.mae, config.pretrain, _corpora(context))
 
 
-def pretrain_job(cells: tuple[str, ...] = ("*",)) -> StageJob:
-    """The pre-training as a job of its own on a cluster; `cells` read it themselves."""
-    return StageJob("pretrain", obtain_pretrained, pretrain_stage, cells=cells)
+def pretrain_jobs(config: Pretrained, cells: tuple[str, ...] = ("*",)) -> list[StageJob]:
+    """The pre-training as a job of its own on a cluster; `cells` read it themselves.
+
+    Before it, where it is on a user's corpora, a job without a GPU that lists their pairs: it opens every
+    clip, which takes hours for large corpora.
+    """
+    if set(config.pretrain_on) <= {*BUNDLED, IN_DOMAIN}:
+        return [StageJob("pretrain", obtain_pretrained, pretrain_stage, cells=cells)]
+    return [
+        StageJob("manifests", obtain_manifests, manifests_stage, trains=False, computes=False, cells=()),
+        StageJob("pretrain", obtain_pretrained, pretrain_stage, needs=("manifests",), cells=cells),
+    ]
+
+
+def manifests_stage(context: Context) -> Stage:
+    """Identity of the lists of training pairs, by the corpora's files as they are now. Opens none of them."""
+    config: Pretrained = context.config
+    recipe, corpora = config.pretrain, first_clips_of_each(_opened(context), config.pretrain.clips)
+    fields = {"gap": recipe.gap, "pairs": recipe.pairs, "seed": recipe.train.seed}
+    files = {name: files_key(corpus, "train", {}) for name, corpus in corpora.items()}
+    return Stage("manifests", 1, {**fields, "pairs_per_visit": recipe.pairs_per_visit}, files)
+
+
+def obtain_manifests(context: Context) -> Artifact:
+    """The lists of training pairs, kept with all others; the artifact only names them."""
+
+    def compute(folder: Path) -> None:
+        config: Pretrained = context.config
+        corpora = first_clips_of_each(_opened(context), config.pretrain.clips)
+        found = training_manifests(corpora, config.pretrain)
+        (folder / "manifests.json").write_text(json.dumps(found, indent=1) + "\n")
+
+    return context.artifacts.obtain(manifests_stage(context), compute, together=False)
 
 
 def _corpora(context: Context) -> dict[str, Corpus]:
+    """The corpora of the pre-training.
+
+    Raises:
+        NotThere: a plan asks (`find_only`), and listing their pairs would take long.
+    """
+    found = _opened(context)
+    if context.artifacts.find_only and any(len(corpus.of("train")) > MANY_CLIPS for corpus in found.values()):
+        stage = manifests_stage(context)
+        if context.artifacts.find(stage) is None:
+            raise NotThere(stage.folder_name)
+    return found
+
+
+def _opened(context: Context) -> dict[str, Corpus]:
     config: Pretrained = context.config
     return {name: corpus_of(context, name) for name in config.pretrain_on}

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from uwm.models import (
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context
 from uwm.runs.record import file_sha256
+from uwm.runs.settings import identity_fields
 
 WEIGHTS = "weights.safetensors"
 
@@ -43,7 +43,7 @@ def finish_training(model: MaskedAutoencoder | WorldModel, folder: Path, recipe:
     """Leave the weights, in half precision, and the curve."""
     curve = thinned_curve(folder / "run" / "log.jsonl")
     curve.to_csv(folder / "curve.csv", index=False, lineterminator="\n")
-    model.cpu().save(folder / WEIGHTS, dtype=torch.float16, card={"recipe": asdict(recipe)})
+    model.cpu().save(folder / WEIGHTS, dtype=torch.float16, card={"recipe": identity_fields(recipe)})
 
 
 class Trained(NamedTuple):

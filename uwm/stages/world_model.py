@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uwm.bounds import OutOfBounds, check_bounds
@@ -20,6 +20,7 @@ from uwm.models import (
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifacts, Stage
 from uwm.runs.record import file_sha256
+from uwm.runs.settings import identity_fields
 from uwm.stages.mae import MAERecipe, mae_identity, obtain_mae
 from uwm.stages.pair_training import (
     PairRecipe,
@@ -90,6 +91,13 @@ PAPER = PretrainRecipe(
     ),
     pairs=100_000,  # per corpus: 200k in all, as in the authors' code
 )
+# One GPU of 24 GB: the paper's networks and batch, on a part of one corpus (see `python -m uwm.cost`).
+SMALL = replace(
+    PAPER,
+    train=replace(PAPER.train, steps=8_000, warmup_steps=800),  # 20 epochs, as at scale paper
+    clips=20_000,  # the first ones of each split
+    shards=90,
+)
 MINI = PretrainRecipe(
     TrainConfig(
         steps=8400,
@@ -124,6 +132,8 @@ SMOKE = PretrainRecipe(
 PRETRAIN = {
     "paper": PAPER,
     "paper-no-action": without_actions(PAPER, 4000),
+    "small": SMALL,
+    "small-no-action": without_actions(SMALL, 2000),
     "mini": MINI,
     "mini-1960": MINI_1960,  # and the world model of Figures 4 and 5 at scale mini
     "mini-no-action": without_actions(MINI, 1500),
@@ -156,7 +166,8 @@ def world_stage(mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora) -> S
 
 def world_model_stage(recipe: PretrainRecipe, mae: MAEConfig, inputs: Mapping[str, str]) -> Stage:
     """Identity of the pre-training; `inputs` are the training manifests and the MAE."""
-    return Stage(recipe.stage, 2, {**asdict(recipe), "model": asdict(recipe.model.fitted(mae))}, inputs)
+    model = identity_fields(recipe.model.fitted(mae))
+    return Stage(recipe.stage, 2, {**identity_fields(recipe), "model": model}, inputs)
 
 
 def _pretrain(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from uwm.errors import UserError
 from uwm.models import ActionAdapter, MaskedAutoencoder, WorldModel
 from uwm.models.tokens import regions_of_patches
+from uwm.training.distributed import environment_ranks, sum_over_ranks
 
 if TYPE_CHECKING:
     from uwm.baselines.ficc import FICC
@@ -89,8 +90,8 @@ class AdapterRegression(OnLabelledPairs):
             return s_t.new_ones(len(s_t), tokens.num_action_tokens)
         change = (s_next - s_t)[:, 1:].square().mean(-1, keepdim=True)  # (B, N, 1)
         regions = regions_of_patches(change, tokens.num_action_tokens // tokens.codes_per_region).flatten(1)
-        weights = 1 + self.change_weight * (regions / regions.mean()).sqrt()  # (B, L / c)
-        return (weights / weights.mean()).repeat_interleave(tokens.codes_per_region, dim=1)
+        weights = 1 + self.change_weight * (regions / _over_ranks(regions.mean())).sqrt()  # (B, L / c)
+        return (weights / _over_ranks(weights.mean())).repeat_interleave(tokens.codes_per_region, dim=1)
 
     def _predicting(self, s_t: Tensor, s_next: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """The error of the prediction from the nearest codes, whose gradient goes straight through them, and
@@ -101,6 +102,12 @@ class AdapterRegression(OnLabelledPairs):
         state_mse, commitment = F.mse_loss(prediction, s_next), F.mse_loss(latents, nearest)
         loss = state_mse + self.commitment * commitment
         return {"loss": loss, "state_mse": state_mse, "commitment": commitment}
+
+
+def _over_ranks(mean: Tensor) -> Tensor:
+    """The mean over the whole batch, of which each rank has an equal share."""
+    ranks = environment_ranks()
+    return sum_over_ranks(mean, ranks) / ranks.world_size
 
 
 class DecoderReconstruction(nn.Module):

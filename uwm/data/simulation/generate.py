@@ -20,7 +20,7 @@ from uwm.data.simulation.render import json_of, look_at_demo, read_demonstration
 from uwm.data.simulation.robot_scene import RobotScene, SceneConfig, environment_arguments
 from uwm.data.simulation.write import join_parts, write_part
 from uwm.errors import UserError
-from uwm.files import remove_matching
+from uwm.files import remove_matching, write_atomically
 
 PolicyName = Literal["scripted", "random", "replay", "look"]
 POLICIES = {"scripted": scripted, "random": smooth_random}
@@ -56,30 +56,31 @@ def make_file(out: Path, recording: Recording, takes: Sequence[Take], jobs: int)
     """
     settings = json.dumps({**asdict(recording), "takes": [take.name for take in takes]}, sort_keys=True)
     if out.exists():
-        _check_same(out, settings)
+        check_same(out, settings)
         return 0
     folder = out.with_name(f".{out.name}.parts")
-    _claim(folder, json.dumps(asdict(recording), sort_keys=True))
-    missing = [take for take in takes if not _part(folder, take).is_file()]
+    claim(folder, json.dumps(asdict(recording), sort_keys=True))
+    missing = [take for take in takes if not part_file(folder, take).is_file()]
     if missing:
         jobs = min(jobs, len(missing))
         units = [missing[place::jobs] for place in range(jobs)]
-        in_processes(partial(_make_unit, recording, folder), units, len(missing), jobs, "demo")
-    parts = [_part(folder, take) for take in takes]
+        in_processes(partial(make_unit, recording, folder), units, len(missing), jobs, "demo")
+    parts = [part_file(folder, take) for take in takes]
     names = [take.name for take in takes]
     splits = _splits(recording, takes)
-    join_parts(out, parts, names, _env_args(recording.scene), splits, {"settings": settings})
+    join_parts(out, parts, names, environment_of(recording.scene), splits, {"settings": settings})
     remove_matching(folder, "*.hdf5", ".part-*", "settings.json")
     return len(missing)
 
 
-def _check_same(out: Path, settings: str) -> None:
+def check_same(out: Path, settings: str) -> None:
+    """`UserError` where the file was made with other settings."""
     with open_demos(out) as file:
         if file["data"].attrs.get("settings") != settings:
             raise UserError(f"{out} is there already, made with other settings: remove it or name another")
 
 
-def _claim(folder: Path, settings: str) -> None:
+def claim(folder: Path, settings: str) -> None:
     """Makes the folder of the parts. `UserError` when it has parts of other settings."""
     note = folder / "settings.json"
     if note.is_file() and note.read_text() != settings:
@@ -87,14 +88,16 @@ def _claim(folder: Path, settings: str) -> None:
             f"{folder} holds an unfinished file of other settings: remove it or name another file"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(settings)
+    write_atomically(note, settings)  # several machines may begin together
 
 
-def _part(folder: Path, take: Take) -> Path:
+def part_file(folder: Path, take: Take) -> Path:
+    """Where a demo lies until the file is whole."""
     return folder / f"{take.name}.hdf5"
 
 
-def _env_args(config: SceneConfig) -> dict[str, Any]:
+def environment_of(config: SceneConfig) -> dict[str, Any]:
+    """`env_args` of a file: what robosuite builds the scene from."""
     arguments = environment_arguments(config)
     name = arguments.pop("env_name")
     views = {
@@ -117,13 +120,18 @@ def _splits(recording: Recording, takes: Sequence[Take]) -> dict[str, list[str]]
     return {split: [n for n in map(bytes.decode, names) if n in made] for split, names in masks.items()}
 
 
-def _make_unit(recording: Recording, folder: Path, takes: Sequence[Take], done: Callable[[], None]) -> None:
+def make_unit(recording: Recording, folder: Path, takes: Sequence[Take], done: Callable[[], None]) -> None:
+    """Makes some demos of one scene in the folder of parts; calls `done` after each."""
     scene = RobotScene(recording.scene)
     for take in takes:
         episode = play(scene, recording, take)
-        attributes = {"model_file": scene.model_text(), "number": take.number}
+        attributes = {
+            "model_file": scene.model_text(),
+            "number": take.number,
+            "task": recording.scene.task,
+        }
         write_part(
-            _part(folder, take), episode, recording.scene.camera, scene.env.action_spec, attributes,
+            part_file(folder, take), episode, recording.scene.camera, scene.env.action_spec, attributes,
             jpeg=recording.jpeg,
         )  # fmt: skip
         done()

@@ -106,6 +106,28 @@ def finished(jobs: Iterable[str]) -> dict[str, QueueEntry]:
     return {job: entry for main in main_ids[:20] for job, entry in _controller_entries(main)}
 
 
+def gpu_hours(jobs: Iterable[str]) -> float | None:
+    """GPU hours of some jobs so far, every attempt of them; None where accounting doesn't answer."""
+    wanted = set(jobs)
+    if not wanted:
+        return None
+    ids = ",".join(sorted({job.partition("_")[0] for job in wanted}, key=int))
+    columns = "JobID,ElapsedRaw,AllocTRES"
+    # -D: a job that was requeued has a line for each attempt, else the last one alone.
+    text = ask("sacct", "-n", "-X", "-P", "-D", "-o", columns, "-j", ids)
+    return sum(_gpu_hours(line, wanted) for line in text.splitlines()) if text else None
+
+
+def _gpu_hours(line: str, wanted: set[str]) -> float:
+    """Of a line such as `12_3|7200|billing=8,cpu=8,gres/gpu=8,gres/gpu:h100=8,node=1`."""
+    job, seconds, resources = [*line.split("|"), "", ""][:3]
+    if job not in wanted or not seconds.isdigit():
+        return 0.0
+    counts = dict(part.partition("=")[::2] for part in resources.split(","))
+    gpus = counts.get("gres/gpu", "0")
+    return int(seconds) * int(gpus if gpus.isdigit() else 0) / 3600
+
+
 def _accounting_entries(text: str) -> Iterator[tuple[str, QueueEntry]]:
     """Lines `12|COMPLETED|n1`, `12_3|FAILED|n2`, `12_[4-7%2]|CANCELLED by 0|None assigned`."""
     for line in text.splitlines():

@@ -45,9 +45,11 @@ class Site:
     signal_delay_s: int = 120  # warning before the time limit
     wckey: str = ""
 
-    def for_stage(self, name: str, trains: bool) -> Resources:
-        """Resources of a stage: trainings get those of [stages], other stages those of [cells]."""
-        return _with_rules(self.stages if trains else self.cells, self.stage_rules, name)
+    def for_stage(self, name: str, trains: bool, computes: bool = True) -> Resources:
+        """Resources of a stage: trainings get those of [stages], other stages those of [cells], or where they
+        only read files those of [reading]."""
+        base = self.stages if trains else self.cells if computes else self.reading
+        return _with_rules(base, self.stage_rules, name)
 
     def for_cell(self, name: str, reads: bool) -> Resources:
         """Resources of a cell; one that only reads what stages left gets those of [reading]."""

@@ -1,0 +1,157 @@
+"""What one step of a training costs, counted on its real networks: operations, and memory of the device.
+
+No training is run. Numbers of operations do not depend on the device. What is kept for the backward pass does
+a little, by the kernels: it is counted with the fused attention that CPUs and GPUs both have.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from uwm.baselines.direct import DirectDynamics, direct_config
+from uwm.baselines.ficc import FICC
+from uwm.metrics.perceptual import load_lpips
+from uwm.models import ActionAdapter, ControllerConfig, MaskedAutoencoder, WorldModel
+from uwm.stages.adapter import AdapterRecipe
+from uwm.stages.baselines import DynamicsRecipe, FICCRecipe
+from uwm.stages.decoder import DecoderRecipe
+from uwm.stages.finetune import FROZEN, FinetuneRecipe, PartialTraining
+from uwm.stages.mae import MAERecipe
+from uwm.stages.world_model import PretrainRecipe
+from uwm.training.adaptation import AdapterRegression, CycleConsistency, DecoderReconstruction, NextState
+
+PAIRS = 2  # counted together: a batch of one has no variance to standardise by
+ROBOT = ControllerConfig(low=(-1.0,) * 7, high=(1.0,) * 7, steps=4)  # an arm with a gripper, 0.2 s at 20 Hz
+Recipe = PretrainRecipe | FinetuneRecipe | AdapterRecipe | DecoderRecipe | DynamicsRecipe | FICCRecipe
+
+
+class StepCost(NamedTuple):
+    """A training step: floating-point operations and bytes for each pair; a multiply-add is two operations.
+
+    Where a recipe computes states once (`views`), `encode` is zero: the encoder works before the first step.
+    """
+
+    encode: int  # frozen MAE, both frames
+    forward: int  # all else: extractor, quantiser, dynamics
+    backward: int
+    parameters: int  # that are trained
+    frozen: int  # parameters that are only read
+    kept: int  # bytes that a pair keeps for the backward pass
+    kept_once: int  # bytes kept for it whatever the batch: the weights in bf16
+
+    @property
+    def total(self) -> int:
+        """Operations for a pair."""
+        return self.encode + self.forward + self.backward
+
+    def memory(self, pairs: int) -> int:
+        """Bytes on a device that has so many pairs of a batch: fp32 weights, gradients and two moments, and
+        what is kept for the backward pass. What an allocator and a framework take besides is not counted."""
+        return 4 * self.frozen + 16 * self.parameters + self.kept_once + pairs * self.kept
+
+
+def step_cost(recipe: Recipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -> StepCost:
+    """Counts one step of `recipe` on the CPU, with fresh weights. `pretrain`: of the world model that it
+    starts from, or reads."""
+    mae = MaskedAutoencoder(mae_recipe.model).eval()
+    objective, batch_of = _step(recipe, mae, pretrain)
+    generator = torch.Generator().manual_seed(0)
+    output, forward = _counted(lambda: objective(batch_of(PAIRS), generator)["loss"])
+    _, backward = _counted(output.backward)
+    precision = recipe.train.precision
+    few, more = (_kept_bytes(objective, batch_of(n), precision) for n in (PAIRS, 2 * PAIRS))
+    kept = (more - few) // PAIRS
+    encodes = not isinstance(recipe, FICCRecipe | DecoderRecipe) and not recipe.views
+    read = [mae] if encodes or isinstance(recipe, DecoderRecipe) else []
+    # Frozen networks hide in tuples, so that they are no part of the training's state.
+    hidden = [module for value in vars(objective).values() if isinstance(value, tuple) for module in value]
+    modules = [objective, *read, *(module for module in hidden if isinstance(module, nn.Module))]
+    weights = {id(parameter): parameter for module in modules for parameter in module.parameters()}
+    trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
+    frozen = sum(parameter.numel() for parameter in weights.values()) - trained
+    encode = encode_cost(mae_recipe) if encodes else 0
+    return StepCost(encode, forward, backward, trained, frozen, kept, few - PAIRS * kept)
+
+
+@lru_cache(maxsize=4)
+def encode_cost(recipe: MAERecipe) -> int:
+    """Operations of the frozen encoder for the two frames of a pair."""
+    mae, size = MaskedAutoencoder(recipe.model).eval(), recipe.model.image_size
+    with torch.no_grad():
+        return _counted(lambda: mae.encode(torch.rand(2 * PAIRS, 3, size, size)))[1]
+
+
+def _step(
+    recipe: Recipe, mae: MaskedAutoencoder, pretrain: PretrainRecipe
+) -> tuple[nn.Module, Callable[[int], Any]]:
+    """The objective of a recipe in training mode, on states, and its batches of n pairs."""
+    model = recipe.model if isinstance(recipe, PretrainRecipe) else pretrain.model
+    world_model = WorldModel(model.fitted(mae.config))
+
+    def states(pairs: int) -> Tensor:
+        return torch.randn(pairs, 2, 1 + mae.config.tokens, mae.config.encoder_width)
+
+    def images(pairs: int, *frames: int) -> Tensor:
+        return torch.zeros(pairs, *frames, 3, mae.config.image_size, mae.config.image_size, dtype=torch.uint8)
+
+    def labelled(pairs: int) -> dict[str, Tensor]:
+        actions, mask = torch.zeros(pairs, 4, 7), torch.ones(pairs, 4, dtype=torch.bool)
+        return {"states": states(pairs), "actions": actions, "mask": mask}
+
+    def with_latents(pairs: int) -> dict[str, Tensor]:
+        tokens = world_model.config.tokens
+        latents = torch.zeros(pairs, tokens.num_action_tokens, tokens.action_width)
+        return {**labelled(pairs), "latents": latents, "codes": latents[..., 0].int()}
+
+    if isinstance(recipe, PretrainRecipe | FinetuneRecipe):
+        kept = FROZEN[recipe.trained] if isinstance(recipe, FinetuneRecipe) else ()
+        objective = PartialTraining(
+            world_model, None, kept, decoder=mae, picture_weight=recipe.picture_weight
+        )
+        return objective.train(), states
+    if isinstance(recipe, AdapterRecipe):
+        adapter = ActionAdapter(recipe.model.fitted(world_model.config, ROBOT))
+        weights = recipe.change_weight, recipe.commitment
+        batch = with_latents if recipe.views else labelled  # computed with the states
+        return AdapterRegression(adapter, world_model, None, *weights).train(), batch
+    if isinstance(recipe, DynamicsRecipe):
+        fitted, dynamics = recipe.model.fitted(world_model.config, ROBOT), world_model.config.dynamics
+        direct = direct_config(fitted, dynamics, use_action=recipe.kind == "direct")
+        return NextState(DirectDynamics(direct)).train(), labelled
+    if isinstance(recipe, DecoderRecipe):
+        network = load_lpips(recipe.lpips) if recipe.objective == "mse+lpips" else None
+        shown = DecoderReconstruction(mae, network, recipe.lpips_weight)
+        return shown.train(), lambda n: {"states": states(n)[:, 0], "images": images(n)}
+    ficc = FICC(recipe.model.fitted(mae.config.image_size))
+    return CycleConsistency(ficc).train(), lambda n: images(n, 2)
+
+
+def _counted(work: Callable[[], Any]) -> tuple[Any, int]:
+    """What `work` gives, and its operations for a pair."""
+    # The fused attention of a CPU is not known to the counter; the plain one has the same operations.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        result = work()
+    return result, counter.get_total_flops() // PAIRS
+
+
+def _kept_bytes(objective: nn.Module, batch: Any, precision: str) -> int:
+    """Bytes that one forward pass keeps for its backward pass, besides the weights themselves."""
+    kept: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in (*objective.parameters(), *objective.buffers())}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    alive = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with alive, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        loss = objective(batch, torch.Generator().manual_seed(0))["loss"]
+    del loss  # alive until here, so that no address was given twice
+    return sum(kept.values())
