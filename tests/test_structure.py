@@ -37,6 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
             "uwm.runs",
         ),
     ),
+    "uwm.planning": ("uwm.models",),
     "uwm.cache": ("uwm.data", "uwm.runs"),
     "uwm.actions": ("uwm.models", "uwm.data", "uwm.runs"),
     "uwm.cost": ("uwm.models", "uwm.stages"),
@@ -51,7 +52,8 @@ LIBRARIES = {
     "robosuite": ("uwm.data.simulation",),
     "mujoco": ("uwm.data.simulation",),
     "torch": ("uwm.models", "uwm.metrics", "uwm.baselines", "uwm.data", "uwm.training", "uwm.stages",
-              "uwm.evaluation", "uwm.runs", "uwm.prefetch", "experiments", "uwm.actions", "uwm.cost"),
+              "uwm.evaluation", "uwm.planning", "uwm.runs", "uwm.prefetch", "experiments", "uwm.actions",
+              "uwm.cost"),
 }  # fmt: skip
 
 
