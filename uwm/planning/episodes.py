@@ -30,8 +30,8 @@ class Environment(Protocol):
 @dataclass(frozen=True)
 class Episode:
     """What happened in T steps: `distances` (T+1,) mm before and after each, `actions` (T, A), `pictures`
-    (T+1, S, S, 3) and the goal's, `calls` and processor `seconds` (T,) of each decision, and for each step the
-    state (T, 1+N, D) that was expected after it, NaN where nothing was planned."""
+    (T+1, S, S, 3) and the goal's; `calls` and processor `seconds` (T,) of each decision, and for each step
+    the state (T, 1+N, D) that was expected after it, NaN where nothing was planned."""
 
     seed: int
     success: bool
