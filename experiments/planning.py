@@ -364,7 +364,6 @@ def make_cost(setting: Setting) -> Callable[[Tensor, Tensor], Cost]:
 # Measures
 
 
-@torch.no_grad()
 def run_cell(context: Context, cell: Cell) -> CellResult:
     """Run the cell's episodes, or take those that are there, and measure them."""
     config: Config = context.config

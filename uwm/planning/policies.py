@@ -82,6 +82,7 @@ class PlanningPolicy:
     space: ActionSpace
     config: PlannerConfig = field(default_factory=PlannerConfig)
 
+    @torch.no_grad()
     def reset(self, picture: Picture, goal: Picture, seed: int) -> None:
         """As `Policy.reset`."""
         self.generator = torch.Generator().manual_seed(seed)
@@ -89,6 +90,7 @@ class PlanningPolicy:
         self.ahead: deque[tuple[Tensor, Tensor]] = deque()  # actions (A,) to come, with the states after each
         self.last: Tensor | None = None
 
+    @torch.no_grad()
     def act(self, picture: Picture) -> Decision:
         """As `Policy.act`."""
         calls = 0 if self.ahead else self._plan(self.encode(picture))
@@ -127,10 +129,10 @@ class CloningPolicy:
         """As `Policy.reset`."""
         self.goal = self.encode(goal)
 
+    @torch.no_grad()
     def act(self, picture: Picture) -> Decision:
         """As `Policy.act`."""
-        with torch.no_grad():
-            found = self.read(torch.stack([self.encode(picture), self.goal])[None])[0].cpu()
+        found = self.read(torch.stack([self.encode(picture), self.goal])[None])[0].cpu()
         action = self.space.whole(found[list(self.space.chosen)].to(self.space.held))
         return Decision(action.clamp(self.space.low, self.space.high).double().numpy(), 1)
 
