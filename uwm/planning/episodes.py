@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class Episode:
                 if str(found["identity"]) != identity:
                     return None
                 parts = {name: found[name] for name in cls.__dataclass_fields__}
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, BadZipFile):
             return None
         return cls(**{**parts, "seed": int(parts["seed"]), "success": bool(parts["success"])})
 

@@ -229,6 +229,7 @@ class TaskEnvironment:
     def _draw_push(self, rng: np.random.Generator) -> Snapshot:
         """The closed hand stands behind the block; the goal is where pushing straight on has brought it."""
         near, far = self.config.ranges.nearest / MILLIMETRES, self.config.ranges.farthest / MILLIMETRES
+        self._settle(CLOSED)  # the block drops onto the table first
         before = save(self.scene)
         while True:
             restore(self.scene, before)
@@ -250,6 +251,7 @@ class TaskEnvironment:
 
     def _draw_lift(self, rng: np.random.Generator) -> Snapshot:
         """The open hand stands above the block; the goal shows it holding the block higher."""
+        self._settle(OPEN)
         before = save(self.scene)
         while True:
             restore(self.scene, before)
