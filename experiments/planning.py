@@ -12,7 +12,8 @@ nearest to the goal. The paper has no such experiment, so nothing is compared wi
 Rows: `simulator` (the simulator as the model: what cost and solver allow), `r_gt-500` (adapter from 500
 labelled pairs), `r_gt`, `r_gt-100`, `r_gt-2k`, `direct` (dynamics from all labelled pairs),
 `no-action`, `shuffled` (another plan's consequences), `copy`, `cloning-500` (behaviour cloning), `random`.
-What is minimised is the distance of the hand as a small network reads it off predicted state and goal.
+What is minimised is the distance of the hand, as a small network reads it off predicted state and goal, and
+that of the states themselves, both as shares of those at the start.
 `X-state-cost` and `X-changed-cost` minimise the distance of MAE states instead, over all tokens and over
 those that differ most between start and goal; `simulator-true-cost` the simulator's own distance.
 
@@ -69,6 +70,7 @@ from uwm.planning.cost import (
     MeasuredDistance,
     ReadOffDistance,
     StateDistance,
+    Sum,
     changed_tokens,
 )
 from uwm.planning.dynamics import Dynamics, LearnedDynamics, ShuffledDynamics, SimulatedDynamics, copied
@@ -358,7 +360,12 @@ def make_cost(setting: Setting) -> Callable[[Tensor, Tensor], Cost]:
         found: Tensor = reader(states[:, None].float()) * MILLIMETRES
         return found
 
-    return lambda start, goal: ReadOffDistance(hand, goal, config.cost)
+    def both(start: Tensor, goal: Tensor) -> Cost:
+        everything = torch.ones(len(goal), dtype=torch.bool)
+        states = config.cost.state_weight, StateDistance(goal, everything, config.cost)
+        return Sum([(1.0, ReadOffDistance(hand, goal, config.cost)), states], start)
+
+    return both
 
 
 # Measures

@@ -3,15 +3,16 @@
 A goal is a picture, as in VP2 (arXiv:2304.13723) and DINO-WM (arXiv:2411.04983); its state is the MAE's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from uwm.bounds import Bounded, Decay
+from uwm.bounds import Bounded, Decay, NotNegative
 
+TINY = 1e-9
 ReadOff = Callable[[Tensor], Tensor]  # states (n, 1+N, D) -> quantities (n, Q), such as the hand's place
 
 
@@ -26,6 +27,9 @@ class CostConfig(Bounded):
     """How the predictions of a plan's H steps become one number."""
 
     discount: Decay = 0.0  # weight of a step over the one after it; 0: only where the plan ends counts
+    # Of the states' distance beside what a head reads off, both as shares of those at the start: off pictures
+    # that show no hand a head reads anything, and a planner finds them.
+    state_weight: NotNegative = 1.0
     left_out: Decay = 0.7  # share of the tokens that `changed_tokens` leaves out
 
 
@@ -57,6 +61,19 @@ class ReadOffDistance:
         """(B, H, 1+N, D) -> (B,), in the head's unit."""
         found = self.read(predicted.flatten(0, 1)).unflatten(0, predicted.shape[:2])  # (B, H, Q)
         return over_steps((found - self.goal).norm(dim=2), self.discount)
+
+
+class Sum:
+    """Several costs, each as a share of what it is at the start, by their weights."""
+
+    def __init__(self, parts: Sequence[tuple[float, Cost]], start: Tensor) -> None:
+        """`start` (1+N, D)."""
+        here = start[None, None]
+        self.parts = [(weight / max(float(cost(here)[0]), TINY), cost) for weight, cost in parts]
+
+    def __call__(self, predicted: Tensor) -> Tensor:
+        """(B, H, 1+N, D) -> (B,); the sum of the weights where nothing has changed."""
+        return torch.stack([scale * cost(predicted) for scale, cost in self.parts]).sum(0)
 
 
 class MeasuredDistance:

@@ -26,6 +26,9 @@ ACTION_SIZES = {"OSC_POSE": 7, "OSC_POSITION": 4}  # of a Panda: displacement, (
 CAMERAS = (WORKSPACE_CAMERA, "agentview", "frontview", "sideview", "birdview")
 TRANSLATION, METRES_PER_UNIT = 3, 0.05  # the first numbers of an action, and the controller's scale of them
 MILLIMETRES = 1000.0
+VIEW = np.array(
+    [[0.2, 0.3], [0.8, 0.8]]
+)  # least and largest (x, y) in the picture where a whole hand is seen
 OPEN, CLOSED = -1.0, 1.0
 
 
@@ -206,6 +209,11 @@ class TaskEnvironment:
         for _ in range(steps):
             self.scene.step(action)
 
+    def _in_view(self, point: Array) -> bool:
+        """Whether the camera sees the whole hand where its fingers are at a world point (3,)."""
+        place = self.scene.in_picture(point)
+        return bool(np.all((VIEW[0] <= place) & (place <= VIEW[1])))
+
     def _keep_goal(self) -> None:
         self._goal_picture, self._goal_place = self.scene.picture(), self._place()
 
@@ -214,15 +222,17 @@ class TaskEnvironment:
         space = self._space()
         near, far = self.config.ranges.nearest / MILLIMETRES, self.config.ranges.farthest / MILLIMETRES
         while True:
-            self._move(space.sample(rng), OPEN)
+            first = space.sample(rng)
+            target = first + _direction(rng) * rng.uniform(near, far)
+            inside = np.all((space.low <= target) & (target <= space.high))
+            if not (inside and self._in_view(first) and self._in_view(target)):
+                continue
+            self._move(first, OPEN)
             self._settle(OPEN)
             start, place = save(self.scene), self._place()
-            target = place + _direction(rng) * rng.uniform(near, far)
-            if not np.all((space.low <= target) & (target <= space.high)):
-                continue
             self._move(target, OPEN)
             self._settle(OPEN)
-            if near <= np.linalg.norm(self._place() - place) <= far:
+            if near <= np.linalg.norm(self._place() - place) <= far and self._in_view(self._place()):
                 self._keep_goal()
                 return start
 
