@@ -37,7 +37,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeNames
+from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts, SomeNames
 from uwm.data.action_pairs import all_action_pairs
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.crops import center_crop
@@ -45,6 +45,7 @@ from uwm.data.simulation.corpora import check_renderer
 from uwm.data.simulation.robot_scene import WORKSPACE_CAMERA
 from uwm.data.simulation.tasks import TaskConfig, TaskEnvironment
 from uwm.errors import UserError
+from uwm.evaluation.filmstrips import Film, write_film, write_filmstrip
 from uwm.evaluation.predictors import adapter_predictor, as_dynamics
 from uwm.evaluation.records import column, estimate, write_samples
 from uwm.evaluation.summary import measured_rows, table_text
@@ -99,9 +100,7 @@ from uwm.stages.reader import READER, ReaderRecipe, obtain_reader, reader_stage
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 
 SHOWN = ("success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision")
-LEARNED = (R_GT.name, DIRECT.name, NO_ACTION.name, SHUFFLED.name)
 MILLIMETRES = 1000.0
-VERSION = 1  # raise it when old episodes stop being comparable
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Config(Bounded):
     dynamics: DynamicsRecipe = DYNAMICS["paper"]
     reader: ReaderRecipe = READER["paper"]
     curve: Counts = (100, 500, 2000)  # numbers of labelled pairs, besides all
-    cloned: Counts = (500,)
+    cloned: SomeCounts = (500,)
     seeds: Seeds = (0,)
 
 
@@ -384,6 +383,8 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         episodes = list(all_episodes(setting, make_policy(setting)))
     finally:
         environment.close()
+    if cell.method == R_GT.with_pairs(min(config.cloned)):  # as few as behaviour cloning has
+        show_episodes(setting, episodes)
     samples = write_samples(context, cell, sample_table(cell, episodes))
     weights = {} if parse(cell.method).method == RANDOM else domain.world.weights
     return CellResult(metrics_of(episodes, config.steps), samples, weights=weights)
@@ -392,8 +393,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
 def all_episodes(setting: Setting, policy: Policy) -> Iterator[Episode]:
     """The episodes in the order of their seeds, each from its file where it is there."""
     context, cell, config = setting.context, setting.cell, setting.config
-    known = {name: artifact.digest for name, artifact in context.artifacts.obtained.items()}
-    identity = digest_of({"config": context.cell_config(cell), "stages": known, "version": VERSION})
+    identity = episodes_identity(context, cell)
     for seed in range(config.first_seed, config.first_seed + config.episodes):
         path = context.work / "episodes" / cell.file_name / f"{seed}.npz"
         episode = Episode.load(path, identity)
@@ -402,6 +402,14 @@ def all_episodes(setting: Setting, policy: Policy) -> Iterator[Episode]:
             episode.save(path, identity)
         print(f"{cell.name}: {told(episode)}", flush=True)
         yield episode
+
+
+def episodes_identity(context: Context, cell: Cell) -> str:
+    """Digest of all that a cell's episodes depend on: they are taken for finished where it is the same."""
+    jobs = {job.name: job.stage(context) for job in needs(context.config, cell) if job.stage}
+    trained = {name: stage.digest for name, stage in jobs.items() if stage}
+    config = context.cell_config(cell)
+    return digest_of({"cell": cell.name, "config": config, "stages": trained, "version": EXPERIMENT.version})
 
 
 def told(episode: Episode) -> str:
@@ -451,6 +459,25 @@ def metrics_of(episodes: list[Episode], steps: int) -> dict[str, Estimate]:
     return found
 
 
+# Files
+
+
+@torch.no_grad()
+def show_episodes(setting: Setting, episodes: list[Episode]) -> None:
+    """Pictures of the first episode that reached its goal, and of the first that did not."""
+    world, out, task = setting.domain.world, setting.context.out, setting.cell.corpus
+    for name, success in (("reached", True), ("missed", False)):
+        chosen = next((episode for episode in episodes if episode.success == success), None)
+        if chosen is not None:
+            side = world.image_size
+            pictures = torch.from_numpy(np.concatenate([chosen.pictures, chosen.goal[None]]))
+            frames = center_crop(pictures.permute(0, 3, 1, 2), side, side) / 255  # (T + 2, 3, S, S)
+            imagined = world.mae.decode(torch.from_numpy(chosen.imagined).to(world.device)).cpu()
+            film = Film(frames[:-1], imagined, frames[-1])
+            write_filmstrip(film, out / "panels" / f"{task}-{name}")
+            write_film(film, out / "animations" / f"{task}_{name}.gif", setting.environment.config.seconds)
+
+
 def summarize(context: Context) -> None:
     """Print the numbers of this run."""
     config: Config = context.config
@@ -477,10 +504,8 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     yield pretrain_job()
     parent = "pretrain"
     if parsed.variant is None and parsed.method != CLONING:
-        recipe = config.reader
-        yield training(
-            "reader-hand", cell, partial(obtain_reader, recipe), partial(reader_stage, recipe), parent
-        )
+        obtain, stage = partial(obtain_reader, config.reader), partial(reader_stage, config.reader)
+        yield training("reader-hand", cell, obtain, stage, parent)
     if cell.seed is None:
         return
     parent = f"finetune-s{cell.seed}"

@@ -21,7 +21,7 @@ from uwm.metrics.spec import metric_label
 Points = Mapping[float, Measured]
 ALL = np.inf  # pairs: as many as there are, where the config does not say how many
 OVER_PAIRS = ("lpips_to_next_moving", "lpips_region_moving")  # one plot each, where they were measured
-OVER_STEPS = ("rollout_lpips", "rollout_state_mse")
+OVER_STEPS = ("rollout_lpips", "rollout_state_mse", "distance_mm")
 
 
 @dataclass(frozen=True)

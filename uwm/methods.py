@@ -103,9 +103,9 @@ R_GT_TARGETS = {
         "prediction": "the prediction",
     }.items()
 }
-SIMULATOR = Method("simulator", "The simulator as the model", P, Style(GREEN, "-", "o"))
-CLONING = Method("cloning", "Behaviour cloning", P, Style(ORANGE, LONG, "v"))
-RANDOM = Method("random", "Random actions", P, Style(PINK, ":", "x"))
+SIMULATOR = Method("simulator", "The simulator as the model", P, Style(GREEN, "-", "o"), True)
+CLONING = Method("cloning", "Behaviour cloning", P, Style(ORANGE, LONG, "v"), True)
+RANDOM = Method("random", "Random actions", P, Style(PINK, ":", "x"), True)
 COPY = Method("copy", "Copy of O_t", (*T1, *F4, *F5), Style(BLACK, ":"))
 ORACLE = Method("oracle", "Oracle: MAE of O_t+1", (*T1, *F4, *F5), Style(BLACK))
 # In the order of the tables' rows.

@@ -106,7 +106,7 @@ def test_actions_are_held_chosen_and_imagined():
     assert not episode.calls[1::2].any()
     places = episode.pictures[1:, 0, 0, 0].astype(float)
     assert np.abs(episode.imagined[:, 0, 0] - places).max() <= 1.5  # the picture is rounded
-    own = [line for line in run_episode(Line(), RandomPolicy(SPACE, hold=3), 0).actions[:, 0]]
+    own = run_episode(Line(), RandomPolicy(SPACE, hold=3), 0).actions[:, 0]
     assert own[0] == own[1] == own[2] != own[3]
 
 
