@@ -82,14 +82,14 @@ def test_a_killed_run_goes_on_with_the_episode_that_is_missing(
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("tasks=(reech,)", "no task 'reech' to plan for; did you mean 'reach'?"),
+        ("tasks=reech", "no task 'reech' to plan for; did you mean 'reach'?"),
         ("camera=workspac", "no camera 'workspac' to plan for; did you mean 'workspace'?"),
         ("controller=OSC_POS", "no controller 'OSC_POS' to plan for"),
         (
             "controller=OSC_POSITION",
             "takes actions of 4 numbers, and what is trained on sim-panda those of 7",
         ),
-        ("chosen=(0,7)", "an action of OSC_POSE has the numbers 0 to 6"),
+        ("chosen=0,7", "an action of OSC_POSE has the numbers 0 to 6"),
         ("solver.elites=99", "elites must be at most samples"),
     ],
 )

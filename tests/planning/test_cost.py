@@ -8,6 +8,7 @@ from uwm.planning.cost import (
     MeasuredDistance,
     ReadOffDistance,
     StateDistance,
+    Sum,
     changed_tokens,
     over_steps,
 )
@@ -47,6 +48,20 @@ def test_a_head_reads_states_and_goal():
 
     cost = ReadOffDistance(first_token, GOAL)
     assert cost(PREDICTED).tolist() == pytest.approx([2**0.5, 0.0])
+
+
+def test_costs_are_added_as_shares_of_those_at_the_start():
+    """Start at 8 and 2: a plan that ends at 4 and 3 costs 0.5 + 2 x 1.5."""
+
+    def first(predicted):
+        return predicted[:, -1, 0, 0]
+
+    def second(predicted):
+        return predicted[:, -1, 1, 0]
+
+    cost = Sum([(1.0, first), (2.0, second)], torch.tensor([[8.0], [2.0]]))
+    assert cost(torch.tensor([[4.0], [3.0]])[None, None]).tolist() == [3.5]
+    assert cost(torch.tensor([[8.0], [2.0]])[None, None]).tolist() == [3.0]
 
 
 def test_measured_distances_are_the_cost():
