@@ -131,7 +131,7 @@ class Config(Bounded):
     seeds: Seeds = (0,)
 
 
-_ONE_ACTION = SolverConfig(samples=32, iterations=3, horizon=1, elites=6)
+_ONE_ACTION = SolverConfig(samples=32, iterations=3, horizon=1, elites=6, spread=0.3)
 CONFIGS = {
     "smoke": Config(
         episodes=2,
@@ -153,7 +153,7 @@ CONFIGS = {
         episodes=20,
         solver=_ONE_ACTION,
         # A look ahead in the simulator takes 0.14 s.
-        simulator_solver=replace(_ONE_ACTION, samples=16, iterations=2, elites=4),
+        simulator_solver=replace(_ONE_ACTION, samples=12, iterations=2, elites=3),
         corpus=IN_DOMAIN,
         pretrain_on=BUNDLED,
         mae=MAE["mini"],

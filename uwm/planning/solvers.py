@@ -95,8 +95,10 @@ class SamplingSolver:
             self._iterate(search, objective, limits, generator)
         if self.config.kind == "shooting":
             return Plan(search.best, search.least, search.calls)
-        # The mean of good samples is less at the mercy of the model's errors than the single best one.
+        # Good samples on both sides of an obstacle have a bad mean.
         cost = float(objective(search.mean[None])[0])
+        if cost > search.least:
+            return Plan(search.best, search.least, search.calls + 1)
         return Plan(search.mean, cost, search.calls + 1)
 
     def _iterate(
@@ -105,7 +107,9 @@ class SamplingSolver:
         config, (low, high) = self.config, limits
         noise = torch.randn(config.samples, *search.mean.shape, generator=generator, dtype=search.mean.dtype)
         samples = (search.mean + search.deviation * noise).clamp(low, high)  # (B, H, A)
-        samples[0] = search.mean.clamp(low, high)  # so that a warm start is never lost
+        # A warm start is never lost, and no plan is chosen that seems worse than the middle: to stand still.
+        samples[0] = search.mean.clamp(low, high)
+        samples[-1] = (low + high) / 2
         costs = objective(samples)
         if costs.shape != (config.samples,) or not torch.isfinite(costs).all():
             raise ValueError(f"an objective must give {config.samples} finite costs, not {costs}")
