@@ -25,7 +25,7 @@ class SolverConfig(Bounded):
     """A solver and its budget: `samples` x `iterations` sequences of `horizon` actions each."""
 
     kind: Literal["cem", "mppi", "shooting"] = "cem"
-    samples: Count = 64
+    samples: Annotated[int, Range(2)] = 64  # two of them are the start and the middle of the range
     iterations: Count = 3
     horizon: Count = 2  # actions of a plan
     elites: Count = 8  # of cem
