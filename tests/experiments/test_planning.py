@@ -11,7 +11,7 @@ from tests.data.robot_simulator import needs_robosuite
 from uwm.errors import run_cli
 from uwm.metrics.statistics import wilson
 from uwm.runs.cli import main
-from uwm.runs.experiment import load_experiment
+from uwm.runs.experiment import Cell, load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = load_experiment(ROOT / "experiments" / "planning.py")
@@ -104,3 +104,17 @@ def test_bad_input_is_one_line_before_the_simulator_starts(
     assert error.startswith("error: ")
     assert message in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_reads_what_its_numbers_depend_on() -> None:
+    config = EXPERIMENT.configs["mini"]
+
+    def read(name: str) -> set[str]:
+        method, corpus, *seed = name.split("/")
+        return set(EXPERIMENT.reads(config, Cell(method, corpus, int(seed[0][1:]) if seed else None)))
+
+    assert {"reader", "solver", "adapter", "finetune"} <= read("r_gt-500/reach/s0")
+    assert "reader" not in read("r_gt-500-state-cost/reach/s0") | read("r_gt-500/push/s0")
+    assert not read("random/reach") & {"mae", "solver", "reader", "pretrain"}
+    assert read("cloning-500/reach/s0") >= {"cloning"}
+    assert "adapter" not in read("direct/reach/s0")
