@@ -149,7 +149,8 @@ def method_table(
     if "lpips-random" in used:
         note += " Untrained backbone: not to be compared with reported numbers."
     if experiment in UNDIVIDED:
-        rows[0][0] = rows[0][0].replace(HALVES[""], UNDIVIDED[experiment])
+        _, count = _block(results, (scale, experiment, corpus), topic.methods, metrics[:1])
+        rows[0] = [UNDIVIDED[experiment] + count]
         name, note = f"{experiment}_{corpus}{topic.suffix}{view}", NOTES[experiment]
         columns = ["", *(metric_label(m) for m in metrics)]
         told = origins(results, scale, experiment, corpus)
