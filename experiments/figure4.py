@@ -127,19 +127,12 @@ def recipes(config: Config) -> dict[str, FinetuneRecipe]:
     }
 
 
-def seeded(recipe: FinetuneRecipe, seed: int) -> FinetuneRecipe:
-    """The recipe with a cell's seed."""
-    return replace(recipe, train=replace(recipe.train, seed=seed))
-
-
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers: its own recipe, not those of other methods."""
     fields = ("mae", "pretrain_on", "pretrain", "test_split", "test_pairs", "test_seed", "lpips")
     found = {name: getattr(config, name) for name in fields}
     found |= {"gap": config.finetune.gap, "short_side": config.finetune.short_side}
-    return (
-        found if cell.seed is None else {**found, "recipe": seeded(recipes(config)[cell.method], cell.seed)}
-    )
+    return found if cell.seed is None else {**found, "recipe": recipes(config)[cell.method].seeded(cell.seed)}
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
@@ -162,7 +155,7 @@ def domain_of(context: Context, cell: Cell) -> Domain:
     corpus = corpus_of(context, cell.corpus)
     if cell.seed is None:
         return Domain(context, corpus, None)
-    recipe = seeded(recipes(config)[cell.method], cell.seed)
+    recipe = recipes(config)[cell.method].seeded(cell.seed)
     there = len(available_pairs(recipe, corpus).table)
     if recipe.pairs is not None and recipe.pairs > there:
         raise SkipCell(f"{cell.corpus} has {there} training pairs, fewer than {recipe.pairs}")

@@ -29,11 +29,11 @@ from uwm.runs.asking import answer_early
 if __name__ == "__main__":
     answer_early(__file__)  # --status and its like need no torch
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import pandas as pd
 import torch
@@ -43,7 +43,7 @@ from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts
 from uwm.data.action_pairs import all_action_pairs, check_action_sizes
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.splits import Split
-from uwm.evaluation.controllability import command_metrics, commandable
+from uwm.evaluation.controllability import commandable
 from uwm.evaluation.eval_pairs import (
     EvalPairs,
     EvalSetting,
@@ -59,8 +59,6 @@ from uwm.evaluation.figures import (
     show_transfer,
     write_rollout_table,
 )
-from uwm.evaluation.gripper import gripper_measures, gripper_places, places_known
-from uwm.evaluation.measure import FramePairs, Measuring, frame_distances, measure_pairs, region_distances
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows
 from uwm.evaluation.predictors import (
     Prediction,
@@ -71,13 +69,13 @@ from uwm.evaluation.predictors import (
     dynamics_predictor,
     latent_action_predictor,
     oracle_predictor,
+    predict_by_ficc,
     predict_pairs,
 )
-from uwm.evaluation.probes import eef_errors, eef_probe, has_eef_pos, latent_measures, probe_real_actions
-from uwm.evaluation.records import column, estimate, method_metrics, publish_curves, write_samples
-from uwm.evaluation.rollouts import roll_out, rollout_measures
+from uwm.evaluation.records import column, method_metrics, publish_curves, write_samples
+from uwm.evaluation.robot import RobotEvaluation
+from uwm.evaluation.rollouts import roll_out
 from uwm.evaluation.summary import measured_rows, table_text, title
-from uwm.evaluation.transfer import transfer_metrics
 from uwm.methods import (
     AHEAD,
     COPY,
@@ -94,31 +92,29 @@ from uwm.methods import (
     R_LA,
     SHUFFLED,
     STEPS_AHEAD,
+    Method,
     Variant,
     parse,
 )
-from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
-from uwm.models.world import World
-from uwm.runs.artifacts import Stage
+from uwm.metrics.perceptual import ProtocolName, load_lpips
+from uwm.models import LatentActions
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.jobs import shared_jobs
-from uwm.stages.adapter import ADAPTER, AdapterRecipe, adapter_stage, obtain_adapter
+from uwm.stages.action_training import skip_where_fewer
+from uwm.stages.adapter import ADAPTER, AdapterRecipe, obtain_adapter
 from uwm.stages.baselines import (
     DYNAMICS,
     FICC_RECIPE,
     DynamicsRecipe,
     FICCRecipe,
-    dynamics_stage,
-    ficc_frames,
-    ficc_recipe,
-    ficc_stage,
     obtain_dynamics,
     obtain_ficc,
     obtain_ficc_adapter,
 )
-from uwm.stages.decoder import DECODER, DecoderRecipe, decoder_stage, obtain_decoder
+from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora
+from uwm.stages.jobs import domain_job, finetune_job
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, pretrain_job
@@ -132,7 +128,6 @@ ROLLED = (COPY, ORACLE, R_LA, R_GT, DIRECT, NO_ACTION, NO_STATE)
 WITH_STEPS = (R_LA, R_GT, SHUFFLED, NO_STATE, DIRECT, NO_ACTION)  # measured some steps ahead too
 COMMANDED = (R_GT, DIRECT, NO_STATE)
 PUBLISHED = (R_GT, DIRECT, NO_ACTION, FICC)  # whose training curves of the first seed are kept
-R = TypeVar("R", FinetuneRecipe, AdapterRecipe, DynamicsRecipe, FICCRecipe)
 
 
 @dataclass(frozen=True)
@@ -194,7 +189,7 @@ CONFIGS = {
 }
 
 
-# Cells
+# Methods: what each of them trains
 
 
 def adapters(config: Config) -> dict[str, AdapterRecipe]:
@@ -225,11 +220,25 @@ def dynamics(config: Config) -> dict[str, DynamicsRecipe]:
     }
 
 
+def own_recipe(config: Config, cell: Cell) -> AdapterRecipe | DynamicsRecipe | FICCRecipe | None:
+    """What the cell's method is trained by, beside the world model; None where it needs no more."""
+    recipes: dict[str, AdapterRecipe | DynamicsRecipe | FICCRecipe] = {
+        **adapters(config),
+        **dynamics(config),
+        **dict.fromkeys(names((FICC, FICC_LATENT)), config.ficc),
+    }
+    recipe = recipes.get(parse(cell.method).base)
+    return None if recipe is None else recipe.seeded(cell.seed)
+
+
 def decoder(config: Config, variant: Variant | None) -> DecoderRecipe | None:
     """What shows the states of a method's variant; None: the MAE's own decoder."""
     if variant == LPIPS_DECODER:
         return replace(config.decoder, objective="mse+lpips", lpips=config.lpips)
     return None if variant == MAE_DECODER else config.decoder
+
+
+# Cells
 
 
 def seeds(config: Config) -> dict[str, tuple[int, ...]]:
@@ -263,100 +272,96 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     found |= {"gap": config.adapter.gap, "short_side": config.adapter.short_side}
     found["decoder"] = decoder(config, parsed.variant)
     if cell.seed is not None:
-        found["finetune"] = seeded(config.finetune, cell.seed)
-    if parsed.method in ROLLED and not parsed.variant and not parsed.short_pairs:
+        found["finetune"] = config.finetune.seeded(cell.seed)
+    if cell.method in names(ROLLED):
         found |= {"horizon": config.horizon, "rollouts": config.rollouts}
-    base = base_name(cell.method)
-    if base in dynamics(config):
-        found["dynamics"] = seeded(dynamics(config)[base], cell.seed)
-    elif parsed.method in (FICC, FICC_LATENT):
-        found["ficc"] = seeded(config.ficc, cell.seed)
-    if base in adapters(config) or parsed.method == FICC:
-        found["adapter"] = seeded(adapters(config).get(base, config.adapter), cell.seed)
+    own = own_recipe(config, cell)
+    fields_of = {AdapterRecipe: "adapter", DynamicsRecipe: "dynamics", FICCRecipe: "ficc"}
+    if own is not None:
+        found[fields_of[type(own)]] = own
+    if parsed.method == FICC:
+        found["adapter"] = config.adapter.seeded(cell.seed)
     return found
 
 
-def base_name(method: str) -> str:
-    """The name without the variant: of `r_gt-500-5-steps`, `r_gt-500`."""
-    parsed = parse(method)
-    return method.removesuffix(f"-{parsed.variant.suffix}") if parsed.variant else method
+def names(methods: Iterable[Method]) -> list[str]:
+    """Of methods themselves, without their variants."""
+    return [method.name for method in methods]
 
 
-# What a cell works with
-
-
-class CellModels(NamedTuple):
-    """The trained parts of a cell: `domain.world` predicts `steps` states, `shown` decodes them.
-
-    `method` is the cell's without its variant.
-    """
-
-    method: str
-    steps: int
-    domain: Domain
-    shown: World
-    setting: EvalSetting
-    device: torch.device
-
-    @property
-    def world(self) -> World:
-        """The world model, and the MAE whose states it predicts."""
-        return self.domain.world
+# Predictions
 
 
 def domain_of(context: Context, cell: Cell) -> Domain:
-    """The cell's corpus, with the fine-tuned world model of its seed, or else the pre-trained one."""
-    finetuned = None if cell.seed is None else seeded(context.config.finetune, cell.seed)
-    return Domain(context, corpus_of(context, cell.corpus), finetuned)
+    """The cell's corpus, with the fine-tuned world model of its seed, or else the pre-trained one.
 
-
-def prepare(context: Context, cell: Cell) -> CellModels:
-    """The trained parts of a cell. `copy` and `oracle` need the MAE alone."""
+    Raises:
+        SkipCell: the cell wants more labelled pairs than there are.
+        UserError: the corpus has no actions.
+    """
     config: Config = context.config
-    domain = domain_of(context, cell)
-    variant = parse(cell.method).variant
-    recipe = decoder(config, variant)
+    corpus, own = corpus_of(context, cell.corpus), own_recipe(config, cell)
+    skip_where_fewer(own or config.adapter, corpus)
+    finetuned = None if cell.seed is None else config.finetune.seeded(cell.seed)
+    return Domain(context, corpus, finetuned)
+
+
+def evaluation_of(domain: Domain, cell: Cell) -> RobotEvaluation:
+    """What measures the cell: its world, the decoder of its variant, LPIPS. `copy` and `oracle` need the MAE
+    alone."""
+    config: Config = domain.context.config
+    recipe, device = decoder(config, parse(cell.method).variant), default_device(environment_ranks())
     shown = domain.world if recipe is None else obtain_decoder(recipe, domain)
-    device = default_device(environment_ranks())
-    domain.world.to(device)
-    steps = STEPS_AHEAD if variant == AHEAD else 1
     setting = EvalSetting(domain.encoder, domain.corpus, config.adapter.short_side, config.adapter.gap)
-    return CellModels(base_name(cell.method), steps, domain, shown.to(device), setting, device)
+    network = load_lpips(config.lpips).to(device)
+    return RobotEvaluation(setting, domain.world.to(device), shown.to(device), network, config.probe_pairs)
 
 
-def obtain_predictor(context: Context, cell: Cell, models: CellModels) -> Predictor:
+def test_pairs(
+    config: Config, cell: Cell, evaluation: RobotEvaluation
+) -> tuple[EvalPairs, RolloutSegments | None]:
+    """The frozen test pairs, with the single steps where there are several. Their actions are like those of
+    the training pairs."""
+    setting, choice = evaluation.setting, (config.test_pairs, config.test_seed)
+    if parse(cell.method).variant == AHEAD:
+        test, segments = load_pairs_ahead(setting, config.test_split, STEPS_AHEAD, *choice)
+    else:
+        test, segments = load_eval_pairs(setting, config.test_split, *choice), None
+    known = all_action_pairs(setting.corpus, config.adapter.gap, config.adapter.clips).actions
+    check_action_sizes((segments.pairs if segments else test).pairs, *known.actions.shape[1:])
+    return test, segments
+
+
+def obtain_predictor(domain: Domain, cell: Cell) -> Predictor:
     """How the cell's method predicts: cached, or trained now."""
-    config, method, domain = context.config, models.method, models.domain
-    world_model = domain.world.world_model
-    if method in (COPY.name, ORACLE.name):
-        return copy_predictor if method == COPY.name else oracle_predictor
-    if method == R_LA.name:
-        return latent_action_predictor(world_model)
-    if method in dynamics(config):
-        trained = obtain_dynamics(seeded(dynamics(config)[method], cell.seed), domain)
-        return dynamics_predictor(trained.model.to(models.device))
-    adapter = obtain_adapter(seeded(adapters(config)[method], cell.seed), domain)
-    return adapter_predictor(world_model, adapter.model.to(models.device))
+    own, method = own_recipe(domain.context.config, cell), parse(cell.method).method
+    if method in (COPY, ORACLE):
+        return copy_predictor if method == COPY else oracle_predictor
+    world = domain.world
+    if method == R_LA:
+        return latent_action_predictor(world.world_model)
+    if isinstance(own, DynamicsRecipe):
+        return dynamics_predictor(obtain_dynamics(own, domain).model.to(world.device))
+    assert isinstance(own, AdapterRecipe)
+    return adapter_predictor(world.world_model, obtain_adapter(own, domain).model.to(world.device))
 
 
-def predict_by_ficc(
-    context: Context, cell: Cell, models: CellModels, test: EvalPairs
-) -> tuple[Prediction, dict[str, Tensor]]:
-    """FICC's frames as the MAE sees and shows them, like all others; and how right its codes are."""
-    config, domain = context.config, models.domain
-    recipe = seeded(config.ficc, cell.seed)
-    ficc, adapter = obtain_ficc(recipe, domain), None
+def predict_by_frames(domain: Domain, cell: Cell, test: EvalPairs) -> tuple[Prediction, LatentActions | None]:
+    """FICC's predictions; where it reads the robot's actions, its own latent actions too."""
+    config, device = domain.context.config, domain.world.device
+    recipe = config.ficc.seeded(cell.seed)
+    ficc, adapter = obtain_ficc(recipe, domain).model.to(device), None
     if cell.method == FICC.name:
-        fitted = obtain_ficc_adapter(seeded(config.adapter, cell.seed), recipe, domain)
-        adapter = fitted.model.to(models.device)
-    frames, used, own = ficc_frames(ficc.model.to(models.device), adapter, test.images, *test.controls)
-    state = torch.cat([models.world.encode(part) for part in frames.mul(255).round().byte().split(64)])
-    return Prediction(state), latent_measures(used, own) if adapter else {}
+        fitted = obtain_ficc_adapter(config.adapter.seeded(cell.seed), recipe, domain)
+        adapter = fitted.model.to(device)
+    predicted, own = predict_by_ficc(ficc, adapter, domain.world, test)
+    return predicted, own if adapter else None
 
 
-def seeded(recipe: R, seed: int | None) -> R:
-    """The recipe with the cell's seed, 0 for a cell without."""
-    return replace(recipe, train=replace(recipe.train, seed=seed or 0))
+def others(cell: Cell, count: int) -> Tensor | None:
+    """Which of the pairs each gets its action from, where not its own."""
+    shuffled = parse(cell.method).method == SHUFFLED
+    return derangement(count, torch.Generator().manual_seed(0)) if shuffled else None
 
 
 # Measures
@@ -365,159 +370,62 @@ def seeded(recipe: R, seed: int | None) -> R:
 def run_cell(context: Context, cell: Cell) -> CellResult:
     """Train, or find, what the cell needs, and measure its predictions of the test pairs."""
     config: Config = context.config
-    refuse_small(context, cell)
-    models = prepare(context, cell)
-    network = load_lpips(config.lpips).to(models.device)
-    test, segments = test_pairs(context, models)
+    domain, method = domain_of(context, cell), parse(cell.method).method
+    evaluation = evaluation_of(domain, cell)
+    test, segments = test_pairs(config, cell, evaluation)
     predictor: Predictor | None = None
-    right: dict[str, Tensor] = {}
+    wanted: LatentActions | None = None
     further: dict[str, Estimate] = {}
-    if parse(cell.method).method in (FICC, FICC_LATENT):
-        predicted, right = predict_by_ficc(context, cell, models, test)
-    elif segments:
-        rolled = roll_out(
-            obtain_predictor(context, cell, models), segments, models.device, others(models, test)
-        )
-        predicted = Prediction(rolled[:, -1])
+    if method in (FICC, FICC_LATENT):
+        predicted, wanted = predict_by_frames(domain, cell, test)
     else:
-        predictor = obtain_predictor(context, cell, models)
-        predicted, right = predict_states(models, predictor, test)
-        further = beyond_frames(context, cell, models, network, predictor, test)
-    pairs, shown = measure(context, cell, models, network, test, predicted, right)
-    measured = method_metrics(pairs, column(cell), network.protocol)
-    write_panels(context, cell, models, predictor, pairs, test, shown)
-    if cell.method in [method.name for method in PUBLISHED] and cell.seed == config.seeds[0]:
+        predictor, other = obtain_predictor(domain, cell), others(cell, len(test.images))
+        if segments:
+            predicted = Prediction(roll_out(predictor, segments, evaluation.device, other)[:, -1])
+        else:
+            predicted = predict_pairs(predictor, test, evaluation.device, other)
+            if predicted.latents is not None and method != R_LA:
+                wanted = evaluation.latent_actions(test)
+            further = beyond_frames(context, cell, evaluation, predictor, test)
+    pairs, shown = evaluation.measure(test, column(cell), predicted, wanted)
+    measured = method_metrics(pairs, column(cell), evaluation.network.protocol)
+    if predictor and cell.method in TILES and cell.seed == config.seeds[0]:
+        write_panels(context, cell, evaluation, predictor, pairs, test, shown)
+    if cell.method in names(PUBLISHED) and cell.seed == config.seeds[0]:
         publish_curves(context)
-    weights = {**models.shown.weights, "lpips": network.weights_sha256}
     samples = write_samples(context, cell, pairs)
-    return CellResult(measured | further, samples, test.pairs.manifest.sha256, weights)
-
-
-def refuse_small(context: Context, cell: Cell) -> None:
-    """Skip a cell that wants more labelled pairs than there are. UserError for a corpus without actions."""
-    recipe = {**adapters(context.config), **dynamics(context.config)}.get(cell.method, context.config.adapter)
-    there = len(all_action_pairs(corpus_of(context, cell.corpus), recipe.gap, recipe.clips))
-    if recipe.pairs is not None and recipe.pairs > there:
-        raise SkipCell(f"{cell.corpus} has {there} labelled pairs, fewer than {recipe.pairs}")
-
-
-def test_pairs(context: Context, models: CellModels) -> tuple[EvalPairs, RolloutSegments | None]:
-    """The frozen test pairs, with the single steps where there are several. Their actions are like those of
-    the training pairs."""
-    config: Config = context.config
-    choice = config.test_pairs, config.test_seed
-    if models.steps == 1:
-        test, segments = load_eval_pairs(models.setting, config.test_split, *choice), None
-    else:
-        test, segments = load_pairs_ahead(models.setting, config.test_split, models.steps, *choice)
-    known = all_action_pairs(models.domain.corpus, config.adapter.gap, config.adapter.clips).actions
-    check_action_sizes((segments.pairs if segments else test).pairs, *known.actions.shape[1:])
-    return test, segments
-
-
-def predict_states(
-    models: CellModels, predictor: Predictor, test: EvalPairs
-) -> tuple[Prediction, dict[str, Tensor]]:
-    """The method's predictions, and how right its latent actions are."""
-    predicted = predict_pairs(predictor, test, models.device, others(models, test))
-    if predicted.latents is None or models.method == R_LA.name:
-        return predicted, {}
-    wanted = predict_pairs(latent_action_predictor(models.world.world_model), test, models.device).latents
-    assert wanted is not None
-    return predicted, latent_measures(predicted.latents, wanted)
-
-
-def others(models: CellModels, test: EvalPairs) -> Tensor | None:
-    """The pairs whose actions the test pairs get, where not their own."""
-    if models.method != SHUFFLED.name:
-        return None
-    return derangement(len(test.images), torch.Generator().manual_seed(0))
-
-
-@torch.no_grad()
-def measure(
-    context: Context,
-    cell: Cell,
-    models: CellModels,
-    network: LPIPS,
-    test: EvalPairs,
-    predicted: Prediction,
-    right: Mapping[str, Tensor],
-) -> tuple[pd.DataFrame, Tensor]:
-    """Numbers per pair, and the frames (n, 3, S, S) that the cell predicts."""
-    config: Config = context.config
-    mine, device = column(cell), models.device
-    states = {COPY.name: test.states[:, 0].to(device), ORACLE.name: test.states[:, 1].to(device)}
-    states[mine] = predicted.state
-    how = Measuring(models.shown, network, (frame_distances, region_distances))
-    shown = list(dict.fromkeys([ORACLE.name, mine]))
-    observed = FramePairs(test.pairs.manifest, test.images, cell.name)
-    pairs, frames = measure_pairs(how, observed, states, only=[mine], shown=shown)
-    columns = dict(right)
-    if places_known(test.pairs):
-        places = gripper_places(test.pairs, config.adapter.short_side, models.world.image_size)
-        o_next = test.images[:, 1] / 255
-        columns |= gripper_measures(network, frames[mine], frames[ORACLE.name], o_next, places)
-    if has_eef_pos(test.pairs):
-        probe = eef_probe(models.setting, config.probe_pairs)
-        columns["hand_error_mm"] = eef_errors(probe, test.pairs, test.states[:, 0], predicted.state)
-    for name, values in columns.items():
-        pairs[f"{mine}/{name}"] = values.double().cpu().numpy()
-    return pairs, frames[mine]
+    return CellResult(measured | further, samples, test.pairs.manifest.sha256, evaluation.weights)
 
 
 def beyond_frames(
-    context: Context, cell: Cell, models: CellModels, network: LPIPS, predictor: Predictor, test: EvalPairs
+    context: Context, cell: Cell, evaluation: RobotEvaluation, predictor: Predictor, test: EvalPairs
 ) -> dict[str, Estimate]:
     """Rollouts, commands, transfer and the reverse probe, for the methods that each is about."""
-    config: Config = context.config
     found: dict[str, Estimate] = {}
-    if cell.method in [method.name for method in ROLLED]:
-        found |= rollouts(context, cell, models, network, predictor)
+    if cell.method in names(ROLLED):
+        found |= rollouts(context, cell, evaluation, predictor)
     if cell.method == R_LA.name:
-        fitted, held_out = (
-            load_eval_pairs(models.setting, split, config.probe_pairs, 0) for split in ("train", "validation")
-        )
-        r2 = probe_real_actions(predictor, (fitted, held_out, test), models.device)
-        found["probe_r2"] = estimate(r2, "probe_r2", network.protocol)
-    if not commandable(test.pairs):
-        return found
-    probe, world_model = (
-        eef_probe(models.setting, config.probe_pairs),
-        models.world.world_model,
-    )
-    if cell.method == R_LA.name:
-        errors = transfer_metrics(world_model, probe, test, models.device)
-        found |= {name: estimate(interval, name, network.protocol) for name, interval in errors.items()}
-    if cell.method in [method.name for method in COMMANDED]:
-        effects = command_metrics(as_dynamics(predictor), probe, test, models.device)
-        found |= {name: estimate(interval, name, network.protocol) for name, interval in effects.items()}
+        found |= evaluation.real_actions(predictor, test)
+    if commandable(test.pairs) and cell.method == R_LA.name:
+        found |= evaluation.transfer(test)
+    if commandable(test.pairs) and cell.method in names(COMMANDED):
+        found |= evaluation.commands(predictor, test)
     return found
 
 
 def rollouts(
-    context: Context, cell: Cell, models: CellModels, network: LPIPS, predictor: Predictor
+    context: Context, cell: Cell, evaluation: RobotEvaluation, predictor: Predictor
 ) -> dict[str, Estimate]:
     """Errors 1 to `horizon` steps ahead; the adapter's first seed leaves pictures and animations too."""
     config: Config = context.config
-    segments = load_rollout_segments(models.setting, config.test_split, config.horizon, config.rollouts)
-    states = roll_out(predictor, segments, models.device)
+    most = config.horizon, config.rollouts
+    segments = load_rollout_segments(evaluation.setting, config.test_split, *most)
+    states = roll_out(predictor, segments, evaluation.device)
     if cell.method == R_GT.name and cell.seed == config.seeds[0]:
-        latent = roll_out(latent_action_predictor(models.world.world_model), segments, models.device)
-        show_rollouts(
-            {R_LA.name: latent, R_GT.name: states},
-            segments,
-            models.shown,
-            config.panel_steps,
-            context.out,
-            cell.corpus,
-        )
-    steps = rollout_measures(network, models.shown, segments, states)
-    return {
-        f"{name}_{k}": estimate(interval, f"{name}_{k}", network.protocol)
-        for name, intervals in steps.items()
-        for k, interval in enumerate(intervals, start=1)
-    }
+        inferred = latent_action_predictor(evaluation.world.world_model)
+        both = {R_LA.name: roll_out(inferred, segments, evaluation.device), R_GT.name: states}
+        show_rollouts(both, segments, evaluation.shown, config.panel_steps, context.out, cell.corpus)
+    return evaluation.rollouts(segments, states)
 
 
 # Files
@@ -526,25 +434,23 @@ def rollouts(
 def write_panels(
     context: Context,
     cell: Cell,
-    models: CellModels,
-    predictor: Predictor | None,
+    evaluation: RobotEvaluation,
+    predictor: Predictor,
     pairs: pd.DataFrame,
     test: EvalPairs,
     shown: Tensor,
 ) -> None:
-    """The cell's column of Figure 5, of the first seed, and what its actions do elsewhere."""
-    config: Config = context.config
-    if cell.method not in TILES or cell.seed != config.seeds[0] or predictor is None:
-        return
+    """The cell's column of Figure 5, and what its actions do elsewhere."""
     folder, rows = context.out / "panels" / cell.corpus, panel_rows(pairs)
-    show_pairs(cell.method, test, shown, rows, config.adapter.short_side, folder)
+    show_pairs(cell.method, test, shown, rows, evaluation.setting.short_side, folder)
     write_panel_rows(pairs, rows, folder)
-    if commandable(test.pairs) and cell.method == R_GT.name:
-        show_commands(
-            as_dynamics(predictor), test, rows, models.shown, folder.with_name(f"{cell.corpus}-commands")
-        )
-    if commandable(test.pairs) and cell.method == R_LA.name:
-        show_transfer(test, rows, models.shown, folder.with_name(f"{cell.corpus}-transfer"))
+    if not commandable(test.pairs):
+        return
+    if cell.method == R_GT.name:
+        commands = folder.with_name(f"{cell.corpus}-commands")
+        show_commands(as_dynamics(predictor), test, rows, evaluation.shown, commands)
+    else:
+        show_transfer(test, rows, evaluation.shown, folder.with_name(f"{cell.corpus}-transfer"))
 
 
 def check_corpus(context: Context, name: str) -> None:
@@ -579,66 +485,22 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
 def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     """The trainings behind a cell, each after those that it needs itself."""
     yield pretrain_job()
-    recipe = decoder(config, parse(cell.method).variant)
-    if recipe is not None:
-        yield decoder_job(recipe, cell)
+    parsed, place = parse(cell.method), f"{cell.corpus}-s{cell.seed}"
+    recipe = decoder(config, parsed.variant)
+    if recipe is not None:  # the same for all seeds, for it needs the MAE alone
+        name = "decoder-lpips" if recipe.objective == "mse+lpips" else "decoder"
+        unseeded = partial(domain_of, cell=replace(cell, method=COPY.name, seed=None))
+        yield domain_job(f"{name}-{cell.corpus}", recipe, unseeded, "pretrain")
     if cell.seed is None:
         return
-    parent = f"finetune-{cell.corpus}-s{cell.seed}"
-    yield domain_job(parent, cell, lambda domain: domain.world, lambda domain: domain.stage, "pretrain")
-    base, place = base_name(cell.method), f"{cell.corpus}-s{cell.seed}"
-    if base in dynamics(config):
-        mine = seeded(dynamics(config)[base], cell.seed)
-        yield domain_job(
-            f"{base}-{place}", cell, partial(obtain_dynamics, mine), partial(dynamics_stage, mine), parent
-        )
-    elif base in adapters(config):
-        fitted = seeded(adapters(config)[base], cell.seed)
-        name = f"adapter-{R_GT if base == SHUFFLED.name else base}-{place}"
-        yield domain_job(name, cell, partial(obtain_adapter, fitted), partial(adapter_stage, fitted), parent)
-    elif base in (FICC.name, FICC_LATENT.name):
-        yield ficc_job(seeded(config.ficc, cell.seed), cell, parent)
-
-
-def domain_job(
-    name: str,
-    cell: Cell,
-    obtain: Callable[[Domain], object],
-    stage: Callable[[Domain], Stage],
-    parent: str,
-) -> StageJob:
-    """A training in the domain of a cell."""
-
-    def domain(context: Context) -> Domain:
-        refuse_small(context, cell)
-        return domain_of(context, cell)
-
-    return StageJob(
-        name,
-        lambda context: obtain(domain(context)),
-        lambda context: stage(domain(context)),
-        needs=(parent,),
-    )
-
-
-def decoder_job(recipe: DecoderRecipe, cell: Cell) -> StageJob:
-    """The decoder's fine-tuning: the same for all seeds, for it needs the MAE alone."""
-    kind = "decoder-lpips" if recipe.objective == "mse+lpips" else "decoder"
-    unseeded = replace(cell, method=COPY.name, seed=None)
-
-    def stage(domain: Domain) -> Stage:
-        return decoder_stage(recipe, domain.corpus, domain.world.weights["mae"])
-
-    return domain_job(f"{kind}-{cell.corpus}", unseeded, partial(obtain_decoder, recipe), stage, "pretrain")
-
-
-def ficc_job(recipe: FICCRecipe, cell: Cell, parent: str) -> StageJob:
-    """FICC; the adapter to it is small, and trained in its cell."""
-
-    def stage(domain: Domain) -> Stage:
-        return ficc_stage(ficc_recipe(recipe, domain), domain.corpus)
-
-    return domain_job(f"ficc-{cell.corpus}-s{cell.seed}", cell, partial(obtain_ficc, recipe), stage, parent)
+    yield finetune_job(f"finetune-{place}", partial(domain_of, cell=cell))
+    own, base = own_recipe(config, cell), parsed.base
+    if isinstance(own, AdapterRecipe):
+        base = f"adapter-{R_GT if parsed.method == SHUFFLED else base}"
+    elif isinstance(own, FICCRecipe):  # the adapter to it is small, and trained in its cell
+        base = "ficc"
+    if own is not None:
+        yield domain_job(f"{base}-{place}", own, partial(domain_of, cell=cell), f"finetune-{place}")
 
 
 EXPERIMENT = Experiment(

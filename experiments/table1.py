@@ -5,8 +5,9 @@ O_t+1 than to O_t in LPIPS, both observations blurred alike by the MAE. The pape
 here all test pairs of frozen manifests are measured, next to reference rows that say what the numbers mean.
 
     python experiments/table1.py                      # mini: simulated corpora, released weights, minutes
-    python experiments/table1.py --recompute          # trains MAE and world models from scratch first, ~1.5 h
+    python experiments/table1.py --recompute          # trains MAE and world models from scratch first, ~2 h
     python experiments/table1.py --data wild=DIR      # adds any folder of videos, zero-shot
+    python experiments/table1.py --method mine=FILE.py:CLASS    # adds a row: your model (docs/your-model.md)
     python experiments/table1.py --scale paper --data ssv2=DIR ego4d=DIR --submit
 
 Methods: `uwm` (the model), `copy` (R_t as the prediction), `oracle` (the MAE's reconstruction of O_t+1: the
@@ -29,8 +30,8 @@ if __name__ == "__main__":
 
 import functools
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,18 @@ from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
-from uwm.evaluation.actions import StatePairs, action_errors, rates, stitched_errors
+from uwm.evaluation.actions import StatePairs, action_columns, rates
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
+from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
-from uwm.evaluation.panels import draw_tiles, panel_rows, write_tiles
-from uwm.evaluation.predictors import latent_action_predictor
-from uwm.evaluation.probes import linear_probe, mlp_probe, probe_real_actions
+from uwm.evaluation.panels import TILES, draw_tiles, write_panels
+from uwm.evaluation.predictors import Predictor, latent_action_predictor
+from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import (
     copy_atomically,
-    estimate,
     method_metrics,
     publish_curves,
+    write_evaluation,
     write_samples,
     write_table,
 )
@@ -74,12 +76,15 @@ from uwm.methods import (
     ZERO_ACTION,
     Method,
 )
-from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
+from uwm.methods.files import GivenMethod, given_method
+from uwm.methods.protocol import CheckedModel
+from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models import LatentActions, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
+from uwm.runs.settings import plain_value
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_job, zero_shot_corpus
@@ -89,7 +94,6 @@ from uwm.training.objectives import code_counts, derangement
 
 METHODS = (UWM, COPY, ORACLE, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS)
 MODELS = (UWM, UWM_1960)  # those with latent actions of their own, of which more is measured
-TILES = ("o_t", "r_t", "o_next", "r_next", "prediction")  # the columns of Figure 3
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Config(Bounded):
     probe_pairs: Count = 2000  # training pairs for the probe of real actions, on corpora that have them
     test_split: Split = "test"
     test_pairs: Count = 1000  # per corpus
+    given_methods: Names = ()  # rows by others, NAME=FILE.py:CLASS each; --method
     lpips: ProtocolName = "alex"
     seed: Natural = 0
 
@@ -140,7 +145,8 @@ def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x corpora. One training seed: the paper's table has one too."""
-    return [Cell(method.name, corpus) for corpus in corpora_of(config, data) for method in methods(config)]
+    rows = [*methods(config), *(given.method for given in given_methods(config))]
+    return [Cell(method.name, corpus) for corpus in corpora_of(config, data) for method in rows]
 
 
 def methods(config: Config) -> list[Method]:
@@ -149,13 +155,27 @@ def methods(config: Config) -> list[Method]:
     return [*METHODS, *(method for method, recipe in further.items() if recipe)]
 
 
+def given_methods(config: Config) -> list[GivenMethod]:
+    """Those by others. UserError for a name that is taken, or a file that isn't there."""
+    return [given_method(text) for text in config.given_methods]
+
+
+def given_by(config: Config, cell: Cell) -> GivenMethod | None:
+    """The method by others that a cell measures; None for one of ours."""
+    return next((given for given in given_methods(config) if given.name == cell.method), None)
+
+
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers: not which other methods and corpora there are."""
     fields = ("mae", "pretrain_on", "test_split", "test_pairs", "lpips", "seed")
     found = {name: getattr(config, name) for name in fields}
+    given, pretrain = given_by(config, cell), config.pretrain
+    frames = {"gap": pretrain.gap, "short_side": pretrain.short_side, "clips": pretrain.clips}
+    if given:
+        compared = {"no_action": config.no_action, "probe_pairs": config.probe_pairs}
+        return {**found, **frames, **compared, "method": given.identity()}
     if cell.method in (COPY.name, ORACLE.name):  # no world model: the pairs alone
-        pretrain = config.pretrain
-        return {**found, "gap": pretrain.gap, "short_side": pretrain.short_side, "clips": pretrain.clips}
+        return {**found, **frames}
     own = {UWM_1960.name: config.high_rate, NO_ACTION.name: config.no_action}.get(cell.method)
     found["pretrain"] = own or config.pretrain
     if cell.method in [method.name for method in MODELS]:
@@ -173,6 +193,13 @@ def test_manifest(context: Context, name: str) -> Manifest:
     config: Config = context.config
     gap, pairs = config.pretrain.gap, config.test_pairs
     return frozen_pairs(zero_shot_corpus(context, name), config.test_split, gap, pairs, config.seed)
+
+
+def test_frames(context: Context, name: str, size: int) -> FramePairs:
+    """Those pairs and their frames, cropped to `size`."""
+    manifest = test_manifest(context, name)
+    images = load_pairs(zero_shot_corpus(context, name), manifest, context.config.pretrain.short_side)
+    return FramePairs(manifest, center_crop(images, size, size), name)
 
 
 # Evaluation: one pass over a corpus measures all methods, for their images share features.
@@ -218,85 +245,69 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     device = default_device(environment_ranks())
     models = {method: world.to(device) for method, world in obtain_models(context).items()}
     world, network = models[UWM], load_lpips(config.lpips).to(device)
-    manifest = test_manifest(context, name)
-    images = load_pairs(zero_shot_corpus(context, name), manifest, config.pretrain.short_side)
-    images = center_crop(images, world.image_size, world.image_size)  # (n, 2, 3, S, S)
+    test = test_frames(context, name, world.image_size)
+    manifest, images = test.manifest, test.images  # (n, 2, 3, S, S)
     s_t, s_next = in_batches(world.encode, images).unbind(1)
     states, actions = predictions(models, s_t, s_next, config.seed)
-    test = FramePairs(manifest, images, name)
     pairs, frames = measure_pairs(Measuring(world, network), test, states, shown=[UWM.name])
     seen = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1])
-    pairs = pairs.assign(**action_columns(models, network, seen, config.seed))
+    own = {method.name: models[method] for method in MODELS if method in models}
+    free = models[NO_ACTION].world_model if NO_ACTION in models else None
+    pairs = pairs.assign(**action_columns(own, free, network, seen, config.seed))
     write_table(pairs, folder / "pairs.csv")
     use = code_counts(actions[UWM.name].codes, world.world_model.config.quantizer.codes)
     write_table(pd.DataFrame({"code": range(len(use)), "count": use}), folder / "code_use.csv")
     write_manifest(manifest, folder / "manifest.csv")
-    write_panels(world, images, frames[UWM.name], pairs, folder / "panels")
+    write_panels(world, test, (UWM.name, frames[UWM.name]), pairs, folder / "panels")
     weights = {f"{method}": found.weights["world-model"] for method, found in models.items()}
-    evaluation = {
-        "protocol": network.protocol,
-        "manifest_sha256": manifest.sha256,
-        "weights": {"mae": world.weights["mae"], **weights, "lpips": network.weights_sha256},
-        "skipped": manifest.skipped,
-        "whole": {
-            method.name: {
-                metric: asdict(estimate)
-                for metric, estimate in of_the_whole(
-                    context, name, models[method], actions[method.name]
-                ).items()
-            }
-            for method in MODELS
-            if method in models
-        },
+    whole = {
+        method.name: rates(models[method].world_model, actions[method.name])
+        | read_off(context, name, models[method], latent_action_predictor(models[method].world_model))
+        for method in MODELS
+        if method in models
     }
-    (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
+    weights = {"mae": world.weights["mae"], **weights, "lpips": network.weights_sha256}
+    write_evaluation(folder, manifest, network.protocol, weights, whole)
 
 
-def action_columns(
-    models: Mapping[Method, World], network: LPIPS, pairs: StatePairs, seed: int
-) -> dict[str, Any]:
-    """Columns `<method>/<measure>` (n,) of what is measured of latent actions per pair."""
-    free = models[NO_ACTION].world_model if NO_ACTION in models else None
-    found: dict[str, Any] = {}
-    for method in [method for method in MODELS if method in models]:
-        world = models[method]
-        measured = action_errors(world, pairs, free, seed)
-        if len(set(pairs.clips)) > 1:
-            measured |= stitched_errors(world, network, pairs)
-        found |= {f"{method}/{name}": values.double().cpu().numpy() for name, values in measured.items()}
-    return found
-
-
-def of_the_whole(context: Context, name: str, world: World, actions: LatentActions) -> dict[str, Estimate]:
-    """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
+@torch.no_grad()
+def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path) -> None:
+    """Measure a method by others on a corpus, by the same measures and beside the same references."""
     config: Config = context.config
-    found, corpus = rates(world.world_model, actions), corpus_of(context, name)
+    device = default_device(environment_ranks())
+    world, network = obtain_references(context).to(device), load_lpips(config.lpips).to(device)
+    model = FrameModel(CheckedModel(given.source.build(), given.name).to(device), world.mae)
+    test, free = test_frames(context, name, world.image_size), world.world_model if config.no_action else None
+    pairs, drawn, actions = measure_frame_model(
+        given.name, model, Measuring(world, network), test, free, config.seed
+    )
+    write_table(pairs, folder / "pairs.csv")
+    write_manifest(test.manifest, folder / "manifest.csv")
+    write_panels(world, test, (given.name, drawn.cpu()), pairs, folder / "panels")
+    whole = frame_model_rates(model.model, actions) | read_off(context, name, world, frame_predictor(model))
+    identity = given.identity()
+    weights = {"mae": world.weights["mae"], "lpips": network.weights_sha256}
+    if config.no_action:
+        weights["no-action"] = world.weights["world-model"]
+    weights |= {identity["file"]: identity["sha256"], **identity["weights"]}
+    write_evaluation(folder, test.manifest, network.protocol, weights, {given.name: whole})
+
+
+def obtain_references(context: Context) -> World:
+    """What a method by others is measured beside: the MAE, and the predictor without actions if there is."""
+    return obtain_pretrained(context, context.config.no_action)
+
+
+def read_off(context: Context, name: str, world: World, predictor: Predictor) -> dict[str, Estimate]:
+    """Where the corpus has real actions, how well they are read off the latent ones of a method."""
+    config: Config = context.config
+    corpus = corpus_of(context, name)
     if not has_actions(corpus):
-        return found
+        return {}
     encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
-    fitted, held_out = (load_eval_pairs(setting, s, config.probe_pairs, 0) for s in ("train", "validation"))
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
-    predictor = latent_action_predictor(world.world_model)
-    for metric, probe in (("probe_r2", linear_probe), ("probe_r2_mlp", mlp_probe)):
-        interval = probe_real_actions(predictor, (fitted, held_out, test), world.device, probe)
-        found[metric] = estimate(interval, metric, "")
-    return found
-
-
-def write_panels(world: World, images: Tensor, predicted: Tensor, pairs: pd.DataFrame, folder: Path) -> None:
-    """The tiles of Figure 3 as PNG, and `panels.csv` with their numbers: the columns of Table 1."""
-    rows = panel_rows(pairs)
-    o_t, o_next = images[rows].unbind(1)
-    r_t, r_next = (
-        world.mae.decode(world.encode(images[rows]).flatten(0, 1)).cpu().unflatten(0, (-1, 2)).unbind(1)
-    )
-    pictures = (o_t / 255, r_t, o_next / 255, r_next, predicted[rows])
-    write_tiles(dict(zip(TILES, pictures, strict=True)), folder)
-    numbers = pairs.loc[rows, ["video", "t0", "t1", f"{UWM}/lpips_to_current", f"{UWM}/lpips_to_next"]]
-    numbers.columns = ["video", "t0", "t1", "lpips_to_current", "lpips_to_next"]
-    numbers.insert(0, "k", range(1, len(rows) + 1))
-    write_table(numbers, folder / "panels.csv")
+    return action_probes(predictor, world.device, setting, test, config.probe_pairs)
 
 
 # Records
@@ -304,7 +315,8 @@ def write_panels(world: World, images: Tensor, predicted: Tensor, pairs: pd.Data
 
 def run_cell(context: Context, cell: Cell) -> CellResult:
     """One method on one corpus, out of the corpus's evaluation, which the other methods share."""
-    artifact = obtain_evaluation(context, cell.corpus)
+    given = given_by(context.config, cell)
+    artifact = obtain_given(context, given, cell.corpus) if given else obtain_evaluation(context, cell.corpus)
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
@@ -312,18 +324,23 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     measured |= {name: Estimate(**entry) for name, entry in whole.items()}
     if cell.method == UWM.name:
         publish(context, cell.corpus, artifact.path)
+    elif given:
+        publish_panels(context, f"{cell.corpus}-{given.name}", artifact.path)
     samples = write_samples(context, cell, pairs)
     return CellResult(measured, samples, evaluation["manifest_sha256"], evaluation["weights"])
 
 
 def publish(context: Context, name: str, evaluation: Path) -> None:
     """Copy what figures are made of next to the records: the uses of the codes, Figure 3's tiles, curves."""
-    copies = {"code_use.csv": context.out / "code_use" / f"{name}.csv"}
-    for path in sorted((evaluation / "panels").iterdir()):
-        copies[f"panels/{path.name}"] = context.out / "panels" / name / path.name
-    for source, target in copies.items():
-        copy_atomically(evaluation / source, target)
+    copy_atomically(evaluation / "code_use.csv", context.out / "code_use" / f"{name}.csv")
+    publish_panels(context, name, evaluation)
     publish_curves(context)
+
+
+def publish_panels(context: Context, name: str, evaluation: Path) -> None:
+    """Figure 3's tiles alone."""
+    for path in sorted((evaluation / "panels").iterdir()):
+        copy_atomically(path, context.out / "panels" / name / path.name)
 
 
 def obtain_evaluation(context: Context, name: str) -> Artifact:
@@ -345,14 +362,30 @@ def evaluation_stage(context: Context, name: str) -> Stage:
     return Stage(f"evaluation-{name}", EXPERIMENT.version, fields, inputs)
 
 
+def obtain_given(context: Context, given: GivenMethod, name: str) -> Artifact:
+    """The evaluation of a method by others on a corpus, as a cached stage."""
+    compute = functools.partial(evaluate_given, context, given, name)
+    return context.artifacts.obtain(given_stage(context, given, name), compute, together=False)
+
+
+def given_stage(context: Context, given: GivenMethod, name: str) -> Stage:
+    config: Config = context.config
+    fields = {**reads(config, Cell(given.name, name)), "corpus": name}
+    fields |= {"measured_by": measuring_code(evaluate_given, read_off)}
+    world = obtain_references(context)
+    inputs = {"manifest": test_manifest(context, name).sha256, **world.weights}
+    inputs["lpips"] = load_lpips(config.lpips).weights_sha256
+    return Stage(f"evaluation-{name}-{given.name}", EXPERIMENT.version, plain_value(fields), inputs)
+
+
 def summarize(context: Context) -> None:
     """Print Table 1 of this run, and draw Figure 3's panels as one picture per corpus."""
     records = context.records()
     for name in corpora_of(context.config, context.data):
         rows = {
-            method.name: records[f"{method}/{name}"].metrics
-            for method in methods(context.config)
-            if f"{method}/{name}" in records and records[f"{method}/{name}"].status == "ok"
+            cell.method: records[cell.name].metrics
+            for cell in context.cells
+            if cell.corpus == name and cell.name in records and records[cell.name].status == "ok"
         }
         if rows:
             print(f"\nTable 1, {name} ({title(context, name, rows)})")
@@ -363,10 +396,12 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: pre-training, then an evaluation per corpus that its cells read."""
-    return [pretrain_job(cells=()), *(evaluation_job(name) for name in corpora_of(config, data))]
+    names = corpora_of(config, data)
+    given = [given_job(method, name) for name in names for method in given_methods(config)]
+    return [pretrain_job(cells=()), *(evaluation_job(name, methods(config)) for name in names), *given]
 
 
-def evaluation_job(name: str) -> StageJob:
+def evaluation_job(name: str, ours: Iterable[Method]) -> StageJob:
     """The evaluation of a corpus, which this corpus's cells alone wait for."""
     return StageJob(
         f"evaluate-{name}",
@@ -374,7 +409,19 @@ def evaluation_job(name: str) -> StageJob:
         functools.partial(evaluation_stage, name=name),
         needs=("pretrain",),
         trains=False,
-        cells=(f"*/{name}",),
+        cells=tuple(f"{method}/{name}" for method in ours),
+    )
+
+
+def given_job(given: GivenMethod, name: str) -> StageJob:
+    """The same of a method by others."""
+    return StageJob(
+        f"evaluate-{name}-{given.name}",
+        functools.partial(obtain_given, given=given, name=name),
+        functools.partial(given_stage, given=given, name=name),
+        needs=("pretrain",),
+        trains=False,
+        cells=(f"{given.name}/{name}",),
     )
 
 

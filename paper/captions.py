@@ -45,6 +45,11 @@ CAPTIONS = {
     r"planning_rollout_curve_(.+)": "Planning, {corpus}, scale {scale}: distance to the goal after k steps "
     "of 0.2 s; an episode that has ended stays where it is. Bands are 95% intervals over episodes.",
     r"figure5_curve_(.+)": "Training curve ({corpus}), Figure 5, scale {scale}.",
+    r"ablations_rate_(.+)": "What a latent action of so many bits is worth ({corpus}, moving half, "
+    "scale {scale}), each trained briefly: a high rate buys a sharper picture and a leak, for it is a code "
+    "of the frame.",
+    r"ablations_length_(.+)": "The same against the length of the training, which has a falling learning "
+    "rate each time ({corpus}, moving half, scale {scale}); the last one is the released model.",
 }
 
 

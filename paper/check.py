@@ -1,7 +1,8 @@
 """Compare the records with what the paper reports: `make check`.
 
 Prints item, reported, measured with its interval, and verdict. Exits 1 when an item differs or failed and
-`paper/deviations.md` does not name its id, or when a record is altered, removed, stale or not finite.
+`paper/deviations.md` does not name its id, or when a record is altered, removed, stale or not finite, or when
+one by others (`results/community/`) doesn't hold.
 With --release, a missing item fails too.
 """
 
@@ -12,10 +13,12 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from paper import community
 from paper.claims import DIFFERS, FAILED, MISSING, Item, all_items
 from paper.integrity import problems
 from paper.options import add_results, chosen_results
-from paper.store import ROOT, Reported
+from paper.reported import Reported
+from paper.store import ROOT
 from paper.table import Table
 from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
@@ -73,7 +76,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args(argv)
     results = chosen_results(options)
-    broken = problems(results, options.experiments)
+    broken = problems(results, options.experiments) + community.problems(results, options.experiments)
     try:
         items = all_items(results, Reported())
     except (LookupError, TypeError, ValueError, OSError, UserError) as error:  # records too broken to compare

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from paper.names import DASH, corpus_label
+from paper.reported import Reported
 from paper.reported_tables import STAND_INS
-from paper.store import Measured, Reported, Results
+from paper.store import Measured, Results
 from paper.tables import corpora
 from uwm.methods import (
     AHEAD,

@@ -18,7 +18,8 @@ import numpy as np
 
 from paper.check import plain
 from paper.claims import FAILED, MISSING, all_items
-from paper.store import ROOT, SCALES, Cell, Reported, Results
+from paper.reported import Reported
+from paper.store import ROOT, SCALES, Cell, Results
 from paper.table import Table
 from uwm.errors import UserError, run_cli
 

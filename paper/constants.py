@@ -11,8 +11,9 @@ from paper.captions import caption, in_order
 from paper.claims import AGREES, DIFFERS, FAILED, MISSING, NOT_COMPARED, NOT_REACHED, REACHED, Item
 from paper.layout import MAIN, MORE
 from paper.names import DASH, tex
+from paper.reported import Reported
 from paper.reported_tables import STAND_INS
-from paper.store import Reported, Results
+from paper.store import Results
 from paper.table import Table
 from paper.tables import corpora, methods, protocol, shown
 from uwm.metrics.spec import metric_text

@@ -11,21 +11,32 @@ from pathlib import Path
 
 from paper import check, constants, page, readme, reported_tables, tables
 from paper.claims import all_items
+from paper.community import community
 from paper.grids import grids
+from paper.leaderboard import leaderboard
 from paper.ledger import ledger_table
-from paper.measured_curves import pairs_figure, pairs_plots, rollout_figure, rollout_plots
+from paper.measured_curves import (
+    pairs_figure,
+    pairs_plots,
+    rollout_figure,
+    rollout_plots,
+    variation_figure,
+    variation_plots,
+)
 from paper.options import KNOWN_SCALES, add_results, chosen_results
 from paper.output import made_anew
 from paper.panels import grid_figure
 from paper.pool import process_pool
 from paper.reading import check_name
-from paper.store import ROOT, Reported, Results
+from paper.reported import Reported
+from paper.store import ROOT, Results
 from paper.style import Drawing, draw
 from paper.table import Table
 from paper.training_curves import OF_CELL, code_use_figure, compared, compared_figure, curve_figure
 from uwm.arguments import Parser, named_path, whole
 from uwm.errors import UserError, run_cli
 from uwm.files import write_atomically
+from uwm.variations import LENGTH, RATE
 
 OUT = ROOT / "paper" / "out"
 
@@ -43,7 +54,17 @@ def drawings(results: Results, scale: str) -> Iterator[tuple[str, Drawing]]:
             steps = rollout_plots(results, scale, experiment, corpus, methods)
             if steps:
                 yield f"{experiment}_rollout_curve_{corpus}", partial(rollout_figure, steps)
+            if experiment == "ablations":
+                yield from variations(results, scale, corpus)
         yield from training(results, scale, experiment)
+
+
+def variations(results: Results, scale: str, corpus: str) -> Iterator[tuple[str, Drawing]]:
+    """What the rate of the actions and the length of the training are worth."""
+    for topic, xlabel in ((RATE, "bits a transition"), (LENGTH, "training steps")):
+        plots = variation_plots(results, scale, corpus, topic)
+        if plots:
+            yield f"ablations_{topic}_{corpus}", partial(variation_figure, plots, xlabel)
 
 
 def training(results: Results, scale: str, experiment: str) -> Iterator[tuple[str, Drawing]]:
@@ -114,6 +135,9 @@ def write_tables(results: Results, out: Path, deviations: Path) -> tuple[dict[st
     for table in [*shared, check.verdict_table(items, excused)]:
         table.write(out)
     for scale in results.scales:
+        board = leaderboard(results, scale)
+        if board:
+            board.table.write(out / scale)
         shared.append(reported_tables.paper_layout(results, scale))
         shared[-1].write(out / scale)
     appendix = constants.tex_appendix(by_scale, results.cells)
@@ -133,7 +157,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--processes", type=whole(1, 1024), help="that draw; default: one per core")
     options = parser.parse_args(argv)
     results = chosen_results(options)
-    for path, reason in results.unreadable[:1]:
+    for path, reason in [*results.unreadable, *community(results).unreadable][:1]:
         raise UserError(f"{path}: {reason}; nothing was drawn")
     write_all(results, options.out, options.deviations, options.processes)
     if options.readme:

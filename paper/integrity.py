@@ -4,6 +4,7 @@ import ast
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ def problems(results: Results, experiments: Path = ROOT / "experiments") -> list
     found = [f"{_shown(path, results.root)}: {reason}" for path, reason in results.unreadable]
     versions = {name: declared_version(experiments / f"{name}.py") for _, name in results.cells}
     cells = [cell for group in results.cells.values() for cell in group]
-    with process_pool() as pool:
-        for lines in pool.map(partial(_lines, results.root, versions), cells, chunksize=CHUNK):
-            found += lines
+    work = partial(_lines, results.root, versions)
+    if len(cells) > CHUNK:
+        with process_pool() as pool:
+            found += chain.from_iterable(pool.map(work, cells, chunksize=CHUNK))
+    else:
+        found += chain.from_iterable(map(work, cells))
     try:
         return found + list(removed(results))
     except FAULTS as error:

@@ -26,6 +26,7 @@ from uwm.methods import (
     W_TFS,
 )
 from uwm.metrics.spec import METRICS
+from uwm.variations import BASE, CODECS, LENGTH, PRESETS, RATE, VARIATIONS
 
 EXPERIMENTS = ("table1", "figure4", "figure5")
 MOST_ROWS = 12  # of a table in the main text
@@ -64,7 +65,19 @@ TOPICS = {
             ],
         ),
         Topic("_ahead", "five steps ahead", [m.variant(AHEAD) for m in (*COMPARED_AHEAD, ORACLE)]),
-    )
+    ),
+    "ablations": tuple(
+        Topic(
+            f"_{topic}",
+            title,
+            [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == topic), *codecs],
+        )
+        for topic, title, codecs in (
+            (RATE, "bits a transition", CODECS),
+            (LENGTH, "length of the training", ()),
+            (PRESETS, "the paper's and the authors' model", ()),
+        )
+    ),
 }
 CORPORA = {
     ("table1", "mini"): ["sim-third-person", "sim-ego", "sim-panda"],
@@ -85,9 +98,13 @@ ACTIONS = ["code_accuracy", "latent_mse"]
 USUAL = {"": MAIN, "_latent": LATENT, "_more": MORE, "_region": REGION}
 PLANNED = ["success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision"]
 UNDIVIDED = {"planning": "All episodes"}  # tables of no pairs, without a moving half: what they hold
+# What is varied of the model: how much the action is used, how sharp the picture is, what the code holds.
+VARIED = ["state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy"]
+RATES = ["bits", "code_bits", "perplexity", "probe_r2", "probe_r2_mlp"]
 VIEWS = {
     "planning": {"": PLANNED},
     "figure5": {"": ACTED, "_actions": ACTIONS, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]},
+    "ablations": {"": VARIED, "_rates": RATES, "_frames": MAIN},
 }
 HALVES = {"": "All pairs", "_moving": "Moving half"}
 # What is no mean over pairs: the gripper under commands, and with actions of another clip.
@@ -113,6 +130,7 @@ TITLES = {
     "_frames": "frames",
     "_latent": "latent actions",
     "_actions": "actions",
+    "_rates": "codes and probes",
 }
 FRAMES = "95% intervals over clips (and seeds) in brackets. "
 SHARP = "Against O_t+1 itself, not blurred. "
@@ -131,5 +149,9 @@ NOTES = {
     "O_t+1. Hand error: between the gripper's predicted and true displacement, by a linear probe. ",
     "planning": "Success: reached within the time, with Wilson's 95% interval; all else: 95% intervals over "
     "episodes. A step is 0.2 s. The time is of one processor core, for one decision. ",
+    "ablations": FRAMES + "State error over the copy's and over that with another pair's action; leak: "
+    "the same action on a frame of another clip, over the copy. One seed, trained briefly. ",
+    "_rates": FRAMES + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "
+    "robot's own action, where there is one. ",
     "_ahead": "O_t+5 in O_t+1's place. ",
 }

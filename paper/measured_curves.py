@@ -17,10 +17,15 @@ from paper.store import Measured, Results
 from paper.style import LEGEND_ROW, legend_above, look, plots
 from uwm.methods import COPY, DIRECT, NO_ACTION, R_GT, R_LA, SCRATCH, W_FT, W_PRE, W_TFS, method_label
 from uwm.metrics.spec import metric_label
+from uwm.variations import BASE, CODEC, CODECS, RATE, VARIATIONS
 
 Points = Mapping[float, Measured]
 ALL = np.inf  # pairs: as many as there are, where the config does not say how many
 OVER_PAIRS = ("lpips_to_next_moving", "lpips_region_moving")  # one plot each, where they were measured
+OVER_VARIATIONS = (
+    *("state_ratio_moving", "own_over_shuffled_moving", "leak_moving", "lpips_ratio_moving"),
+    *("lpips_to_next_moving", "probe_r2"),
+)
 OVER_STEPS = ("rollout_lpips", "rollout_state_mse", "distance_mm")
 
 
@@ -103,6 +108,48 @@ def pairs_figure(drawn: Sequence[Plot]) -> Figure:
 def _short(pairs: int) -> str:
     """2000 -> `2k`."""
     return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
+
+
+# Against the rate and the length of the training: one line, the base recipe among its variations
+
+
+def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> list[Plot]:
+    """One plot per measure, over bits (topic `RATE`) or steps (`LENGTH`); none with fewer than two points."""
+    names = {BASE.name: [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == topic)]}
+    if topic == RATE:
+        names[CODEC.name] = list(CODECS)
+    found = []
+    for metric in OVER_VARIATIONS:
+        lines = {line: _varied(results, (scale, corpus), of, metric, topic) for line, of in names.items()}
+        lines = {name: line for name, line in lines.items() if len(line) > 1}
+        if lines:
+            found.append(Plot(metric_label(metric), lines, {}))
+    return found
+
+
+def _varied(
+    results: Results, place: tuple[str, str], names: Sequence[str], metric: str, topic: str
+) -> dict[float, Measured]:
+    """Bits, or steps of the training -> the number of the variation that has them, in ascending order."""
+    found: dict[float, Measured] = {}
+    for name in names:
+        cells = [cell for cell in results.find(place[0], "ablations", name, place[1]) if cell.status == "ok"]
+        measured = results.measure(place[0], "ablations", name, place[1], metric)
+        if not cells or not measured:
+            continue
+        if topic == RATE:
+            x = CODECS.get(name) or cells[0].record["metrics"]["bits"]["value"]
+        else:
+            x = cells[0].record["config"]["pretrain"]["train"]["steps"]
+        found[float(x)] = measured
+    return dict(sorted(found.items()))
+
+
+def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
+    """Bits or steps in logarithmic distance."""
+    ticks = sorted({place for plot in drawn for line in plot.lines.values() for place in line})
+    places = {place: float(np.log10(place)) for place in ticks}
+    return measured_figure(drawn, places, [f"{place:,.0f}" for place in ticks], xlabel)
 
 
 # Against the steps of a rollout

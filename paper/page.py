@@ -1,10 +1,11 @@
 """One self-contained HTML page: pictures and main tables first, all else folded by topic.
 
-It holds no script and makes no request; its Content-Security-Policy holds it to that. The layout is
-`page.html.j2`, which escapes every text.
+It makes no request, and holds one script, which sorts the table of all rows: its Content-Security-Policy
+allows that one alone, by its digest. The layout is `page.html.j2`, which escapes every text.
 """
 
 import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from markupsafe import Markup
 from paper.captions import caption, in_order
 from paper.grids import KINDS_IN_ROWS, Grid, grids
 from paper.layout import EXPERIMENTS
+from paper.leaderboard import leaderboard
 from paper.names import corpus_label, experiment_label, html
 from paper.store import Results
 from paper.table import Table
@@ -46,6 +48,14 @@ tr[title] { cursor: help }
 .rollout { margin: 1rem 0; max-width: 44rem }
 .rollout img { width: 100%; display: block }
 @media (prefers-reduced-motion) { .rollout img { display: none } }
+.sortable button { all: unset; cursor: pointer; text-decoration: underline dotted }
+.sortable [aria-sort=ascending] button::after { content: " \\2191" }
+.sortable [aria-sort=descending] button::after { content: " \\2193" }
+.sortable td:nth-child(2) { text-align: left }
+.peek { display: none; position: fixed; right: 1rem; bottom: 1rem; padding: 3px; border: 1px solid;
+  background: Canvas }
+.peek img { width: 7rem; display: inline-block }
+td:hover > .peek, td:focus-within > .peek { display: block }
 .plot { max-width: 100%; width: 32rem; background: white }
 small { color: #777 }
 """
@@ -55,7 +65,24 @@ what is predicted from its first frame by latent actions, R_LA, and by real ones
 motion is asked for."""
 EPISODE = """An episode ({corpus}, scale {scale}) that {number} its goal, 0.2 s a step. From left to right:
 what was seen, what was imagined, the goal. Hidden where reduced motion is asked for."""
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+# A click on a head sorts the rows below by that column: numbers by size, what was not measured last.
+SCRIPT = """
+for (const table of document.querySelectorAll("table.sortable"))
+  for (const [column, head] of [...table.tHead.rows[0].cells].entries())
+    head.firstElementChild.onclick = () => {
+      const down = head.ariaSort == "ascending", body = table.tBodies[0]
+      const key = row => row.cells[column].firstChild.data.trim()
+      const number = row => parseFloat(key(row).replaceAll(",", ""))
+      const order = (a, b) => column < 2 ? key(a).localeCompare(key(b)) : number(a) - number(b)
+      const missing = row => column >= 2 && isNaN(number(row))
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort")
+      head.ariaSort = down ? "descending" : "ascending"
+      body.append(...[...body.rows].sort((a, b) =>
+        missing(a) - missing(b) || (missing(a) ? 0 : down ? order(b, a) : order(a, b))))
+    }
+"""
+_DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+POLICY = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{_DIGEST}'"
 
 
 FOLDED = tuple(f"-{kind}" for kind in (*KINDS_IN_ROWS, "transfer"))  # ends the names of further grids
@@ -96,7 +123,9 @@ def render(results: Results, shared: list[Table], by_scale: Mapping[str, list[Ta
             layouts=layouts,
             verdicts=verdicts,
             scales=sorted(scales, key=lambda scale: not scale.parts),
+            boards=[board for scale in by_scale if (board := leaderboard(results, scale))],
             style=Markup(STYLE),  # ours
+            script=Markup(SCRIPT),
             policy=POLICY,
         )
     )

@@ -8,8 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from paper.reported import Reported
 from paper.reported_tables import reproduced
-from paper.store import ROOT, Reported, Results
+from paper.store import ROOT, Results
 from uwm.errors import UserError, run_cli
 
 MARKS = ("<!-- table1:begin -->", "<!-- table1:end -->")

@@ -3,7 +3,8 @@
 from paper.grids import read_panels
 from paper.layout import MAIN
 from paper.names import DASH, corpus_label
-from paper.store import Reported, Results
+from paper.reported import Reported
+from paper.store import Results
 from paper.table import Table
 from paper.tables import corpora, protocol, shown
 from uwm.methods import COPY, SHUFFLED_ACTION, UWM, UWM_1960, method_label

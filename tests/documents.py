@@ -43,11 +43,14 @@ def commands(text: str) -> Iterator[list[str]]:
             yield words
 
 
-def run(words: list[str], tree: Path, cache: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command of a page in a copy of the repository, with this Python."""
+def run(
+    words: list[str], tree: Path, cache: Path, project: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of a page with this Python, in a copy of the repository or in a folder of a user's, with
+    the repository `project`."""
     assert words[0] == "python", words
     environment = os.environ | {
-        "PYTHONPATH": str(tree),
+        "PYTHONPATH": str(project or tree),
         "UWM_CACHE": str(cache),
         "UWM_RUNS": str(cache / "runs"),
         "OMP_NUM_THREADS": "1",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import BLOCK, ROOT, apply_diff, commands, run, section
+from tests.documents import BLOCK, ROOT, apply_diff, blocks, commands, run, section
 from tests.robot_toy import write_toy
 
 PAGE = ROOT / "CONTRIBUTING.md"
@@ -95,6 +95,30 @@ def test_a_metric_is_one_file_and_is_measured_in_spite_of_a_cache(tree, cache):
         assert 0 < record["metrics"][name]["value"] < 1
     assert record["measures"]["pixel_error"] == 1
     assert missing_at_mini(tree, cache) == stale
+
+
+def test_a_record_by_others_is_taken_until_it_is_falsified(tree, cache):
+    """The section's commands, at scale smoke instead of mini, beside a record of ours at that scale."""
+    [(_, text)] = blocks(ROOT / "docs" / "your-model.md", "python")
+    (tree / "mine.py").write_text(text)
+    words = ["python", "experiments/table1.py", "--scale", "smoke", "--only", "copy"]
+    for given in (["python", "mine.py"], words):
+        done = run(given, tree, cache)
+        assert done.returncode == 0, done.stderr[-2000:]
+    for _, shell in BLOCK.findall(section(PAGE, "A row of the leaderboard")):
+        for words in commands(shell):
+            scale = ["--scale", "smoke"] if words[1:2] != ["-m"] or words[2] == "paper.community" else []
+            given = [word.replace("community/mini", "community/smoke") for word in words]
+            done = run([*given, *scale], tree, cache)
+            assert done.returncode == 0, f"{given}\n{done.stdout[-500:]}\n{done.stderr[-2000:]}"
+    assert done.stdout == "2 records by others, 0 problems\n"
+    path = tree / "results" / "community" / "smoke" / "table1" / "mine__sim-ego.json"
+    record = json.loads(path.read_text())
+    record["metrics"]["lpips_to_next"]["value"] /= 2
+    path.write_text(json.dumps(record))
+    done = run(["python", "-m", "paper.community", "--scale", "smoke"], tree, cache)
+    assert done.returncode == 1
+    assert "altered: lpips_to_next is" in done.stdout
 
 
 def test_an_experiment_is_one_file(tree, cache):

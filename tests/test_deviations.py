@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paper.ledger import ledger_rows
-from paper.store import Reported
+from paper.reported import Reported
 from uwm.methods import parse
 from uwm.runs.experiment import load_experiment
 from uwm.runs.settings import plain, with_settings

@@ -16,6 +16,7 @@ from uwm.runs.experiment import load_experiment
 
 PAGES = ["README.md", "experiments/README.md", "uwm/data/README.md", "slurm/README.md", "CONTRIBUTING.md"]
 RUNBOOK = "docs/paper-scale.md"  # its commands are run by tests/test_paper_scale.py
+YOUR_MODEL = "docs/your-model.md"  # tests/test_your_model.py
 PROGRAMS = ("python", "make", "pip")
 INLINE = re.compile(r"`(python [^`]+)`")
 # Not run, and why.
@@ -28,6 +29,7 @@ LEFT_OUT = {
     "--collect": "of a submitted run: tests/slurm",
     "--cancel": "of a submitted run: tests/slurm",
     "--check": "asks a cluster: tests/slurm",
+    "mine.py:Shift": "made by docs/your-model.md: tests/test_contributing.py",
     "mean-action": "made by CONTRIBUTING.md: tests/test_contributing.py",
     "experiments/motion.py": "made by CONTRIBUTING.md: tests/test_contributing.py",
     "tests/bench": "minutes: make bench",
@@ -110,7 +112,7 @@ def test_python_of_the_readme_runs(text):
     assert done.returncode == 0, done.stderr[-1000:]
 
 
-@pytest.mark.parametrize("page", [*PAGES, RUNBOOK])
+@pytest.mark.parametrize("page", [*PAGES, RUNBOOK, YOUR_MODEL])
 def test_links_lead_somewhere(page):
     path = ROOT / page
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))

@@ -1,7 +1,9 @@
 """Ridge probe: by hand, both closed forms alike, and the penalty chosen on held-out rows."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.linalg import lstsq
 
 from uwm.baselines.probe import fit_probe, fit_ridges, r_squared
 
@@ -25,6 +27,19 @@ def test_both_closed_forms_are_the_minimum(rows: int, features: int) -> None:
     for penalty, ridge in zip(penalties, fit_ridges(x, y, penalties), strict=True):
         gradient = centred.T @ (y - ridge(x)) - penalty * centred.square().sum() * ridge.weights
         torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(("rows", "features"), [(40, 7), (7, 40)])
+def test_scipys_least_squares_agree(rows: int, features: int) -> None:
+    """The penalty as further rows: the square root of it times the identity, with targets of 0."""
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(rows, features)), generator.normal(size=(rows, 3))
+    (ridge,) = fit_ridges(torch.from_numpy(x), torch.from_numpy(y), [0.05])
+    centred = x - x.mean(0)
+    weight = np.sqrt(0.05 * np.square(centred).sum())
+    system = np.concatenate([centred, weight * np.eye(features)])
+    expected = lstsq(system, np.concatenate([y - y.mean(0), np.zeros((features, 3))]))[0]
+    np.testing.assert_allclose(ridge.weights.numpy(), expected, rtol=0, atol=1e-12)
 
 
 def test_r_squared_by_hand() -> None:

@@ -31,7 +31,8 @@ from uwm.data.ffmpeg import PyAVReader
 from uwm.data.manifest import Manifest, build_manifest
 from uwm.data.pairs import resize_short_side, to_tensor
 from uwm.data.prepare import Settings, prepare
-from uwm.data.shards import decode_picture, describe_shard, read_index, read_spans, shard_stream
+from uwm.data.shard_stream import shard_stream
+from uwm.data.shards import decode_picture, describe_shard, read_index, read_spans
 from uwm.data.stream import Crop, PairStream, video_stream
 from uwm.data.video import DecoderName, read_frames
 

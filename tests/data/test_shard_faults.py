@@ -13,7 +13,8 @@ from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import BadClips, build_manifest
 from uwm.data.prepare import prepare
 from uwm.data.selection import frozen_pairs, reading_workers
-from uwm.data.shards import describe_shard, dump, load_row, read_index, shard_stream
+from uwm.data.shard_stream import shard_stream
+from uwm.data.shards import describe_shard, dump, load_row, read_index
 from uwm.data.stream import video_stream, visits
 from uwm.errors import UserError
 

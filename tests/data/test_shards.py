@@ -19,7 +19,8 @@ from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import build_manifest, read_manifest, write_manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.prepare import Settings, main, prepare
-from uwm.data.shards import find_shards, load_row, read_index, shard_stream
+from uwm.data.shard_stream import shard_stream
+from uwm.data.shards import find_shards, load_row, read_index
 from uwm.data.stream import video_stream
 from uwm.errors import UserError
 

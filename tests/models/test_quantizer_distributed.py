@@ -134,5 +134,4 @@ def test_restarts_take_vectors_of_both_ranks(ranks, update):
 
 
 if __name__ == "__main__":
-    # Forked once everything is imported, which takes longer than all the steps.
-    torch.multiprocessing.start_processes(worker, (Path(sys.argv[1]),), nprocs=2, start_method="fork")
+    torch.multiprocessing.start_processes(worker, (Path(sys.argv[1]),), nprocs=2, start_method="spawn")

@@ -16,9 +16,8 @@ from uwm.models import (
     WorldModelConfig,
 )
 from uwm.models.action_extractor import ActionExtractorConfig, ActionStandardizer
-from uwm.models.blocks import ModulatedBlock
+from uwm.models.blocks import ModulatedBlock, transformer_blocks
 from uwm.models.dynamics import DynamicsConfig
-from uwm.models.mae import transformer_blocks
 from uwm.models.quantizer import QuantizerConfig
 from uwm.models.storage import config_from_json
 from uwm.models.tokens import patches_of_regions, region_grid, regions_of_patches

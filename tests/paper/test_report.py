@@ -13,7 +13,8 @@ from paper import build, constants
 from paper.claims import all_items
 from paper.figures import main
 from paper.ledger import COLUMNS, ledger_rows
-from paper.store import ROOT, Reported, Results
+from paper.reported import Reported
+from paper.store import ROOT, Results
 from uwm.errors import UserError
 
 MAIN = ROOT / "paper" / "main.tex"

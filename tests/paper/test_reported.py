@@ -3,7 +3,7 @@
 import pytest
 
 from paper.claims import COMPARISONS, RATIO_CLAIM
-from paper.store import Reported
+from paper.reported import Reported
 
 
 def test_table1_has_all_twenty_numbers():

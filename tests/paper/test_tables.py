@@ -6,8 +6,9 @@ from toy_records import toy_record
 from paper import readme
 from paper.layout import MOST_ROWS, Topic
 from paper.names import html, tex
+from paper.reported import Reported
 from paper.reported_tables import paper_layout, reported_layout, reproduced
-from paper.store import Reported, Results
+from paper.store import Results
 from paper.table import Table
 from paper.tables import expected, experiment_tables, method_table
 from uwm.errors import UserError

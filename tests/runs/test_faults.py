@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uwm.runs.task import SILENT_S, Stop
+from uwm.runs.stopping import SILENT_S, Stop
 
 FAULTS = ["error", "input", "skip", "disk", "memory", "pipe", "interrupt"]
 

@@ -9,7 +9,8 @@ import pytest
 from uwm import methods
 from uwm.errors import UserError
 from uwm.metrics import spec
-from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, load_experiment, measure
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, load_experiment
+from uwm.runs.measuring import measure
 from uwm.runs.plan import make_plan
 from uwm.runs.settings import plain_value, with_settings
 

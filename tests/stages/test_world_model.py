@@ -21,8 +21,9 @@ from uwm.errors import UserError
 from uwm.models import MAE_PRESETS, MaskedAutoencoder
 from uwm.runs.artifacts import Artifacts
 from uwm.stages.mae import MAERecipe, published_mae
+from uwm.stages.pair_training import live_video
 from uwm.stages.trained import thinned_curve
-from uwm.stages.world_model import PretrainRecipe, high_rate, live_video, obtain_world
+from uwm.stages.world_model import PretrainRecipe, high_rate, obtain_world
 from uwm.training.loop import TrainConfig
 
 MAE = MAERecipe(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
-from uwm.models.mae import patchify
+from uwm.models.patches import patchify
 from uwm.stages.world_model import high_rate
 from uwm.training.objectives import (
     LatentActionPrediction,

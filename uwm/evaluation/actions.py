@@ -5,7 +5,8 @@ actions; stitched pairs, whose action is inferred from O_t to a frame of another
 delta-PSNR. Per model: the bits of a transition.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,19 +16,45 @@ from uwm.evaluation.measure import in_batches
 from uwm.metrics.image import delta_psnr
 from uwm.metrics.leak import pairs_of_other_clips
 from uwm.metrics.perceptual import LPIPS
-from uwm.models import LatentActions, WorldModel
-from uwm.models.world import World
+from uwm.models import LatentActions, MaskedAutoencoder, WorldModel
 from uwm.runs.experiment import Estimate
-from uwm.training.objectives import code_counts, derangement, perplexity
+from uwm.training.objectives import derangement, perplexity
 
 
 class StatePairs(NamedTuple):
-    """States of n pairs, each (n, 1+N, D), the clip of each, and O_t+1 as uint8 (n, 3, S, S)."""
+    """States of n pairs, each (n, 1+N, D), the clip of each, and O_t+1 as uint8 (n, 3, S, S).
+
+    `o_t`, as `o_next`, is only needed by models that read frames.
+    """
 
     s_t: Tensor
     s_next: Tensor
     clips: list[str]
     o_next: Tensor
+    o_t: Tensor | None = None
+
+    def read_by(self, model: "ActionModel") -> tuple[Tensor, Tensor]:
+        """What the model is shown of both moments: states, or frames."""
+        if isinstance(model, WorldModel):
+            return self.s_t, self.s_next
+        assert self.o_t is not None
+        return self.o_t, self.o_next
+
+
+class ActionModel(Protocol):
+    """A world model over states, or `uwm.evaluation.frame_models.FrameModel`, which reads frames instead."""
+
+    def infer_actions(self, s_t: Tensor, s_next: Tensor) -> LatentActions: ...
+    def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor: ...
+
+
+class ActionWorld(Protocol):
+    """A frozen MAE and such a model, as `uwm.models.world.World`."""
+
+    @property
+    def mae(self) -> MaskedAutoencoder: ...
+    @property
+    def world_model(self) -> ActionModel: ...
 
 
 def state_errors(predicted: Tensor, target: Tensor) -> Tensor:
@@ -36,14 +63,15 @@ def state_errors(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def stitched_errors(world: World, network: LPIPS, pairs: StatePairs) -> dict[str, Tensor]:
+def stitched_errors(world: ActionWorld, network: LPIPS, pairs: StatePairs) -> dict[str, Tensor]:
     """Of pairs whose action leads to a frame of another clip: the errors to it of prediction and copy.
 
     In states and in LPIPS, (n,) each. Their ratio of sums is the leak.
     """
-    model, foreign = world.world_model, pairs.s_next[pairs_of_other_clips(pairs.clips)]
-    actions = in_batches(model.infer_actions, pairs.s_t, foreign)
-    drawn = in_batches(model.predict, pairs.s_t, actions.quantized)
+    model, other = world.world_model, pairs_of_other_clips(pairs.clips)
+    now, then = pairs.read_by(model)
+    actions = in_batches(model.infer_actions, now, then[other])
+    drawn, foreign = in_batches(model.predict, now, actions.quantized), pairs.s_next[other]
 
     def lpips(states: Tensor, wanted: Tensor) -> Tensor:
         return network(world.mae.decode(states), world.mae.decode(wanted))
@@ -58,38 +86,72 @@ def stitched_errors(world: World, network: LPIPS, pairs: StatePairs) -> dict[str
 
 @torch.no_grad()
 def action_errors(
-    world: World, pairs: StatePairs, no_action: WorldModel | None, seed: int
+    world: ActionWorld, pairs: StatePairs, no_action: WorldModel | None, seed: int
 ) -> dict[str, Tensor]:
-    """Per pair (n,): what the action is worth. `no_action` predicts without one; None: not measured."""
+    """Per pair (n,): what the action is worth. `no_action` predicts without one; None: not measured.
+
+    `delta_psnr` asks for random actions, so for a codebook.
+    """
     model, generator = world.world_model, torch.Generator().manual_seed(seed)
-    actions = in_batches(model.infer_actions, pairs.s_t, pairs.s_next)
-    random = torch.randint(model.config.quantizer.codes, actions.codes.shape, generator=generator)
-    other = actions.quantized[derangement(len(pairs.s_t), generator)]
-    states = {
-        "own": in_batches(model.predict, pairs.s_t, actions.quantized),
-        "random": in_batches(model.predict, pairs.s_t, model.quantizer.lookup(random.to(pairs.s_t.device))),
-    }
-
-    def gained(own: Tensor, by_chance: Tensor, o_next: Tensor) -> Tensor:
-        return delta_psnr(world.mae.decode(own), world.mae.decode(by_chance), o_next.to(own.device) / 255)
-
+    now, then = pairs.read_by(model)
+    actions = in_batches(model.infer_actions, now, then)
+    random = None
+    if isinstance(model, WorldModel):  # drawn first: the order of draws is part of committed numbers
+        random = torch.randint(model.config.quantizer.codes, actions.codes.shape, generator=generator)
+    other = actions.quantized[derangement(len(now), generator)]
     found = {
         "state_mse_copy": state_errors(pairs.s_t, pairs.s_next),
-        "state_mse_shuffled": state_errors(in_batches(model.predict, pairs.s_t, other), pairs.s_next),
-        "delta_psnr": in_batches(gained, states["own"], states["random"], pairs.o_next),
+        "state_mse_shuffled": state_errors(in_batches(model.predict, now, other), pairs.s_next),
     }
+    if isinstance(model, WorldModel) and random is not None:
+        found["delta_psnr"] = _delta_psnr(world, model, pairs, actions.quantized, random)
     if no_action is not None:
         free = in_batches(no_action.predict, pairs.s_t, actions.quantized)
         found["state_mse_no_action"] = state_errors(free, pairs.s_next)
     return found
 
 
+def _delta_psnr(
+    world: ActionWorld, model: WorldModel, pairs: StatePairs, quantized: Tensor, random_codes: Tensor
+) -> Tensor:
+    def gained(own: Tensor, by_chance: Tensor, o_next: Tensor) -> Tensor:
+        return delta_psnr(world.mae.decode(own), world.mae.decode(by_chance), o_next.to(own.device) / 255)
+
+    own = in_batches(model.predict, pairs.s_t, quantized)
+    random = model.quantizer.lookup(random_codes.to(pairs.s_t.device))
+    by_chance = in_batches(model.predict, pairs.s_t, random)
+    return in_batches(gained, own, by_chance, pairs.o_next)
+
+
+def action_columns(
+    models: Mapping[str, ActionWorld],
+    no_action: WorldModel | None,
+    network: LPIPS,
+    pairs: StatePairs,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Columns `<method>/<measure>` (n,) of the above, of each model by its method's name.
+
+    Pairs of one clip alone cannot be stitched.
+    """
+    found: dict[str, np.ndarray] = {}
+    for method, world in models.items():
+        measured = action_errors(world, pairs, no_action, seed)
+        if len(set(pairs.clips)) > 1:
+            measured |= stitched_errors(world, network, pairs)
+        found |= {f"{method}/{name}": values.double().cpu().numpy() for name, values in measured.items()}
+    return found
+
+
 def rates(world_model: WorldModel, actions: LatentActions) -> dict[str, Estimate]:
-    """Bits of a transition: L log2 K, and what the codes of n pairs carry by their entropy, L H."""
-    tokens, counts = actions.codes.shape[1], code_counts(actions.codes, world_model.config.quantizer.codes)
-    n = len(actions.codes)
-    return {
-        "bits": Estimate(world_model.config.bits, n),
-        "code_bits": Estimate(tokens * float(np.log2(perplexity(counts))), n),
-        "perplexity": Estimate(perplexity(counts), n),
-    }
+    """Bits of a transition: L log2 K; what the codes of n pairs carry by their entropy; the model's size."""
+    n, parameters = len(actions.codes), sum(parameter.numel() for parameter in world_model.parameters())
+    found = {"bits": Estimate(world_model.config.bits, n), "parameters": Estimate(parameters / 1e6, n)}
+    return found | code_rates(actions.codes)
+
+
+def code_rates(codes: Tensor) -> dict[str, Estimate]:
+    """What codes (n, L) carry by their entropy, L H in bits, and their perplexity."""
+    n, tokens = codes.shape
+    used = perplexity(torch.unique(codes, return_counts=True)[1].cpu().numpy())
+    return {"code_bits": Estimate(tokens * float(np.log2(used)), n), "perplexity": Estimate(used, n)}

@@ -63,11 +63,17 @@ class Observed:
 
 
 class Predicted(NamedTuple):
-    """One method's predictions of B pairs: states (B, 1+N, D), the frames that they show, their features."""
+    """One method's predictions of B pairs: states (B, 1+N, D), the frames that they show, their features.
+
+    `drawn` and `drawn_features` are what is compared with the sharp observations: the same, but for a method
+    that draws frames itself and whose states are the MAE's of these.
+    """
 
     state: Tensor
     frame: Tensor
     features: Features
+    drawn: Tensor
+    drawn_features: Features
 
 
 Measure = Callable[[LPIPS, Observed, Predicted], Mapping[str, Tensor]]
@@ -79,14 +85,14 @@ def frame_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dic
     `lpips_to_current` and `lpips_to_next` compare with R_t and R_t+1, the observations blurred by the MAE
     (section 5.2); the `_true` ones, PSNR (dB) and SSIM with the frames themselves.
     """
-    near = {name: network.distance(predicted.features, features) for name, features in seen.features.items()}
+    blurred, sharp = predicted.features, predicted.drawn_features
     return {
-        "lpips_to_current": near["r_t"],
-        "lpips_to_next": near["r_next"],
-        "lpips_to_current_true": near["o_t"],
-        "lpips_to_next_true": near["o_next"],
-        "psnr": psnr(predicted.frame, seen.frames["o_next"]),
-        "ssim": ssim(predicted.frame, seen.frames["o_next"]),
+        "lpips_to_current": network.distance(blurred, seen.features["r_t"]),
+        "lpips_to_next": network.distance(blurred, seen.features["r_next"]),
+        "lpips_to_current_true": network.distance(sharp, seen.features["o_t"]),
+        "lpips_to_next_true": network.distance(sharp, seen.features["o_next"]),
+        "psnr": psnr(predicted.drawn, seen.frames["o_next"]),
+        "ssim": ssim(predicted.drawn, seen.frames["o_next"]),
         "state_mse": (predicted.state - seen.s_next).square().mean((1, 2)),
     }
 
@@ -96,8 +102,8 @@ def region_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> di
     region = moving_region(seen.frames["o_t"], seen.frames["o_next"])
     return {
         "lpips_region": region_lpips(network, predicted.features, seen.features["r_next"], region),
-        "lpips_region_true": region_lpips(network, predicted.features, seen.features["o_next"], region),
-        "psnr_region": region_psnr(predicted.frame, seen.frames["o_next"], region),
+        "lpips_region_true": region_lpips(network, predicted.drawn_features, seen.features["o_next"], region),
+        "psnr_region": region_psnr(predicted.drawn, seen.frames["o_next"], region),
     }
 
 
@@ -110,11 +116,15 @@ class Measuring(NamedTuple):
 
 
 class FramePairs(NamedTuple):
-    """The pairs of a manifest and their frames, uint8 (n, 2, 3, S, S); `name` is for the progress bar."""
+    """The pairs of a manifest and their frames, uint8 (n, 2, 3, S, S); `name` is for the progress bar.
+
+    `drawn`: by method, the frames (n, 3, S, S) in [0, 1] of those that draw their predictions themselves.
+    """
 
     manifest: Manifest
     images: Tensor
     name: str = ""
+    drawn: Mapping[str, Tensor] | None = None
 
 
 def measure_pairs(
@@ -137,9 +147,10 @@ def measure_pairs(
     for rows in tqdm(rows_of_batches, desc=f"measure {test.name}", mininterval=10):
         part = {method: state[rows] for method, state in states.items()}
         images = test.images[rows].to(how.world.device)
-        table, drawn = _measure_batch(how, images, part, only or list(states))
+        drawn = {method: frame[rows].to(images.device) for method, frame in (test.drawn or {}).items()}
+        table, found = _measure_batch(how, images, part, drawn, only or list(states))
         tables.append(table)
-        frames.append({method: drawn[method].cpu() for method in shown})
+        frames.append({method: found[method].cpu() for method in shown})
     pairs = pd.concat(
         [test.manifest.table[["video", "t0", "t1"]], pd.concat(tables, ignore_index=True)], axis=1
     )
@@ -149,7 +160,11 @@ def measure_pairs(
 
 @torch.no_grad()
 def _measure_batch(
-    how: Measuring, images: Tensor, states: Mapping[str, Tensor], methods: Sequence[str]
+    how: Measuring,
+    images: Tensor,
+    states: Mapping[str, Tensor],
+    drawn: Mapping[str, Tensor],
+    methods: Sequence[str],
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     world, network = how.world, how.network
     frames = {method: world.mae.decode(state) for method, state in states.items()}
@@ -166,7 +181,9 @@ def _measure_batch(
         "lpips_of_copy": network.distance(features[COPY.name], features[ORACLE.name]),
     }
     for method in methods:
-        predicted = Predicted(states[method], frames[method], features[method])
+        shown = frames[method], features[method]
+        sharp = (drawn[method], network.features(drawn[method])) if method in drawn else shown
+        predicted = Predicted(states[method], *shown, *sharp)
         for measure in how.measures:
             found = measure(network, seen, predicted)
             columns |= {f"{method}/{name}": value for name, value in found.items()}

@@ -9,7 +9,11 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
+from uwm.evaluation.measure import FramePairs
 from uwm.evaluation.records import write_table
+from uwm.models.world import World
+
+TILES = ("o_t", "r_t", "o_next", "r_next", "prediction")  # the columns of Figure 3
 
 # Panels
 
@@ -44,6 +48,27 @@ def write_tiles(columns: Mapping[str, Tensor], folder: Path) -> None:
     for column, pictures in columns.items():
         for k, picture in enumerate(pictures, start=1):
             save_tile(picture, folder / f"{k}_{column}.png")
+
+
+def write_panels(
+    world: World, test: FramePairs, predicted: tuple[str, Tensor], pairs: pd.DataFrame, folder: Path
+) -> None:
+    """The tiles of Figure 3 as PNG, and `panels.csv` with their numbers: the columns of Table 1.
+
+    `predicted`: a method's name and the frames (n, 3, S, S) that it predicts.
+    """
+    (method, frames), images, rows = predicted, test.images, panel_rows(pairs)
+    o_t, o_next = images[rows].unbind(1)
+    r_t, r_next = (
+        world.mae.decode(world.encode(images[rows]).flatten(0, 1)).cpu().unflatten(0, (-1, 2)).unbind(1)
+    )
+    pictures = (o_t / 255, r_t, o_next / 255, r_next, frames[rows])
+    write_tiles(dict(zip(TILES, pictures, strict=True)), folder)
+    distances = [f"{method}/lpips_to_current", f"{method}/lpips_to_next"]
+    numbers = pairs.loc[rows, ["video", "t0", "t1", *distances]]
+    numbers.columns = ["video", "t0", "t1", "lpips_to_current", "lpips_to_next"]
+    numbers.insert(0, "k", range(1, len(rows) + 1))
+    write_table(numbers, folder / "panels.csv")
 
 
 def save_tile(picture: Tensor, path: Path) -> None:

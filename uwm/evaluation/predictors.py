@@ -1,27 +1,31 @@
 """How each method of Figure 5 predicts the next state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from uwm.baselines.ficc import FICC
 from uwm.evaluation.eval_pairs import EvalPairs
 from uwm.models import ActionAdapter, LatentActions, WorldModel
 from uwm.models.dynamics import DynamicsFunction
+from uwm.models.world import World
 
 # Methods
 
 
 class Step(NamedTuple):
     """What a method may know of B steps. `now` is where it stands, a predicted state in a rollout; `s_t` and
-    `s_next` are the true states; each (B, 1+N, D). `actions` (B, T, A) and `mask` (B, T) are the robot's."""
+    `s_next` are the true states; each (B, 1+N, D). `actions` (B, T, A) and `mask` (B, T) are the robot's.
+    `frames`, uint8 (B, 2, 3, S, S), are those of the true states, outside of rollouts."""
 
     now: Tensor
     s_t: Tensor
     s_next: Tensor
     actions: Tensor
     mask: Tensor
+    frames: Tensor | None = None
 
 
 class Prediction(NamedTuple):
@@ -89,8 +93,35 @@ def predict_pairs(
     parts = []
     for rows in torch.arange(len(pairs.states)).split(64):
         s_t, s_next = pairs.states[rows].to(device).unbind(1)
-        parts.append(predictor(Step(s_t, s_t, s_next, actions[rows].to(device), mask[rows].to(device))))
+        controls = actions[rows].to(device), mask[rows].to(device)
+        parts.append(predictor(Step(s_t, s_t, s_next, *controls, pairs.images[rows].to(device))))
     state = torch.cat([part.state for part in parts])
     found = [part.latents for part in parts if part.latents is not None]
-    latents = LatentActions(*(torch.cat(field) for field in zip(*found, strict=True))) if found else None
-    return Prediction(state, latents)
+    return Prediction(state, _joined(found) if found else None)
+
+
+@torch.no_grad()
+def predict_by_ficc(
+    ficc: FICC, adapter: ActionAdapter | None, world: World, test: EvalPairs
+) -> tuple[Prediction, LatentActions]:
+    """FICC's predictions of all pairs: its frames, seen by the MAE as all others are; and its latent actions
+    between both frames. It predicts from these, or from the robot's actions through `adapter`."""
+    frames, used, own = [], [], []
+    for images, action, seen in zip(
+        test.images.split(64), *(c.split(64) for c in test.controls), strict=True
+    ):
+        o_t, o_next = (images.to(world.device).float() / 255).unbind(1)
+        s_t = ficc.represent(o_t)
+        own.append(ficc.infer_actions(s_t, ficc.represent(o_next)))
+        used.append(own[-1])
+        if adapter is not None:
+            controls = action.to(world.device), seen.to(world.device)
+            used[-1] = adapter.infer_actions(s_t, *controls, ficc.quantizer)
+        frames.append(ficc.decode(ficc.predict(s_t, used[-1].quantized)))
+    pictures = torch.cat(frames).mul(255).round().byte()  # (n, 3, S, S)
+    state = torch.cat([world.encode(part) for part in pictures.split(64)])
+    return Prediction(state, _joined(used)), _joined(own)
+
+
+def _joined(parts: Sequence[LatentActions]) -> LatentActions:
+    return LatentActions(*(torch.cat(field) for field in zip(*parts, strict=True)))

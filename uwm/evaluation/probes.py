@@ -12,9 +12,11 @@ from uwm.baselines.probe import Probe, fit_mlp, fit_probe
 from uwm.data.action_pairs import ActionPairs
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
 from uwm.evaluation.predictors import Predictor, predict_pairs
+from uwm.evaluation.records import estimate
 from uwm.metrics.statistics import Interval, bootstrap_ratio, gain
 from uwm.models import LatentActions
 from uwm.models.tokens import regions_of_patches
+from uwm.runs.experiment import Estimate
 
 # Latent actions
 
@@ -71,6 +73,21 @@ def probe_real_actions(
     residual = (read(features[2]) - scaled[2]).square().sum(1)
     total = (scaled[2] - scaled[2].mean(0)).square().sum(1)
     return gain(bootstrap_ratio(residual.numpy(), total.numpy(), pairs[2].clips))
+
+
+def action_probes(
+    predictor: Predictor, device: torch.device, setting: EvalSetting, test: EvalPairs, pairs: int
+) -> dict[str, Estimate]:
+    """R^2 of a linear probe and of a network that read real actions off a method's latent ones.
+
+    `pairs`: how many training pairs they are fitted to, and at most that many validation pairs.
+    """
+    fitted, held_out = (load_eval_pairs(setting, split, pairs, 0) for split in ("train", "validation"))
+    found = {}
+    for name, probe in (("probe_r2", linear_probe), ("probe_r2_mlp", mlp_probe)):
+        interval = probe_real_actions(predictor, (fitted, held_out, test), device, probe)
+        found[name] = estimate(interval, name, "")
+    return found
 
 
 REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means

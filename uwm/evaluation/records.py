@@ -1,12 +1,15 @@
 """Metrics, samples and curves of a record."""
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
+from uwm.data.manifest import Manifest
 from uwm.metrics.spec import METRICS, metric_of
 from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio, gain
 from uwm.runs.experiment import Cell, Context, Estimate
@@ -65,6 +68,27 @@ def estimate(interval: Interval, name: str, protocol: str) -> Estimate:
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """CSV, the same bytes for the same numbers."""
     table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def write_evaluation(
+    folder: Path,
+    manifest: Manifest,
+    protocol: str,
+    weights: Mapping[str, str],
+    whole: Mapping[str, Mapping[str, Estimate]],
+) -> None:
+    """What a cell reads beside `pairs.csv`. `whole`: by method, what is no mean over pairs."""
+    content = {
+        "protocol": protocol,
+        "manifest_sha256": manifest.sha256,
+        "weights": dict(weights),
+        "skipped": manifest.skipped,
+        "whole": {
+            method: {name: asdict(found) for name, found in entries.items()}
+            for method, entries in whole.items()
+        },
+    }
+    (folder / "evaluation.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def column(cell: Cell) -> str:

@@ -74,6 +74,7 @@ _DECLARED = (
     # Whether a latent action is one (uwm/evaluation/actions.py). The leak is of stitched pairs, 1 = none.
     Metric("bits", "Bits", "lower", "bits", per_pair=False),
     Metric("code_bits", "Bits by entropy", "lower", "bits", per_pair=False),
+    Metric("parameters", "Parameters, million", "lower", "count", per_pair=False),
     Metric("state_ratio", "State error / copy's", "lower", ratio=("state_mse", "state_mse_copy")),
     Metric("own_over_shuffled", "Own / other action", "lower", ratio=("state_mse", "state_mse_shuffled")),
     Metric(

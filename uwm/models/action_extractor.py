@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from uwm.bounds import Bounded, Count, Natural
-from uwm.models.blocks import known_heads
-from uwm.models.mae import sincos_positions, transformer_blocks
+from uwm.models.blocks import known_heads, transformer_blocks
+from uwm.models.patches import sincos_positions
 from uwm.models.tokens import TokenConfig, regions_of_patches
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Count, Natural, check_bounds
 from uwm.errors import BadInput
-from uwm.models.blocks import ModulatedConvolution, known_heads
+from uwm.models.blocks import ModulatedConvolution, known_heads, transformer_blocks
 from uwm.models.boundary import check_tensor
-from uwm.models.mae import sincos_positions, transformer_blocks
+from uwm.models.patches import sincos_positions
 from uwm.models.quantizer import VectorQuantizer
 from uwm.models.storage import StoredModel
 from uwm.models.tokens import TokenConfig, regions_of_patches

@@ -1,4 +1,4 @@
-"""Blocks whose work an action scales and shifts, for dynamics and adapter.
+"""Blocks of the networks: a ViT's, and for dynamics and adapter those whose work an action scales and shifts.
 
 Actions given as tokens beside a state's must first be found by attention; as factors they act on every
 channel from the first step on (FiLM, Perez et al. 2018; AdaLN-Zero, Peebles & Xie 2023).
@@ -11,6 +11,14 @@ from typing import cast
 import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+
+
+def transformer_blocks(
+    width: int, depth: int, heads: int, mlp_ratio: float = 4.0, layer_norm_eps: float = 1e-6
+) -> nn.ModuleList:
+    """`depth` pre-norm ViT blocks, (B, T, width) -> (B, T, width): timm's, as He et al. (2022) use them."""
+    norm = cast(type[nn.LayerNorm], partial(nn.LayerNorm, eps=layer_norm_eps))
+    return nn.ModuleList(Block(width, heads, mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth))
 
 
 class ModulatedConvolution(nn.Module):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Count, Natural, check_bounds
-from uwm.models.blocks import ModulatedBlock, ModulatedConvolution, known_heads
-from uwm.models.mae import sincos_positions, transformer_blocks
+from uwm.models.blocks import ModulatedBlock, ModulatedConvolution, known_heads, transformer_blocks
+from uwm.models.patches import sincos_positions
 from uwm.models.tokens import TokenConfig, patches_of_regions
 
 # Dynamics by a robot's own actions: s_t (B, 1+N, D), actions (B, T, A), mask (B, T) -> s_t+1.

@@ -4,7 +4,6 @@ Parameter names follow the published checkpoints (`patch_embed.proj`, `blocks`, 
 so that a FAIR file is a plain state dict of this module.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,18 +12,26 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from timm.layers import PatchEmbed
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Count, Natural, Positive, check_bounds
 from uwm.errors import BadInput, UserError
 from uwm.models import mae_weights
+from uwm.models.blocks import transformer_blocks
 from uwm.models.boundary import check_images, check_tensor
+from uwm.models.patches import (
+    draw_masking,
+    masked_error,
+    patch_statistics,
+    patchify,
+    sincos_positions,
+    take_tokens,
+    unpatchify,
+)
 from uwm.models.storage import check_finite, save_module, shapes_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-PATCH_VARIANCE_FLOOR = 1e-6  # He et al.: added to a patch's variance before the square root
 
 
 @dataclass(frozen=True)
@@ -108,70 +115,6 @@ class MAEOutput(NamedTuple):
     mask: Tensor  # (B, N)
 
 
-class Masking(NamedTuple):
-    """Which patches stay visible, and how to put the tokens back into raster order."""
-
-    keep: Tensor  # (B, M) patch indices
-    restore: Tensor  # (B, N) position of patch n in [kept, hidden]
-    mask: Tensor  # (B, N) 1 = hidden
-
-
-def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """(B, 3, H, W) -> (B, N, P*P*3): patches in raster order, values in (row, column, channel) order."""
-    batch, channels, height, width = images.shape
-    p = patch_size
-    if height % p or width % p:
-        raise ValueError(f"image of {height} x {width} pixels does not divide into patches of {p}")
-    grid = images.reshape(batch, channels, height // p, p, width // p, p)
-    grid = grid.permute(0, 2, 4, 3, 5, 1)  # (B, H/P, W/P, P, P, 3)
-    return grid.reshape(batch, (height // p) * (width // p), p * p * channels)
-
-
-def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
-    """(B, N, P*P*3) -> (B, 3, S, S) with S = P * sqrt(N); the inverse of `patchify` for square images."""
-    batch, tokens, values = patches.shape
-    side, p = math.isqrt(tokens), patch_size
-    if side**2 != tokens or values % p**2:
-        raise ValueError(f"{tokens} patches of {values} values are no square image with patches of {p}")
-    grid = patches.reshape(batch, side, side, p, p, values // p**2)
-    grid = grid.permute(0, 5, 1, 3, 2, 4)  # (B, 3, side, P, side, P)
-    return grid.reshape(batch, values // p**2, side * p, side * p)
-
-
-def sincos_positions(width: int, grid: int) -> Tensor:
-    """Fixed positions (1, 1 + grid^2, width): zero for CLS; one half tells the column, the other the row."""
-    frequency = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-    angle = torch.arange(grid, dtype=torch.float64)[:, None] * frequency
-    table = torch.cat([angle.sin(), angle.cos()], dim=1)  # (grid, width / 2)
-    row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
-    positions = torch.cat([table[column], table[row]], dim=-1).reshape(grid**2, width)
-    return torch.cat([torch.zeros(1, width, dtype=torch.float64), positions])[None].float()
-
-
-def transformer_blocks(
-    width: int, depth: int, heads: int, mlp_ratio: float = 4.0, layer_norm_eps: float = 1e-6
-) -> nn.ModuleList:
-    """`depth` pre-norm ViT blocks, (B, T, width) -> (B, T, width): timm's, as He et al. (2022) use them."""
-    norm = cast(type[nn.LayerNorm], partial(nn.LayerNorm, eps=layer_norm_eps))
-    return nn.ModuleList(Block(width, heads, mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth))
-
-
-def draw_masking(noise: Tensor, mask_ratio: float) -> Masking:
-    """Keep the int(N * (1 - mask_ratio)) patches with the smallest `noise` (B, N) of each image."""
-    if not 0 <= mask_ratio < 1:
-        raise ValueError(f"mask_ratio must lie in [0, 1), not {mask_ratio}")
-    kept = max(1, int(noise.shape[1] * (1 - mask_ratio)))
-    order = noise.argsort(dim=1)
-    mask = torch.ones_like(noise).scatter(1, order[:, :kept], 0.0)
-    return Masking(order[:, :kept], order.argsort(dim=1), mask)
-
-
-def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (B, N, 1) of each patch, as the `norm_pix_loss` targets use them."""
-    variance = patches.var(dim=-1, keepdim=True)
-    return patches.mean(dim=-1, keepdim=True), (variance + PATCH_VARIANCE_FLOOR).sqrt()
-
-
 class MaskedAutoencoder(nn.Module):
     """ViT encoder and lightweight ViT decoder (paper section 3); ImageNet normalisation happens inside.
 
@@ -189,10 +132,7 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         self.config = c = config
         norm = cast(type[nn.LayerNorm], partial(nn.LayerNorm, eps=c.layer_norm_eps))
-
-        def blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
-            return transformer_blocks(width, depth, heads, c.mlp_ratio, c.layer_norm_eps)
-
+        blocks = partial(transformer_blocks, mlp_ratio=c.mlp_ratio, layer_norm_eps=c.layer_norm_eps)
         self.patch_embed = PatchEmbed(c.image_size, c.patch_size, 3, c.encoder_width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c.encoder_width))
         self.blocks = blocks(c.encoder_width, c.encoder_depth, c.encoder_heads)
@@ -281,7 +221,7 @@ class MaskedAutoencoder(nn.Module):
         if restore is not None:
             hidden = self.mask_token.expand(len(tokens), restore.shape[1] + 1 - tokens.shape[1], -1)
             patches = torch.cat([tokens[:, 1:], hidden.to(tokens.dtype)], dim=1)  # (B, N, Dd), shuffled
-            tokens = torch.cat([tokens[:, :1], _take(patches, restore)], dim=1)
+            tokens = torch.cat([tokens[:, :1], take_tokens(patches, restore)], dim=1)
         tokens = tokens + self.decoder_pos_embed
         for block in self.decoder_blocks:
             tokens = block(tokens)
@@ -349,7 +289,7 @@ class MaskedAutoencoder(nn.Module):
     def _embed(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
         """Patch embedding plus positions (B, N, D), or (B, M, D) for the patches `keep` (B, M)."""
         tokens = self.patch_embed(pixels) + self.pos_embed[:, 1:]
-        return tokens if keep is None else _take(tokens, keep)
+        return tokens if keep is None else take_tokens(tokens, keep)
 
     def _encode_tokens(self, tokens: Tensor) -> Tensor:
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
@@ -357,15 +297,3 @@ class MaskedAutoencoder(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         return self.norm(tokens)
-
-
-def masked_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of (B, N, V) over the patches where `mask` (B, N) is 1; all of them if none is."""
-    error = (prediction - target).square().mean(dim=-1)  # (B, N)
-    hidden = mask.sum()
-    return torch.where(hidden > 0, (error * mask).sum() / hidden.clamp_min(1), error.mean())
-
-
-def _take(tokens: Tensor, index: Tensor) -> Tensor:
-    """Tokens (B, N, D) at `index` (B, M) -> (B, M, D)."""
-    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

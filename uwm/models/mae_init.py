@@ -6,7 +6,8 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from uwm.models.mae import MaskedAutoencoder, patchify
+from uwm.models.mae import MaskedAutoencoder
+from uwm.models.patches import patchify
 
 BATCH = 64  # images per forward pass: bounds the memory, changes nothing else
 EIGENVALUE_FLOOR = 1e-6  # of the largest: directions without variance are not blown up

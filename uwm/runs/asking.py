@@ -58,7 +58,8 @@ def run_options(options: argparse.Namespace) -> dict[str, Any]:
 
     out = str(Path(options.out).absolute()) if options.out else None
     data = data_folders(options.data)
-    return {"set": list(options.set), "pretrain_on": options.pretrain_on, "data": data, "out": out}
+    chosen = {"set": list(options.set), **({"method": list(options.method)} if options.method else {})}
+    return {**chosen, "pretrain_on": options.pretrain_on, "data": data, "out": out}
 
 
 def asked(options: argparse.Namespace) -> bool:

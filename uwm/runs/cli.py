@@ -13,6 +13,7 @@ from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.runs import asking, launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
+from uwm.runs.given import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.plan import Plan, make_plan, recomputing, say, stage_identity
 from uwm.runs.settings import nearest, split_assignment
@@ -30,6 +31,8 @@ def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
                         help="add a corpus: a folder of video files")  # fmt: skip
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE",
                         help="change a config field, nested ones with dots: pretrain.steps=100")  # fmt: skip
+    parser.add_argument("--method", action="extend", nargs="+", default=[], metavar="NAME=FILE.py:CLASS",
+                        help="add a row: a model of your own, docs/your-model.md")  # fmt: skip
     parser.add_argument(
         "--pretrain-on", metavar="NAME[,NAME]", help="the same as --set pretrain_on=NAME[,NAME]"
     )
@@ -207,6 +210,9 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
         raise UserError("--pretrain-on names no corpus")
     if options.pretrain_on:
         settings.append(f"pretrain_on={options.pretrain_on}")
+    if options.method:
+        settings.append(methods_setting(experiment, options.method))
+        refuse_committed(options.out, experiment.root / "results")
     given = data_folders(options.data)
     return make_plan(
         experiment,

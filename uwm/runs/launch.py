@@ -18,7 +18,8 @@ from uwm.errors import UserError, run_cli
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.gpus import gpu_of, visible_gpus
 from uwm.runs.plan import Plan, find_cell, say
-from uwm.runs.task import CellFailed, Stop, join_ranks, run_item
+from uwm.runs.stopping import Stop
+from uwm.runs.task import CellFailed, join_ranks, run_item
 
 
 def run_local(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:

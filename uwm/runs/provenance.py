@@ -75,9 +75,9 @@ def shown_path(text: str, root: Path) -> str:
 
 
 def _shown_value(flag: str, value: str, root: Path) -> str:
-    if flag == "--data":
-        name, _, folder = value.partition("=")
-        return f"{name}={Path(folder).name}"
+    if flag in ("--data", "--method"):
+        name, _, path = value.partition("=")
+        return f"{name}={Path(path).name}"
     return shown_path(value, root) if flag in ("--out", "--site") else value
 
 

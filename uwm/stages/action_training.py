@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -23,6 +23,7 @@ from uwm.data.states import (
 )
 from uwm.models import ControllerConfig
 from uwm.models.dynamics import DynamicsFunction
+from uwm.runs.experiment import SkipCell
 from uwm.stages.trained import TrainingRun, finish_training
 from uwm.training.batches import IndexSource
 from uwm.training.loop import TrainConfig, train
@@ -41,6 +42,10 @@ class ActionRecipe(Bounded):
     # Never flipped, unlike in the pre-training: a mirrored picture would want a mirrored action.
     views: Natural = 0
 
+    def seeded(self, seed: int | None) -> Self:
+        """The recipe with a cell's seed; 0 for a cell without."""
+        return replace(self, train=replace(self.train, seed=seed or 0))
+
 
 @functools.lru_cache(maxsize=8)
 def training_pairs(recipe: ActionRecipe, corpus: Corpus) -> ActionPairs:
@@ -50,6 +55,13 @@ def training_pairs(recipe: ActionRecipe, corpus: Corpus) -> ActionPairs:
         return everything
     manifest = nested_pairs(everything.manifest, recipe.pairs, recipe.train.seed)
     return action_pairs(everything.corpus, manifest)
+
+
+def skip_where_fewer(recipe: ActionRecipe, corpus: Corpus) -> None:
+    """SkipCell where a recipe wants more labelled pairs than there are; UserError for no actions at all."""
+    there = len(all_action_pairs(corpus, recipe.gap, recipe.clips))
+    if recipe.pairs is not None and recipe.pairs > there:
+        raise SkipCell(f"{corpus.name} has {there} labelled pairs, fewer than {recipe.pairs}")
 
 
 def controller(recipe: ActionRecipe, corpus: Corpus) -> ControllerConfig:

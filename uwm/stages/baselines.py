@@ -13,7 +13,7 @@ from uwm.baselines.ficc import FICC, FICCConfig
 from uwm.data.corpora import Corpus
 from uwm.data.crops import random_crops
 from uwm.data.states import FrozenEncoder, frames_of
-from uwm.models import ActionAdapter, ActionAdapterConfig, LatentActions
+from uwm.models import ActionAdapter, ActionAdapterConfig
 from uwm.runs.artifacts import Stage
 from uwm.stages.action_training import (
     ActionData,
@@ -179,23 +179,3 @@ def _ficc_adapter_config(recipe: AdapterRecipe, corpus: Corpus, model: FICC) -> 
         codes=model.quantizer.config.codes,
         controller=controller(recipe, corpus),
     )
-
-
-@torch.no_grad()
-def ficc_frames(
-    model: FICC, adapter: ActionAdapter | None, images: Tensor, actions: Tensor, mask: Tensor
-) -> tuple[Tensor, LatentActions, LatentActions]:
-    """Next frames (n, 3, S, S) in [0, 1] for uint8 pairs (n, 2, 3, S, S): from FICC's own latent actions, or
-    from the robot's through `adapter`. Then the latents that it used, and its own ones."""
-    device = next(model.parameters()).device
-    frames, used, own = [], [], []
-    for pair, action, seen in zip(images.split(64), actions.split(64), mask.split(64), strict=True):
-        o_t, o_next = (pair.to(device).float() / 255).unbind(1)
-        s_t = model.represent(o_t)
-        own.append(model.infer_actions(s_t, model.represent(o_next)))
-        used.append(own[-1])
-        if adapter is not None:
-            used[-1] = adapter.infer_actions(s_t, action.to(device), seen.to(device), model.quantizer)
-        frames.append(model.decode(model.predict(s_t, used[-1].quantized)))
-    taken, inferred = (LatentActions(*map(torch.cat, zip(*parts, strict=True))) for parts in (used, own))
-    return torch.cat(frames), taken, inferred

@@ -24,16 +24,10 @@ from uwm.models.world import World
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context
 from uwm.runs.record import file_sha256
+from uwm.stages.pair_training import PairRecipe, held_out_states, pair_stream, view_states, watched
 from uwm.stages.pretrained import obtain_pretrained, obtain_pretrained_mae, pretrain_stage
 from uwm.stages.trained import WEIGHTS, finish_training
-from uwm.stages.world_model import (
-    PairRecipe,
-    PretrainRecipe,
-    held_out_states,
-    pair_stream,
-    view_states,
-    watched,
-)
+from uwm.stages.world_model import PretrainRecipe
 from uwm.training.batches import BatchSource, IndexSource
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import LatentActionPrediction

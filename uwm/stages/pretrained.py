@@ -11,7 +11,8 @@ from uwm.models.world import World
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context, StageJob
 from uwm.stages.mae import MAERecipe, ObtainedMAE, obtain_mae
-from uwm.stages.world_model import PretrainRecipe, obtain_world, training_manifests, world_stage
+from uwm.stages.pair_training import training_manifests
+from uwm.stages.world_model import PretrainRecipe, obtain_world, world_stage
 
 
 class Pretrained(Protocol):

@@ -131,6 +131,11 @@ class Parsed:
     variant: Variant | None = None
 
     @property
+    def base(self) -> str:
+        """The name without the variant: of `r_gt-500-5-steps`, `r_gt-500`."""
+        return f"{self.method}-{self.short_pairs}" if self.short_pairs else self.method.name
+
+    @property
     def label(self) -> str:
         """As tables show it."""
         pairs = f"{self.short_pairs} pairs" if self.short_pairs else ""
@@ -153,7 +158,9 @@ def parse(name: str) -> Parsed:
     match = _PAIRS.fullmatch(base)
     if match and match[1] in METHODS:
         return Parsed(METHODS[match[1]], match[2], variant)
-    raise UserError(f"method {name!r} is not declared: add it to uwm/methods.py, or declare(Method(...))")
+    raise UserError(
+        f"method {name!r} is not declared: add it to uwm/methods/__init__.py, or declare(Method(...))"
+    )
 
 
 def declare(method: Method) -> Method:

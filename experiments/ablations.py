@@ -1,0 +1,288 @@
+"""What the world model's parts are worth: the base recipe with one thing changed, each trained and measured.
+
+Topics: the rate (from 12 to 1,960 bits a transition), the length of the training, the presets `paper` and
+`authors` and what makes the action matter in them, and the parts of scale mini's recipe. They stand in
+uwm/variations.py, as assignments to the recipe.
+
+    python experiments/ablations.py                              # scale mini, about 2 hours of one core
+    python experiments/ablations.py --only base,codes-12         # some of them
+    python experiments/ablations.py --set variations=base,depth-4
+
+Every training is short (a twentieth of the released model's) and has one seed, so that small differences say
+nothing; `steps-8400` is the released model itself. All are measured as in Table 1, on the same pairs.
+"""
+
+from uwm.runs.asking import answer_early
+
+if __name__ == "__main__":
+    answer_early(__file__)  # --status and its like need no torch
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from uwm.bounds import Bounded, Count, Names, Natural, OutOfBounds, SomeNames, check_bounds
+from uwm.data.action_pairs import has_actions
+from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.crops import center_crop
+from uwm.data.manifest import Manifest
+from uwm.data.pairs import load_pairs
+from uwm.data.selection import frozen_pairs
+from uwm.data.splits import Split
+from uwm.data.states import FrozenEncoder
+from uwm.evaluation.actions import StatePairs, action_columns, rates
+from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
+from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
+from uwm.evaluation.predictors import latent_action_predictor
+from uwm.evaluation.probes import action_probes
+from uwm.evaluation.records import method_metrics, write_samples, write_table
+from uwm.evaluation.summary import table_text, title
+from uwm.methods import COPY, ORACLE
+from uwm.metrics.codec import code_within
+from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
+from uwm.models import WORLD_MODEL_PRESETS, LatentActions
+from uwm.models.world import World
+from uwm.runs.artifacts import Artifact, Stage
+from uwm.runs.cli import main
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
+from uwm.runs.settings import with_settings
+from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.preflight import check_clips, nodes_lack
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
+from uwm.stages.world_model import PRETRAIN, PretrainRecipe
+from uwm.training.distributed import default_device, environment_ranks
+from uwm.variations import BASE, CODECS, VARIATIONS
+
+SHORT = replace(
+    PRETRAIN["mini"],
+    train=replace(
+        PRETRAIN["mini"].train, steps=400, warmup_steps=80, checkpoint_every=200, validate_every=200
+    ),
+    views=1,  # one crop of each clip has more pairs than 400 steps draw
+    model=replace(PRETRAIN["mini"].model, continuous_steps=100),
+)
+
+
+@dataclass(frozen=True)
+class Config(Bounded):
+    """Everything that changes a number."""
+
+    variations: Names = (BASE.name, *VARIATIONS, *CODECS)
+    corpora: Names = (*BUNDLED, IN_DOMAIN)  # evaluated, besides those of --data
+    pretrain_on: SomeNames = BUNDLED
+    mae: MAERecipe = MAE["mini"]
+    pretrain: PretrainRecipe = SHORT  # the base, which a variation changes
+    probe_pairs: Count = 2000  # training pairs for the probe of real actions, on corpora that have them
+    test_split: Split = "test"
+    test_pairs: Count = 300  # per corpus
+    lpips: ProtocolName = "alex"
+    seed: Natural = 0
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        known = (BASE.name, *VARIATIONS, *CODECS)
+        unknown = [name for name in self.variations if name not in known]
+        if unknown:
+            raise OutOfBounds(f"variations: {unknown[0]!r} is none of {', '.join(known)}")
+
+
+CONFIGS = {
+    "smoke": Config(
+        variations=(BASE.name, "codes-12", "codec-1960"),
+        corpora=(BUNDLED[0], IN_DOMAIN),
+        pretrain_on=BUNDLED[:1],
+        mae=MAE["smoke"],
+        pretrain=PRETRAIN["smoke"],
+        test_pairs=20,
+        probe_pairs=40,
+    ),
+    "mini": Config(),
+}
+
+
+def recipe_of(config: Config, name: str) -> PretrainRecipe:
+    """The base recipe, or a variation of it; a codec is shown by the base's MAE."""
+    base = config.pretrain
+    if name not in VARIATIONS:
+        return base
+    variation = VARIATIONS[name]
+    if variation.preset:
+        base = replace(base, model=WORLD_MODEL_PRESETS[variation.preset])
+    return with_settings(base, variation.settings)
+
+
+def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
+    """The corpora of the tables: the config's, then those of --data."""
+    return (*config.corpora, *(name for name in data if name not in config.corpora))
+
+
+def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
+    """Variations x corpora, one training each."""
+    return [Cell(name, corpus) for name in config.variations for corpus in corpora_of(config, data)]
+
+
+def reads(config: Config, cell: Cell) -> dict[str, Any]:
+    """What of the config changes a cell's numbers: its own recipe, not the other variations."""
+    fields = ("mae", "pretrain_on", "probe_pairs", "test_split", "test_pairs", "lpips", "seed")
+    return {name: getattr(config, name) for name in fields} | {"pretrain": recipe_of(config, cell.method)}
+
+
+def check_corpus(context: Context, name: str) -> None:
+    """UserError where a corpus has no test clip that can be read."""
+    check_clips(zero_shot_corpus(context, name), context.config.test_split)
+
+
+def test_manifest(context: Context, name: str) -> Manifest:
+    """The frozen test pairs of a corpus, the same for every variation."""
+    config: Config = context.config
+    corpus = zero_shot_corpus(context, name)
+    return frozen_pairs(corpus, config.test_split, config.pretrain.gap, config.test_pairs, config.seed)
+
+
+@torch.no_grad()
+def evaluate(context: Context, cell: Cell, folder: Path) -> None:
+    """Measure one variation on one corpus; `folder` gets the numbers per pair and those of the whole."""
+    config: Config = context.config
+    device = default_device(environment_ranks())
+    world = obtain_pretrained(context, recipe_of(config, cell.method)).to(device)
+    network = load_lpips(config.lpips).to(device)
+    manifest = test_manifest(context, cell.corpus)
+    images = load_pairs(zero_shot_corpus(context, cell.corpus), manifest, config.pretrain.short_side)
+    images = center_crop(images, world.image_size, world.image_size)  # (n, 2, 3, S, S)
+    s_t, s_next = in_batches(world.encode, images).unbind(1)
+    states = {COPY.name: s_t, ORACLE.name: s_next}
+    seen = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1])
+    weights = {**world.weights, "lpips": network.weights_sha256}
+    if cell.method in CODECS:
+        columns, whole = coded(world, network, seen, cell.method)
+        del weights["world-model"]
+    else:
+        actions = in_batches(world.world_model.infer_actions, s_t, s_next)
+        states[cell.method] = in_batches(world.world_model.predict, s_t, actions.quantized)
+        columns = action_columns({cell.method: world}, None, network, seen, config.seed)
+        whole = of_the_whole(context, cell, world, actions)
+    test, only = FramePairs(manifest, images, cell.name), [name for name in states if name == cell.method]
+    pairs, _ = measure_pairs(Measuring(world, network), test, states, only=only or [ORACLE.name])
+    write_table(pairs.assign(**columns), folder / "pairs.csv")
+    evaluation = {
+        "protocol": network.protocol,
+        "manifest_sha256": manifest.sha256,
+        "weights": weights,
+        "whole": {name: asdict(number) for name, number in whole.items()},
+    }
+    (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
+
+
+def coded(
+    world: World, network: LPIPS, pairs: StatePairs, name: str
+) -> tuple[dict[str, np.ndarray], dict[str, Estimate]]:
+    """What a codec shows of R_t+1 after R_t in its bits: LPIPS to both (n,), and the mean bits used."""
+    r_t, r_next = (in_batches(world.mae.decode, states).mul(255).round().byte() for states in pairs[:2])
+    budget = CODECS[name] // 8
+    frames = [code_within(a, b, budget) for a, b in zip(r_t.cpu(), r_next.cpu(), strict=True)]
+    shown = torch.stack([frame.frame for frame in frames]).to(world.device)
+    columns = {
+        f"{name}/{metric}": in_batches(network, shown, wanted.float() / 255).double().cpu().numpy()
+        for metric, wanted in (("lpips_to_current", r_t), ("lpips_to_next", r_next))
+    }
+    used = [8.0 * frame.size for frame in frames]
+    return columns, {"bits": Estimate(float(np.mean(used)), len(used))}
+
+
+def of_the_whole(context: Context, cell: Cell, world: World, actions: LatentActions) -> dict[str, Estimate]:
+    """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
+    config: Config = context.config
+    found, corpus = rates(world.world_model, actions), corpus_of(context, cell.corpus)
+    if not has_actions(corpus):
+        return found
+    encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
+    setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
+    test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
+    return found | action_probes(
+        latent_action_predictor(world.world_model), world.device, setting, test, config.probe_pairs
+    )
+
+
+def evaluation_stage(context: Context, cell: Cell) -> Stage:
+    """Identity of a cell's evaluation. Obtains its training."""
+    config: Config = context.config
+    fields = {"lpips": config.lpips, "seed": config.seed, "probe_pairs": config.probe_pairs}
+    world = obtain_pretrained(context, recipe_of(config, cell.method))
+    inputs = {
+        "manifest": test_manifest(context, cell.corpus).sha256,
+        "lpips": load_lpips(config.lpips).weights_sha256,
+        **world.weights,
+    }
+    measured_by = measuring_code(coded)
+    fields = {**fields, "corpus": cell.corpus, "method": cell.method, "measured_by": measured_by}
+    return Stage(f"ablation-{cell.method}-{cell.corpus}", EXPERIMENT.version, fields, inputs)
+
+
+def obtain_evaluation(context: Context, cell: Cell) -> Artifact:
+    """The evaluation of a cell, as a cached stage."""
+    stage = evaluation_stage(context, cell)
+    return context.artifacts.obtain(stage, functools.partial(evaluate, context, cell), together=False)
+
+
+def run_cell(context: Context, cell: Cell) -> CellResult:
+    """One variation on one corpus."""
+    artifact = obtain_evaluation(context, cell)
+    evaluation = json.loads((artifact.path / "evaluation.json").read_text())
+    pairs = pd.read_csv(artifact.path / "pairs.csv")
+    measured = method_metrics(pairs, cell.method, evaluation["protocol"])
+    measured |= {name: Estimate(**entry) for name, entry in evaluation["whole"].items()}
+    samples = write_samples(context, cell, pairs)
+    return CellResult(measured, samples, evaluation["manifest_sha256"], evaluation["weights"])
+
+
+def summarize(context: Context) -> None:
+    """Print a table per corpus."""
+    records = context.records()
+    for corpus in corpora_of(context.config, context.data):
+        rows = {
+            name: records[f"{name}/{corpus}"].metrics
+            for name in context.config.variations
+            if f"{name}/{corpus}" in records and records[f"{name}/{corpus}"].status == "ok"
+        }
+        if rows:
+            print(f"\nAblations, {corpus} ({title(context, corpus, rows)})")
+            print(table_text(rows))
+
+
+def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
+    """The jobs of a cluster run: a training for each variation."""
+    return [
+        StageJob(f"pretrain-{name}", functools.partial(train_variation, name=name), cells=(f"{name}/*",))
+        for name in config.variations
+        if name not in CODECS
+    ]
+
+
+def train_variation(context: Context, name: str) -> World:
+    """One variation's training."""
+    return obtain_pretrained(context, recipe_of(context.config, name))
+
+
+EXPERIMENT = Experiment(
+    name="ablations",
+    version=1,
+    configs=CONFIGS,
+    cells=cells,
+    run_cell=run_cell,
+    reads=reads,
+    summarize=summarize,
+    stages=stages,
+    checks=nodes_lack,
+    check_corpus=check_corpus,
+    description=(__doc__ or "").splitlines()[0],
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(EXPERIMENT))

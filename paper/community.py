@@ -1,0 +1,141 @@
+"""Records that others sent of methods of their own: `results/community/<scale>/<experiment>/`.
+
+    python -m paper.community    # what doesn't hold of them; also a part of `make check`
+
+They are checked like ours (`paper.integrity`): every mean and interval is computed again from the samples.
+Besides, each must name its weights, and have been measured on the committed pairs, beside the committed
+references. What can't be told from a record is whether its samples were measured at all: that, only its
+author's file and weights can show.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paper import integrity
+from paper.options import add_results, chosen_results
+from paper.store import ROOT, Cell, Results
+from uwm.arguments import Parser
+from uwm.errors import UserError, run_cli
+from uwm.methods import parse
+from uwm.runs.record import COMMUNITY
+
+REFERENCE = "copy"  # whose committed record says which pairs, and what they are compared with
+REFERENCES = ("mae", "lpips")  # the weights that numbers are only comparable with
+SHARED = ("motion", "lpips_of_copy")  # columns of samples that no method changes
+TOLERANCE = 1e-4
+
+
+def community(results: Results) -> Results:
+    """The records that others sent, of the same scales; none where there is no such folder."""
+    return Results(results.root / COMMUNITY, results.scales)
+
+
+def problems(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
+    """One line per record by others that doesn't hold, as `file: what`."""
+    sent = community(results)
+    if not (sent.cells or sent.unreadable):
+        return []
+    found = integrity.problems(sent, experiments)
+    for (scale, experiment), cells in sent.cells.items():
+        for cell in cells:
+            try:
+                lines = list(_problems(results, sent, scale, experiment, cell))
+            except integrity.FAULTS as error:
+                lines = [f"{type(error).__name__}: {error}"]
+            found += [f"{cell.path.relative_to(sent.root).as_posix()}: {line}" for line in lines]
+    return [f"{COMMUNITY}/{line}" for line in found]
+
+
+def _problems(results: Results, sent: Results, scale: str, experiment: str, cell: Cell) -> Iterator[str]:
+    if cell.status != "ok":
+        yield f"has status {cell.status}: send measured records alone"
+        return
+    if _is_ours(cell.method):
+        yield f"{cell.method} is a method of this project: choose another name"
+    yield from _weights_problems(cell.record)
+    yield from _bits_problems(cell.record["metrics"])
+    references = [c for c in results.find(scale, experiment, REFERENCE, cell.corpus) if c.status == "ok"]
+    if not references:
+        yield f"there is no committed record {REFERENCE}/{cell.corpus} of that scale to compare it with"
+        return
+    yield from _reference_problems(cell.record, references[0].record)
+    yield from _pairs_problems(results, sent, cell, references[0])
+
+
+def _is_ours(name: str) -> bool:
+    """Whether one of our experiments has a method of that name."""
+    try:
+        return bool(parse(name).method.experiments)
+    except UserError:
+        return False
+
+
+def _weights_problems(record: dict[str, Any]) -> Iterator[str]:
+    """The method's file and weights are named by their digests."""
+    method = record["config"].get("method")
+    if not isinstance(method, dict) or not all(method.get(name) for name in ("file", "class", "sha256")):
+        yield "config names no method: its file, class and sha256"
+        return
+    weights, parameters = method.get("weights") or {}, record["metrics"].get("parameters")
+    if not weights and not (parameters and parameters["value"] == 0):
+        yield "names no digest of weights"
+    used = record["inputs"].get("weights", {})
+    for name, digest in {method["file"]: method["sha256"], **weights}.items():
+        if used.get(name) != digest:
+            yield f"inputs and config disagree about {name}"
+
+
+def _bits_problems(metrics: dict[str, Any]) -> Iterator[str]:
+    """What the samples don't tell, and still can't be."""
+    bits, carried = (metrics.get(name, {}).get("value", 0) for name in ("bits", "code_bits"))
+    if "bits" not in metrics:
+        yield "names no bits"
+    if carried > bits + TOLERANCE:
+        yield f"its codes carry {carried:g} bits, more than its {bits:g}"
+    for name, entry in metrics.items():
+        if name.startswith("probe_r2") and entry["value"] > 1:
+            yield f"{name} is {entry['value']:g}, above 1"
+
+
+def _reference_problems(record: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
+    """It is of the committed pairs, by the committed MAE and LPIPS."""
+    if record["inputs"].get("manifest_sha256") != ours["inputs"].get("manifest_sha256"):
+        yield "is of other pairs than the committed records: their lists' digests differ"
+    for name in REFERENCES:
+        if record["inputs"]["weights"].get(name) != ours["inputs"]["weights"].get(name):
+            yield f"was measured with another {name} than the committed records: measure it again"
+
+
+def _pairs_problems(results: Results, sent: Results, cell: Cell, ours: Cell) -> Iterator[str]:
+    """Its samples are of the committed pairs, and agree with ours in what no method changes."""
+    paths = cell.samples_path, ours.samples_path
+    if not (paths[0] and paths[1] and paths[0].exists() and paths[1].exists()):
+        return
+    theirs, committed = sent.samples(paths[0]), results.samples(paths[1])
+    if not np.array_equal(theirs.pairs, committed.pairs):
+        yield "its samples are of other pairs than the committed ones"
+        return
+    if not np.array_equal(theirs.moving, committed.moving):
+        yield "its samples have another moving half than the committed ones"
+    for name in SHARED:
+        a, b = theirs.columns.get(name), committed.columns.get(name)
+        if a is None or b is None or not np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE):
+            yield f"altered: its samples have another {name} than the committed ones"
+
+
+def main(argv: list[str]) -> int:
+    parser = Parser(prog="python -m paper.community", description=(__doc__ or "").splitlines()[0])
+    add_results(parser)
+    results = chosen_results(parser.parse_args(argv))
+    found = problems(results)
+    count = sum(map(len, community(results).cells.values()))
+    print(*found, f"{count} records by others, {len(found)} problems", sep="\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(lambda: main(sys.argv[1:])))

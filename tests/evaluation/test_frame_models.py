@@ -1,0 +1,128 @@
+"""Models that draw frames, measured: what must come out of a perfect one and of a copy."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from tests.methods.models import Copy, Perfect
+from uwm.data.manifest import Manifest
+from uwm.evaluation.frame_models import FrameModel, frame_model_rates, measure_frame_model
+from uwm.evaluation.measure import FramePairs, Measuring
+from uwm.evaluation.records import method_metrics
+from uwm.methods.protocol import CheckedModel, resize_frames
+from uwm.metrics.image import PSNR_LIMIT, psnr
+from uwm.metrics.perceptual import LPIPS, load_lpips
+from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
+from uwm.models.world import World
+from uwm.stages.world_model import high_rate
+
+SIZE, PAIRS = 64, 12
+
+
+class PerfectHere(Perfect):
+    image_size = SIZE
+
+
+class CopyHere(Copy):
+    image_size = SIZE
+
+
+class Dim(CopyHere):
+    """A sharp frame that the MAE can't show: half as light as O_t."""
+
+    def predict(self, frames_t: Tensor, actions: Tensor) -> Tensor:
+        return frames_t / 2
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """Untrained models for pictures of 64 pixels, one of them without actions."""
+    mae = MaskedAutoencoder(MAE_PRESETS["tiny"]).eval().requires_grad_(False)
+    config = replace(high_rate(SIZE).fitted(mae.config), use_action=False)
+    return World(mae, WorldModel(config).eval(), {})
+
+
+@pytest.fixture(scope="module")
+def network() -> LPIPS:
+    return load_lpips("random")
+
+
+@pytest.fixture(scope="module")
+def test_pairs() -> FramePairs:
+    """Pairs of six clips."""
+    images = torch.randint(0, 256, (PAIRS, 2, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
+    clips = [f"clip{k // 2}" for k in range(PAIRS)]
+    table = pd.DataFrame({"video": clips, "t0": 0.0, "t1": 0.2, "frame0": 0, "k": range(PAIRS)})
+    return FramePairs(Manifest(table), images.byte())
+
+
+def measured(model: object, world: World, network: LPIPS, test: FramePairs) -> pd.DataFrame:
+    frame_model = FrameModel(CheckedModel(model, "mine"), world.mae)
+    how = Measuring(world, network)
+    return measure_frame_model("mine", frame_model, how, test, world.world_model, 0)[0]
+
+
+def test_a_perfect_model_is_at_no_distance_and_leaks_all(
+    world: World, network: LPIPS, test_pairs: FramePairs
+) -> None:
+    pairs = measured(PerfectHere(), world, network, test_pairs)
+    for name in ("lpips_to_next", "lpips_to_next_true", "state_mse", "stitched_mse", "stitched_lpips"):
+        np.testing.assert_allclose(pairs[f"mine/{name}"], 0, atol=1e-6, err_msg=name)
+    assert (pairs["mine/psnr"] == PSNR_LIMIT).all()
+    found = method_metrics(pairs, "mine", "lpips-random")
+    assert found["success_vs_copy"].value == found["gain_over_no_action"].value == 1
+    assert found["leak"].value == pytest.approx(0, abs=1e-6)
+    assert found["own_over_shuffled"].value == pytest.approx(0, abs=1e-6)
+
+
+def test_a_copy_is_measured_as_the_copy_is(world: World, network: LPIPS, test_pairs: FramePairs) -> None:
+    pairs = measured(CopyHere(), world, network, test_pairs)
+    same = {"lpips_to_next": "lpips_of_copy", "lpips_to_next_true": None, "state_mse": "mine/state_mse_copy"}
+    for name, other in same.items():
+        if other:
+            np.testing.assert_allclose(pairs[f"mine/{name}"], pairs[other], rtol=1e-5, err_msg=name)
+    o_t, o_next = (test_pairs.images / 255).unbind(1)
+    np.testing.assert_allclose(pairs["mine/lpips_to_next_true"], network(o_t, o_next), rtol=1e-4)
+    found = method_metrics(pairs, "mine", "lpips-random")
+    assert "lpips_ratio" not in found  # it is at no distance from O_t
+    for name in ("state_ratio", "own_over_shuffled", "leak", "leak_lpips"):
+        assert found[name].value == pytest.approx(1, rel=1e-5), name
+
+
+def test_blurred_measures_see_the_mae_and_sharp_ones_the_frame_itself(
+    world: World, network: LPIPS, test_pairs: FramePairs
+) -> None:
+    pairs = measured(Dim(), world, network, test_pairs)
+    o_t, o_next = (test_pairs.images / 255).unbind(1)
+    shown = world.mae.decode(world.mae.encode(o_t / 2))
+    r_next = world.mae.decode(world.mae.encode(o_next))
+    np.testing.assert_allclose(pairs["mine/psnr"], psnr(o_t / 2, o_next), rtol=1e-4)
+    np.testing.assert_allclose(pairs["mine/lpips_to_next_true"], network(o_t / 2, o_next), rtol=1e-4)
+    np.testing.assert_allclose(pairs["mine/lpips_to_next"], network(shown, r_next), rtol=1e-4, atol=1e-6)
+
+
+def test_frames_of_another_size_are_resized_on_their_way_in_and_out(world: World) -> None:
+    class Seen(Copy):
+        image_size = 40
+
+        def predict(self, frames_t: Tensor, actions: Tensor) -> Tensor:
+            assert frames_t.shape[-2:] == (40, 40)
+            return frames_t
+
+    images = torch.randint(0, 256, (2, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(1)).byte()
+    model = FrameModel(CheckedModel(Seen(), "mine"), world.mae)
+    drawn = model.draw(images, model.infer_actions(images, images).quantized)
+    torch.testing.assert_close(drawn, resize_frames(resize_frames(images / 255, 40), SIZE))
+
+
+def test_rates_of_codes_and_of_floats() -> None:
+    codes = torch.tensor([[0, 1], [0, 1], [2, 3], [2, 3]])  # four codes, even: perplexity 4, 2 bits each
+    found = frame_model_rates(CheckedModel(Copy(), "mine"), codes)
+    assert {name: entry.value for name, entry in found.items()} == pytest.approx(
+        {"bits": 1, "code_bits": 4, "perplexity": 4}
+    )
+    assert list(frame_model_rates(CheckedModel(Perfect(), "mine"), torch.rand(4, 5))) == ["bits"]

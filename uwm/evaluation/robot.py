@@ -1,0 +1,143 @@
+"""A robot's test pairs, and all that Figure 5 measures of what a method predicts for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from uwm.evaluation.controllability import command_metrics
+from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, RolloutSegments, load_eval_pairs
+from uwm.evaluation.gripper import gripper_measures, gripper_places, places_known
+from uwm.evaluation.measure import FramePairs, Measuring, frame_distances, measure_pairs, region_distances
+from uwm.evaluation.predictors import (
+    Prediction,
+    Predictor,
+    as_dynamics,
+    latent_action_predictor,
+    predict_pairs,
+)
+from uwm.evaluation.probes import (
+    EefProbe,
+    eef_errors,
+    eef_probe,
+    has_eef_pos,
+    latent_measures,
+    probe_real_actions,
+)
+from uwm.evaluation.records import estimate
+from uwm.evaluation.rollouts import rollout_measures
+from uwm.evaluation.transfer import transfer_metrics
+from uwm.methods import COPY, ORACLE
+from uwm.metrics.perceptual import LPIPS
+from uwm.metrics.statistics import Interval
+from uwm.models import LatentActions
+from uwm.models.world import World
+from uwm.runs.experiment import Estimate
+
+
+@dataclass(frozen=True)
+class RobotEvaluation:
+    """What predictions of a robot's pairs are measured with.
+
+    `world` has the world model, and the MAE whose states it predicts; `shown` decodes the states. Linear
+    probes are fitted to `probe_pairs` training pairs.
+    """
+
+    setting: EvalSetting
+    world: World
+    shown: World
+    network: LPIPS
+    probe_pairs: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are, and the states that they predict."""
+        return self.world.device
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """The sha256 of all weights that the numbers rest on but a method's own, by name."""
+        return {**self.shown.weights, "lpips": self.network.weights_sha256}
+
+    def gripper_probe(self) -> EefProbe:
+        """Reads the gripper's place off states."""
+        return eef_probe(self.setting, self.probe_pairs)
+
+    def latent_actions(self, test: EvalPairs) -> LatentActions:
+        """The latent actions between both frames of each pair."""
+        found = predict_pairs(latent_action_predictor(self.world.world_model), test, self.device).latents
+        assert found is not None
+        return found
+
+    @torch.no_grad()
+    def measure(
+        self, test: EvalPairs, method: str, predicted: Prediction, wanted: LatentActions | None = None
+    ) -> tuple[pd.DataFrame, Tensor]:
+        """Numbers per pair, in columns `<method>/<measure>`, and the predicted frames (n, 3, S, S).
+
+        Distances over the frame, the moving region and, where its place is known, around the gripper; the
+        error of the gripper's displacement. With `wanted`, how right the latent actions are.
+        """
+        states = {
+            COPY.name: test.states[:, 0].to(self.device),
+            ORACLE.name: test.states[:, 1].to(self.device),
+        }
+        states[method] = predicted.state
+        how = Measuring(self.shown, self.network, (frame_distances, region_distances))
+        observed = FramePairs(test.pairs.manifest, test.images, f"{method} {self.setting.corpus.name}")
+        shown = list(dict.fromkeys([ORACLE.name, method]))
+        pairs, frames = measure_pairs(how, observed, states, only=[method], shown=shown)
+        columns: dict[str, Tensor] = {}
+        if wanted is not None:
+            assert predicted.latents is not None
+            columns |= latent_measures(predicted.latents, wanted)
+        columns |= self._gripper_columns(test, predicted.state, frames[method], frames[ORACLE.name])
+        for name, values in columns.items():
+            pairs[f"{method}/{name}"] = values.double().cpu().numpy()
+        return pairs, frames[method]
+
+    def _gripper_columns(
+        self, test: EvalPairs, state: Tensor, frame: Tensor, r_next: Tensor
+    ) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        if places_known(test.pairs):
+            places = gripper_places(test.pairs, self.setting.short_side, self.world.image_size)
+            o_next = test.images[:, 1] / 255
+            found |= gripper_measures(self.network, frame, r_next, o_next, places)
+        if has_eef_pos(test.pairs):
+            found["hand_error_mm"] = eef_errors(self.gripper_probe(), test.pairs, test.states[:, 0], state)
+        return found
+
+    def real_actions(self, predictor: Predictor, test: EvalPairs) -> dict[str, Estimate]:
+        """R^2 of a linear probe that reads the robot's actions off the method's latent ones."""
+        fitted, held_out = (
+            load_eval_pairs(self.setting, split, self.probe_pairs, 0) for split in ("train", "validation")
+        )
+        r2 = probe_real_actions(predictor, (fitted, held_out, test), self.device)
+        return self._estimates({"probe_r2": r2})
+
+    def transfer(self, test: EvalPairs) -> dict[str, Estimate]:
+        """How the gripper moves by latent actions of another clip."""
+        probe, world_model = self.gripper_probe(), self.world.world_model
+        return self._estimates(transfer_metrics(world_model, probe, test, self.device))
+
+    def commands(self, predictor: Predictor, test: EvalPairs) -> dict[str, Estimate]:
+        """How the gripper moves under constant commands."""
+        predict, probe = as_dynamics(predictor), self.gripper_probe()
+        return self._estimates(command_metrics(predict, probe, test, self.device))
+
+    def rollouts(self, segments: RolloutSegments, states: Tensor) -> dict[str, Estimate]:
+        """Errors of states (n, K, 1+N, D) predicted 1 to K steps ahead: `<measure>_<step>`."""
+        steps = rollout_measures(self.network, self.shown, segments, states)
+        return self._estimates(
+            {
+                f"{name}_{k}": interval
+                for name, intervals in steps.items()
+                for k, interval in enumerate(intervals, start=1)
+            }
+        )
+
+    def _estimates(self, intervals: Mapping[str, Interval]) -> dict[str, Estimate]:
+        return {name: estimate(interval, name, self.network.protocol) for name, interval in intervals.items()}

@@ -1,0 +1,68 @@
+"""The trainings in a robot's domain as jobs of their own on a cluster."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from uwm.runs.artifacts import Stage
+from uwm.runs.experiment import Context, StageJob
+from uwm.stages.adapter import AdapterRecipe, adapter_stage, obtain_adapter
+from uwm.stages.baselines import (
+    DynamicsRecipe,
+    FICCRecipe,
+    dynamics_stage,
+    ficc_recipe,
+    ficc_stage,
+    obtain_dynamics,
+    obtain_ficc,
+)
+from uwm.stages.decoder import DecoderRecipe, decoder_stage, obtain_decoder
+from uwm.stages.finetune import Domain
+
+DomainRecipe: TypeAlias = AdapterRecipe | DynamicsRecipe | FICCRecipe | DecoderRecipe
+OpenDomain: TypeAlias = Callable[[Context], Domain]  # may raise SkipCell
+
+
+def finetune_job(name: str, domain: OpenDomain) -> StageJob:
+    """The training of a domain's world model."""
+    return StageJob(
+        name,
+        lambda context: domain(context).world,
+        lambda context: domain(context).stage,
+        needs=("pretrain",),
+    )
+
+
+def domain_job(name: str, recipe: DomainRecipe, domain: OpenDomain, parent: str) -> StageJob:
+    """A recipe's training in a domain, after the job `parent`."""
+    return StageJob(
+        name,
+        lambda context: obtain(recipe, domain(context)),
+        lambda context: stage_of(recipe, domain(context)),
+        needs=(parent,),
+    )
+
+
+def obtain(recipe: DomainRecipe, domain: Domain) -> object:
+    """What the recipe trains: cached, or trained now."""
+    match recipe:
+        case AdapterRecipe():
+            return obtain_adapter(recipe, domain)
+        case DynamicsRecipe():
+            return obtain_dynamics(recipe, domain)
+        case FICCRecipe():
+            return obtain_ficc(recipe, domain)
+        case DecoderRecipe():
+            return obtain_decoder(recipe, domain)
+
+
+def stage_of(recipe: DomainRecipe, domain: Domain) -> Stage:
+    """Identity of what the recipe trains; trains nothing."""
+    match recipe:
+        case AdapterRecipe():
+            return adapter_stage(recipe, domain)
+        case DynamicsRecipe():
+            return dynamics_stage(recipe, domain)
+        case FICCRecipe():
+            return ficc_stage(ficc_recipe(recipe, domain), domain.corpus)
+        case DecoderRecipe():
+            return decoder_stage(recipe, domain.corpus, domain.world.weights["mae"])

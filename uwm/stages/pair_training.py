@@ -1,0 +1,194 @@
+"""Trainings of the world model on frame pairs: their recipe, their batches, and how they are watched."""
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uwm.bounds import Bounded, Count, Natural, NotNegative, Positive, Quality
+from uwm.data.corpora import Corpus
+from uwm.data.crops import center_crop, fixed_views
+from uwm.data.manifest import Manifest, write_manifest
+from uwm.data.pairs import FrameBank, load_frames, load_pairs
+from uwm.data.selection import Corpora, frozen_pairs
+from uwm.data.shard_stream import shard_stream
+from uwm.data.shards import find_shards
+from uwm.data.stream import PairStream, video_stream
+from uwm.env import cache_root, shards_root
+from uwm.errors import UserError
+from uwm.models import (
+    MaskedAutoencoder,
+    WorldModel,
+)
+from uwm.models.storage import weights_sha256
+from uwm.training.alarm import ActionAlarm
+from uwm.training.batches import BatchSource, IndexSource
+from uwm.training.loop import TrainConfig
+from uwm.training.objectives import action_gap
+from uwm.training.sources import encode_images, state_pairs
+
+
+@dataclass(frozen=True)
+class PairRecipe(Bounded):
+    """A training of the world model on frame pairs."""
+
+    train: TrainConfig
+    short_side: Count = 256  # the frames' shorter side, before the random crop
+    gap: Positive = 0.2  # seconds between the frames of a pair (section 5.1)
+    pairs: Count | None = None  # training pairs per corpus; None: every pair there is
+    clips: Count | None = None  # per corpus and split; None: every clip there is
+    views: Natural = 0  # crops per clip whose states are computed once; 0: crop and encode anew at every step
+    # Read pairs from shards of this JPEG quality (0: raw) below the folder UWM_SHARDS; None: from the videos.
+    shards: Quality | None = None
+    # Weight of the loss on the picture that the prediction shows, 1 - SSIM; 0: the state's error alone, as in
+    # the authors' code. A small state error is not a sharp picture.
+    picture_weight: NotNegative = 0.0
+
+    def seeded(self, seed: int | None) -> Self:
+        """The recipe with a cell's seed; 0 for a cell without."""
+        return replace(self, train=replace(self.train, seed=seed or 0))
+
+
+def training_manifests(corpora: Corpora, recipe: PairRecipe) -> dict[str, str]:
+    """What a training on these corpora reads: the sha256 of each corpus's list of training pairs."""
+    return {name: training_manifest(corpus, recipe).sha256 for name, corpus in corpora.items()}
+
+
+def training_manifest(corpus: Corpus, recipe: PairRecipe) -> Manifest:
+    """The frozen training pairs of one corpus."""
+    return frozen_pairs(corpus, "train", recipe.gap, recipe.pairs, recipe.train.seed)
+
+
+def watched(
+    recipe: PairRecipe, world_model: WorldModel, held_out: Mapping[str, list[Tensor]]
+) -> Callable[[], dict[str, float]]:
+    """The validation of a training: errors by `action_gap`, and a warning while the action is ignored."""
+    validate = functools.partial(action_gaps, world_model, held_out, recipe.train.seed)
+    if not world_model.config.use_action:
+        return validate
+    return ActionAlarm().watching(validate, lambda: int(world_model.step) / recipe.train.steps)
+
+
+@dataclass(frozen=True)
+class TrainingViews:
+    """What the states of a training's fixed crops follow from; the others tell the last three fields."""
+
+    mae_sha256: str
+    manifests: tuple[tuple[str, str], ...]  # each corpus's name and the sha256 of its list
+    short_side: int
+    gap: float
+    views: int
+    seed: int
+    recipe: PairRecipe = field(compare=False, repr=False)
+    mae: MaskedAutoencoder = field(compare=False, repr=False)
+    corpora: Corpora = field(compare=False, repr=False)
+
+
+def cached_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> IndexSource:
+    """Batches of state pairs whose states are all computed now: for frozen encoders and fixed crops."""
+    manifests = tuple(training_manifests(corpora, recipe).items())
+    seen = (recipe.short_side, recipe.gap, recipe.views, recipe.train.seed)
+    views = TrainingViews(weights_sha256(mae), manifests, *seen, recipe, mae, corpora)
+    states, pairs = _states_and_pairs(views)
+    load = state_pairs(states, pairs)
+    return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
+
+
+@functools.lru_cache(maxsize=1)  # trainings that differ in the model alone read the same states
+def _states_and_pairs(of: TrainingViews) -> tuple[Tensor, Tensor]:
+    """States (V, F, 1+N, D) of all frames in each view, and the pairs' places among them (n, 2)."""
+    banks = [load_frames(c, "train", of.short_side, gap=of.gap) for c in of.corpora.values()]
+    states = torch.cat([view_states(of.recipe, of.mae, bank) for bank in banks], dim=1)
+    starts = np.cumsum([0, *(len(bank.frames) for bank in banks[:-1])])
+    pairs = [bank.pairs + int(start) for bank, start in zip(banks, starts, strict=True)]
+    return states, torch.cat(pairs)
+
+
+def view_states(recipe: PairRecipe, mae: MaskedAutoencoder, bank: FrameBank) -> Tensor:
+    """States (V, F, 1+N, D) of all frames in each of the recipe's views."""
+    views = fixed_views(bank.frames, bank.clip, mae.config.image_size, recipe.views, recipe.train.seed)
+    return torch.stack([encode_images(mae, view, name=f"view {i + 1}") for i, view in enumerate(views)])
+
+
+class JoinedBatches:
+    """Batches with an equal share of pairs from each of several sources."""
+
+    def __init__(self, sources: Sequence[BatchSource]) -> None:
+        self.sources = sources
+
+    def batches(self, start_step: int, rank: int, world_size: int) -> Iterator[Tensor]:
+        """Endless: the sources' batches of each step, one after the other."""
+        streams = [source.batches(start_step, rank, world_size) for source in self.sources]
+        for parts in zip(*streams, strict=True):
+            yield torch.cat(parts)
+
+
+def live_video(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> JoinedBatches:
+    """Batches of image pairs (B, 2, 3, S, S) decoded on the fly, for corpora that fit in no memory."""
+    share, rest = divmod(recipe.train.batch_size, len(corpora))
+    if rest or recipe.train.accumulate > 1:
+        raise UserError(
+            f"batch_size {recipe.train.batch_size} must be a multiple of the {len(corpora)} corpora, "
+            "and accumulate 1, for training on live video"
+        )
+    size = mae.config.image_size
+    return JoinedBatches(
+        [pair_stream(recipe, c, training_manifest(c, recipe), size, share) for c in corpora.values()]
+    )
+
+
+def pair_stream(
+    recipe: PairRecipe, corpus: Corpus, manifest: Manifest, image_size: int, batch_size: int
+) -> PairStream:
+    """The pairs of a manifest in random crops, from a corpus's videos or from shards."""
+    seed = recipe.train.seed
+    workers = len(os.sched_getaffinity(0)) - 1  # where they run changes no batch
+    if recipe.shards is None:
+        side = recipe.short_side
+        return video_stream(
+            corpus, manifest, image_size, batch_size, short_side=side, seed=seed, workers=workers
+        )
+    folder = prepared_shards(recipe.shards, recipe.short_side, corpus, manifest)
+    return shard_stream(folder, image_size, batch_size, seed=seed, workers=workers)
+
+
+def prepared_shards(quality: int, short_side: int, corpus: Corpus, manifest: Manifest) -> Path:
+    """The folder of a manifest's shards below UWM_SHARDS. UserError with the command that makes them."""
+    root = shards_root()
+    try:
+        return find_shards(root, manifest, short_side, quality)
+    except UserError as error:
+        pairs = cache_root() / "manifests" / f"{corpus.name}-train-{manifest.sha256[:12]}.csv"
+        pairs.parent.mkdir(parents=True, exist_ok=True)
+        write_manifest(manifest, pairs)
+        raise UserError(
+            f"{error}; set UWM_SHARDS, or make them: "
+            f"python -m uwm.data.prepare {corpus.name}={corpus.folder} --manifest {pairs} "
+            f"--size {short_side} --quality {quality} --out {root / corpus.name}"
+        ) from None
+
+
+def held_out_states(
+    recipe: PairRecipe, mae: MaskedAutoencoder, corpus: Corpus, pairs: int = 256
+) -> list[Tensor]:
+    """State pairs of the validation split, in batches of 64."""
+    manifest = frozen_pairs(corpus, "validation", recipe.gap, pairs, recipe.train.seed)
+    size = mae.config.image_size
+    images = center_crop(load_pairs(corpus, manifest, recipe.short_side), size, size)
+    states = encode_images(mae, images.flatten(0, 1), name=f"{corpus.name} validation")
+    return list(states.unflatten(0, (-1, 2)).split(64))
+
+
+def action_gaps(world_model: WorldModel, held_out: Mapping[str, list[Tensor]], seed: int) -> dict[str, float]:
+    """`action_gap` on held-out pairs of each corpus, as `<number>/<corpus>`."""
+    result = {}
+    for name, batches in held_out.items():
+        gaps = action_gap(world_model, batches, torch.Generator().manual_seed(seed))
+        result.update({f"{key}/{name}": value for key, value in gaps.items()})
+    return result

@@ -1,0 +1,100 @@
+"""What is varied of the world model, one thing at a time (experiments/ablations.py). No torch in here.
+
+A variation is the base recipe with some of its fields set, in the words of `--set`.
+"""
+
+from dataclasses import dataclass
+
+from uwm.methods import BLACK, BLUE, Method, Style, declare
+
+RATE, LENGTH, PRESETS, PARTS = "rate", "length", "presets", "parts"  # topics
+BASE = declare(Method("base", "Base: 24 codes of 10 bits", ("ablations",), Style(BLUE, "-", "o")))
+
+
+@dataclass(frozen=True)
+class Variation:
+    """The base recipe with other values: `settings` are `field=value` of a `PretrainRecipe`.
+
+    `preset`: the model's, which the settings change.
+    """
+
+    name: str
+    label: str
+    topic: str
+    settings: tuple[str, ...]
+    preset: str | None = None
+
+
+def _rate(name: str, label: str, *tokens: str, codes: int = 1024) -> Variation:
+    settings = [f"model.tokens.{setting}" for setting in tokens]
+    return Variation(name, label, RATE, (*settings, f"model.quantizer.codes={codes}"))
+
+
+def _preset(name: str, label: str, *settings: str) -> Variation:
+    return Variation(name, label, PRESETS, ("picture_weight=0", *settings), preset=name.split("-")[0])
+
+
+def _part(name: str, label: str, *settings: str) -> Variation:
+    return Variation(name, label, PARTS, settings)
+
+
+def _length(steps: int, *further: str) -> Variation:
+    return Variation(f"steps-{steps}", f"{steps:,} steps", LENGTH, (f"train.steps={steps}", *further))
+
+
+MODULATION, REGIONS = "model.dynamics.conditioning=modulation", "model.tokens.action_source=regions"
+# Four crops of each clip where more pairs are drawn than one crop of each has.
+CROPS = "views=4"
+WHOLE = (
+    "train.warmup_steps=200",
+    "train.checkpoint_every=250",
+    "train.validate_every=300",
+    "model.continuous_steps=200",
+    CROPS,
+)
+VARIATIONS: dict[str, Variation] = {
+    variation.name: variation
+    for variation in (
+        _preset("paper", "Preset paper"),
+        _preset("authors", "Preset authors"),
+        _preset("paper-modulation", "Preset paper, actions as scale, shift and gate", MODULATION),
+        _preset("paper-regions", "Preset paper, an action for each region", REGIONS),
+        _preset("paper-regions-modulation", "Preset paper, both", REGIONS, MODULATION),
+        _rate("codes-4x8", "4 codes of 8, as LAPA", "num_action_tokens=4", codes=8),
+        _rate("codes-8x128", "8 codes of 128, as Moto", "num_action_tokens=8", codes=128),
+        _rate("codes-12", "12 codes of 1,024", "num_action_tokens=12"),
+        _rate("codes-49", "49 codes of 1,024", "num_action_tokens=49"),
+        _rate("codes-98", "98 codes of 1,024", "num_action_tokens=98", "codes_per_region=2"),
+        _rate("codes-196", "196 codes of 1,024", "num_action_tokens=196", "codes_per_region=4"),
+        _length(100, "train.warmup_steps=20", "model.continuous_steps=25"),
+        _length(200, "train.warmup_steps=40", "model.continuous_steps=50"),
+        _length(1200, CROPS),
+        # The released model's whole training, and half of it.
+        _length(4200, *WHOLE),
+        _length(8400, *WHOLE),
+        _part("queries", "Actions from learned queries", "model.tokens.action_source=queries"),
+        _part(
+            "tokens",
+            "Actions added to the state's tokens",
+            "model.dynamics.conditioning=tokens",
+            "model.dynamics.convolutions=0",
+        ),
+        _part("no-convolutions", "No convolutions", "model.dynamics.convolutions=0"),
+        _part("no-residual", "State predicted, not its change", "model.dynamics.residual=false"),
+        _part("no-start", "Codebook from the first step", "model.continuous_steps=0"),
+        _part("no-restart", "No restart of codes", "model.quantizer.restart_threshold=0"),
+        _part("no-picture", "No loss on the picture", "picture_weight=0"),
+        _part("depth-4", "Four blocks of attention", "model.dynamics.depth=4"),
+    )
+}
+# A video codec's P-frame of so many bits, the rival of a code of that rate. Nothing is trained for it.
+CODEC = declare(Method("codec", "x264, one P-frame", ("ablations",), Style(BLACK, ":", "x"), optional=True))
+CODECS = {f"codec-{bits}": bits for bits in (240, 490, 980, 1960)}
+METHODS = {
+    name: declare(Method(name, f"x264, {bits:,} bits", ("ablations",), optional=True))
+    for name, bits in CODECS.items()
+}
+METHODS |= {
+    name: declare(Method(name, variation.label, ("ablations",), optional=variation.topic != PARTS))
+    for name, variation in VARIATIONS.items()
+}
