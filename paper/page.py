@@ -48,7 +48,9 @@ tr[title] { cursor: help }
 .rollout { margin: 1rem 0; max-width: 44rem }
 .rollout img { width: 100%; display: block }
 @media (prefers-reduced-motion) { .rollout img { display: none } }
-.sortable button { all: unset; cursor: pointer; text-decoration: underline dotted }
+.sortable button { all: unset; cursor: pointer }
+.sortable button:hover { text-decoration: underline }
+.sortable button:focus-visible { outline: 2px solid }
 .sortable [aria-sort=ascending] button::after { content: " \\2191" }
 .sortable [aria-sort=descending] button::after { content: " \\2193" }
 .sortable td:nth-child(2) { text-align: left }

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from uwm.arguments import Parser, named_path
 from uwm.env import REPOSITORY
 from uwm.errors import UserError, run_cli
 from uwm.files import inside, write_atomically
@@ -222,9 +223,11 @@ def validate_folder(folder: Path) -> list[str]:
 
 
 def _main(argv: list[str]) -> int:
-    if len(argv) != 2 or argv[0] != "validate":
-        raise UserError("usage: python -m uwm.runs.record validate FOLDER")
-    problems = validate_folder(Path(argv[1]))
+    parser = Parser(prog="python -m uwm.runs.record", description="Check records against their schema.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    validate = commands.add_parser("validate", help="every record of a folder of results")
+    validate.add_argument("folder", type=named_path, metavar="FOLDER")
+    problems = validate_folder(parser.parse_args(argv).folder)
     for problem in problems:
         print(problem)
     return 1 if problems else 0
