@@ -39,6 +39,11 @@ CAPTIONS = {
     "{scale}).",
     r"figure5_curves_(.+)": "State error on validation pairs during the trainings of Figure 5 ({corpus}, "
     "scale {scale}): the fine-tuning, the adapter on top of it, and dynamics without latent actions.",
+    r"planning_(.+)-reached": "Planning, {corpus}, scale {scale}: an episode that reached its goal. What "
+    "was seen k steps of 0.2 s after the start, what the planner had imagined, and the goal.",
+    r"planning_(.+)-missed": "Planning, {corpus}, scale {scale}: an episode that did not reach its goal.",
+    r"planning_rollout_curve_(.+)": "Planning, {corpus}, scale {scale}: distance to the goal after k steps "
+    "of 0.2 s; an episode that has ended stays where it is. Bands are 95% intervals over episodes.",
     r"figure5_curve_(.+)": "Training curve ({corpus}), Figure 5, scale {scale}.",
     r"ablations_rate_(.+)": "What a latent action of so many bits is worth ({corpus}, moving half, "
     "scale {scale}), each trained briefly: a high rate buys a sharper picture and a leak, for it is a code "

@@ -98,10 +98,13 @@ ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error
 ACTIONS = ["code_accuracy", "latent_mse"]
 # An experiment's tables by the end of their names. The first is the one of the main text.
 USUAL = {"": MAIN, "_latent": LATENT, "_more": MORE, "_region": REGION}
+PLANNED = ["success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision"]
+UNDIVIDED = {"planning": "All episodes"}  # tables of no pairs, without a moving half: what they hold
 # What is varied of the model: how much the action is used, how sharp the picture is, what the code holds.
 VARIED = ["state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy"]
 RATES = ["bits", "code_bits", "perplexity", "probe_r2", "probe_r2_mlp"]
 VIEWS = {
+    "planning": {"": PLANNED},
     "figure5": {"": ACTED, "_actions": ACTIONS, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]},
     "ablations": {"": VARIED, "_rates": RATES, "_frames": MAIN},
 }
@@ -146,6 +149,8 @@ NOTES = {
     "frames. ",
     "figure5": FRAMES + "Region: where the two frames differ. Gripper: a crop around it, PSNR to the sharp "
     "O_t+1. Hand error: between the gripper's predicted and true displacement, by a linear probe. ",
+    "planning": "Success: reached within the time, with Wilson's 95% interval; all else: 95% intervals over "
+    "episodes. A step is 0.2 s. The time is of one processor core, for one decision. ",
     "ablations": FRAMES + "State error over the copy's and over that with another pair's action; leak: "
     "the same action on a frame of another clip, over the copy. One seed, trained briefly. ",
     "_rates": FRAMES + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "

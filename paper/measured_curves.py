@@ -26,7 +26,7 @@ OVER_VARIATIONS = (
     *("state_ratio_moving", "own_over_shuffled_moving", "leak_moving", "lpips_ratio_moving"),
     *("lpips_to_next_moving", "probe_r2"),
 )
-OVER_STEPS = ("rollout_lpips", "rollout_state_mse")
+OVER_STEPS = ("rollout_lpips", "rollout_state_mse", "distance_mm")
 
 
 @dataclass(frozen=True)

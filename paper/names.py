@@ -25,6 +25,7 @@ PANEL_KINDS = {
     "r_next": "R_t+1",
     "prediction": "Predict",
     **{method.name: method.label for method in (W_PRE, W_TFS, W_FT, R_LA, R_GT)},
+    **{name: name for name in ("seen", "imagined", "goal")},
     **{name: name for name in ("forward", "back", "left", "right", "up", "down", "open", "close")},
 }
 # Subscripted symbols, as they stand in names and as LaTeX and HTML set them.

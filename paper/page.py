@@ -65,6 +65,8 @@ BLINKING = ("R_t", "R_t+1", "Predict")
 ANIMATED = """Rollout {number} ({corpus}, scale {scale}), 0.2 s a step. From left to right: the true clip, and
 what is predicted from its first frame by latent actions, R_LA, and by real ones, R_GT. Hidden where reduced
 motion is asked for."""
+EPISODE = """An episode ({corpus}, scale {scale}) that {number} its goal, 0.2 s a step. From left to right:
+what was seen, what was imagined, the goal. Hidden where reduced motion is asked for."""
 # A click on a head sorts the rows below by that column: numbers by size, what was not measured last.
 SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable"))
@@ -163,7 +165,8 @@ def _part(results: Results, scale: str, experiment: str, found: list[Table]) -> 
     for table in tables:
         if table.topic:
             topics.setdefault(table.topic, []).append(table)
-    gifs = sorted((results.root / scale / experiment / "rollouts").glob("*.gif"))
+    folder = results.root / scale / experiment
+    gifs = [*sorted((folder / "rollouts").glob("*.gif")), *sorted((folder / "animations").glob("*.gif"))]
     return Part(
         title=experiment_label(experiment),
         grids=[(grid, text) for grid, text in drawn if not grid.name.endswith(FOLDED)],
@@ -182,9 +185,10 @@ def _blinking(grid: Grid) -> Iterator[tuple[Path, ...]]:
 
 
 def _animated(path: Path, scale: str) -> str:
-    """What `rollouts/<corpus>_<number>.gif` shows."""
+    """What `rollouts/<corpus>_<number>.gif` or `animations/<task>_<reached or missed>.gif` shows."""
     corpus, _, number = path.stem.rpartition("_")
-    return ANIMATED.format(number=number, corpus=corpus_label(corpus), scale=scale)
+    text = ANIMATED if path.parent.name == "rollouts" else EPISODE
+    return text.format(number=number, corpus=corpus_label(corpus), scale=scale)
 
 
 def _data(path: Path) -> str:

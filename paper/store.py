@@ -17,7 +17,14 @@ from paper.reading import NAME, read_json, read_table, record_of
 from uwm.errors import UserError
 from uwm.files import inside
 from uwm.metrics.spec import METRICS
-from uwm.metrics.statistics import Interval, bootstrap_difference, bootstrap_mean, bootstrap_ratio, gain
+from uwm.metrics.statistics import (
+    Interval,
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_ratio,
+    gain,
+    wilson,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALES = ("mini", "paper")  # read always
@@ -245,6 +252,8 @@ class Results:
             found = bootstrap_ratio(above.table(), below.table(), above.clips)
             return gain(found) if spec.gain else found
         values = self.pairs(cells, metric)
+        if values and spec is not None and spec.binomial and len(values.seeds) == 1:
+            return wilson(int(values.table().sum()), len(values.pairs))
         return bootstrap_mean(values.table(), values.clips) if values and len(values.pairs) else None
 
     def difference(self, a: list[Cell], b: list[Cell], metric: str) -> Measured | None:

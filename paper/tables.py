@@ -19,6 +19,7 @@ from paper.layout import (
     PAIRS,
     TITLES,
     TOPICS,
+    UNDIVIDED,
     USUAL,
     VIEWS,
     Topic,
@@ -105,6 +106,9 @@ def method_tables(results: Results, scale: str, experiment: str, corpus: str) ->
     for topic in topics(results, scale, experiment, corpus):
         for view, metrics in VIEWS.get(experiment, USUAL).items():
             place = (results, scale, experiment, corpus)
+            if experiment in UNDIVIDED:
+                yield method_table(*place, topic, view, ("",))
+                continue
             if not topic.suffix and not view:
                 yield method_table(*place, topic, view, ("_moving",))
                 yield method_table(*place, topic, view, ("",))
@@ -144,6 +148,13 @@ def method_table(
     note += f"LPIPS: {used}." if used else "No record yet."
     if "lpips-random" in used:
         note += " Untrained backbone: not to be compared with reported numbers."
+    if experiment in UNDIVIDED:
+        _, count = _block(results, (scale, experiment, corpus), topic.methods, metrics[:1])
+        rows[0] = [UNDIVIDED[experiment] + count]
+        name, note = f"{experiment}_{corpus}{topic.suffix}{view}", NOTES[experiment]
+        columns = ["", *(metric_label(m) for m in metrics)]
+        told = origins(results, scale, experiment, corpus)
+        return Table(name, _title(experiment, scale, corpus), columns, rows, note, told, topic=topic.title)
     both = len(halves) > 1
     about = [topic.title, TITLES[view], "" if both else HALVES[halves[0]].lower()]
     end = "" if both or "_moving" in halves else "_all"

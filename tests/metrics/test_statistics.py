@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from uwm.metrics.statistics import bootstrap_difference, bootstrap_mean, bootstrap_ratio
+from uwm.metrics.statistics import bootstrap_difference, bootstrap_mean, bootstrap_ratio, wilson
 
 
 def clustered(seed: int, clusters: int = 12, rows: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -168,3 +168,16 @@ def test_bad_input_is_refused() -> None:
         bootstrap_difference([0.0, 1.0], [0.0], [0, 1])
     with pytest.raises(ValueError, match="positive denominators"):
         bootstrap_ratio([1.0, 1.0], [1.0, 0.0], [0, 1])
+
+
+def test_wilson_by_hand():
+    """5 of 10, 0 and all of 20: Brown, Cai and DasGupta (2001), formula (4), worked out by hand."""
+    half = wilson(5, 10)
+    assert (half.estimate, half.n) == (0.5, 10)
+    assert half.ci == pytest.approx([0.236593, 0.763407], abs=1e-6)
+    z2 = 1.959963984540054**2
+    assert wilson(0, 20).ci == pytest.approx([0.0, z2 / (20 + z2)])
+    assert wilson(20, 20).ci == pytest.approx([20 / (20 + z2), 1.0])
+    for successes, n in ((-1, 3), (4, 3), (0, 0)):
+        with pytest.raises(ValueError, match="trials"):
+            wilson(successes, n)

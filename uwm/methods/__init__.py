@@ -68,9 +68,12 @@ class Method:
 MAE_DECODER = Variant("mae-decoder", "MAE's own decoder")
 LPIPS_DECODER = Variant("lpips-decoder", "decoder tuned with LPIPS")
 AHEAD = Variant(f"{STEPS_AHEAD}-steps", f"{STEPS_AHEAD} steps ahead")
-VARIANTS = (MAE_DECODER, LPIPS_DECODER, AHEAD)
+STATE_COST = Variant("state-cost", "distance of states")
+CHANGED_COST = Variant("changed-cost", "distance of changed tokens")
+TRUE_COST = Variant("true-cost", "the simulator's own distance")
+VARIANTS = (MAE_DECODER, LPIPS_DECODER, AHEAD, STATE_COST, CHANGED_COST, TRUE_COST)
 
-T1, F4, F5 = ("table1",), ("figure4",), ("figure5",)
+T1, F4, F5, P = ("table1",), ("figure4",), ("figure5",), ("planning",)
 UWM = Method("uwm", "Universal world model", T1)
 UWM_1960 = Method("uwm-1960", "High rate: 1,960 bits", T1, Style(RED, "--", "s"), optional=True)
 ZERO_ACTION = Method("zero-action", "Zero action", T1)
@@ -100,6 +103,9 @@ R_GT_TARGETS = {
         "prediction": "the prediction",
     }.items()
 }
+SIMULATOR = Method("simulator", "The simulator as the model", P, Style(GREEN, "-", "o"), True)
+CLONING = Method("cloning", "Behaviour cloning", P, Style(ORANGE, LONG, "v"), True)
+RANDOM = Method("random", "Random actions", P, Style(PINK, ":", "x"), True)
 COPY = Method("copy", "Copy of O_t", (*T1, *F4, *F5), Style(BLACK, ":"))
 ORACLE = Method("oracle", "Oracle: MAE of O_t+1", (*T1, *F4, *F5), Style(BLACK))
 # In the order of the tables' rows.
@@ -109,6 +115,7 @@ METHODS: dict[str, Method] = {
         *(UWM, UWM_1960, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS),
         *(W_PRE, W_FT, W_TFS, SCRATCH, W_FT_DYNAMICS, W_FT_NO_CODEBOOK),
         *(R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, FICC, FICC_LATENT, *R_GT_TARGETS.values()),
+        *(SIMULATOR, CLONING, RANDOM),
         *(COPY, ORACLE),
     )
 }

@@ -32,6 +32,7 @@ class Metric:
     per_pair: bool = True  # else of a whole run or a count over all pairs: no column of samples gives it
     ratio: tuple[str, str] | None = None
     gain: bool = False
+    binomial: bool = False  # a share of successes: Wilson's interval
     version: int = 1
 
     def text(self, value: float) -> str:
@@ -111,6 +112,14 @@ _DECLARED = (
     Metric("transfer_mm", "Error of a transferred action, mm", "lower", "mm", per_pair=False),
     Metric("transfer_random_mm", "The same, any donor, mm", "lower", "mm", per_pair=False),
     Metric("transfer_still_mm", "The same, standing still, mm", "lower", "mm", per_pair=False),
+    # Episodes of a planner, each a row of the samples. A decision's time is no property of the method alone.
+    Metric("success", "Success, %", "higher", "share", binomial=True),
+    Metric("final_distance_mm", "Distance at the end, mm", "lower", "mm"),
+    Metric("start_distance_mm", "Distance at the start, mm", "lower", "mm"),
+    Metric("steps", "Steps", "lower", "count"),
+    Metric("distance_mm", "Distance to the goal, mm", "lower", "mm", per_step=True, per_pair=False),
+    Metric("seconds_per_decision", "Processor seconds per decision", "lower", per_pair=False),
+    Metric("calls_per_decision", "Model calls per decision", "lower", "count", per_pair=False),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _DECLARED}
 _STEP = re.compile(r"_\d+$")

@@ -9,6 +9,7 @@ replacement too, apart from the clips (Owen 2007, "The pigeonhole bootstrap"). N
 row and seed counts up to three times, the safe side; a spread between few seeds counts a little too low.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
+NORMAL_QUANTILE = 1.959963984540054  # of 97.5%
 
 Clusters = Sequence[Any] | NDArray[Any]  # one clip name or number per row
 
@@ -117,6 +119,20 @@ def _column(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if len(bad):
         raise ValueError(f"{name} hold {len(bad)} numbers that are not finite, the first in row {bad[0]}")
     return table
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """Share of successes in n independent trials, with Wilson's 95% score interval (1927), which is right for
+    few trials and for shares of 0 and 1, where a bootstrap has no width. ValueError for impossible counts."""
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"{successes} successes of {n} trials")
+    share, z2 = successes / n, NORMAL_QUANTILE**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = NORMAL_QUANTILE / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    # At 0 and 1 the limits are exact, but for rounding.
+    low = 0.0 if successes == 0 else middle - half
+    high = 1.0 if successes == n else middle + half
+    return Interval(share, low, high, n, n)
 
 
 def gain(ratio: Interval) -> Interval:

@@ -1,0 +1,120 @@
+"""The planning experiment at scale smoke: the command from end to end, resumed, and on bad input."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.data.robot_simulator import needs_robosuite
+from uwm.errors import run_cli
+from uwm.metrics.statistics import wilson
+from uwm.runs.cli import main
+from uwm.runs.experiment import Cell, load_experiment
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENT = load_experiment(ROOT / "experiments" / "planning.py")
+SOME = "random,simulator/reach,r_gt-8/reach/s0,cloning-8"
+METHODS = {"random/reach", "simulator/reach", "r_gt-8/reach/s0", "cloning-8/reach/s0"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Records of a smoke run."""
+    out = tmp_path_factory.mktemp("planning")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UWM_RUNS", str(out / "runs"))
+        patch.setenv("UWM_CACHE", str(out / "cache"))
+        assert main(EXPERIMENT, command(out / "first", SOME)) == 0
+        yield out
+
+
+def command(out: Path, only: str, *more: str) -> list[str]:
+    return ["--scale", "smoke", "--only", only, "--out", str(out), *more]
+
+
+@needs_robosuite
+@pytest.mark.robosuite
+def test_every_cell_has_its_numbers(finished: Path) -> None:
+    found = [json.loads(path.read_text()) for path in (finished / "first").glob("*.json")]
+    assert {record["cell"] for record in found} == METHODS
+    for record in found:
+        assert record["status"] == "ok"
+        metrics, column = record["metrics"], record["cell"].replace("/reach", "")
+        samples = pd.read_csv(finished / "first" / record["samples"]["path"])
+        assert samples["video"].tolist() == ["episode-0", "episode-1"]
+        successes = samples[f"{column}/success"]
+        interval = wilson(int(successes.sum()), 2)
+        assert metrics["success"]["value"] == successes.mean()
+        assert metrics["success"]["ci"] == pytest.approx([interval.low, interval.high], rel=1e-4)
+        ends = samples[f"{column}/final_distance_mm"]
+        assert metrics["final_distance_mm"]["value"] == pytest.approx(ends.mean(), rel=1e-4)
+        assert metrics["distance_mm_2"] == metrics["final_distance_mm"]
+        assert ("calls_per_decision" in metrics) == (column != "random")
+        starts = samples[f"{column}/start_distance_mm"]
+        assert starts.between(100, 200).all()
+    planned = next(record for record in found if record["cell"] == "r_gt-8/reach/s0")["metrics"]
+    assert planned["calls_per_decision"]["value"] == 2 * 4 + 1
+    assert planned["seconds_per_decision"]["value"] > 0
+    kinds = {path.name.partition("_")[2] for path in (finished / "first" / "panels").glob("*/*.png")}
+    assert kinds == {"seen.png", "imagined.png", "goal.png"}
+
+
+@needs_robosuite
+@pytest.mark.robosuite
+def test_a_killed_run_goes_on_with_the_episode_that_is_missing(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kept one is not run again; the other becomes the same, byte for byte."""
+    kept, lost = (next((finished / "runs").rglob(f"r_gt-8__reach__s0/{seed}.npz")) for seed in (0, 1))
+    stamp = kept.stat().st_mtime_ns
+    lost.unlink()
+    monkeypatch.setenv("UWM_RUNS", str(finished / "runs"))
+    monkeypatch.setenv("UWM_CACHE", str(finished / "cache"))
+    assert main(EXPERIMENT, command(finished / "second", "r_gt-8/reach/s0")) == 0
+    assert kept.stat().st_mtime_ns == stamp
+    assert lost.is_file()
+    tables = [finished / run / "samples" / "r_gt-8__reach__s0.csv" for run in ("first", "second")]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("tasks=reech", "no task 'reech' to plan for; did you mean 'reach'?"),
+        ("camera=workspac", "no camera 'workspac' to plan for; did you mean 'workspace'?"),
+        ("controller=OSC_POS", "no controller 'OSC_POS' to plan for"),
+        (
+            "controller=OSC_POSITION",
+            "takes actions of 4 numbers, and what is trained on sim-panda those of 7",
+        ),
+        ("chosen=0,7", "an action of OSC_POSE has the numbers 0 to 6"),
+        ("solver.elites=99", "elites must be at most samples"),
+    ],
+)
+def test_bad_input_is_one_line_before_the_simulator_starts(
+    setting: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("uwm.data.simulation.robot_scene.import_robosuite", lambda: pytest.fail("started"))
+    monkeypatch.setenv("UWM_RUNS", str(tmp_path / "runs"))
+    arguments = command(tmp_path / "out", "random,r_gt", "--set", setting)
+    assert run_cli(lambda: main(EXPERIMENT, arguments)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_reads_what_its_numbers_depend_on() -> None:
+    config = EXPERIMENT.configs["mini"]
+
+    def read(name: str) -> set[str]:
+        method, corpus, *seed = name.split("/")
+        return set(EXPERIMENT.reads(config, Cell(method, corpus, int(seed[0][1:]) if seed else None)))
+
+    assert {"reader", "solver", "adapter", "finetune"} <= read("r_gt-500/reach/s0")
+    assert "reader" not in read("r_gt-500-state-cost/reach/s0") | read("r_gt-500/push/s0")
+    assert not read("random/reach") & {"mae", "solver", "reader", "pretrain"}
+    assert read("cloning-500/reach/s0") >= {"cloning"}
+    assert "adapter" not in read("direct/reach/s0")

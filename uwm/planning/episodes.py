@@ -1,0 +1,107 @@
+"""Episodes of a policy in an environment, each kept in a file of its own, so that a killed run loses one."""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uwm.planning.policies import Picture, Policy
+
+
+class Seen(NamedTuple):
+    """What an environment shows: its picture and the goal's, (S, S, 3) uint8 each."""
+
+    picture: Picture
+    goal: Picture
+
+
+class Environment(Protocol):
+    """Gymnasium's loop. `info` holds `distance_mm` and `success`."""
+
+    def reset(self, seed: int) -> tuple[Any, dict[str, Any]]: ...
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]: ...
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What happened in T steps: `distances` (T+1,) mm before and after each, `actions` (T, A), `pictures`
+    (T+1, S, S, 3) and the goal's; `calls` and processor `seconds` (T,) of each decision, and for each step
+    the state (T, 1+N, D) that was expected after it, NaN where nothing was planned."""
+
+    seed: int
+    success: bool
+    distances: NDArray[np.float64]
+    actions: NDArray[np.float64]
+    calls: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    pictures: Picture
+    goal: Picture
+    imagined: NDArray[np.float32]
+
+    def save(self, path: Path, identity: str) -> None:
+        """Writes it whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
+        np.savez_compressed(partial, identity=np.array(identity), **vars(self))
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path, identity: str) -> "Episode | None":
+        """What `save` wrote with the same identity; None for another one, or a file that is none."""
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                if str(found["identity"]) != identity:
+                    return None
+                parts = {name: found[name] for name in cls.__dataclass_fields__}
+        except (OSError, ValueError, KeyError, BadZipFile):
+            return None
+        return cls(**{**parts, "seed": int(parts["seed"]), "success": bool(parts["success"])})
+
+
+def run_episode(environment: Environment, policy: Policy, seed: int) -> Episode:
+    """One episode: the same seed gives the same pictures and actions, byte for byte."""
+    seen, info = environment.reset(seed)
+    policy.reset(seen.picture, seen.goal, seed)
+    pictures, distances = [seen.picture], [info["distance_mm"]]
+    actions, calls, seconds, imagined = [], [], [], []
+    done = False
+    while not done:
+        clock = time.process_time()
+        decision = policy.act(seen.picture)
+        seconds.append(time.process_time() - clock)
+        seen, _, terminated, truncated, info = environment.step(decision.action)
+        pictures.append(seen.picture)
+        distances.append(info["distance_mm"])
+        actions.append(decision.action)
+        calls.append(decision.calls)
+        imagined.append(None if decision.imagined is None else decision.imagined[0].float().numpy())
+        done = terminated or truncated
+    return Episode(
+        seed=seed,
+        success=bool(info["success"]),
+        distances=np.array(distances),
+        actions=np.stack(actions),
+        calls=np.array(calls),
+        seconds=np.array(seconds),
+        pictures=np.stack(pictures),
+        goal=seen.goal,
+        imagined=_filled(imagined),
+    )
+
+
+def _filled(states: list[Any]) -> NDArray[np.float32]:
+    known = next((state for state in states if state is not None), np.zeros((0, 0), np.float32))
+    empty = np.full_like(known, np.nan)
+    return np.stack([empty if state is None else state for state in states])
+
+
+def held_distances(episodes: Iterable[Episode], steps: int) -> NDArray[np.float64]:
+    """Distances (n, steps + 1) in mm; an episode that has ended stays where it is."""
+    rows = [np.pad(e.distances, (0, steps + 1 - len(e.distances)), mode="edge") for e in episodes]
+    return np.stack(rows)

@@ -1,0 +1,121 @@
+"""Networks that read numbers off states, as cached stages: the hand's place, behaviour cloning's action."""
+
+import functools
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uwm.baselines.reader import ReaderConfig, StateReader
+from uwm.bounds import NotNegative
+from uwm.errors import UserError
+from uwm.runs.artifacts import Stage
+from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
+from uwm.stages.finetune import Domain
+from uwm.stages.trained import Trained, finish_training, obtain_trained
+from uwm.training.batches import IndexSource
+from uwm.training.loop import TrainConfig, train
+
+READ_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ReaderRecipe(ActionRecipe):
+    """What is read: the place of the hand off one state, or off a state and the next one the action between.
+
+    The second is behaviour cloning whose goals are what was reached (hindsight, arXiv:1707.01495).
+    """
+
+    reads: Literal["hand", "action"] = "hand"
+    model: ReaderConfig = ReaderConfig()  # its sizes are set by what is read
+    noise: NotNegative = 0.3  # added to the states in training, in their deviations
+
+
+_MINI = TrainConfig(
+    steps=1500, batch_size=64, learning_rate=2e-3, weight_decay=0.05, warmup_steps=50, checkpoint_every=500
+)
+READER = {
+    "paper": ReaderRecipe(replace(_MINI, steps=5000, precision="bf16"), views=1),
+    "mini": ReaderRecipe(_MINI, pairs=4000, short_side=128, views=1),
+    "smoke": ReaderRecipe(
+        TrainConfig(steps=3, batch_size=4, learning_rate=1e-3), pairs=8, short_side=64, clips=4, views=1
+    ),
+}
+
+
+class Examples(NamedTuple):
+    """States (F, 1+N, D); per example the places (n, K) of its states and its target (n, Q)."""
+
+    states: Tensor
+    places: Tensor
+    targets: Tensor
+
+
+def reader_stage(recipe: ReaderRecipe, domain: Domain) -> Stage:
+    """Identity of a reader; trains nothing."""
+    mae = domain.stage.inputs["mae"]
+    inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, "mae": mae}
+    return Stage(f"reader-{recipe.reads}", READ_VERSION, asdict(recipe), inputs)
+
+
+def obtain_reader(recipe: ReaderRecipe, domain: Domain) -> Trained:
+    """A reader of the states of a domain's MAE: cached, or trained now."""
+    compute = functools.partial(_train, recipe, domain)
+    return obtain_trained(domain.context, reader_stage(recipe, domain), StateReader, compute)
+
+
+def examples(data: ActionData, reads: Literal["hand", "action"]) -> Examples:
+    """What a reader learns from. UserError where the corpus does not know the hand's place."""
+    states, places = data.states()
+    actions = data.pairs.actions
+    if reads == "action":
+        held, mask = data.pairs.controls
+        mean = (held * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # (n, A)
+        return Examples(states[0], places, mean)
+    if not np.isfinite(actions.hand_position).all():
+        raise UserError(f"{data.corpus.name}: the hand's place is not known in every frame (robot0_eef_pos)")
+    targets = torch.zeros(states.shape[1], 3)
+    targets[places.flatten()] = torch.from_numpy(actions.hand_position).flatten(0, 1)
+    return Examples(states[0], torch.arange(len(targets))[:, None], targets)
+
+
+class ReadingError(nn.Module):
+    """Mean squared error of what is read, in deviations of the targets, off states with some noise: what a
+    model predicts is never quite what the MAE would see."""
+
+    def __init__(self, reader: StateReader, noise: float) -> None:
+        super().__init__()
+        self.reader, self.noise = reader, noise
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        reader, states = self.reader, batch["states"].float()
+        noise = torch.randn(states.shape, generator=generator).to(states.device)
+        noisy = states + self.noise * states.std() * noise
+        wanted = (batch["targets"] - reader.mean) / reader.deviation
+        return {"loss": F.mse_loss(reader.scaled(noisy), wanted)}
+
+
+def _train(recipe: ReaderRecipe, domain: Domain, folder: Path) -> None:
+    found = examples(ActionData(recipe, domain.corpus, domain.encoder), recipe.reads)
+    count, outputs = found.places.shape[1], found.targets.shape[1]
+    sizes: dict[str, Any] = {
+        "tokens": domain.world.world_model.config.tokens,
+        "states": count,
+        "outputs": outputs,
+    }
+    model: Any = StateReader(replace(recipe.model, **sizes), seed=recipe.train.seed)
+    model.mean.copy_(found.targets.mean(0))
+    model.deviation.copy_(found.targets.std(0).clamp_min(1e-6))
+
+    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"states": found.states[found.places[rows]], "targets": found.targets[rows]}
+
+    batch, seed, stop = recipe.train.batch_size, recipe.train.seed, domain.context.stop
+    source = IndexSource(len(found.targets), load, batch_size=batch, seed=seed)
+    objective = ReadingError(model, recipe.noise)
+    train(objective, source, recipe.train, folder / "run", name=f"reader of {recipe.reads}", stop=stop)
+    finish_training(model, folder, recipe)
