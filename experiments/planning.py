@@ -96,7 +96,7 @@ from uwm.stages.adapter import ADAPTER, AdapterRecipe, adapter_stage, obtain_ada
 from uwm.stages.baselines import DYNAMICS, DynamicsRecipe, dynamics_stage, obtain_dynamics
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.pretrained import corpus_of, pretrain_job
+from uwm.stages.pretrained import corpus_of, pretrain_jobs
 from uwm.stages.reader import READER, ReaderRecipe, obtain_reader, reader_stage
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 
@@ -511,7 +511,7 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     parsed, base = parse(cell.method), base_name(cell.method)
     if parsed.method == RANDOM:
         return
-    yield pretrain_job()
+    yield from pretrain_jobs(config)
     parent = "pretrain"
     if reads_hand(cell):
         obtain, stage = partial(obtain_reader, config.reader), partial(reader_stage, config.reader)
