@@ -101,9 +101,10 @@ def _sample_problems(results: Results, cell: Cell) -> Iterator[str]:
             yield f"altered: {name} is {entry['value']:g}, its samples give {again.estimate:g}"
         if entry["n"] != again.n:
             yield f"altered: {name} has n = {entry['n']}, its samples {again.n}"
-        width = max(again.high - again.low, ABSOLUTE)
+        # Another seed of the bootstrap may move it a little; records hold six digits.
+        tolerance = max(0.25 * (again.high - again.low), ABSOLUTE)
         for limit, ours in zip(entry["ci"] or [], again.ci, strict=False):
-            if abs(limit - ours) > 0.25 * width:  # another seed of the bootstrap may move it a little
+            if abs(limit - ours) > tolerance:
                 yield f"altered: {name} has interval limit {limit:g}, its samples give {ours:g}"
 
 
