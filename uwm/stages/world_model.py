@@ -80,6 +80,13 @@ def without_actions(recipe: PretrainRecipe, steps: int) -> PretrainRecipe:
     return replace(recipe, train=train, model=model, stage="no-action")
 
 
+# The paper's networks, with what makes their actions matter: as the text has them these are ignored at mini
+# size (results/mini/ablations: `paper` and `paper-regions-modulation`).
+ACTION_USED = replace(
+    WORLD_MODEL_PRESETS["paper"],
+    tokens=TokenConfig(action_source="regions"),
+    dynamics=DynamicsConfig(conditioning="modulation"),
+)
 PAPER = PretrainRecipe(
     TrainConfig(
         steps=16_000,  # 20 epochs of 200k pairs at batch 256 (authors' code)
@@ -90,6 +97,7 @@ PAPER = PretrainRecipe(
         validate_every=500,
     ),
     pairs=100_000,  # per corpus: 200k in all, as in the authors' code
+    model=ACTION_USED,
 )
 # One GPU of 24 GB: the paper's networks and batch, on a part of one corpus (see `python -m uwm.cost`).
 SMALL = replace(
