@@ -17,7 +17,7 @@ from paper.store import Measured, Results
 from paper.style import LEGEND_ROW, legend_above, look, plots
 from uwm.methods import COPY, DIRECT, NO_ACTION, R_GT, R_LA, SCRATCH, W_FT, W_PRE, W_TFS, method_label
 from uwm.metrics.spec import metric_label
-from uwm.variations import BASE, CODEC, CODECS, RATE, VARIATIONS
+from uwm.variations import BASE, CODEC, CODECS, LATENT, RATE, VARIATIONS
 
 Points = Mapping[float, Measured]
 ALL = np.inf  # pairs: as many as there are, where the config does not say how many
@@ -115,7 +115,7 @@ def _short(pairs: int) -> str:
 
 def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> list[Plot]:
     """One plot per measure, over bits (topic `RATE`) or steps (`LENGTH`); none with fewer than two points."""
-    names = {BASE.name: [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == topic)]}
+    names = {LATENT.name: [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == topic)]}
     if topic == RATE:
         names[CODEC.name] = list(CODECS)
     found = []

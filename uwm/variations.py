@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uwm.methods import BLACK, BLUE, Method, Style, declare
 
 RATE, LENGTH, PRESETS, PARTS = "rate", "length", "presets", "parts"  # topics
-BASE = declare(Method("base", "Base: 24 codes of 10 bits", ("ablations",), Style(BLUE, "-", "o")))
+BASE = declare(Method("base", "Base: 24 codes of 10 bits", ("ablations",)))
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,12 @@ VARIATIONS: dict[str, Variation] = {
         _part("depth-4", "Four blocks of attention", "model.dynamics.depth=4"),
     )
 }
-# A video codec's P-frame of so many bits, the rival of a code of that rate. Nothing is trained for it.
+# The lines of the figures.
+LATENT = declare(
+    Method("latent-actions", "Latent actions", ("ablations",), Style(BLUE, "-", "o"), optional=True)
+)
 CODEC = declare(Method("codec", "x264, one P-frame", ("ablations",), Style(BLACK, ":", "x"), optional=True))
+# A video codec's P-frame of so many bits, the rival of a code of that rate. Nothing is trained for it.
 CODECS = {f"codec-{bits}": bits for bits in (240, 490, 980, 1960)}
 METHODS = {
     name: declare(Method(name, f"x264, {bits:,} bits", ("ablations",), optional=True))
