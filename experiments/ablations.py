@@ -20,7 +20,7 @@ if __name__ == "__main__":
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
 from uwm.evaluation.predictors import latent_action_predictor
 from uwm.evaluation.probes import action_probes
-from uwm.evaluation.records import method_metrics, write_samples, write_table
+from uwm.evaluation.records import method_metrics, write_evaluation, write_samples, write_table
 from uwm.evaluation.summary import table_text, title
 from uwm.methods import COPY, ORACLE
 from uwm.metrics.codec import code_within
@@ -168,16 +168,11 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
         states[cell.method] = in_batches(world.world_model.predict, s_t, actions.quantized)
         columns = action_columns({cell.method: world}, None, network, seen, config.seed)
         whole = of_the_whole(context, cell, world, actions)
-    test, only = FramePairs(manifest, images, cell.name), [name for name in states if name == cell.method]
-    pairs, _ = measure_pairs(Measuring(world, network), test, states, only=only or [ORACLE.name])
+    measured = [cell.method if cell.method in states else ORACLE.name]  # a codec's frames are no states
+    test = FramePairs(manifest, images, cell.name)
+    pairs, _ = measure_pairs(Measuring(world, network), test, states, only=measured)
     write_table(pairs.assign(**columns), folder / "pairs.csv")
-    evaluation = {
-        "protocol": network.protocol,
-        "manifest_sha256": manifest.sha256,
-        "weights": weights,
-        "whole": {name: asdict(number) for name, number in whole.items()},
-    }
-    (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
+    write_evaluation(folder, manifest, network.protocol, weights, {cell.method: whole})
 
 
 def coded(
@@ -237,7 +232,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
-    measured |= {name: Estimate(**entry) for name, entry in evaluation["whole"].items()}
+    measured |= {name: Estimate(**entry) for name, entry in evaluation["whole"][cell.method].items()}
     samples = write_samples(context, cell, pairs)
     return CellResult(measured, samples, evaluation["manifest_sha256"], evaluation["weights"])
 
