@@ -244,14 +244,16 @@ def _difference_table(
 
 def control_table(results: Results, scale: str, experiment: str, corpus: str) -> Table | None:
     """What the gripper does when it is told to, a method a column. None where nothing was measured."""
+    elsewhere = {metric for view in VIEWS.get(experiment, USUAL).values() for metric in view}
+    wanted = [metric for metric in CONTROL if metric not in elsewhere]
     found = {
-        method: [results.measure(scale, experiment, method, corpus, metric) for metric in CONTROL]
+        method: [results.measure(scale, experiment, method, corpus, metric) for metric in wanted]
         for method in methods(results, scale, experiment, corpus)
     }
     found = {method: entries for method, entries in found.items() if any(entries)}
     rows = [
         [metric_label(metric), *(shown(entries[row], "missing", metric) for entries in found.values())]
-        for row, metric in enumerate(CONTROL)
+        for row, metric in enumerate(wanted)
     ]
     title = f"{_title(experiment, scale, corpus)}, commands and transfer"
     note = "As a linear probe reads it off the predicted state; 95% intervals over clips in brackets, of "

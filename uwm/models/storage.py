@@ -5,7 +5,6 @@ same bytes, and a file's sha256 means something.
 """
 
 import dataclasses
-import hashlib
 import json
 import types
 import typing
@@ -48,15 +47,6 @@ def save_module(
     }
     with replacing(path) as partial:
         save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(about, allow_nan=False)})
-
-
-def weights_sha256(module: nn.Module) -> str:
-    """A digest of a module's state: names, kinds, shapes and values."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 class StoredModel(nn.Module, ModelHubMixin, library_name="uwm", license="mit", tags=["world-model"]):

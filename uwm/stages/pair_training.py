@@ -22,11 +22,11 @@ from uwm.data.shards import find_shards
 from uwm.data.stream import PairStream, video_stream
 from uwm.env import cache_root, shards_root
 from uwm.errors import UserError
+from uwm.metrics.perceptual import tensors_sha256
 from uwm.models import (
     MaskedAutoencoder,
     WorldModel,
 )
-from uwm.models.storage import weights_sha256
 from uwm.training.alarm import ActionAlarm
 from uwm.training.batches import BatchSource, IndexSource
 from uwm.training.loop import TrainConfig
@@ -99,7 +99,7 @@ def cached_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) 
     """Batches of state pairs whose states are all computed now: for frozen encoders and fixed crops."""
     manifests = tuple(training_manifests(corpora, recipe).items())
     seen = (recipe.short_side, recipe.gap, recipe.views, recipe.train.seed)
-    views = TrainingViews(weights_sha256(mae), manifests, *seen, recipe, mae, corpora)
+    views = TrainingViews(tensors_sha256(mae.state_dict()), manifests, *seen, recipe, mae, corpora)
     states, pairs = _states_and_pairs(views)
     load = state_pairs(states, pairs)
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
