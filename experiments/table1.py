@@ -90,6 +90,7 @@ from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_jobs, zero_shot_corpus
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
+from uwm.training.convergence import last_gain
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import code_counts, derangement
 
@@ -214,9 +215,13 @@ def test_frames(context: Context, name: str, size: int) -> FramePairs:
 
 def obtain_models(context: Context) -> dict[Method, World]:
     """The trained worlds, by the method that each is of: released, cached, or trained now."""
-    config: Config = context.config
-    recipes = {UWM: config.pretrain, UWM_1960: config.high_rate, NO_ACTION: config.no_action}
-    return {method: obtain_pretrained(context, recipe) for method, recipe in recipes.items() if recipe}
+    return {method: obtain_pretrained(context, recipe) for method, recipe in recipes(context.config).items()}
+
+
+def recipes(config: Config) -> dict[Method, PretrainRecipe]:
+    """What is trained for the table, by the method that it is of."""
+    all_of = {UWM: config.pretrain, UWM_1960: config.high_rate, NO_ACTION: config.no_action}
+    return {method: recipe for method, recipe in all_of.items() if recipe}
 
 
 def predictions(
@@ -273,8 +278,16 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
         for method in MODELS
         if method in models
     }
+    for method, recipe in recipes(config).items():
+        whole[method.name] = {**whole.get(method.name, {}), **gained(context, recipe)}
     weights = {"mae": world.weights["mae"], **weights, "lpips": network.weights_sha256}
     write_evaluation(folder, manifest, network.protocol, weights, whole)
+
+
+def gained(context: Context, recipe: PretrainRecipe) -> dict[str, Estimate]:
+    """What the last quarter of a training gained, where it was validated."""
+    gain = last_gain(pd.read_csv(context.artifacts.obtained[recipe.stage].path / "curve.csv"))
+    return {} if gain is None else {"last_gain": Estimate(gain, 1)}
 
 
 @torch.no_grad()

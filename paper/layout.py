@@ -93,6 +93,7 @@ MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
 REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "ssim_blurred"]
 # Whether a latent action is one (uwm/evaluation/actions.py).
 LATENT = ["bits", "state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips"]
+LATENT += ["cycle", "reversal"]
 # How right the frames are and the movement; and the actions.
 ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_mm"]
 ACTIONS = ["code_accuracy", "latent_mse"]
@@ -104,6 +105,7 @@ UNDIVIDED = {"planning": "All episodes"}  # tables of no pairs, without a moving
 VARIED = ["state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy"]
 RATES = ["bits", "code_bits", "perplexity", "probe_r2", "probe_r2_mlp"]
 VIEWS = {
+    "table1": {**USUAL, "_rates": [*RATES, "parameters", "last_gain"]},
     "planning": {"": PLANNED},
     "figure5": {"": ACTED, "_actions": ACTIONS, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]},
     "ablations": {"": VARIED, "_rates": RATES, "_frames": MAIN},
@@ -132,7 +134,7 @@ TITLES = {
     "_frames": "frames",
     "_latent": "latent actions",
     "_actions": "actions",
-    "_rates": "codes and probes",
+    "_rates": "codes, probes, trainings",
 }
 FRAMES = "95% intervals over clips (and seeds) in brackets. "
 SHARP = "Against O_t+1 itself, not blurred. "
@@ -140,7 +142,10 @@ NOTES = {
     "": FRAMES,
     "_frames": FRAMES,
     "_latent": FRAMES + "State error of the pair's own action over the copy's and over another action's; its "
-    "gain over dynamics without actions. Leak: the same action on a frame of another clip, over the copy. ",
+    "gain over dynamics without actions. Leak: an action to a frame of another clip, 1 = none of that frame "
+    "is drawn. Cycle: the state error after the action was used and read on a frame of another clip, over "
+    "the copy's. Reversal: 0 where the action back is the inverse, 1 where the two have nothing to do with "
+    "each other. ",
     "_more": FRAMES + SHARP,
     "_region": FRAMES
     + "The region is where the two frames differ (uwm/metrics/region.py); PSNR over it is to "
@@ -154,6 +159,7 @@ NOTES = {
     "ablations": FRAMES + "State error over the copy's and over that with another pair's action; leak: "
     "the same action on a frame of another clip, over the copy. One seed, trained briefly. ",
     "_rates": FRAMES + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "
-    "robot's own action, where there is one. ",
+    "robot's own action, where there is one. Gained in the last quarter: what the last quarter of a "
+    "training's steps took from its validation error. ",
     "_ahead": "O_t+5 in O_t+1's place. ",
 }

@@ -77,6 +77,8 @@ def test_a_perfect_model_is_at_no_distance_and_leaks_all(
     assert found["success_vs_copy"].value == found["gain_over_no_action"].value == 1
     assert found["leak"].value == pytest.approx(0, abs=1e-6)
     assert found["own_over_shuffled"].value == pytest.approx(0, abs=1e-6)
+    assert found["cycle"].value == pytest.approx(0, abs=1e-3)  # its frame goes through 8 bits
+    assert found["reversal"].value == pytest.approx(1, abs=1e-6)
 
 
 def test_a_copy_is_measured_as_the_copy_is(world: World, network: LPIPS, test_pairs: FramePairs) -> None:
@@ -89,7 +91,7 @@ def test_a_copy_is_measured_as_the_copy_is(world: World, network: LPIPS, test_pa
     np.testing.assert_allclose(pairs["mine/lpips_to_next_true"], network(o_t, o_next), rtol=1e-4)
     found = method_metrics(pairs, "mine", "lpips-random")
     assert "lpips_ratio" not in found  # it is at no distance from O_t
-    for name in ("state_ratio", "own_over_shuffled", "leak", "leak_lpips"):
+    for name in ("state_ratio", "own_over_shuffled", "leak", "leak_lpips", "cycle"):
         assert found[name].value == pytest.approx(1, rel=1e-5), name
 
 

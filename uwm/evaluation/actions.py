@@ -1,12 +1,13 @@
 """Is a latent action an action? Measures that a code of the next frame fails.
 
 Per pair: the state's error beside those of a copy, of another pair's action and of a predictor without
-actions; stitched pairs, whose action is inferred from O_t to a frame of another clip (the leak); and Genie's
-delta-PSNR. Per model: the bits of a transition.
+actions; stitched pairs, whose action is inferred from O_t to a frame of another clip (the leak); the same
+action on another clip's frame and read off there again (the cycle); the action back from O_t+1 to O_t (the
+reversal); and Genie's delta-PSNR. Per model: the bits of a transition.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,6 +47,13 @@ class ActionModel(Protocol):
 
     def infer_actions(self, s_t: Tensor, s_next: Tensor) -> LatentActions: ...
     def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class DrawingModel(Protocol):
+    """A model that reads frames, and so draws them."""
+
+    def draw(self, now: Tensor, actions: Tensor) -> Tensor: ...
 
 
 class ActionWorld(Protocol):
@@ -111,6 +119,52 @@ def action_errors(
     return found
 
 
+@torch.no_grad()
+def cycle_errors(model: ActionModel, pairs: StatePairs) -> dict[str, Tensor]:
+    """Per pair (n,): the error to S_t+1 after the action went through another clip's frame.
+
+    The action is used on a frame of another clip, inferred again from that frame and what was predicted, and
+    used on S_t. An action that means the same on any frame comes back as it was; one that does nothing
+    elsewhere comes back as none, with the copy's error. A code of the next frame comes back too: read it
+    beside the leak. After the cycle-consistency by which DiLA is trained.
+    """
+    now, then = pairs.read_by(model)
+    elsewhere = now[pairs_of_other_clips(pairs.clips)]
+    actions = in_batches(model.infer_actions, now, then)
+    drawn = in_batches(lambda s, a: _as_read(model, s, a), elsewhere, actions.quantized)
+    again = in_batches(model.infer_actions, elsewhere, drawn)
+    back = in_batches(model.predict, now, again.quantized)
+    return {"cycle_mse": state_errors(back, pairs.s_next)}
+
+
+@torch.no_grad()
+def reversal_errors(model: ActionModel, pairs: StatePairs) -> dict[str, Tensor]:
+    """Per pair (n,): squared length of the sum of the actions there and back, and the sum of their lengths'.
+
+    Each is counted from the action of a pair of equal frames. The ratio of means is 0 where the way back is
+    the inverse, 1 where the two have nothing to do with each other, 2 where they are the same. After the
+    algebra of latent actions that ALAM asks for. Nothing where actions are codes without a vector.
+    """
+    now, then = pairs.read_by(model)
+    there, back, none = (
+        in_batches(model.infer_actions, a, b).quantized for a, b in ((now, then), (then, now), (now, now))
+    )
+    if not there.is_floating_point():
+        return {}
+    there, back = ((action - none).flatten(1) for action in (there, back))
+    return {
+        "reversal_sum": (there + back).square().sum(1),
+        "reversal_parts": there.square().sum(1) + back.square().sum(1),
+    }
+
+
+def _as_read(model: ActionModel, now: Tensor, actions: Tensor) -> Tensor:
+    """What the model predicts, as it is shown the next moment: states, or frames of uint8."""
+    if isinstance(model, DrawingModel):
+        return (model.draw(now, actions) * 255).round().to(torch.uint8)
+    return model.predict(now, actions)
+
+
 def _delta_psnr(
     world: ActionWorld, model: WorldModel, pairs: StatePairs, quantized: Tensor, random_codes: Tensor
 ) -> Tensor:
@@ -132,13 +186,15 @@ def action_columns(
 ) -> dict[str, np.ndarray]:
     """Columns `<method>/<measure>` (n,) of the above, of each model by its method's name.
 
-    Pairs of one clip alone cannot be stitched.
+    Pairs of one clip alone have no frame of another clip.
     """
     found: dict[str, np.ndarray] = {}
     for method, world in models.items():
         measured = action_errors(world, pairs, no_action, seed)
+        measured |= reversal_errors(world.world_model, pairs)
         if len(set(pairs.clips)) > 1:
             measured |= stitched_errors(world, network, pairs)
+            measured |= cycle_errors(world.world_model, pairs)
         found |= {f"{method}/{name}": values.double().cpu().numpy() for name, values in measured.items()}
     return found
 

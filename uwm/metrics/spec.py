@@ -88,6 +88,8 @@ _DECLARED = (
     Metric(
         "leak_lpips", "Leak, LPIPS", "higher", lpips=True, ratio=("stitched_lpips", "stitched_lpips_copy")
     ),
+    Metric("cycle", "Cycle, state", "lower", ratio=("cycle_mse", "state_mse_copy")),
+    Metric("reversal", "Reversal", "lower", ratio=("reversal_sum", "reversal_parts")),
     Metric("delta_psnr", "Delta-PSNR, dB", "higher", "dB"),
     Metric("state_mse_copy", "State MSE of the copy", "lower"),
     Metric("state_mse_shuffled", "State MSE, other action", "lower"),
@@ -96,6 +98,11 @@ _DECLARED = (
     Metric("stitched_mse_copy", "State MSE of the copy, stitched", "lower"),
     Metric("stitched_lpips", "LPIPS, stitched", "lower", lpips=True),
     Metric("stitched_lpips_copy", "LPIPS of the copy, stitched", "lower", lpips=True),
+    Metric("cycle_mse", "State MSE after the cycle", "lower"),
+    Metric("reversal_sum", "There and back, squared", "lower"),
+    Metric("reversal_parts", "There, and back, squared", "lower"),
+    # Of the validation error; below 1% a training counts as converged (uwm/training/convergence.py).
+    Metric("last_gain", "Gained in the last quarter, %", "lower", "share", per_pair=False),
     Metric("probe_r2_mlp", "The same, by an MLP", "higher", per_pair=False),
     # Several steps ahead.
     Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True, per_pair=False),
