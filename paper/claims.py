@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from paper.extrapolation import lengths, steps_until
 from paper.names import DASH, corpus_label
 from paper.reported import Reported
 from paper.reported_tables import STAND_INS
@@ -157,6 +158,13 @@ def numeric_items(results: Results, reported: Reported) -> Iterator[Item]:
         yield Item(f"paper/{row.id}", name, text, _text(measured, metric), verdict, str(row.why))
 
 
+def _how_far(steps: float | None) -> str:
+    """Where a power law through the longest trainings leads to a target."""
+    if steps is None:
+        return " A power law through the longest trainings doesn't lead there."
+    return f" By a power law through the longest trainings it takes {steps:,.0f} steps."
+
+
 @dataclass(frozen=True)
 class Target:
     """What a model of 240 bits should reach at scale mini, moving half; ours, no claim of the paper."""
@@ -197,6 +205,8 @@ def targets(results: Results) -> Iterator[Item]:
                 verdict = NOT_COMPARED if "lpips-random" in measured.protocol else verdict
             sign = "≤" if METRICS[metric].better == "lower" else "≥"
             why = "Ours, for the simulated stand-in; no claim of the paper."
+            if verdict == NOT_REACHED:
+                why += _how_far(steps_until(lengths(results, "mini", corpus, f"{metric}_moving"), bound))
             name = f"{corpus_label(corpus)}: {target.words}, moving half"
             place = f"mini/table1/target/{metric}/{corpus}"
             yield Item(place, name, f"{sign} {metric_text(metric, bound)}", text, verdict, why)

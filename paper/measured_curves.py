@@ -5,19 +5,20 @@ What is drawn is read off the records first (`Plot`), so that the drawing needs 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from paper.extrapolation import lengths, trend
 from paper.names import math
 from paper.store import Measured, Results
 from paper.style import LEGEND_ROW, legend_above, look, plots
 from uwm.methods import COPY, DIRECT, NO_ACTION, R_GT, R_LA, SCRATCH, W_FT, W_PRE, W_TFS, method_label
 from uwm.metrics.spec import metric_label
-from uwm.variations import BASE, CODEC, CODECS, LATENT, RATE, VARIATIONS
+from uwm.variations import BASE, CODEC, CODECS, LATENT, LENGTH, RATE, VARIATIONS
 
 Points = Mapping[float, Measured]
 ALL = np.inf  # pairs: as many as there are, where the config does not say how many
@@ -36,6 +37,7 @@ class Plot:
     label: str
     lines: Mapping[str, Points]
     levels: Mapping[str, Measured]
+    trends: Mapping[str, Mapping[float, float]] = field(default_factory=dict)  # how lines would go on
 
 
 # Against the number of pairs. A method `NAME-500` or `NAME-10k` is NAME with that number of pairs; NAME's own
@@ -114,40 +116,42 @@ def _short(pairs: int) -> str:
 
 
 def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> list[Plot]:
-    """One plot per measure, over bits (topic `RATE`) or steps (`LENGTH`); none with fewer than two points."""
-    names = {LATENT.name: [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == topic)]}
-    if topic == RATE:
-        names[CODEC.name] = list(CODECS)
+    """One plot per measure, over bits (topic `RATE`) or steps (`LENGTH`, with how they would go on).
+
+    None with fewer than two points.
+    """
     found = []
     for metric in OVER_VARIATIONS:
-        lines = {line: _varied(results, (scale, corpus), of, metric, topic) for line, of in names.items()}
+        if topic == RATE:
+            coded = [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == RATE)]
+            of = {LATENT.name: coded, CODEC.name: list(CODECS)}
+            lines = {name: _by_bits(results, scale, corpus, metric, names) for name, names in of.items()}
+        else:
+            lines = {LATENT.name: lengths(results, scale, corpus, metric)}
         lines = {name: line for name, line in lines.items() if len(line) > 1}
+        trends = {name: trend(line) for name, line in lines.items() if topic == LENGTH}
         if lines:
-            found.append(Plot(metric_label(metric), lines, {}))
+            found.append(Plot(metric_label(metric), lines, {}, trends))
     return found
 
 
-def _varied(
-    results: Results, place: tuple[str, str], names: Sequence[str], metric: str, topic: str
+def _by_bits(
+    results: Results, scale: str, corpus: str, metric: str, names: Sequence[str]
 ) -> dict[float, Measured]:
-    """Bits, or steps of the training -> the number of the variation that has them, in ascending order."""
+    """Bits -> the number of the variation or codec that has them, in ascending order."""
     found: dict[float, Measured] = {}
     for name in names:
-        cells = [cell for cell in results.find(place[0], "ablations", name, place[1]) if cell.status == "ok"]
-        measured = results.measure(place[0], "ablations", name, place[1], metric)
-        if not cells or not measured:
-            continue
-        if topic == RATE:
-            x = CODECS.get(name) or cells[0].record["metrics"]["bits"]["value"]
-        else:
-            x = cells[0].record["config"]["pretrain"]["train"]["steps"]
-        found[float(x)] = measured
+        cells = [cell for cell in results.find(scale, "ablations", name, corpus) if cell.status == "ok"]
+        measured = results.measure(scale, "ablations", name, corpus, metric)
+        if cells and measured:
+            found[float(CODECS.get(name) or cells[0].record["metrics"]["bits"]["value"])] = measured
     return dict(sorted(found.items()))
 
 
 def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
     """Bits or steps in logarithmic distance."""
-    ticks = sorted({place for plot in drawn for line in plot.lines.values() for place in line})
+    lines = [line for plot in drawn for line in (*plot.lines.values(), *plot.trends.values())]
+    ticks = sorted({place for line in lines for place in line})
     places = {place: float(np.log10(place)) for place in ticks}
     return measured_figure(drawn, places, [f"{place:,.0f}" for place in ticks], xlabel)
 
@@ -199,6 +203,9 @@ def measured_figure(
             axis.plot(x, [entry.value for entry in line.values()], **look(method))
             low, high = ([getattr(entry, end) for entry in line.values()] for end in ("low", "high"))
             axis.fill_between(x, low, high, color=look(method)["color"], alpha=0.15, linewidth=0)
+        for method, going_on in plot.trends.items():
+            x = [places[key] for key in going_on]
+            axis.plot(x, list(going_on.values()), **level_look(method) | {"linestyle": ":"})
         for method, level in plot.levels.items():
             axis.axhline(level.value, **level_look(method))
         top = axis.get_ylim()[1]

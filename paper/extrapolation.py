@@ -1,0 +1,49 @@
+"""How a number would go on with longer training: a power law through the longest trainings measured."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from paper.store import Measured, Results
+from uwm.variations import BASE, LENGTH, VARIATIONS
+
+FITTED = 3  # so many of the longest trainings are fitted, the fewest that show whether a line bends
+FURTHER = 4.0  # drawn up to so many times the longest
+
+
+def lengths(results: Results, scale: str, corpus: str, metric: str) -> dict[float, Measured]:
+    """Steps of the training -> the number of the variation that has them, in ascending order."""
+    found: dict[float, Measured] = {}
+    for name in (BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == LENGTH)):
+        cells = [cell for cell in results.find(scale, "ablations", name, corpus) if cell.status == "ok"]
+        measured = results.measure(scale, "ablations", name, corpus, metric)
+        if cells and measured:
+            found[float(cells[0].record["config"]["pretrain"]["train"]["steps"])] = measured
+    return dict(sorted(found.items()))
+
+
+def power_law(line: Mapping[float, Measured]) -> tuple[float, float] | None:
+    """a and b of log y = a + b log steps by least squares; None with too few points or one at 0 or below."""
+    last = sorted(line)[-FITTED:]
+    values = [line[steps].value for steps in last]
+    if len(last) < FITTED or min(values) <= 0:
+        return None
+    b, a = np.polyfit(np.log(last), np.log(values), 1)
+    return float(a), float(b)
+
+
+def trend(line: Mapping[float, Measured]) -> dict[float, float]:
+    """Steps -> value, from the longest training on."""
+    law = power_law(line)
+    if law is None:
+        return {}
+    return {steps: float(np.exp(law[0]) * steps ** law[1]) for steps in (max(line), FURTHER * max(line))}
+
+
+def steps_until(line: Mapping[float, Measured], bound: float) -> float | None:
+    """How many steps the power law needs to come to `bound`; None where it doesn't lead there."""
+    law = power_law(line)
+    if law is None or law[1] == 0:
+        return None
+    exponent = (np.log(bound) - law[0]) / law[1]
+    return float(np.exp(exponent)) if np.log(max(line)) < exponent < np.log(1e9) else None
