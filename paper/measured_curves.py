@@ -149,11 +149,17 @@ def _by_bits(
 
 
 def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
-    """Bits or steps in logarithmic distance."""
+    """Bits or steps in logarithmic distance; values too, where they differ more than tenfold."""
     lines = [line for plot in drawn for line in (*plot.lines.values(), *plot.trends.values())]
     ticks = sorted({place for line in lines for place in line})
     places = {place: float(np.log10(place)) for place in ticks}
-    return measured_figure(drawn, places, [f"{place:,.0f}" for place in ticks], xlabel)
+    figure = measured_figure(drawn, places, [f"{place:,.0f}" for place in ticks], xlabel)
+    for axis, plot in zip(figure.axes, drawn, strict=True):
+        values = [entry.value for line in plot.lines.values() for entry in line.values()]
+        values += [value for trend_line in plot.trends.values() for value in trend_line.values()]
+        if 0 < 10 * min(values) < max(values):
+            axis.set(yscale="log", ylim=(0.8 * min(values), 1.3 * max(values)))
+    return figure
 
 
 # Against the steps of a rollout
