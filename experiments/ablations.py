@@ -38,11 +38,19 @@ from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
 from uwm.evaluation.actions import StatePairs, action_columns, rates
+from uwm.evaluation.beyond import Beyond
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
 from uwm.evaluation.predictors import latent_action_predictor
 from uwm.evaluation.probes import action_probes
-from uwm.evaluation.records import method_metrics, write_evaluation, write_samples, write_table
+from uwm.evaluation.records import (
+    method_metrics,
+    read_whole,
+    write_beyond,
+    write_evaluation,
+    write_samples,
+    write_table,
+)
 from uwm.evaluation.summary import table_text, title
 from uwm.methods import COPY, ORACLE
 from uwm.metrics.codec import code_within
@@ -51,7 +59,7 @@ from uwm.models import WORLD_MODEL_PRESETS, LatentActions
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.runs.settings import with_settings
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
@@ -161,7 +169,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     seen = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1])
     weights = {**world.weights, "lpips": network.weights_sha256}
     if cell.method in CODECS:
-        columns, whole = coded(world, network, seen, cell.method)
+        columns, whole = coded(world, network, seen, cell.method), Beyond()
         del weights["world-model"]
     else:
         actions = in_batches(world.world_model.infer_actions, s_t, s_next)
@@ -175,23 +183,21 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     write_evaluation(folder, manifest, network.protocol, weights, {cell.method: whole})
 
 
-def coded(
-    world: World, network: LPIPS, pairs: StatePairs, name: str
-) -> tuple[dict[str, np.ndarray], dict[str, Estimate]]:
-    """What a codec shows of R_t+1 after R_t in its bits: LPIPS to both (n,), and the mean bits used."""
+def coded(world: World, network: LPIPS, pairs: StatePairs, name: str) -> dict[str, np.ndarray]:
+    """What a codec shows of R_t+1 after R_t in its bits: LPIPS to both, and the bits used, (n,) each."""
     r_t, r_next = (in_batches(world.mae.decode, states).mul(255).round().byte() for states in pairs[:2])
     budget = CODECS[name] // 8
     frames = [code_within(a, b, budget) for a, b in zip(r_t.cpu(), r_next.cpu(), strict=True)]
     shown = torch.stack([frame.frame for frame in frames]).to(world.device)
+    used = np.array([8.0 * frame.size for frame in frames])
     columns = {
         f"{name}/{metric}": in_batches(network, shown, wanted.float() / 255).double().cpu().numpy()
         for metric, wanted in (("lpips_to_current", r_t), ("lpips_to_next", r_next))
     }
-    used = [8.0 * frame.size for frame in frames]
-    return columns, {"bits": Estimate(float(np.mean(used)), len(used))}
+    return columns | {f"{name}/bits": used}
 
 
-def of_the_whole(context: Context, cell: Cell, world: World, actions: LatentActions) -> dict[str, Estimate]:
+def of_the_whole(context: Context, cell: Cell, world: World, actions: LatentActions) -> Beyond:
     """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
     config: Config = context.config
     found, corpus = rates(world.world_model, actions), corpus_of(context, cell.corpus)
@@ -232,9 +238,14 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
-    measured |= {name: Estimate(**entry) for name, entry in evaluation["whole"][cell.method].items()}
-    samples = write_samples(context, cell, pairs)
-    return CellResult(measured, samples, evaluation["manifest_sha256"], evaluation["weights"])
+    whole = read_whole(artifact.path, cell.method)
+    return CellResult(
+        measured | whole.metrics,
+        write_samples(context, cell, pairs),
+        evaluation["manifest_sha256"],
+        evaluation["weights"],
+        further_samples=write_beyond(context, cell, whole),
+    )
 
 
 def summarize(context: Context) -> None:

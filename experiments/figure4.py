@@ -39,6 +39,7 @@ from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
+from uwm.evaluation.beyond import CODES, Beyond, code_table
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
@@ -50,7 +51,7 @@ from uwm.evaluation.measure import (
     region_distances,
 )
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows, write_tiles
-from uwm.evaluation.records import column, method_metrics, publish_curves, write_samples
+from uwm.evaluation.records import column, method_metrics, publish_curves, write_beyond, write_samples
 from uwm.evaluation.summary import measured_rows, table_text, title
 from uwm.methods import (
     COPY,
@@ -65,6 +66,7 @@ from uwm.methods import (
 )
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
+from uwm.metrics.statistics import perplexity
 from uwm.models.world import World
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
@@ -75,7 +77,6 @@ from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, pretrain_jobs
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
-from uwm.training.objectives import code_counts, perplexity
 
 PANEL_METHODS = (W_PRE.name, W_TFS.name, W_FT.name)  # the last columns of Figure 4
 TILES = ("o_t", "o_next", *PANEL_METHODS)
@@ -192,14 +193,16 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     network = load_lpips(context.config.lpips).to(device)
     manifest, images = test_pairs(context, cell.corpus, world.image_size)
     pairs, shown, codes = evaluate(cell, world, network, manifest, images)
-    measured = method_metrics(pairs, column(cell), network.protocol)
+    measured, whole = method_metrics(pairs, column(cell), network.protocol), Beyond()
     if codes is not None:
-        use = code_counts(codes, world.world_model.config.quantizer.codes)
-        measured["perplexity"] = Estimate(perplexity(use), len(pairs))
+        table = code_table(codes)
+        used = Estimate(perplexity(table["count"].to_numpy()), len(pairs))
+        whole = Beyond({"perplexity": used}, {CODES: table})
     write_panels(context, cell, pairs, images, shown)
     publish_curves(context, {"finetune": f"finetune_{cell.file_name}"})
     weights = {**world.weights, "lpips": network.weights_sha256}
-    return CellResult(measured, write_samples(context, cell, pairs), manifest.sha256, weights)
+    samples, further = write_samples(context, cell, pairs), write_beyond(context, cell, whole)
+    return CellResult(measured | whole.metrics, samples, manifest.sha256, weights, further_samples=further)
 
 
 @torch.no_grad()

@@ -43,6 +43,7 @@ from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts
 from uwm.data.action_pairs import all_action_pairs, check_action_sizes
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.splits import Split
+from uwm.evaluation.beyond import Beyond
 from uwm.evaluation.controllability import commandable
 from uwm.evaluation.eval_pairs import (
     EvalPairs,
@@ -72,7 +73,7 @@ from uwm.evaluation.predictors import (
     predict_by_ficc,
     predict_pairs,
 )
-from uwm.evaluation.records import column, method_metrics, publish_curves, write_samples
+from uwm.evaluation.records import column, method_metrics, publish_curves, write_beyond, write_samples
 from uwm.evaluation.robot import RobotEvaluation
 from uwm.evaluation.rollouts import roll_out
 from uwm.evaluation.summary import measured_rows, table_text, title
@@ -99,7 +100,7 @@ from uwm.methods import (
 from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models import LatentActions
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.runs.jobs import shared_jobs
 from uwm.stages.action_training import ActionRecipe, skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, obtain_adapter
@@ -390,7 +391,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     test, segments = test_pairs(config, cell, evaluation)
     predictor: Predictor | None = None
     wanted: LatentActions | None = None
-    further: dict[str, Estimate] = {}
+    further = Beyond()
     if method in (FICC, FICC_LATENT):
         predicted, wanted = predict_by_frames(domain, cell, test)
     else:
@@ -408,15 +409,20 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         write_panels(context, cell, evaluation, predictor, pairs, test, shown)
     if cell.method in names(PUBLISHED) and cell.seed == config.seeds[0]:
         publish_curves(context)
-    samples = write_samples(context, cell, pairs)
-    return CellResult(measured | further, samples, test.pairs.manifest.sha256, evaluation.weights)
+    return CellResult(
+        measured | further.metrics,
+        write_samples(context, cell, pairs),
+        test.pairs.manifest.sha256,
+        evaluation.weights,
+        further_samples=write_beyond(context, cell, further),
+    )
 
 
 def beyond_frames(
     context: Context, cell: Cell, evaluation: RobotEvaluation, predictor: Predictor, test: EvalPairs
-) -> dict[str, Estimate]:
+) -> Beyond:
     """Rollouts, commands, transfer and the reverse probe, for the methods that each is about."""
-    found: dict[str, Estimate] = {}
+    found = Beyond()
     if cell.method in names(ROLLED):
         found |= rollouts(context, cell, evaluation, predictor)
     if cell.method == R_LA.name:
@@ -428,9 +434,7 @@ def beyond_frames(
     return found
 
 
-def rollouts(
-    context: Context, cell: Cell, evaluation: RobotEvaluation, predictor: Predictor
-) -> dict[str, Estimate]:
+def rollouts(context: Context, cell: Cell, evaluation: RobotEvaluation, predictor: Predictor) -> Beyond:
     """Errors 1 to `horizon` steps ahead; the adapter's first seed leaves pictures and animations too."""
     config: Config = context.config
     most = config.horizon, config.rollouts

@@ -64,7 +64,7 @@ from uwm.methods import (
     TRUE_COST,
     parse,
 )
-from uwm.metrics.statistics import bootstrap_mean, wilson
+from uwm.metrics.statistics import bootstrap_mean, bootstrap_ratio, wilson
 from uwm.models.dynamics import DynamicsFunction
 from uwm.planning.cost import (
     Cost,
@@ -395,7 +395,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         environment.close()
     if cell.method == R_GT.with_pairs(min(config.cloned)):  # as few as behaviour cloning has
         show_episodes(setting, episodes)
-    samples = write_samples(context, cell, sample_table(cell, episodes))
+    samples = write_samples(context, cell, sample_table(cell, episodes, config.steps))
     weights = {} if parse(cell.method).method == RANDOM else domain.world.weights
     return CellResult(metrics_of(episodes, config.steps), samples, weights=weights)
 
@@ -429,9 +429,9 @@ def told(episode: Episode) -> str:
     return f"episode {episode.seed} {end} in {len(episode.actions)} steps, {first:.0f} to {last:.0f} mm"
 
 
-def sample_table(cell: Cell, episodes: list[Episode]) -> pd.DataFrame:
+def sample_table(cell: Cell, episodes: list[Episode], steps: int) -> pd.DataFrame:
     """A row per episode, named by its seed; no times, so that the same seeds give the same bytes."""
-    mine = column(cell)
+    mine, held = column(cell), held_distances(episodes, steps)  # (n, steps + 1)
     return pd.DataFrame(
         {
             "video": [f"episode-{episode.seed}" for episode in episodes],
@@ -442,13 +442,21 @@ def sample_table(cell: Cell, episodes: list[Episode]) -> pd.DataFrame:
             f"{mine}/start_distance_mm": [episode.distances[0] for episode in episodes],
             f"{mine}/final_distance_mm": [episode.distances[-1] for episode in episodes],
             f"{mine}/steps": [float(len(episode.actions)) for episode in episodes],
+            f"{mine}/calls": [decided(episode)[0] for episode in episodes],
+            f"{mine}/decisions": [decided(episode)[1] for episode in episodes],
+            **{f"{mine}/distance_mm_{k}": held[:, k] for k in range(1, steps + 1)},
         }
     )
 
 
+def decided(episode: Episode) -> tuple[int, int]:
+    """The model calls of an episode, and the decisions that they were for."""
+    return int(episode.calls.sum()), int((episode.calls > 0).sum())
+
+
 def metrics_of(episodes: list[Episode], steps: int) -> dict[str, Estimate]:
     """Success with Wilson's interval, all else as means with bootstrap intervals over episodes."""
-    names = [str(episode.seed) for episode in episodes]
+    names = [f"episode-{episode.seed}" for episode in episodes]
     share = wilson(sum(episode.success for episode in episodes), len(episodes))
     found = {"success": Estimate(share.estimate, share.n, (share.low, share.high))}
     distances = held_distances(episodes, steps)  # (n, steps + 1)
@@ -460,12 +468,14 @@ def metrics_of(episodes: list[Episode], steps: int) -> dict[str, Estimate]:
     }
     for name, values in columns.items():
         found[name] = estimate(bootstrap_mean(values, names), name, "")
-    calls = np.concatenate([episode.calls for episode in episodes])
-    decided = calls > 0
-    seconds = np.concatenate([episode.seconds for episode in episodes])
-    if decided.any():
-        found["calls_per_decision"] = Estimate(float(calls[decided].mean()), int(decided.sum()))
-        found["seconds_per_decision"] = Estimate(float(seconds[decided].mean()), int(decided.sum()))
+    calls, decisions = (np.array(part, np.float64) for part in zip(*map(decided, episodes), strict=True))
+    seconds = np.concatenate([episode.seconds[episode.calls > 0] for episode in episodes])
+    if decisions.all():
+        found["calls_per_decision"] = estimate(
+            bootstrap_ratio(calls, decisions, names), "calls_per_decision", ""
+        )
+    if len(seconds):
+        found["seconds_per_decision"] = Estimate(float(seconds.mean()), len(seconds))
     return found
 
 

@@ -50,6 +50,7 @@ from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
 from uwm.evaluation.actions import StatePairs, action_columns, rates
+from uwm.evaluation.beyond import Beyond
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
@@ -60,6 +61,8 @@ from uwm.evaluation.records import (
     copy_atomically,
     method_metrics,
     publish_curves,
+    read_whole,
+    write_beyond,
     write_evaluation,
     write_samples,
     write_table,
@@ -84,7 +87,7 @@ from uwm.models import LatentActions, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.runs.settings import plain_value
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
@@ -318,12 +321,12 @@ def obtain_references(context: Context) -> World:
     return obtain_pretrained(context, context.config.no_action)
 
 
-def read_off(context: Context, name: str, world: World, predictor: Predictor) -> dict[str, Estimate]:
+def read_off(context: Context, name: str, world: World, predictor: Predictor) -> Beyond:
     """Where the corpus has real actions, how well they are read off the latent ones of a method."""
     config: Config = context.config
     corpus = corpus_of(context, name)
     if not has_actions(corpus):
-        return {}
+        return Beyond()
     encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
@@ -340,14 +343,18 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
-    whole = evaluation["whole"].get(cell.method, {})
-    measured |= {name: Estimate(**entry) for name, entry in whole.items()}
+    whole = read_whole(artifact.path, cell.method)
     if cell.method == UWM.name:
         publish(context, cell.corpus, artifact.path)
     elif given:
         publish_panels(context, f"{cell.corpus}-{given.name}", artifact.path)
-    samples = write_samples(context, cell, pairs)
-    return CellResult(measured, samples, evaluation["manifest_sha256"], evaluation["weights"])
+    return CellResult(
+        measured | whole.metrics,
+        write_samples(context, cell, pairs),
+        evaluation["manifest_sha256"],
+        evaluation["weights"],
+        further_samples=write_beyond(context, cell, whole),
+    )
 
 
 def publish(context: Context, name: str, evaluation: Path) -> None:

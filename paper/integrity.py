@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain
@@ -9,13 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from paper.pool import process_pool
-from paper.store import ROOT, Cell, Results, sample_names
+from paper.samples import sample_names
+from paper.store import MOVING, ROOT, Cell, Results
 from uwm.errors import UserError
 from uwm.metrics.spec import METRICS, metric_of
-from uwm.runs.record import config_digest, file_sha256, file_stem
+from uwm.metrics.statistics import perplexity
+from uwm.runs.record import config_digest, file_sha256, file_stem, sample_files
 
 CHUNK = 4  # records at a time
 FAULTS = (LookupError, TypeError, ValueError, OSError, UserError)  # of files that are not what they should be
+UNSAMPLED = "without_samples.txt"
+SAMPLED_SINCE = "2026-11-26"  # no record that was measured later is excused
+LATE = re.compile(
+    r"(rollout|control|transfer|distance_mm)_.+|probe_r2(_mlp)?|perplexity|code_bits|calls_per_decision"
+)
 RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
 
 
@@ -31,7 +39,7 @@ def problems(results: Results, experiments: Path = ROOT / "experiments") -> list
     else:
         found += chain.from_iterable(map(work, cells))
     try:
-        return found + list(removed(results))
+        return [*found, *removed(results), *needless(results)]
     except FAULTS as error:
         return [*found, f"samples: {type(error).__name__}: {error}"]
 
@@ -84,18 +92,28 @@ def _metric_problems(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _sample_problems(results: Results, cell: Cell) -> Iterator[str]:
-    """The samples file is the recorded one, and the metrics follow from it."""
-    path, record = cell.samples_path, cell.record
-    if path is None or not path.exists():
-        yield f"samples file {record['samples']['path']} is missing"
+    """The files of samples are the recorded ones, and the metrics follow from them."""
+    record, lost = cell.record, False
+    for path, named in zip(cell.sample_paths, sample_files(record["samples"]), strict=True):
+        lost |= not path.exists()
+        if not path.exists():
+            yield f"samples file {named['path']} is missing"
+        elif file_sha256(path) != named["sha256"]:
+            yield f"altered: samples file {named['path']} has another SHA-256"
+    if lost:
         return
-    if file_sha256(path) != record["samples"]["sha256"]:
-        yield f"altered: samples file {record['samples']['path']} has another SHA-256"
+    bare = without_samples(results, cell)
+    if bare and not is_excused(results, cell):
+        yield f"no samples for {', '.join(bare)}; run it again"
     for name, entry in record["metrics"].items():
+        if name in bare or not metric_of(name).sampled:
+            continue
+        if metric_of(name).counted:
+            yield from _count_problems(results, cell, name, entry)
+            continue
         again = results.interval([cell], name)
         if again is None:
-            if metric_of(name).per_pair:
-                yield f"{name} cannot be computed from its samples"
+            yield f"{name} cannot be computed from its samples"
             continue
         if not _close(entry["value"], again.estimate):
             yield f"altered: {name} is {entry['value']:g}, its samples give {again.estimate:g}"
@@ -108,6 +126,49 @@ def _sample_problems(results: Results, cell: Cell) -> Iterator[str]:
                 yield f"altered: {name} has interval limit {limit:g}, its samples give {ours:g}"
 
 
+def _count_problems(results: Results, cell: Cell, name: str, entry: dict[str, Any]) -> Iterator[str]:
+    """A metric of how often each code occurs follows from those counts, of whole pairs."""
+    counts, pairs = results.code_counts(cell), results.samples(cell.sample_paths[0]).pairs
+    assert counts is not None
+    tokens, rest = divmod(int(counts.sum()), len(pairs))
+    if rest or entry["n"] != len(pairs):
+        seen = f"{len(pairs)} with {counts.sum()} codes"
+        yield f"altered: {name} is of {entry['n']} pairs, its samples of {seen}"
+    again = perplexity(counts) if name == "perplexity" else tokens * math.log2(perplexity(counts))
+    if not _close(entry["value"], again):
+        yield f"altered: {name} is {entry['value']:g}, its samples give {again:g}"
+
+
+def without_samples(results: Results, cell: Cell) -> list[str]:
+    """The metrics that records were once written for without samples, of those that this one states: measures
+    of runs of pairs, commands, transfer, probes and codes."""
+    late = [name for name in cell.record["metrics"] if LATE.fullmatch(name.removesuffix(MOVING))]
+    return [name for name in late if not results.has_samples(cell, name)]
+
+
+def is_excused(results: Results, cell: Cell) -> bool:
+    """Whether a record is on the list of those that are older than samples for all metrics, and is so old."""
+    listed = _shown(cell.path, results.root) in excused(results.root)
+    return listed and cell.record["run"]["started_utc"] < SAMPLED_SINCE
+
+
+def excused(root: Path) -> list[str]:
+    """The names of those records: the lines of `results/without_samples.txt`."""
+    path = root / UNSAMPLED
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def needless(results: Results) -> Iterator[str]:
+    """Lines of that list which excuse nothing any more: it can only shrink."""
+    there = {_shown(cell.path, results.root): cell for group in results.cells.values() for cell in group}
+    for name in excused(results.root):
+        if name.partition("/")[0] not in results.scales:
+            continue
+        if name not in there or not without_samples(results, there[name]):
+            yield f"{UNSAMPLED}: {name} is no record that lacks samples; take the line out"
+
+
 def _close(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
 
@@ -117,13 +178,13 @@ def removed(results: Results) -> Iterator[str]:
     for (scale, experiment), cells in results.cells.items():
         folder = results.root / scale / experiment
         known = {(cell.column, cell.corpus) for cell in cells}
-        for path in sorted((folder / "samples").glob("*.csv")):
-            users = {cell.corpus for cell in cells if cell.samples_path == path}
+        for path in sorted([*(folder / "samples").glob("*.csv"), *(folder / "samples").glob("*/*.csv")]):
+            users = {cell.corpus for cell in cells if path in cell.sample_paths}
             corpus = users.pop() if users else path.stem
             columns = {name.rpartition("/")[0] for name in sample_names(path) if "/" in name}
             for column in sorted(columns):
                 if (column, corpus) not in known:
-                    where = f"{scale}/{experiment}/samples/{path.name}"
+                    where = _shown(path, results.root)
                     yield f"{where}: the record of {column} on {corpus} was removed"
 
 

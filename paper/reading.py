@@ -74,7 +74,9 @@ def _shape_problems(record: dict[str, Any]) -> Iterator[str]:
     yield from _metric_problems(record["metrics"])
     yield from _run_problems(record)
     samples = record.get("samples", 0)
-    if samples is not None and not _texts(samples, ("path", "sha256")):
+    further = samples.get("further", []) if isinstance(samples, dict) else []
+    files = [samples, *further] if isinstance(further, list) else [None]
+    if samples is not None and not all(_texts(file, ("path", "sha256")) for file in files):
         yield "samples is missing or lacks path and sha256"
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from paper.reading import NAME, read_json, read_table, record_of
+from paper.samples import Samples, read_samples
 from uwm.errors import UserError
 from uwm.files import inside
-from uwm.metrics.spec import METRICS
+from uwm.metrics.spec import METRICS, known_metric
 from uwm.metrics.statistics import (
     Interval,
     bootstrap_difference,
@@ -25,10 +26,12 @@ from uwm.metrics.statistics import (
     gain,
     wilson,
 )
+from uwm.runs.record import sample_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALES = ("mini", "paper")  # read always
 OPTIONAL_SCALES = ("small",)  # read where they were measured: nothing is missing without them
+CODES = "codes"  # folder of samples with a row per code
 MOVING = "_moving"  # ends the names of metrics over the moving half
 FAILED = ("failed", "timeout")
 
@@ -80,49 +83,12 @@ class Cell:
     @cached_property
     def samples_path(self) -> Path | None:
         """The per-pair file, named relative to the record's folder. UserError for a name that leads out."""
-        samples = self.record.get("samples")
-        return inside(self.path.parent, samples["path"]) if samples else None
+        return self.sample_paths[0] if self.sample_paths else None
 
-
-@dataclass(frozen=True)
-class Samples:
-    """A file of samples: per pair its name, its clip's number, whether it moves, and columns, all (n,)."""
-
-    pairs: np.ndarray
-    clips: np.ndarray
-    moving: np.ndarray
-    columns: Mapping[str, np.ndarray]
-
-    def column(self, method: str, metric: str) -> np.ndarray | None:
-        """A method's column; the success rates follow from the distances."""
-        then = self.columns.get(f"{method}/lpips_to_next")
-        other = {"success_vs_current": f"{method}/lpips_to_current", "success_vs_copy": "lpips_of_copy"}
-        if metric in other:
-            limit = self.columns.get(other[metric])
-            return None if then is None or limit is None else (then < limit).astype(float)
-        return self.columns.get(f"{method}/{metric}")
-
-
-def sample_names(path: Path) -> list[str]:
-    """The names of a file's columns."""
-    return [str(name) for name in read_table(path, rows=0)]
-
-
-def read_samples(path: Path) -> Samples:
-    """A CSV with a row per pair: columns `video,t0,t1,moving,motion` and `<method>/<metric>`. UserError for
-    another file."""
-    table = read_table(path)
-    missing = [name for name in ("video", "t0", "t1", "moving") if name not in table]
-    if missing:
-        raise UserError(f"{path}: the columns {', '.join(missing)} are missing; run its cell again")
-    columns = {str(name): table[name].to_numpy() for name in table}
-    pairs = zip(columns["video"], columns["t0"], columns["t1"], strict=True)
-    return Samples(
-        np.array([f"{video} {t0} {t1}" for video, t0, t1 in pairs]),
-        np.unique(columns["video"], return_inverse=True)[1],
-        np.array([str(moving).lower() in ("1", "true", "1.0") for moving in columns["moving"]]),
-        columns,
-    )
+    @cached_property
+    def sample_paths(self) -> list[Path]:
+        """That file, then further ones with rows of another kind."""
+        return [inside(self.path.parent, entry["path"]) for entry in sample_files(self.record.get("samples"))]
 
 
 @dataclass(frozen=True)
@@ -179,7 +145,7 @@ class Results:
         for path in sorted(folder.glob("*__*.json")):
             try:
                 record = record_of(read_json(path))
-                _ = Cell(path, record).samples_path  # refuses a name that leads out
+                _ = Cell(path, record).sample_paths  # refuses a name that leads out
                 yield Cell(path, record)
             except (ValueError, OSError, UserError) as error:
                 self.unreadable.append((path, f"{type(error).__name__}: {error}"))
@@ -203,6 +169,31 @@ class Results:
             self._samples[path] = read_samples(path)
         return self._samples[path]
 
+    def _tables(self, cell: Cell) -> Iterator[Samples]:
+        """The samples of a finished cell that have a row per pair, or per run of pairs."""
+        paths = cell.sample_paths if cell.status == "ok" else []
+        for path in paths:
+            if path.exists() and path.parent.name != CODES:
+                yield self.samples(path)
+
+    def code_counts(self, cell: Cell) -> np.ndarray | None:
+        """How often each code occurs that does, (codes,); None where the cell has no such samples."""
+        for path in cell.sample_paths:
+            if path.parent.name == CODES and path.exists():
+                table = read_table(path)
+                if f"{cell.column}/count" in table:
+                    return table[f"{cell.column}/count"].to_numpy()
+        return None
+
+    def has_samples(self, cell: Cell, metric: str) -> bool:
+        """Whether the cell's samples hold what `metric` is computed from."""
+        base = metric.removesuffix(MOVING)
+        spec = known_metric(base)
+        if spec is not None and spec.counted:
+            return self.code_counts(cell) is not None
+        parts = spec.ratio if spec is not None and spec.ratio else (base,)
+        return all(self.pairs([cell], part) is not None for part in parts)
+
     def pairs(self, cells: list[Cell], metric: str) -> Values | None:
         """Values of `metric` per pair that all seeds have; `<metric>_moving` is of the moving half.
 
@@ -210,12 +201,12 @@ class Results:
         """
         found = {}
         for cell in cells:
-            if cell.status == "ok" and cell.samples_path is not None and cell.samples_path.exists():
-                samples = self.samples(cell.samples_path)
+            for samples in self._tables(cell):
                 column = samples.column(cell.column, metric.removesuffix(MOVING))
                 if column is not None:
                     values = Values(samples.pairs, samples.clips, {cell.seed: column})
                     found[cell.seed] = values.rows(samples.moving) if metric.endswith(MOVING) else values
+                    break
         if not found:
             return None
         first, *others = in_common(list(found.values()))
@@ -236,7 +227,8 @@ class Results:
         return Measured(value, low, high, int(entries[0]["n"]), str(entries[0].get("protocol") or ""))
 
     def _limits(self, cells: list[Cell], metric: str, entries: list[dict[str, Any]]) -> tuple[float, float]:
-        again = self.interval(cells, metric) if len(entries) > 1 else None
+        several = len(entries) > 1 and all(self.has_samples(cell, metric) for cell in cells)
+        again = self.interval(cells, metric) if several else None
         found = [again.ci] if again else [entry["ci"] for entry in entries if entry.get("ci")]
         lows, highs = zip(*found, strict=True) if found else ([math.nan], [math.nan])
         return min(lows), max(highs)

@@ -123,8 +123,8 @@ def test_frames_of_another_size_are_resized_on_their_way_in_and_out(world: World
 
 def test_rates_of_codes_and_of_floats() -> None:
     codes = torch.tensor([[0, 1], [0, 1], [2, 3], [2, 3]])  # four codes, even: perplexity 4, 2 bits each
-    found = frame_model_rates(CheckedModel(Copy(), "mine"), codes)
+    found = frame_model_rates(CheckedModel(Copy(), "mine"), codes).metrics
     assert {name: entry.value for name, entry in found.items()} == pytest.approx(
         {"bits": 1, "code_bits": 4, "perplexity": 4}
     )
-    assert list(frame_model_rates(CheckedModel(Perfect(), "mine"), torch.rand(4, 5))) == ["bits"]
+    assert list(frame_model_rates(CheckedModel(Perfect(), "mine"), torch.rand(4, 5)).metrics) == ["bits"]

@@ -70,7 +70,6 @@ def toy_metrics(path: Path, method: str) -> dict:
                 [b < a for a, b in zip(now, then, strict=True)], clips
             )
             found["success_vs_copy"] = bootstrap_mean([value < 0.12 for value in then], clips)
-            found["perplexity"] = bootstrap_mean([150.0] * len(now), clips)
         for name, interval in found.items():
             better = "higher" if name[0] in "sp" else "lower"
             ci = [float(f"{x:.6g}") for x in interval.ci]

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uwm.metrics.statistics import perplexity
 from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
 from uwm.models.patches import patchify
 from uwm.stages.world_model import high_rate
@@ -15,7 +16,6 @@ from uwm.training.objectives import (
     action_gap,
     code_counts,
     derangement,
-    perplexity,
     structure_loss,
 )
 

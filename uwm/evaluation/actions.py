@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uwm.evaluation.beyond import CODES, Beyond, code_table
 from uwm.evaluation.measure import in_batches
 from uwm.metrics.image import delta_psnr
 from uwm.metrics.leak import pairs_of_other_clips
 from uwm.metrics.perceptual import LPIPS
+from uwm.metrics.statistics import perplexity
 from uwm.models import LatentActions, MaskedAutoencoder, WorldModel
 from uwm.runs.experiment import Estimate
-from uwm.training.objectives import derangement, perplexity
+from uwm.training.objectives import derangement
 
 
 class StatePairs(NamedTuple):
@@ -199,15 +201,17 @@ def action_columns(
     return found
 
 
-def rates(world_model: WorldModel, actions: LatentActions) -> dict[str, Estimate]:
+def rates(world_model: WorldModel, actions: LatentActions) -> Beyond:
     """Bits of a transition: L log2 K; what the codes of n pairs carry by their entropy; the model's size."""
     n, parameters = len(actions.codes), sum(parameter.numel() for parameter in world_model.parameters())
     found = {"bits": Estimate(world_model.config.bits, n), "parameters": Estimate(parameters / 1e6, n)}
-    return found | code_rates(actions.codes)
+    return Beyond(found) | code_rates(actions.codes)
 
 
-def code_rates(codes: Tensor) -> dict[str, Estimate]:
+def code_rates(codes: Tensor) -> Beyond:
     """What codes (n, L) carry by their entropy, L H in bits, and their perplexity."""
     n, tokens = codes.shape
-    used = perplexity(torch.unique(codes, return_counts=True)[1].cpu().numpy())
-    return {"code_bits": Estimate(tokens * float(np.log2(used)), n), "perplexity": Estimate(used, n)}
+    table = code_table(codes)
+    used = perplexity(table["count"].to_numpy())
+    found = {"code_bits": Estimate(tokens * float(np.log2(used)), n), "perplexity": Estimate(used, n)}
+    return Beyond(found, {CODES: table})

@@ -10,7 +10,6 @@ from torch import Tensor
 from uwm.data.action_pairs import ActionPairs
 from uwm.evaluation.eval_pairs import EvalPairs
 from uwm.evaluation.probes import MILLIMETRES, EefProbe, has_eef_pos
-from uwm.metrics.statistics import Interval, bootstrap_mean
 from uwm.models.dynamics import DynamicsFunction
 
 
@@ -73,11 +72,11 @@ def under_command(
     return torch.cat([predict(*(tensor.to(device) for tensor in part)) for part in parts])
 
 
-def command_metrics(
+def command_columns(
     predict: DynamicsFunction, probe: EefProbe, test: EvalPairs, device: torch.device
-) -> dict[str, Interval]:
-    """How far the gripper moves as told: `control_<command>_mm` (open and close: the opening's change), and
-    `control_success`, the share of frames and commands in which it moves that way."""
+) -> dict[str, np.ndarray]:
+    """Per pair (n,), how far the gripper moves as told: `control_<command>_mm` (open and close: the opening's
+    change), and `control_success`, the share of commands by which it moves that way."""
     found, right = {}, []
     for name, command in COMMANDS.items():
         predicted = under_command(predict, test, command, device)
@@ -85,6 +84,5 @@ def command_metrics(
         right.append((moved > 0).double())
         in_space = command.axis < 3
         values = moved.numpy() * (MILLIMETRES if in_space else 1.0)
-        found[f"control_{name}" + "_mm" * in_space] = bootstrap_mean(values, test.clips)
-    success = torch.stack(right, dim=1).mean(1).numpy()
-    return {**found, "control_success": bootstrap_mean(success, test.clips)}
+        found[f"control_{name}" + "_mm" * in_space] = values
+    return {**found, "control_success": torch.stack(right, dim=1).mean(1).numpy()}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -67,6 +68,13 @@ class RolloutSegments(NamedTuple):
     def clips(self) -> np.ndarray:
         """The clip of each run."""
         return self.pairs.clips[self.places[:, 0].numpy()]
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The runs: video, and the times t0 of the first frame and t1 of the last."""
+        table = self.pairs.pairs.manifest.table
+        first, last = (table.iloc[self.places[:, k].numpy()].reset_index(drop=True) for k in (0, -1))
+        return first.assign(t1=last["t1"])[["video", "t0", "t1"]]
 
 
 @functools.lru_cache(maxsize=2)

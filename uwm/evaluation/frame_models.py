@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from uwm.evaluation.actions import StatePairs, action_columns, code_rates
+from uwm.evaluation.beyond import Beyond
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs
 from uwm.evaluation.predictors import Prediction, Predictor, Step
 from uwm.methods import COPY, ORACLE
@@ -92,12 +93,12 @@ def measure_frame_model(
     return pairs.assign(**columns), drawn, actions.quantized
 
 
-def frame_model_rates(model: CheckedModel, actions: Tensor) -> dict[str, Estimate]:
+def frame_model_rates(model: CheckedModel, actions: Tensor) -> Beyond:
     """Bits of a transition, what codes carry by their entropy, and how many numbers were trained."""
     n = len(actions)
-    found = {"bits": Estimate(model.bits, n)}
+    found = Beyond({"bits": Estimate(model.bits, n)})
     if not actions.is_floating_point():
         found |= code_rates(actions.reshape(n, -1))
     if model.parameters is not None:
-        found["parameters"] = Estimate(model.parameters / 1e6, n)
+        found |= Beyond({"parameters": Estimate(model.parameters / 1e6, n)})
     return found

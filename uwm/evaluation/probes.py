@@ -10,13 +10,12 @@ from torch import Tensor
 
 from uwm.baselines.probe import Probe, fit_mlp, fit_probe
 from uwm.data.action_pairs import ActionPairs
+from uwm.evaluation.beyond import ACTIONS, Beyond
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
 from uwm.evaluation.predictors import Predictor, predict_pairs
-from uwm.evaluation.records import estimate
-from uwm.metrics.statistics import Interval, bootstrap_ratio, gain
+from uwm.evaluation.records import beyond
 from uwm.models import LatentActions
 from uwm.models.tokens import regions_of_patches
-from uwm.runs.experiment import Estimate
 
 # Latent actions
 
@@ -54,9 +53,10 @@ def probe_real_actions(
     pairs: tuple[EvalPairs, EvalPairs, EvalPairs],
     device: torch.device,
     probe: Callable[[Rows, Rows], ReadOff] = linear_probe,
-) -> Interval:
-    """R^2 of a probe from the discrete latent actions to the mean control action, over all of its dimensions
-    that vary, each scaled to unit variance; with an interval over clips.
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a probe from the discrete latent actions leaves of the mean control action's variance, and that
+    variance, per test pair (n,): 1 minus the ratio of their sums is R^2. Over all dimensions of the action
+    that vary, each scaled to unit variance.
 
     `pairs`: those it is fitted to, those that choose its penalty or length, and those it is tested on.
     """
@@ -72,22 +72,22 @@ def probe_real_actions(
     read = probe((features[0], scaled[0]), (features[1], scaled[1]))
     residual = (read(features[2]) - scaled[2]).square().sum(1)
     total = (scaled[2] - scaled[2].mean(0)).square().sum(1)
-    return gain(bootstrap_ratio(residual.numpy(), total.numpy(), pairs[2].clips))
+    return residual.numpy(), total.numpy()
 
 
 def action_probes(
     predictor: Predictor, device: torch.device, setting: EvalSetting, test: EvalPairs, pairs: int
-) -> dict[str, Estimate]:
+) -> Beyond:
     """R^2 of a linear probe and of a network that read real actions off a method's latent ones.
 
     `pairs`: how many training pairs they are fitted to, and at most that many validation pairs.
     """
     fitted, held_out = (load_eval_pairs(setting, split, pairs, 0) for split in ("train", "validation"))
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name, probe in (("probe_r2", linear_probe), ("probe_r2_mlp", mlp_probe)):
-        interval = probe_real_actions(predictor, (fitted, held_out, test), device, probe)
-        found[name] = estimate(interval, name, "")
-    return found
+        residual, total = probe_real_actions(predictor, (fitted, held_out, test), device, probe)
+        found |= {f"{name}_residual": residual, f"{name}_total": total}
+    return beyond(ACTIONS, test.pairs.manifest.table, found, "")
 
 
 REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means

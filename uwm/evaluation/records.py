@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from uwm.data.manifest import Manifest
+from uwm.evaluation.beyond import KEYS, Beyond
 from uwm.metrics.spec import METRICS, metric_of
 from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio, gain
 from uwm.runs.experiment import Cell, Context, Estimate
@@ -38,18 +40,31 @@ def metrics(pairs: pd.DataFrame, method: str, protocol: str, suffix: str = "") -
         "success_vs_current": to_next < to_current,
         "success_vs_copy": to_next < pairs["lpips_of_copy"].to_numpy(),
     }
-    result = {}
-    for name, values in {**column, **shares}.items():
-        result[name + suffix] = estimate(bootstrap_mean(values.astype(float), clips), name, protocol)
+    return {name + suffix: found for name, found in means({**column, **shares}, clips, protocol).items()}
+
+
+def means(columns: Mapping[str, np.ndarray], clips: np.ndarray, protocol: str) -> dict[str, Estimate]:
+    """The means of columns (n,), and the ratios of means that they hold both parts of, with 95% bootstrap
+    intervals over `clips` (n,). A part of a ratio that is no metric itself has no mean here."""
+    parts = {name for metric in METRICS.values() for name in metric.ratio or ()} - set(METRICS)
+    result = {
+        name: estimate(bootstrap_mean(values.astype(float), clips), name, protocol)
+        for name, values in columns.items()
+        if name not in parts
+    }
     for metric in METRICS.values():
-        if metric.ratio and set(metric.ratio) <= set(column):
-            above, below = (column[name] for name in metric.ratio)
+        if metric.ratio and set(metric.ratio) <= set(columns):
+            above, below = (columns[name] for name in metric.ratio)
             if (pd.Series(below).groupby(clips).sum() > 0).all():  # a copy of O_t is at no distance to it
                 found = bootstrap_ratio(above, below, clips)
-                result[metric.name + suffix] = estimate(
-                    gain(found) if metric.gain else found, metric.name, protocol
-                )
+                result[metric.name] = estimate(gain(found) if metric.gain else found, metric.name, protocol)
     return result
+
+
+def beyond(kind: str, rows: pd.DataFrame, columns: Mapping[str, np.ndarray], protocol: str) -> Beyond:
+    """The means of columns (n,) over `rows` of their own (video, t0, t1), and the table they follow from."""
+    table = rows[["video", "t0", "t1"]].reset_index(drop=True).assign(moving=1, **columns)
+    return Beyond(means(columns, rows["video"].to_numpy(), protocol), {kind: table})
 
 
 def estimate(interval: Interval, name: str, protocol: str) -> Estimate:
@@ -75,20 +90,33 @@ def write_evaluation(
     manifest: Manifest,
     protocol: str,
     weights: Mapping[str, str],
-    whole: Mapping[str, Mapping[str, Estimate]],
+    whole: Mapping[str, Beyond],
 ) -> None:
-    """What a cell reads beside `pairs.csv`. `whole`: by method, what is no mean over pairs."""
+    """What a cell reads beside `pairs.csv`. `whole`: by method, what is no mean over pairs; `read_whole`
+    reads it."""
     content = {
         "protocol": protocol,
         "manifest_sha256": manifest.sha256,
         "weights": dict(weights),
         "skipped": manifest.skipped,
         "whole": {
-            method: {name: asdict(found) for name, found in entries.items()}
+            method: {name: asdict(found) for name, found in entries.metrics.items()}
             for method, entries in whole.items()
         },
     }
     (folder / "evaluation.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    for method, entries in whole.items():
+        for kind, table in entries.tables.items():
+            path = folder / "beyond" / method / f"{kind}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_table(table, path)
+
+
+def read_whole(folder: Path, method: str) -> Beyond:
+    """What `write_evaluation` kept of a method beside its pairs."""
+    entries = json.loads((folder / "evaluation.json").read_text())["whole"].get(method, {})
+    tables = {path.stem: pd.read_csv(path) for path in sorted((folder / "beyond" / method).glob("*.csv"))}
+    return Beyond({name: Estimate(**entry) for name, entry in entries.items()}, tables)
 
 
 def column(cell: Cell) -> str:
@@ -103,6 +131,18 @@ def write_samples(context: Context, cell: Cell, pairs: pd.DataFrame) -> Path:
     mine = pairs.columns.str.startswith(f"{column(cell)}/") | ~pairs.columns.str.contains("/")
     write_table(pairs.loc[:, mine], path)
     return path
+
+
+def write_beyond(context: Context, cell: Cell, found: Beyond) -> tuple[Path, ...]:
+    """The tables behind a cell's numbers beside those of its pairs: `samples/<kind>/<cell>.csv`."""
+    paths = []
+    for kind, table in found.tables.items():
+        path = context.out / "samples" / kind / f"{cell.file_name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        names = {name: f"{column(cell)}/{name}" for name in table if name not in KEYS}
+        write_table(table.rename(columns=names), path)
+        paths.append(path)
+    return tuple(paths)
 
 
 def copy_atomically(source: Path, target: Path) -> None:

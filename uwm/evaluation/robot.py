@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from uwm.evaluation.controllability import command_metrics
+from uwm.evaluation.beyond import ACTIONS, ROLLOUTS, Beyond
+from uwm.evaluation.controllability import command_columns
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, RolloutSegments, load_eval_pairs
 from uwm.evaluation.gripper import gripper_measures, gripper_places, places_known
 from uwm.evaluation.measure import FramePairs, Measuring, frame_distances, measure_pairs, region_distances
@@ -26,15 +28,13 @@ from uwm.evaluation.probes import (
     latent_measures,
     probe_real_actions,
 )
-from uwm.evaluation.records import estimate
-from uwm.evaluation.rollouts import rollout_measures
-from uwm.evaluation.transfer import transfer_metrics
+from uwm.evaluation.records import beyond
+from uwm.evaluation.rollouts import rollout_columns
+from uwm.evaluation.transfer import transfer_columns
 from uwm.methods import COPY, ORACLE
 from uwm.metrics.perceptual import LPIPS
-from uwm.metrics.statistics import Interval
 from uwm.models import LatentActions
 from uwm.models.world import World
-from uwm.runs.experiment import Estimate
 
 
 @dataclass(frozen=True)
@@ -110,34 +110,28 @@ class RobotEvaluation:
             found["hand_error_mm"] = eef_errors(self.gripper_probe(), test.pairs, test.states[:, 0], state)
         return found
 
-    def real_actions(self, predictor: Predictor, test: EvalPairs) -> dict[str, Estimate]:
+    def real_actions(self, predictor: Predictor, test: EvalPairs) -> Beyond:
         """R^2 of a linear probe that reads the robot's actions off the method's latent ones."""
         fitted, held_out = (
             load_eval_pairs(self.setting, split, self.probe_pairs, 0) for split in ("train", "validation")
         )
-        r2 = probe_real_actions(predictor, (fitted, held_out, test), self.device)
-        return self._estimates({"probe_r2": r2})
+        residual, total = probe_real_actions(predictor, (fitted, held_out, test), self.device)
+        return self._of_pairs(test, {"probe_r2_residual": residual, "probe_r2_total": total})
 
-    def transfer(self, test: EvalPairs) -> dict[str, Estimate]:
+    def transfer(self, test: EvalPairs) -> Beyond:
         """How the gripper moves by latent actions of another clip."""
         probe, world_model = self.gripper_probe(), self.world.world_model
-        return self._estimates(transfer_metrics(world_model, probe, test, self.device))
+        return self._of_pairs(test, transfer_columns(world_model, probe, test, self.device))
 
-    def commands(self, predictor: Predictor, test: EvalPairs) -> dict[str, Estimate]:
+    def commands(self, predictor: Predictor, test: EvalPairs) -> Beyond:
         """How the gripper moves under constant commands."""
         predict, probe = as_dynamics(predictor), self.gripper_probe()
-        return self._estimates(command_metrics(predict, probe, test, self.device))
+        return self._of_pairs(test, command_columns(predict, probe, test, self.device))
 
-    def rollouts(self, segments: RolloutSegments, states: Tensor) -> dict[str, Estimate]:
+    def rollouts(self, segments: RolloutSegments, states: Tensor) -> Beyond:
         """Errors of states (n, K, 1+N, D) predicted 1 to K steps ahead: `<measure>_<step>`."""
-        steps = rollout_measures(self.network, self.shown, segments, states)
-        return self._estimates(
-            {
-                f"{name}_{k}": interval
-                for name, intervals in steps.items()
-                for k, interval in enumerate(intervals, start=1)
-            }
-        )
+        columns = rollout_columns(self.network, self.shown, segments, states)
+        return beyond(ROLLOUTS, segments.rows, columns, self.network.protocol)
 
-    def _estimates(self, intervals: Mapping[str, Interval]) -> dict[str, Estimate]:
-        return {name: estimate(interval, name, self.network.protocol) for name, interval in intervals.items()}
+    def _of_pairs(self, test: EvalPairs, columns: Mapping[str, np.ndarray]) -> Beyond:
+        return beyond(ACTIONS, test.pairs.manifest.table, columns, self.network.protocol)

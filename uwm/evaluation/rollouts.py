@@ -1,5 +1,6 @@
 """Predictions several steps ahead, each from what the one before predicted."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -7,7 +8,6 @@ from uwm.evaluation.eval_pairs import RolloutSegments
 from uwm.evaluation.predictors import Predictor, Step
 from uwm.metrics.image import psnr
 from uwm.metrics.perceptual import LPIPS
-from uwm.metrics.statistics import Interval, bootstrap_mean
 from uwm.models.world import World
 
 
@@ -38,22 +38,22 @@ def roll_out(
 
 
 @torch.no_grad()
-def rollout_measures(
+def rollout_columns(
     network: LPIPS, shown: World, segments: RolloutSegments, predicted: Tensor
-) -> dict[str, list[Interval]]:
-    """Per step k from 1: LPIPS to R_t+k, PSNR to O_t+k and state error, with intervals over clips."""
-    found: dict[str, list[Interval]] = {"rollout_lpips": [], "rollout_psnr": [], "rollout_state_mse": []}
+) -> dict[str, np.ndarray]:
+    """Per run (n,) and step k from 1, `<measure>_<k>`: LPIPS to R_t+k, PSNR to O_t+k, state error."""
+    found: dict[str, np.ndarray] = {}
     for k in range(predicted.shape[1]):
         rows = segments.places[:, k]
-        columns: dict[str, list[Tensor]] = {name: [] for name in found}
+        names = "rollout_lpips", "rollout_psnr", "rollout_state_mse"
+        columns: dict[str, list[Tensor]] = {name: [] for name in names}
         for some in torch.arange(len(rows)).split(32):
             frame = shown.mae.decode(predicted[some, k])
             s_next = segments.pairs.states[rows[some], 1].to(predicted.device)
             o_next = segments.pairs.images[rows[some], 1].to(predicted.device).float() / 255
             near = network(frame, shown.mae.decode(s_next))
             error = (predicted[some, k] - s_next).square().mean((1, 2))
-            for name, values in zip(found, (near, psnr(frame, o_next), error), strict=True):
+            for name, values in zip(names, (near, psnr(frame, o_next), error), strict=True):
                 columns[name].append(values.double().cpu())
-        for name, parts in columns.items():
-            found[name].append(bootstrap_mean(torch.cat(parts).numpy(), segments.clips))
+        found |= {f"{name}_{k + 1}": torch.cat(parts).numpy() for name, parts in columns.items()}
     return found

@@ -1,12 +1,12 @@
 """Latent actions of one clip, used on the frames of another."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from uwm.data.action_pairs import ActionPairs
 from uwm.evaluation.eval_pairs import EvalPairs
 from uwm.evaluation.probes import MILLIMETRES, EefProbe, eef_positions
-from uwm.metrics.statistics import Interval, bootstrap_mean
 from uwm.models import WorldModel
 from uwm.training.objectives import derangement
 
@@ -34,11 +34,11 @@ def transferred(world_model: WorldModel, s_t: Tensor, given: Tensor, device: tor
     return torch.cat(parts)
 
 
-def transfer_metrics(
+def transfer_columns(
     world_model: WorldModel, probe: EefProbe, test: EvalPairs, device: torch.device
-) -> dict[str, Interval]:
-    """Distance (mm) between how the gripper moves by a donor's latent actions and how it moved in the donor:
-    from the nearest donor, from any one, and were it to stand still."""
+) -> dict[str, np.ndarray]:
+    """Distance (n,) in mm between how the gripper moves by a donor's latent actions and how it moved in the
+    donor: from the nearest donor, from any one, and were it to stand still."""
     places = eef_positions(test.pairs)[..., :3].double()
     moved = places[:, 1] - places[:, 0]  # (n, 3)
     nearest = donors(test.pairs)
@@ -47,7 +47,4 @@ def transfer_metrics(
     for name, donor in (("transfer_mm", nearest), ("transfer_random_mm", anyone)):
         predicted = transferred(world_model, test.states[:, 0], test.states[donor], device)
         found[name] = probe.displacement(test.states[:, 0], predicted)[:, :3] - moved[donor]
-    return {
-        name: bootstrap_mean(error.norm(dim=1).numpy() * MILLIMETRES, test.clips)
-        for name, error in found.items()
-    }
+    return {name: error.norm(dim=1).numpy() * MILLIMETRES for name, error in found.items()}

@@ -29,7 +29,8 @@ class Metric:
     unit: Unit = ""
     lpips: bool = False  # measured by an LPIPS, whose protocol the record names
     per_step: bool = False
-    per_pair: bool = True  # else of a whole run or a count over all pairs: no column of samples gives it
+    sampled: bool = True  # columns of a record's samples give it; else a fact of the model or the machine
+    counted: bool = False  # follows from how often each code occurs, which the samples hold instead
     ratio: tuple[str, str] | None = None
     gain: bool = False
     binomial: bool = False  # a share of successes: Wilson's interval
@@ -69,12 +70,18 @@ _DECLARED = (
     Metric("latent_mse", "Latent action MSE", "lower"),
     Metric("code_accuracy", "Right codes, %", "higher", "share"),
     Metric("hand_error_mm", "Hand error, mm", "lower", "mm"),
-    Metric("perplexity", "Code perplexity", "higher", "count", per_pair=False),
-    Metric("probe_r2", "R2 of real from latent actions", "higher", per_pair=False),
+    Metric("perplexity", "Code perplexity", "higher", "count", counted=True),
+    Metric(
+        "probe_r2",
+        "R2 of real from latent actions",
+        "higher",
+        ratio=("probe_r2_residual", "probe_r2_total"),
+        gain=True,
+    ),
     # Whether a latent action is one (uwm/evaluation/actions.py). The leak is of stitched pairs, 1 = none.
-    Metric("bits", "Bits", "lower", "bits", per_pair=False),
-    Metric("code_bits", "Bits by entropy", "lower", "bits", per_pair=False),
-    Metric("parameters", "Parameters, million", "lower", "count", per_pair=False),
+    Metric("bits", "Bits", "lower", "bits", sampled=False),
+    Metric("code_bits", "Bits by entropy", "lower", "bits", counted=True),
+    Metric("parameters", "Parameters, million", "lower", "count", sampled=False),
     Metric("state_ratio", "State error / copy's", "lower", ratio=("state_mse", "state_mse_copy")),
     Metric("own_over_shuffled", "Own / other action", "lower", ratio=("state_mse", "state_mse_shuffled")),
     Metric(
@@ -98,35 +105,36 @@ _DECLARED = (
     Metric("stitched_mse_copy", "State MSE of the copy, stitched", "lower"),
     Metric("stitched_lpips", "LPIPS, stitched", "lower", lpips=True),
     Metric("stitched_lpips_copy", "LPIPS of the copy, stitched", "lower", lpips=True),
-    Metric("cycle_mse", "State MSE after the cycle", "lower"),
-    Metric("reversal_sum", "There and back, squared", "lower"),
-    Metric("reversal_parts", "There, and back, squared", "lower"),
     # Of the validation error; below 1% a training counts as converged (uwm/training/convergence.py).
-    Metric("last_gain", "Gained in the last quarter, %", "lower", "share", per_pair=False),
-    Metric("probe_r2_mlp", "The same, by an MLP", "higher", per_pair=False),
-    # Several steps ahead.
-    Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True, per_pair=False),
-    Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True, per_pair=False),
-    Metric("rollout_state_mse", "State MSE", "lower", per_step=True, per_pair=False),
-    # The gripper under commands, and with latent actions of another clip.
-    Metric("control_success", "Moves as told, %", "higher", "share", per_pair=False),
-    *(
-        Metric(f"control_{name}_mm", f"Moved {name} when told, mm", "higher", "mm", per_pair=False)
-        for name in _COMMANDS
+    Metric("last_gain", "Gained in the last quarter, %", "lower", "share", sampled=False),
+    Metric(
+        "probe_r2_mlp",
+        "The same, by an MLP",
+        "higher",
+        ratio=("probe_r2_mlp_residual", "probe_r2_mlp_total"),
+        gain=True,
     ),
-    Metric("control_open", "Opened when told, share", "higher", per_pair=False),
-    Metric("control_close", "Closed when told, share", "higher", per_pair=False),
-    Metric("transfer_mm", "Error of a transferred action, mm", "lower", "mm", per_pair=False),
-    Metric("transfer_random_mm", "The same, any donor, mm", "lower", "mm", per_pair=False),
-    Metric("transfer_still_mm", "The same, standing still, mm", "lower", "mm", per_pair=False),
+    # Several steps ahead.
+    Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True),
+    Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True),
+    Metric("rollout_state_mse", "State MSE", "lower", per_step=True),
+    # The gripper under commands, and with latent actions of another clip.
+    Metric("control_success", "Moves as told, %", "higher", "share"),
+    *(Metric(f"control_{name}_mm", f"Moved {name} when told, mm", "higher", "mm") for name in _COMMANDS),
+    Metric("control_open", "Opened when told, share", "higher"),
+    Metric("control_close", "Closed when told, share", "higher"),
+    Metric("transfer_mm", "Error of a transferred action, mm", "lower", "mm"),
+    Metric("transfer_random_mm", "The same, any donor, mm", "lower", "mm"),
+    Metric("transfer_still_mm", "The same, standing still, mm", "lower", "mm"),
+    Metric("transfer", "Transferred action / standing still", "lower", ratio=("transfer_mm", "transfer_still_mm")),
     # Episodes of a planner, each a row of the samples. A decision's time is no property of the method alone.
     Metric("success", "Success, %", "higher", "share", binomial=True),
     Metric("final_distance_mm", "Distance at the end, mm", "lower", "mm"),
     Metric("start_distance_mm", "Distance at the start, mm", "lower", "mm"),
     Metric("steps", "Steps", "lower", "count"),
-    Metric("distance_mm", "Distance to the goal, mm", "lower", "mm", per_step=True, per_pair=False),
-    Metric("seconds_per_decision", "Processor seconds per decision", "lower", per_pair=False),
-    Metric("calls_per_decision", "Model calls per decision", "lower", "count", per_pair=False),
+    Metric("distance_mm", "Distance to the goal, mm", "lower", "mm", per_step=True),
+    Metric("seconds_per_decision", "Processor seconds per decision", "lower", sampled=False),
+    Metric("calls_per_decision", "Model calls per decision", "lower", "count", ratio=("calls", "decisions")),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _DECLARED}
 _STEP = re.compile(r"_\d+$")

@@ -138,3 +138,9 @@ def wilson(successes: int, n: int) -> Interval:
 def gain(ratio: Interval) -> Interval:
     """1 minus a ratio, with its interval."""
     return Interval(1 - ratio.estimate, 1 - ratio.high, 1 - ratio.low, ratio.n, ratio.clusters)
+
+
+def perplexity(counts: NDArray[Any]) -> float:
+    """exp of the entropy of the codes' distribution: 1 for one code in use, len(counts) for even use."""
+    p = counts[counts > 0] / counts.sum()
+    return float(np.exp(-(p * np.log(p)).sum()))

@@ -13,7 +13,7 @@ The guard lets a job load the file to run one of its cells.
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -67,8 +67,9 @@ class Estimate:
 class CellResult:
     """What `run_cell` returns.
 
-    `samples`: file below `context.out` with the values per pair. `stages`: artifacts that the number rests
-    on; those that the cell obtains through `context.artifacts` are added by themselves.
+    `samples`: file below `context.out` with the values per pair; `further_samples`: files of rows of another
+    kind (runs of pairs, codes) behind metrics that the first has no columns for. `stages`: artifacts that the
+    number rests on; those that the cell obtains through `context.artifacts` are added by themselves.
     """
 
     metrics: Mapping[str, Estimate]
@@ -76,6 +77,7 @@ class CellResult:
     manifest_sha256: str | None = None
     weights: Mapping[str, str] = field(default_factory=dict)
     stages: Mapping[str, Artifact] = field(default_factory=dict)
+    further_samples: Sequence[Path] = ()
 
 
 class SkipCell(Exception):  # noqa: N818 (no error: the cell cannot be measured here)

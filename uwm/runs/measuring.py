@@ -15,7 +15,7 @@ from uwm.runs.record import (
     Record,
     config_digest,
     metric_entry,
-    sample_entry,
+    sample_entries,
 )
 
 
@@ -107,7 +107,9 @@ def _record(
         error=error,
         measures=measures,
         metrics={name: metric_entry(name, estimate) for name, estimate in result.metrics.items()},
-        samples=sample_entry(result.samples, context.out) if result.samples else None,
+        samples=sample_entries([result.samples, *result.further_samples], context.out)
+        if result.samples
+        else None,
         inputs={"manifest_sha256": result.manifest_sha256, "weights": dict(result.weights), "stages": stages},
         code=dict(context.code),
         env=context.env,

@@ -8,7 +8,7 @@ drawn without it. `python -m uwm.runs.record validate results` checks a folder o
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -79,7 +79,7 @@ class Record:
     error: str | None
     measures: dict[str, int]
     metrics: dict[str, dict[str, Any]]
-    samples: dict[str, str] | None
+    samples: dict[str, Any] | None
     inputs: dict[str, Any]
     code: dict[str, Any]
     env: dict[str, Any]
@@ -170,14 +170,22 @@ def schema_problems(content: Any) -> Iterator[str]:
         yield f"{where}: {error.message[:200]}"
 
 
-def sample_entry(path: Path, folder: Path) -> dict[str, str]:
-    """The `samples` field for the file `path`, which lies below the record's `folder`.
+def sample_entries(paths: Sequence[Path], folder: Path) -> dict[str, Any]:
+    """The `samples` field for files below the record's `folder`: that of the pairs, then further ones.
 
     Raises:
-        ValueError: the file lies elsewhere.
+        ValueError: a file lies elsewhere.
     """
-    relative = path.resolve().relative_to(folder.resolve())
-    return {"path": relative.as_posix(), "sha256": file_sha256(path)}
+    first, *further = (
+        {"path": path.resolve().relative_to(folder.resolve()).as_posix(), "sha256": file_sha256(path)}
+        for path in paths
+    )
+    return {**first, "further": further} if further else first
+
+
+def sample_files(samples: Mapping[str, Any] | None) -> list[Mapping[str, str]]:
+    """Path and sha256 of each file that a record's `samples` field names."""
+    return [samples, *samples.get("further", ())] if samples else []
 
 
 def record_problems(path: Path) -> Iterator[str]:
@@ -197,16 +205,16 @@ def record_problems(path: Path) -> Iterator[str]:
     parts = record.experiment, record.version, record.config, record.cell, record.measures
     if record.config_digest != config_digest(*parts):
         yield "config_digest is not the digest of its config, measures, version and cell"
-    if record.samples:
+    for entry in sample_files(record.samples):
         try:
-            samples = inside(path.parent, record.samples["path"])
+            samples = inside(path.parent, entry["path"])
         except UserError as error:
             yield str(error)
-            return
+            continue
         if not samples.is_file():
-            yield f"samples file {record.samples['path']} is missing"
-        elif file_sha256(samples) != record.samples["sha256"]:
-            yield f"samples file {record.samples['path']} has another SHA-256"
+            yield f"samples file {entry['path']} is missing"
+        elif file_sha256(samples) != entry["sha256"]:
+            yield f"samples file {entry['path']} has another SHA-256"
 
 
 def validate_folder(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.metrics.statistics import perplexity
 from uwm.models.mae import MaskedAutoencoder
 from uwm.models.world_model import WorldModel
 
@@ -147,12 +148,6 @@ def action_gap(
 def code_counts(codes: Tensor, size: int) -> np.ndarray:
     """How often each of `size` codes occurs in `codes` (int64 of any shape): (size,) int64."""
     return torch.bincount(codes.flatten().cpu(), minlength=size).numpy()
-
-
-def perplexity(counts: np.ndarray) -> float:
-    """exp of the entropy of the codes' distribution: 1 for one code in use, len(counts) for even use."""
-    p = counts[counts > 0] / counts.sum()
-    return float(np.exp(-(p * np.log(p)).sum()))
 
 
 def derangement(n: int, generator: torch.Generator) -> Tensor:

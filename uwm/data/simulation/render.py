@@ -125,7 +125,7 @@ def look_at_demo(scene: RobotScene, demo: Demonstration, path: Path, steps_per_f
         scene.set_state(state)
         if step % steps_per_frame == 0:
             frames.append(frame_of(scene))
-        rewards.append(float(scene.env.reward()))
+        rewards.append(float(scene.env.reward(None)))  # no task reads the action, Stack asks for one
         success.append(bool(scene.env._check_success()))
     # What an action brought is seen in the next state; the one after the last is not stored.
     rewards, success = [*rewards[1:], rewards[-1]], [*success[1:], success[-1]]
