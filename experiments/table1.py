@@ -50,14 +50,15 @@ from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
 from uwm.evaluation.actions import StatePairs, action_columns, rates
-from uwm.evaluation.beyond import Beyond
+from uwm.evaluation.beyond import ACTIONS, Beyond
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
 from uwm.evaluation.panels import TILES, draw_tiles, write_panels
 from uwm.evaluation.predictors import Predictor, latent_action_predictor
-from uwm.evaluation.probes import action_probes
+from uwm.evaluation.probes import action_probes, eef_probe, has_eef_pos
 from uwm.evaluation.records import (
+    beyond,
     copy_atomically,
     method_metrics,
     publish_curves,
@@ -68,6 +69,7 @@ from uwm.evaluation.records import (
     write_table,
 )
 from uwm.evaluation.summary import table_text, title
+from uwm.evaluation.transfer import transfer_columns
 from uwm.methods import (
     CONTINUOUS,
     COPY,
@@ -87,7 +89,7 @@ from uwm.models import LatentActions, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.settings import plain_value
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
@@ -276,13 +278,12 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     write_panels(world, test, (UWM.name, frames[UWM.name]), pairs, folder / "panels")
     weights = {f"{method}": found.weights["world-model"] for method, found in models.items()}
     whole = {
-        method.name: rates(models[method].world_model, actions[method.name])
-        | read_off(context, name, models[method], latent_action_predictor(models[method].world_model))
-        for method in MODELS
-        if method in models
+        method: rates(found.world_model, actions[method])
+        | read_off(context, name, found, latent_action_predictor(found.world_model), found.world_model)
+        for method, found in own.items()
     }
     for method, recipe in recipes(config).items():
-        whole[method.name] = {**whole.get(method.name, {}), **gained(context, recipe)}
+        whole[method.name] = whole.get(method.name, Beyond()) | Beyond(gained(context, recipe))
     weights = {"mae": world.weights["mae"], **weights, "lpips": network.weights_sha256}
     write_evaluation(folder, manifest, network.protocol, weights, whole)
 
@@ -321,8 +322,11 @@ def obtain_references(context: Context) -> World:
     return obtain_pretrained(context, context.config.no_action)
 
 
-def read_off(context: Context, name: str, world: World, predictor: Predictor) -> Beyond:
-    """Where the corpus has real actions, how well they are read off the latent ones of a method."""
+def read_off(
+    context: Context, name: str, world: World, predictor: Predictor, transferred: WorldModel | None = None
+) -> Beyond:
+    """Where the corpus has real actions, how well they are read off the latent ones of a method; and how the
+    gripper moves by latent actions of another clip, where a model is `transferred`."""
     config: Config = context.config
     corpus = corpus_of(context, name)
     if not has_actions(corpus):
@@ -330,7 +334,11 @@ def read_off(context: Context, name: str, world: World, predictor: Predictor) ->
     encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
-    return action_probes(predictor, world.device, setting, test, config.probe_pairs)
+    found = action_probes(predictor, world.device, setting, test, config.probe_pairs)
+    if transferred is None or not has_eef_pos(test.pairs):
+        return found
+    columns = transfer_columns(transferred, eef_probe(setting, config.probe_pairs), test, world.device)
+    return found | beyond(ACTIONS, test.pairs.manifest.table, columns, "")
 
 
 # Records

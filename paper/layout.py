@@ -105,7 +105,7 @@ UNDIVIDED = {"planning": "All episodes"}  # tables of no pairs, without a moving
 VARIED = ["state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy"]
 RATES = ["bits", "code_bits", "perplexity", "probe_r2", "probe_r2_mlp"]
 VIEWS = {
-    "table1": {**USUAL, "_rates": [*RATES, "parameters", "last_gain"]},
+    "table1": {**USUAL, "_rates": [*RATES, "transfer", "parameters", "last_gain"]},
     "planning": {"": PLANNED},
     "figure5": {"": ACTED, "_actions": ACTIONS, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]},
     "ablations": {"": VARIED, "_rates": RATES, "_frames": MAIN},
@@ -159,7 +159,8 @@ NOTES = {
     "ablations": FRAMES + "State error over the copy's and over that with another pair's action; leak: "
     "the same action on a frame of another clip, over the copy. One seed, trained briefly. ",
     "_rates": FRAMES + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "
-    "robot's own action, where there is one. Gained in the last quarter: what the last quarter of a "
-    "training's steps took from its validation error. ",
+    "robot's own action, where there is one. Transferred: how far the hand moves by the action of another "
+    "clip from how it moved there, over the same for a hand that stands still. Gained in the last quarter: "
+    "what the last quarter of a training's steps took from its validation error. ",
     "_ahead": "O_t+5 in O_t+1's place. ",
 }

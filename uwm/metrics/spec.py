@@ -126,7 +126,7 @@ _DECLARED = (
     Metric("transfer_mm", "Error of a transferred action, mm", "lower", "mm"),
     Metric("transfer_random_mm", "The same, any donor, mm", "lower", "mm"),
     Metric("transfer_still_mm", "The same, standing still, mm", "lower", "mm"),
-    Metric("transfer", "Transferred action / standing still", "lower", ratio=("transfer_mm", "transfer_still_mm")),
+    Metric("transfer", "Transferred / standing still", "lower", ratio=("transfer_mm", "transfer_still_mm")),
     # Episodes of a planner, each a row of the samples. A decision's time is no property of the method alone.
     Metric("success", "Success, %", "higher", "share", binomial=True),
     Metric("final_distance_mm", "Distance at the end, mm", "lower", "mm"),
