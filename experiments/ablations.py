@@ -9,7 +9,7 @@ uwm/variations.py, as assignments to the recipe.
     python experiments/ablations.py --set variations=base,depth-4
 
 Every training is short (a twentieth of the released model's) and has one seed, so that small differences say
-nothing; `steps-8400` is the released model itself. All are measured as in Table 1, on the same pairs.
+nothing; `released` is the released model itself. All are measured as in Table 1, on the same pairs.
 """
 
 from uwm.runs.asking import answer_early
@@ -64,7 +64,7 @@ from uwm.runs.settings import with_settings
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
-from uwm.stages.world_model import PRETRAIN, PretrainRecipe
+from uwm.stages.world_model import PRETRAIN, PerceptualRecipe, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.variations import BASE, CODECS, VARIATIONS
 
@@ -74,6 +74,7 @@ SHORT = replace(
         PRETRAIN["mini"].train, steps=400, warmup_steps=80, checkpoint_every=200, validate_every=200
     ),
     views=1,  # one crop of each clip has more pairs than 400 steps draw
+    perceptual=PerceptualRecipe(),
     model=replace(PRETRAIN["mini"].model, continuous_steps=100),
 )
 

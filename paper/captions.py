@@ -49,8 +49,8 @@ CAPTIONS = {
     "scale {scale}), each trained briefly: a high rate buys a sharper picture and a leak, for it is a code "
     "of the frame.",
     r"ablations_length_(.+)": "The same against the length of the training, which has a falling learning "
-    "rate each time ({corpus}, moving half, scale {scale}); the last one is the released model. Dotted: a "
-    "power law through the last three.",
+    "rate each time ({corpus}, moving half, scale {scale}); the longest one is the "
+    "released model's before its perceptual loss. Dotted: a power law through the last three.",
 }
 
 

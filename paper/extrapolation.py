@@ -12,12 +12,15 @@ FURTHER = 4.0  # drawn up to so many times the longest
 
 
 def lengths(results: Results, scale: str, corpus: str, metric: str) -> dict[float, Measured]:
-    """Steps of the training -> the number of the variation that has them, in ascending order."""
+    """Steps of the training -> the number of the variation that has them, in ascending order.
+
+    Of trainings on one loss: what a perceptual one adds is no matter of length.
+    """
     found: dict[float, Measured] = {}
     for name in (BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == LENGTH)):
         cells = [cell for cell in results.find(scale, "ablations", name, corpus) if cell.status == "ok"]
         measured = results.measure(scale, "ablations", name, corpus, metric)
-        if cells and measured:
+        if cells and measured and "perceptual" not in cells[0].record["config"]["pretrain"]:
             found[float(cells[0].record["config"]["pretrain"]["train"]["steps"])] = measured
     return dict(sorted(found.items()))
 

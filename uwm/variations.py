@@ -42,6 +42,13 @@ def _length(steps: int, *further: str) -> Variation:
     return Variation(f"steps-{steps}", f"{steps:,} steps", LENGTH, (f"train.steps={steps}", *further))
 
 
+def _perceptual(steps: int, warmup: int) -> tuple[str, ...]:
+    """A perceptual loss in so many further steps."""
+    further = (f"steps={steps}", "batch_size=16", "learning_rate=5e-4", f"warmup_steps={warmup}")
+    train = (*further, "checkpoint_every=250")
+    return ("perceptual.weight=1", *(f"perceptual.train.{setting}" for setting in train))
+
+
 MODULATION, REGIONS = "model.dynamics.conditioning=modulation", "model.tokens.action_source=regions"
 # Four crops of each clip where more pairs are drawn than one crop of each has.
 CROPS = "views=4"
@@ -69,9 +76,16 @@ VARIATIONS: dict[str, Variation] = {
         _length(100, "train.warmup_steps=20", "model.continuous_steps=25"),
         _length(200, "train.warmup_steps=40", "model.continuous_steps=50"),
         _length(1200, CROPS),
-        # The released model's whole training, and half of it.
+        # The released model's training up to its perceptual loss, a half and a quarter of it; and with that.
         _length(4200, *WHOLE),
         _length(8400, *WHOLE),
+        _length(16_800, *WHOLE),
+        Variation(
+            "released",
+            "16,800 steps, then 4,000 with LPIPS in the loss",
+            LENGTH,
+            ("train.steps=16800", *WHOLE, *_perceptual(4000, 100), "perceptual.train.validate_every=500"),
+        ),
         _part("queries", "Actions from learned queries", "model.tokens.action_source=queries"),
         _part(
             "tokens",
@@ -84,6 +98,7 @@ VARIATIONS: dict[str, Variation] = {
         _part("no-start", "Codebook from the first step", "model.continuous_steps=0"),
         _part("no-restart", "No restart of codes", "model.quantizer.restart_threshold=0"),
         _part("no-picture", "No loss on the picture", "picture_weight=0"),
+        _part("perceptual", "100 steps more, with LPIPS in the loss", *_perceptual(100, 20)),
         _part("depth-4", "Four blocks of attention", "model.dynamics.depth=4"),
     )
 }

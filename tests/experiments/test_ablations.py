@@ -2,14 +2,14 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
-from uwm.stages.world_model import PRETRAIN
+from uwm.stages.world_model import PRETRAIN, PerceptualRecipe
 from uwm.variations import BASE, PARTS, RATE, VARIATIONS
 
 FILE = Path(__file__).resolve().parents[2] / "experiments" / "ablations.py"
@@ -49,7 +49,9 @@ def test_rates(name: str, bits: float) -> None:
 
 
 def test_the_longest_one_is_the_released_model() -> None:
-    assert ablations.recipe_of(MINI, "steps-8400") == PRETRAIN["mini"]
+    assert ablations.recipe_of(MINI, "released") == PRETRAIN["mini"]
+    plain = replace(PRETRAIN["mini"], perceptual=PerceptualRecipe())
+    assert ablations.recipe_of(MINI, "steps-16800") == plain
 
 
 def test_another_variation_leaves_a_cell_valid() -> None:

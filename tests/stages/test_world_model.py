@@ -19,12 +19,20 @@ from uwm.bounds import OutOfBounds
 from uwm.data import prepare
 from uwm.data.corpora import Corpus, open_corpus
 from uwm.errors import UserError
+from uwm.metrics.backbones import DownloadError
+from uwm.metrics.perceptual import load_lpips
 from uwm.models import MAE_PRESETS, MaskedAutoencoder
 from uwm.runs.artifacts import Artifacts
 from uwm.stages.mae import MAERecipe, published_mae
 from uwm.stages.pair_training import live_video
 from uwm.stages.trained import thinned_curve
-from uwm.stages.world_model import PretrainRecipe, high_rate, obtain_world, world_model_stage
+from uwm.stages.world_model import (
+    PerceptualRecipe,
+    PretrainRecipe,
+    high_rate,
+    obtain_world,
+    world_model_stage,
+)
 from uwm.training.loop import TrainConfig
 
 MAE = MAERecipe(
@@ -208,3 +216,57 @@ def test_pairs_of_a_visit_are_decoded_together(tmp_path: Path) -> None:
     default, other = (world_model_stage(r, MAE_PRESETS["tiny"], {}) for r in (scattered, grouped))
     assert "pairs_per_visit" not in default.fields
     assert other.fields["pairs_per_visit"] == 4
+
+
+PERCEPTUAL = PerceptualRecipe(
+    weight=1.0,
+    train=TrainConfig(steps=6, batch_size=4, learning_rate=1e-3, checkpoint_every=3, validate_every=6),
+)
+
+
+@pytest.fixture
+def untrained_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The perceptual loss by an untrained network, since weights may not be at hand."""
+    monkeypatch.setattr("uwm.stages.world_model.load_lpips", lambda name, allow_random: load_lpips("random"))
+
+
+@pytest.mark.usefixtures("untrained_network")
+def test_a_perceptual_loss_goes_on_where_the_training_without_it_ended(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
+    plain = obtain_world(MAE, PRETRAIN, {"made": corpus}, artifacts, lambda: False)
+    recipe = replace(PRETRAIN, perceptual=PERCEPTUAL)
+    world = obtain_world(MAE, recipe, {"made": corpus}, artifacts, lambda: False)
+    assert world.weights["mae"] == plain.weights["mae"]
+    assert int(world.world_model.step) == int(plain.world_model.step) + PERCEPTUAL.train.steps
+    curve = pd.read_csv(artifacts.obtained["world-model"].path / "curve.csv")
+    assert curve["step"].max() == PERCEPTUAL.train.steps
+    assert (curve["lpips"] > 0).all()
+    # Found by its own digest, with nothing else trained.
+    again = Artifacts(tmp_path / "cache", tmp_path / "released", find_only=True)
+    assert obtain_world(MAE, recipe, {"made": corpus}, again, lambda: False).weights == world.weights
+
+
+def test_a_perceptual_loss_needs_the_weights_of_a_trained_network(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_download(backbone: str) -> None:
+        raise DownloadError("no internet")
+
+    monkeypatch.setattr("uwm.metrics.backbones.torchvision_state", no_download)
+    monkeypatch.setenv("UWM_WEIGHTS", "")
+    recipe = replace(PRETRAIN, perceptual=replace(PERCEPTUAL, lpips="vgg"))
+    with pytest.raises(UserError, match=r"no weights for lpips-vgg.*UWM_WEIGHTS"):
+        obtain_world(MAE, recipe, {"made": corpus}, Artifacts(tmp_path / "c", tmp_path / "r"), lambda: False)
+    with pytest.raises(OutOfBounds, match="random"):
+        replace(PRETRAIN, perceptual=replace(PERCEPTUAL, lpips="random"))
+
+
+def test_a_training_without_it_keeps_its_digest() -> None:
+    mae = MAE.model
+    stages = [
+        world_model_stage(recipe, mae, {}) for recipe in (PRETRAIN, replace(PRETRAIN, perceptual=PERCEPTUAL))
+    ]
+    assert "perceptual" not in stages[0].fields
+    assert stages[0].digest != stages[1].digest

@@ -1,12 +1,14 @@
 """Pre-training of the world model (section 4.1) as a cached stage."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uwm.bounds import OutOfBounds, check_bounds
+from uwm.bounds import Bounded, NotNegative, OutOfBounds, check_bounds, later
 from uwm.data.selection import Corpora, first_clips_of_each
+from uwm.errors import UserError
+from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models import (
     QUANTIZER_PRESETS,
     WORLD_MODEL_PRESETS,
@@ -36,14 +38,29 @@ from uwm.training.objectives import LatentActionPrediction
 
 
 @dataclass(frozen=True)
+class PerceptualRecipe(Bounded):
+    """How the pre-training goes on once the states are learnt: with LPIPS of the shown picture in its loss.
+
+    The state's error alone leaves what moves blurred, for it is smallest at the mean of what may come.
+    """
+
+    weight: NotNegative = 0.0  # of LPIPS; 0: there is no such training
+    lpips: ProtocolName = "squeeze"  # another network than the one that measures
+    train: TrainConfig = TrainConfig(steps=1000, batch_size=256, learning_rate=5e-5, warmup_steps=50)
+
+
+@dataclass(frozen=True)
 class PretrainRecipe(PairRecipe):
     """Pre-training of the world model (section 4.1)."""
 
     model: WorldModelConfig = WORLD_MODEL_PRESETS["paper"]  # its sizes of None are those of the MAE
     stage: str = "world-model"  # what the training is called among a run's stages and curves
+    perceptual: PerceptualRecipe = later(PerceptualRecipe())
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.perceptual.lpips in ("random", "lpips-random"):
+            raise OutOfBounds("perceptual.lpips must be a trained network, such as squeeze, not a random one")
         if self.views and self.pairs is not None:
             raise OutOfBounds(
                 f"pairs must be none where views are computed once (views={self.views}), since these hold "
@@ -77,7 +94,7 @@ PLACED = WorldModelConfig(
 def without_actions(recipe: PretrainRecipe, steps: int) -> PretrainRecipe:
     """The same training of dynamics that read no action."""
     train, model = replace(recipe.train, steps=steps), replace(recipe.model, use_action=False)
-    return replace(recipe, train=train, model=model, stage="no-action")
+    return replace(recipe, train=train, model=model, stage="no-action", perceptual=PerceptualRecipe())
 
 
 # The paper's networks, with what makes their actions matter: as the text has them these are ignored at mini
@@ -108,7 +125,7 @@ SMALL = replace(
 )
 MINI = PretrainRecipe(
     TrainConfig(
-        steps=8400,
+        steps=16_800,
         batch_size=16,
         learning_rate=1e-3,
         warmup_steps=200,
@@ -119,6 +136,17 @@ MINI = PretrainRecipe(
     views=4,
     picture_weight=0.5,
     model=PLACED,
+    perceptual=PerceptualRecipe(
+        weight=1.0,
+        train=TrainConfig(
+            steps=4000,
+            batch_size=16,
+            learning_rate=5e-4,
+            warmup_steps=100,
+            checkpoint_every=250,
+            validate_every=500,
+        ),
+    ),
 )
 MINI_1960 = PretrainRecipe(
     TrainConfig(
@@ -159,7 +187,12 @@ def obtain_world(
     inputs = training_manifests(corpora, pretrain)
     found = obtain_mae(mae, corpora, inputs, artifacts, stop)
     stage = world_model_stage(pretrain, found.model.config, {**inputs, "mae": found.digest})
-    artifact = artifacts.obtain(stage, functools.partial(_pretrain, pretrain, found.model, corpora, stop))
+    compute: Callable[[Path], None]
+    if pretrain.perceptual.weight:
+        compute = functools.partial(_train_perceptually, mae, pretrain, corpora, artifacts, stop)
+    else:
+        compute = functools.partial(_pretrain, pretrain, found.model, corpora, stop)
+    artifact = artifacts.obtain(stage, compute)
     weights = artifact.path / WEIGHTS
     world_model = WorldModel.load(weights)
     return World(found.model, world_model, {"mae": found.sha256, "world-model": file_sha256(weights)})
@@ -182,12 +215,49 @@ def _pretrain(
     recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora, stop: Stop, folder: Path
 ) -> None:
     world_model = WorldModel(recipe.model.fitted(mae.config), seed=recipe.train.seed)
-    cached = recipe.views > 0
-    source = cached_states(recipe, mae, corpora) if cached else live_video(recipe, mae, corpora)
-    objective = LatentActionPrediction(
-        world_model, None if cached else mae, decoder=mae, picture_weight=recipe.picture_weight
+    _train(recipe, World(mae, world_model, {}), corpora, stop, folder)
+
+
+def _train_perceptually(
+    mae: MAERecipe,
+    recipe: PretrainRecipe,
+    corpora: Corpora,
+    artifacts: Artifacts,
+    stop: Stop,
+    folder: Path,
+) -> None:
+    """Go on where the same recipe without `perceptual` ends."""
+    network = load_lpips(recipe.perceptual.lpips, allow_random=False)  # before hours of training
+    world = obtain_world(mae, replace(recipe, perceptual=PerceptualRecipe()), corpora, artifacts, stop)
+    if world.mae.config.norm_pix_loss:
+        raise UserError("an MAE of normalised pixels shows no picture to compare: set perceptual.weight=0")
+    _train(recipe, world, corpora, stop, folder, network)
+
+
+def _train(
+    recipe: PretrainRecipe,
+    world: World,
+    corpora: Corpora,
+    stop: Stop,
+    folder: Path,
+    network: LPIPS | None = None,
+) -> None:
+    """Train a world's model; by `recipe.perceptual` where there is a `network`."""
+    now = (
+        replace(recipe, train=replace(recipe.perceptual.train, seed=recipe.train.seed)) if network else recipe
     )
-    held_out = {name: held_out_states(recipe, mae, corpus) for name, corpus in corpora.items()}
-    validate = watched(recipe, world_model, held_out)
-    train(objective, source, recipe.train, folder / "run", validate=validate, name="world model", stop=stop)
+    mae, world_model = world.mae, world.world_model.train().requires_grad_(True)
+    cached = now.views > 0
+    source = cached_states(now, mae, corpora) if cached else live_video(now, mae, corpora)
+    objective = LatentActionPrediction(
+        world_model,
+        None if cached else mae,
+        decoder=mae,
+        picture_weight=now.picture_weight,
+        perceptual=network,
+        perceptual_weight=now.perceptual.weight,
+    )
+    held_out = {name: held_out_states(now, mae, corpus) for name, corpus in corpora.items()}
+    validate = watched(now, world_model, held_out)
+    train(objective, source, now.train, folder / "run", validate=validate, name="world model", stop=stop)
     finish_training(world_model, folder, recipe)

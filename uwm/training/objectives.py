@@ -1,6 +1,7 @@
 """What the trainings minimise: masked reconstruction (section 3) and latent-action prediction (eq. 12)."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from uwm.metrics.statistics import perplexity
 from uwm.models.mae import MaskedAutoencoder
 from uwm.models.world_model import WorldModel
+
+if TYPE_CHECKING:
+    from uwm.metrics.perceptual import LPIPS
 
 # SSIM's two constants for pixels of unit variance; they only matter where there is next to no contrast.
 SSIM_FLOORS = (1e-4, 9e-4)
@@ -41,7 +45,8 @@ class LatentActionPrediction(nn.Module):
     """Trains a world model on pairs of states (eq. 12), or on pairs of images through a frozen MAE.
 
     With a `picture_weight` above 0, the frozen `decoder` shows prediction and true next state, and their
-    `structure_loss` is added with that weight: what matters in a state is what can be seen of it.
+    `structure_loss` is added with that weight: what matters in a state is what can be seen of it. With
+    `perceptual`, their LPIPS by that frozen network is added too, times `perceptual_weight`.
     """
 
     def __init__(
@@ -51,21 +56,26 @@ class LatentActionPrediction(nn.Module):
         *,
         decoder: MaskedAutoencoder | None = None,
         picture_weight: float = 0.0,
+        perceptual: "LPIPS | None" = None,
+        perceptual_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.world_model = world_model
         # Tuples: not a part of the state.
         self._mae = (mae.eval().requires_grad_(False),) if mae else None
-        self._decoder = (decoder.eval().requires_grad_(False),) if decoder and picture_weight else None
-        self.picture_weight = picture_weight
+        shown = decoder is not None and (picture_weight or perceptual)
+        self._decoder = (decoder.eval().requires_grad_(False),) if decoder and shown else None
+        self._perceptual = (perceptual,)
+        self.picture_weight, self.perceptual_weight = picture_weight, perceptual_weight
 
     def forward(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """`batch`: states (B, 2, 1+N, D), or uint8 images (B, 2, 3, H, W) where an MAE was given."""
         states = self._encode(batch) if self._mae else batch.float()
         out = self.world_model(states[:, 0], states[:, 1])
-        picture = {"picture_loss": self._picture_loss(out.prediction, states[:, 1])} if self._decoder else {}
+        picture = self._picture_losses(out.prediction, states[:, 1]) if self._decoder else {}
+        weights = {"picture_loss": self.picture_weight, "lpips": self.perceptual_weight}
         return {
-            "loss": out.loss + self.picture_weight * sum(picture.values()),
+            "loss": out.loss + sum(weights[name] * value for name, value in picture.items()),
             **picture,
             "state_mse": out.state_mse,
             "quantizer_loss": out.quantizer_loss,
@@ -74,12 +84,17 @@ class LatentActionPrediction(nn.Module):
             "ema_perplexity": out.ema_perplexity,
         }
 
-    def _picture_loss(self, prediction: Tensor, s_next: Tensor) -> Tensor:
+    def _picture_losses(self, prediction: Tensor, s_next: Tensor) -> dict[str, Tensor]:
         assert self._decoder is not None
-        decoder = self._decoder[0].to(s_next.device)
+        decoder, network = self._decoder[0].to(s_next.device), self._perceptual[0]
         with torch.no_grad():
-            shown = decoder.decode_patches(s_next)
-        return structure_loss(decoder.decode_patches(prediction), shown, decoder.config.patch_size)
+            wanted = decoder.decode_patches(s_next)
+        shown = decoder.decode_patches(prediction)
+        found = {"picture_loss": structure_loss(shown, wanted, decoder.config.patch_size)}
+        if network is not None:
+            images = (decoder.denormalise_patches(patches).clamp(0, 1) for patches in (shown, wanted))
+            found["lpips"] = network.to(s_next.device).loss(*images).mean()
+        return found
 
     @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:
