@@ -44,6 +44,12 @@ def shards_root() -> Path:
     return Path(_value("UWM_SHARDS") or "shards").expanduser()
 
 
+def ranks_here() -> int:
+    """LOCAL_WORLD_SIZE as torchrun sets it: how many processes of a training share this machine; else 1."""
+    told = _value("LOCAL_WORLD_SIZE") or ""
+    return max(1, int(told)) if told.isdecimal() else 1
+
+
 def launched_rank() -> tuple[int, int]:
     """RANK and WORLD_SIZE as torchrun sets them; (0, 1) without a launcher.
 

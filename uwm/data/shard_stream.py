@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from uwm.data.decoders import BadVideo
 from uwm.data.pairs import to_tensor
 from uwm.data.shards import check_shards, decode_picture, describe_shard, read_index, read_spans
-from uwm.data.stream import Crop, PairStream, Rows, crop_all, one_thread_in_workers
+from uwm.data.stream import BUFFER, Crop, PairStream, Rows, crop_all, one_thread_in_workers
+
+PIECE = 64  # pairs of a shard that are read together
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ def shard_stream(
     *,
     seed: int = 0,
     workers: int = 0,
-    buffer: int = 1024,
-    piece: int = 64,
+    buffer: int = BUFFER,
+    piece: int = PIECE,
 ) -> PairStream:
     """The stream of `uwm.data.stream` from prepared shards: same interface, same crops for the same rows.
 
@@ -58,7 +60,8 @@ def shard_stream(
     task = partial(_shard_task, units)
     names = [unit.path.name for unit in units]
     rows = [unit.rows for unit in units]
-    return PairStream(rows, names, task, partial(_load_rows, crop), batch_size, seed, workers, buffer)
+    load = partial(_load_rows, crop)
+    return PairStream(rows, names, task, load, batch_size, seed, workers, buffer, crop.pair_bytes)
 
 
 @dataclass(frozen=True)
