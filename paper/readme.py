@@ -4,13 +4,13 @@ python -m paper.readme           write it
 python -m paper.readme --check   write nothing; exit 1 when it is out of date
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from paper.reported import Reported
 from paper.reported_tables import reproduced
 from paper.store import ROOT, Results
+from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 
 MARKS = ("<!-- table1:begin -->", "<!-- table1:end -->")
@@ -33,10 +33,10 @@ def refreshed(path: Path, results: Results) -> tuple[str, str]:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m paper.readme", description="README's generated table")
+    parser = Parser(prog="python -m paper.readme", description="README's generated table")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when out of date")
-    parser.add_argument("--file", type=Path, default=ROOT / "README.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--file", type=named_path, default=ROOT / "README.md")
+    parser.add_argument("--results", type=named_path, default=ROOT / "results")
     options = parser.parse_args(argv)
     text, wanted = refreshed(options.file, Results(options.results))
     if options.check:

@@ -13,8 +13,8 @@ import torch
 from tests.data.video_files import write_video
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import build_manifest
-from uwm.data.pool import WORKER_BYTES, in_order, joined_batches, memory_of
-from uwm.data.stream import PairStream, Plan, video_stream
+from uwm.data.pool import WORKER_BYTES, Plan, in_order, joined_batches, memory_of
+from uwm.data.stream import PairStream, video_stream
 
 PAIR = 2 * 3 * 64 * 64
 

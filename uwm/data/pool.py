@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,16 +14,34 @@ from torch import Tensor
 
 from uwm.data.workers import AHEAD, Failure, crash_proof_map, prefetched
 
-if TYPE_CHECKING:
-    from uwm.data.stream import PairStream, Plan
-
 WORKER_BYTES = 650e6  # resident memory of a process that decodes (measured: uwm/data/README.md)
+Rows = NDArray[np.int64]
 Load = Callable[[Any], NDArray[np.uint8]]
 
 
-def joined_batches(
-    streams: "Sequence[PairStream]", workers: int, place: tuple[int, int, int]
-) -> Iterator[Tensor]:
+@dataclass(frozen=True)
+class Plan:
+    """One block of pairs: its stretches of one unit each, what reads them, and which of the block's rows each
+    batch that is not yet seen has."""
+
+    runs: list[Rows]
+    tasks: list[Any]
+    batches: list[Rows]
+
+
+class Stream(Protocol):
+    """The pairs of one corpus: `uwm.data.stream.PairStream`."""
+
+    units: list[Rows]
+    load: Load
+    pair_bytes: int
+
+    def plans(self, start_step: int, rank: int, world_size: int) -> Iterator[Plan]: ...
+    def block_pairs(self, world_size: int = 1) -> int: ...
+    def joined(self, parts: list[tuple[Rows, NDArray[np.uint8] | Failure]]) -> NDArray[np.uint8]: ...
+
+
+def joined_batches(streams: Sequence[Stream], workers: int, place: tuple[int, int, int]) -> Iterator[Tensor]:
     """Endless: each step's pairs (b,2,3,S,S) uint8, the streams' shares one after the other, all read by
     `workers` processes (0: by this one). `place`: the first step, the rank, the number of ranks.
 
@@ -48,12 +67,12 @@ def joined_batches(
             yield parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _cut(plan: "Plan", block: NDArray[np.uint8]) -> Iterator[Tensor]:
+def _cut(plan: Plan, block: NDArray[np.uint8]) -> Iterator[Tensor]:
     for rows in plan.batches:
         yield torch.from_numpy(block[rows])
 
 
-def in_order(plans: "Sequence[Iterator[Plan]]") -> "Iterator[tuple[int, Plan]]":
+def in_order(plans: Sequence[Iterator[Plan]]) -> Iterator[tuple[int, Plan]]:
     """The streams' blocks in the order in which steps need them; a step takes a batch of every stream."""
     left = [0] * len(plans)
     while True:
@@ -66,9 +85,7 @@ def in_order(plans: "Sequence[Iterator[Plan]]") -> "Iterator[tuple[int, Plan]]":
         left = [batches - passed for batches in left]
 
 
-def _tasks(
-    plans: "Sequence[Iterator[Plan]]", waiting: "deque[tuple[int, Plan]]"
-) -> Iterator[tuple[int, Any]]:
+def _tasks(plans: Sequence[Iterator[Plan]], waiting: deque[tuple[int, Plan]]) -> Iterator[tuple[int, Any]]:
     for own, plan in in_order(plans):
         waiting.append((own, plan))
         yield from ((own, task) for task in plan.tasks)
@@ -80,10 +97,10 @@ def _load(loads: Sequence[Load], item: tuple[int, Any]) -> NDArray[np.uint8]:
 
 
 def _blocks(
-    streams: "Sequence[PairStream]",
-    waiting: "deque[tuple[int, Plan]]",
+    streams: Sequence[Stream],
+    waiting: deque[tuple[int, Plan]],
     results: Iterator[tuple[Any, NDArray[np.uint8] | Failure]],
-) -> "Iterator[tuple[int, Plan, NDArray[np.uint8]]]":
+) -> Iterator[tuple[int, Plan, NDArray[np.uint8]]]:
     """Whose block, its plan, and its pictures (n,2,3,S,S)."""
     while True:
         parts = [next(results)[1]]  # asking for it makes the plan
@@ -115,7 +132,7 @@ def host_memory(block_bytes: Sequence[int], unit_bytes: int, workers: int) -> Ho
     return HostMemory(blocks, (AHEAD * workers + 1) * unit_bytes, workers * WORKER_BYTES)
 
 
-def memory_of(streams: "Sequence[PairStream]", workers: int, world_size: int = 1) -> HostMemory:
+def memory_of(streams: Sequence[Stream], workers: int, world_size: int = 1) -> HostMemory:
     """What `joined_batches` takes at most on one rank."""
     blocks = [stream.block_pairs(world_size) * stream.pair_bytes for stream in streams]
     units = [max(map(len, stream.units)) * stream.pair_bytes for stream in streams]

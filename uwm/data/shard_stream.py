@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from uwm.data.decoders import BadVideo
 from uwm.data.pairs import to_tensor
+from uwm.data.pool import Rows
 from uwm.data.shards import check_shards, decode_picture, describe_shard, read_index, read_spans
-from uwm.data.stream import BUFFER, Crop, PairStream, Rows, crop_all, one_thread_in_workers
+from uwm.data.stream import BUFFER, Crop, PairStream, crop_all, one_thread_in_workers
 
 PIECE = 64  # pairs of a shard that are read together
 

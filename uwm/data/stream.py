@@ -25,13 +25,12 @@ from torch.utils.data import Dataset
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import BadClips, Manifest
 from uwm.data.pairs import resize_short_side, to_tensor
-from uwm.data.pool import joined_batches
+from uwm.data.pool import Plan, Rows, joined_batches
 from uwm.data.sampling import VISIT_SECONDS
 from uwm.data.video import DecoderName, read_frames
 from uwm.data.workers import Failure
 from uwm.errors import UserError
 
-Rows = NDArray[np.int64]
 BUFFER = 1024  # pairs of a rank that are shuffled together
 PER_VISIT = 8  # pairs of a video that are decoded together
 
@@ -114,16 +113,6 @@ def _load_visit(folder: Path, crop: Crop, decoder: DecoderName, visit: Visit) ->
 def one_thread_in_workers() -> None:
     if torch.multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One block of pairs: its stretches of one unit each, what reads them, and which of the block's rows each
-    batch that is not yet seen has."""
-
-    runs: list[Rows]
-    tasks: list[Any]
-    batches: list[Rows]
 
 
 @dataclass
