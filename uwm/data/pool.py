@@ -34,6 +34,7 @@ class Stream(Protocol):
 
     units: list[Rows]
     load: Load
+    announce: Callable[[Any], None] | None
     pair_bytes: int
 
     def plans(self, start_step: int, rank: int, world_size: int) -> Iterator[Plan]: ...
@@ -49,6 +50,8 @@ def joined_batches(streams: Sequence[Stream], workers: int, place: tuple[int, in
     """
     waiting: deque[tuple[int, Plan]] = deque()  # the blocks whose tasks were handed out
     tasks = _tasks([stream.plans(*place) for stream in streams], waiting)
+    if workers:
+        tasks = _announced(streams, tasks, AHEAD * workers)
     results = crash_proof_map(partial(_load, [stream.load for stream in streams]), tasks, workers)
     blocks = prefetched(_blocks(streams, waiting, results), len(streams), active=workers > 0)
     open_blocks: list[Iterator[Tensor]] = [iter(()) for _ in streams]
@@ -89,6 +92,19 @@ def _tasks(plans: Sequence[Iterator[Plan]], waiting: deque[tuple[int, Plan]]) ->
     for own, plan in in_order(plans):
         waiting.append((own, plan))
         yield from ((own, task) for task in plan.tasks)
+
+
+def _announced(
+    streams: Sequence[Stream], tasks: Iterator[tuple[int, Any]], ahead: int
+) -> Iterator[tuple[int, Any]]:
+    """The same tasks; the system hears of each before `ahead` others, so that it has the bytes in time."""
+    coming: deque[tuple[int, Any]] = deque()
+    for own, task in tasks:
+        if announce := streams[own].announce:
+            announce(task)
+        coming.append((own, task))
+        if len(coming) > ahead:
+            yield coming.popleft()
 
 
 def _load(loads: Sequence[Load], item: tuple[int, Any]) -> NDArray[np.uint8]:

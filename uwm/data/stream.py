@@ -134,6 +134,7 @@ class PairStream:
     workers: int = 0
     buffer: int = BUFFER
     pair_bytes: int = 0  # of the two pictures of a pair
+    announce: Callable[[Any], None] | None = None  # of a task that is read soon
     bad: BadClips = field(default_factory=BadClips)
 
     def __post_init__(self) -> None:
