@@ -18,10 +18,16 @@ MARKS = ("<!-- table1:begin -->", "<!-- table1:end -->")
 
 def readme_with(text: str, block: str) -> str:
     """README's text with `block` between the two marks."""
-    if any(text.count(mark) != 1 for mark in MARKS):
-        raise UserError(f"README.md needs the lines {MARKS[0]} and {MARKS[1]} once each; add them")
-    before, rest = text.split(MARKS[0])
-    return f"{before}{MARKS[0]}\n{block.strip()}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    return replaced(text, block, MARKS)
+
+
+def replaced(text: str, block: str, marks: tuple[str, str]) -> str:
+    """A page's text with `block` between two marks. UserError where they are not there once each."""
+    first, last = marks
+    if any(text.count(mark) != 1 for mark in marks):
+        raise UserError(f"README.md needs the lines {first} and {last} once each; add them")
+    before, rest = text.split(first)
+    return f"{before}{first}\n{block.strip()}\n{last}{rest.split(last)[1]}"
 
 
 def refreshed(path: Path, results: Results) -> tuple[str, str]:
