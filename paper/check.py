@@ -75,9 +75,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args(argv)
     results = chosen_results(options)
-    broken = [
-        line for of in (integrity, community, examples) for line in of.problems(results, options.experiments)
-    ]
+    checks = integrity.problems, community.problems, examples.problems
+    broken = [line for problems in checks for line in problems(results, options.experiments)]
     try:
         items = all_items(results, Reported())
     except (LookupError, TypeError, ValueError, OSError, UserError) as error:  # records too broken to compare
