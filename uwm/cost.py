@@ -18,7 +18,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from uwm.arguments import Parser, one_of, real, whole
-from uwm.data.pool import HostMemory
 from uwm.env import REPOSITORY
 from uwm.errors import run_cli
 from uwm.runs.experiment import load_experiment
@@ -30,7 +29,6 @@ from uwm.stages.finetune import FinetuneRecipe
 from uwm.stages.mae import MAERecipe
 from uwm.stages.pair_training import planned_memory
 from uwm.stages.world_model import PretrainRecipe
-from uwm.training.loop import TrainConfig
 
 EXPERIMENTS = ("table1", "figure4", "figure5")
 SCALES = ("small", "paper")
@@ -52,8 +50,12 @@ class Trainings(NamedTuple):
         return self.cost.total * self.batch_size * self.steps * self.times
 
 
-def table(cost: StepCost, reading: HostMemory, train: TrainConfig, gpus: int, tflops: float) -> list[str]:
-    """Lines of name and value: what one training costs. `reading`: memory that its batches take of a rank."""
+def table(
+    cost: StepCost, recipe: PretrainRecipe, reading: tuple[float, float], gpus: int, tflops: float
+) -> list[str]:
+    """Lines of name and value: what one training costs. `reading`: memory of a rank for its
+    batches, in bytes, and how much of it the processes that read take."""
+    train = recipe.train
     total = cost.total * train.batch_size * train.steps
     hours = total / (tflops * 1e12) / 3600
     share = 100 * cost.encode / cost.total
@@ -70,8 +72,8 @@ def table(cost: StepCost, reading: HostMemory, train: TrainConfig, gpus: int, tf
         "a checkpoint": f"{12 * cost.parameters / 1e9:.2f} GB (weights and two moments, fp32)",
         "kept for backward": f"{cost.kept / 1e6:.1f} MB a pair",
         "memory of a GPU": f"{cost.memory(pairs) / 1e9:.1f} GB for {pairs} pairs, the framework's own aside",
-        "memory of a host": f"{reading.total / 1e9:.1f} GB a GPU at most to read pairs, "
-        f"{reading.processes / 1e9:.1f} GB of it the processes",
+        "memory of a host": f"{reading[0] / 1e9:.1f} GB a GPU at most to read pairs, "
+        f"{reading[1] / 1e9:.1f} GB of it the processes",
         f"time at {tflops:g} TFLOP/s": f"{hours:.2f} GPU hours, {60 * hours / gpus:.0f} minutes on {gpus}",
         "pairs to read": f"{tflops * 1e12 * gpus / cost.total:,.0f} a second for {gpus} at that rate",
     }
@@ -185,7 +187,11 @@ def main(argv: list[str] | None = None) -> int:
     cost = step_cost(config.pretrain, config.mae, config.pretrain)
     place = config.mae.model.image_size, len(config.pretrain_on), options.gpus, options.cores - 1
     reading = planned_memory(config.pretrain, *place)
-    print("\n".join(table(cost, reading, config.pretrain.train, options.gpus, options.tflops)))
+    print(
+        "\n".join(
+            table(cost, config.pretrain, (reading.total, reading.processes), options.gpus, options.tflops)
+        )
+    )
     return 0
 
 
