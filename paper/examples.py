@@ -17,7 +17,7 @@ from paper.readme import replaced
 from paper.store import ROOT, Cell, Results
 from paper.table import Table
 from uwm.arguments import Parser
-from uwm.errors import run_cli
+from uwm.errors import UserError, run_cli
 from uwm.methods import UWM, method_label
 from uwm.metrics.spec import metric_label
 from uwm.runs.record import EXAMPLES
@@ -76,6 +76,8 @@ def main(argv: list[str]) -> int:
     add_results(parser)
     results = chosen_results(parser.parse_args(argv))
     page = results.root / EXAMPLES / "README.md"
+    if not page.is_file():
+        raise UserError(f"no file {page}: make it, with the lines {' and '.join(MARKS)}")
     page.write_text(refreshed(page, results), encoding="utf-8")
     return 0
 
