@@ -69,6 +69,7 @@ reproduce-all: setup  ## the same from scratch: trains the MAE and the world mod
 figures:  ## tables and figures of the paper from results/, without torch
 	$(LIGHT) -m paper.figures --readme README.md
 	$(LIGHT) -m paper.quoted
+	$(LIGHT) -m paper.examples
 
 check:  ## measured against reported numbers and claims
 	$(LIGHT) -m paper.check

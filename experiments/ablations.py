@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 
 from uwm.bounds import Bounded, Count, Names, Natural, OutOfBounds, SomeNames, check_bounds
-from uwm.data.action_pairs import has_actions
+from uwm.data.action_pairs import can_be_probed
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest
@@ -62,7 +62,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.runs.settings import with_settings
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.preflight import check_clips, nodes_lack
+from uwm.stages.preflight import check_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
 from uwm.stages.world_model import PRETRAIN, PerceptualRecipe, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
@@ -144,8 +144,11 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
 
 
 def check_corpus(context: Context, name: str) -> None:
-    """UserError where a corpus has no test clip that can be read."""
+    """UserError where a corpus has no test clip that can be read, or actions that a probe cannot take."""
     check_clips(zero_shot_corpus(context, name), context.config.test_split)
+    corpus = corpus_of(context, name)
+    if can_be_probed(corpus):
+        check_actions(corpus)
 
 
 def test_manifest(context: Context, name: str) -> Manifest:
@@ -202,7 +205,7 @@ def of_the_whole(context: Context, cell: Cell, world: World, actions: LatentActi
     """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
     config: Config = context.config
     found, corpus = rates(world.world_model, actions), corpus_of(context, cell.corpus)
-    if not has_actions(corpus):
+    if not can_be_probed(corpus):
         return found
     encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)

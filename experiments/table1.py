@@ -41,7 +41,7 @@ import torch
 from torch import Tensor
 
 from uwm.bounds import Bounded, Count, Names, Natural, SomeNames
-from uwm.data.action_pairs import has_actions
+from uwm.data.action_pairs import can_be_probed
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest, write_manifest
@@ -92,7 +92,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.settings import plain_value
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.preflight import check_clips, nodes_lack
+from uwm.stages.preflight import check_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_jobs, zero_shot_corpus
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.convergence import last_gain
@@ -197,8 +197,11 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
 
 
 def check_corpus(context: Context, name: str) -> None:
-    """UserError where a corpus has no test clip that can be read."""
+    """UserError where a corpus has no test clip that can be read, or actions that a probe cannot take."""
     check_clips(zero_shot_corpus(context, name), context.config.test_split)
+    corpus = corpus_of(context, name)
+    if can_be_probed(corpus):
+        check_actions(corpus)
 
 
 def test_manifest(context: Context, name: str) -> Manifest:
@@ -329,7 +332,7 @@ def read_off(
     gripper moves by latent actions of another clip, where a model is `transferred`."""
     config: Config = context.config
     corpus = corpus_of(context, name)
-    if not has_actions(corpus):
+    if not can_be_probed(corpus):
         return Beyond()
     encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)

@@ -1,6 +1,5 @@
 """Build the report: `make paper` writes `paper/out/report.pdf`, with latexmk or tectonic."""
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -9,6 +8,7 @@ import sys
 from pathlib import Path
 
 from paper.store import ROOT
+from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 
 INSTALL = "apt-get install --no-install-recommends latexmk texlive-latex-base texlive-latex-recommended"
@@ -65,9 +65,9 @@ def current(source: Path = FOLDER) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m paper.build", description="Build the report")
+    parser = Parser(prog="python -m paper.build", description="Build the report")
     parser.add_argument("--check", action="store_true", help="build nothing; exit 1 when it is out of date")
-    parser.add_argument("--source", type=Path, default=FOLDER, help="folder of main.tex and out/")
+    parser.add_argument("--source", type=named_path, default=FOLDER, help="folder of main.tex and out/")
     options = parser.parse_args(argv)
     if options.check:
         fresh = current(options.source)

@@ -2,7 +2,7 @@
 
 Prints item, reported, measured with its interval, and verdict. Exits 1 when an item differs or failed and
 `paper/deviations.md` does not name its id, or when a record is altered, removed, stale or not finite, or when
-one by others (`results/community/`) doesn't hold.
+one by others (`results/community/`) or of an example (`results/examples/`) doesn't hold.
 With --release, a missing item fails too.
 """
 
@@ -13,9 +13,8 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from paper import community
+from paper import community, examples, integrity
 from paper.claims import DIFFERS, FAILED, MISSING, Item, all_items
-from paper.integrity import problems
 from paper.options import add_results, chosen_results
 from paper.reported import Reported
 from paper.store import ROOT
@@ -76,7 +75,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args(argv)
     results = chosen_results(options)
-    broken = problems(results, options.experiments) + community.problems(results, options.experiments)
+    checks = integrity.problems, community.problems, examples.problems
+    broken = [line for problems in checks for line in problems(results, options.experiments)]
     try:
         items = all_items(results, Reported())
     except (LookupError, TypeError, ValueError, OSError, UserError) as error:  # records too broken to compare

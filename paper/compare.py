@@ -7,11 +7,9 @@ differ over the cells that both have. Exits 1 when a number's two intervals do n
 does not count: at the edge of an interval the rounding of another processor turns it.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from paper.claims import FAILED, MISSING, all_items
 from paper.reported import Reported
 from paper.store import ROOT, Cell, Results
 from paper.table import Table
+from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 
 ABSENT = (MISSING, FAILED)
@@ -108,11 +107,11 @@ def changed_verdicts(ours: Results, theirs: Results) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m paper.compare", description=(__doc__ or "").split("\n")[0]
+    parser = Parser(prog="python -m paper.compare", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=named_path, help="records, <scale>/<experiment>/<cell>.json")
+    parser.add_argument(
+        "--with", dest="other", type=named_path, default=ROOT / "results", help="default: results"
     )
-    parser.add_argument("folder", type=Path, help="records, <scale>/<experiment>/<cell>.json")
-    parser.add_argument("--with", dest="other", type=Path, default=ROOT / "results", help="default: results")
     options = parser.parse_args(argv)
     ours, theirs = Results(options.folder), Results(options.other)
     keep_common(ours, theirs)

@@ -8,12 +8,11 @@ python -m paper.quoted           write the numbers anew
 python -m paper.quoted --check   write nothing; exit 1 when one is out of date
 """
 
-import argparse
 import re
 import sys
-from pathlib import Path
 
 from paper.store import ROOT, Results
+from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 from uwm.metrics.spec import metric_text
 
@@ -40,10 +39,10 @@ def with_numbers(text: str, results: Results) -> str:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m paper.quoted", description="numbers beside their record")
+    parser = Parser(prog="python -m paper.quoted", description="numbers beside their record")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when out of date")
-    parser.add_argument("--file", type=Path, default=PAGE)
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--file", type=named_path, default=PAGE)
+    parser.add_argument("--results", type=named_path, default=ROOT / "results")
     options = parser.parse_args(argv)
     if not options.file.is_file():
         raise UserError(f"no file {options.file}; name the page with --file")

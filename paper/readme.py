@@ -4,13 +4,13 @@ python -m paper.readme           write it
 python -m paper.readme --check   write nothing; exit 1 when it is out of date
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from paper.reported import Reported
 from paper.reported_tables import reproduced
 from paper.store import ROOT, Results
+from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 
 MARKS = ("<!-- table1:begin -->", "<!-- table1:end -->")
@@ -18,10 +18,16 @@ MARKS = ("<!-- table1:begin -->", "<!-- table1:end -->")
 
 def readme_with(text: str, block: str) -> str:
     """README's text with `block` between the two marks."""
-    if any(text.count(mark) != 1 for mark in MARKS):
-        raise UserError(f"README.md needs the lines {MARKS[0]} and {MARKS[1]} once each; add them")
-    before, rest = text.split(MARKS[0])
-    return f"{before}{MARKS[0]}\n{block.strip()}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    return replaced(text, block, MARKS)
+
+
+def replaced(text: str, block: str, marks: tuple[str, str]) -> str:
+    """A page's text with `block` between two marks. UserError where they are not there once each."""
+    first, last = marks
+    if any(text.count(mark) != 1 for mark in marks):
+        raise UserError(f"README.md needs the lines {first} and {last} once each; add them")
+    before, rest = text.split(first)
+    return f"{before}{first}\n{block.strip()}\n{last}{rest.split(last)[1]}"
 
 
 def refreshed(path: Path, results: Results) -> tuple[str, str]:
@@ -33,10 +39,10 @@ def refreshed(path: Path, results: Results) -> tuple[str, str]:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m paper.readme", description="README's generated table")
+    parser = Parser(prog="python -m paper.readme", description="README's generated table")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when out of date")
-    parser.add_argument("--file", type=Path, default=ROOT / "README.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--file", type=named_path, default=ROOT / "README.md")
+    parser.add_argument("--results", type=named_path, default=ROOT / "results")
     options = parser.parse_args(argv)
     text, wanted = refreshed(options.file, Results(options.results))
     if options.check:

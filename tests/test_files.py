@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from uwm.errors import UserError
-from uwm.files import inside, remove_listed, replacing, write_atomically
+from uwm.files import home_path, inside, remove_listed, replacing, write_atomically
 from uwm.verified import damage, digests_of
 
 
@@ -88,3 +88,11 @@ def test_damage_is_seen_and_hashing_is_done_once(tmp_path: Path, monkeypatch: py
     assert damage(tmp_path, wanted) == "a has 2 bytes, not 3"
     (tmp_path / "a").unlink()
     assert damage(tmp_path, wanted) == "a is missing"
+
+
+@pytest.mark.parametrize("text", ["~nobody-of-that-name/x", "a\0b", "\ud800"])
+def test_a_path_that_nobody_can_name_is_one_line(text: str) -> None:
+    with pytest.raises(UserError, match="write") as raised:
+        home_path(text)
+    assert "\n" not in str(raised.value)
+    assert home_path("~") == Path.home()

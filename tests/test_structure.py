@@ -1,6 +1,7 @@
 """The house's rules: who may import whom, and what the project must not hold."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -260,6 +261,14 @@ def forks(source: str) -> list[str]:
             wrong = name in ("os.fork", "multiprocessing.Process", "multiprocessing.Pool", "Process", "Pool")
         found += [name] * wrong
     return found
+
+
+def test_command_lines_have_one_parser_and_declared_bounds() -> None:
+    """A mistake is one line, and a number or path says what it may be: `uwm.arguments`, nothing by hand."""
+    bare = re.compile(r"argparse\.ArgumentParser\(|type=(int|float|Path)\b")
+    files = [path for folder in ("uwm", "paper", "experiments") for path in (ROOT / folder).rglob("*.py")]
+    found = {path.relative_to(ROOT).as_posix() for path in files if bare.search(path.read_text())}
+    assert found <= {"uwm/arguments.py"}
 
 
 def test_processes_are_spawned() -> None:

@@ -1,11 +1,13 @@
 """Command lines: every mistake is one line, and every number and folder says what it may be."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
 from uwm.errors import UserError, nearest
+from uwm.files import home_path
 
 INT64 = 2**63 - 1  # what NumPy, torch and the files hold
 
@@ -55,9 +57,23 @@ def _within(number: float, low: float | None, high: float | None) -> float:
 
 def named_path(text: str) -> Path:
     """An argparse type: a path that can be named, `~` included."""
-    if not text.strip() or "\0" in text:
+    if not text.strip():
         raise argparse.ArgumentTypeError("an empty path; name a file or folder")
-    return Path(text).expanduser()
+    try:
+        return home_path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+CORPUS_NAME = re.compile(r"[A-Za-z0-9]([._-]?[A-Za-z0-9])*")  # a part of a cell's name, and of file names
+
+
+def check_corpus_name(name: str, where: str) -> None:
+    """UserError for a name that a cell or a file cannot bear; `where` is the option and what it said."""
+    if not CORPUS_NAME.fullmatch(name):
+        raise UserError(
+            f"{where}: the name may hold letters and digits, and between them a dot, dash or underscore"
+        )
 
 
 def one_of(known: Iterable[str]) -> Callable[[str], str]:

@@ -4,9 +4,10 @@
     python -m uwm.cost --gpus 8 --tflops 250          # others
     python -m uwm.cost --scale small --trainings      # every training of Table 1, Figures 4 and 5; minutes
 
-Operations and the memory of a step are counted on the real networks, attention included. A rate is nothing
-that can be counted: `timing.jsonl` beside a training's log has the measured one. What measuring costs is not
-counted, nor FICC's small adapter, nor encoding where a recipe computes states once.
+Operations and the memory of a step are counted on the real networks, attention included; a host's memory is
+what reading pairs takes: blocks to shuffle, and a process for each core but one. A rate is nothing that can
+be counted: `timing.jsonl` beside a training's log has the measured one. What measuring costs is not counted,
+nor FICC's small adapter, nor encoding where a recipe computes states once.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from uwm.stages.counting import Recipe, StepCost, step_cost
 from uwm.stages.decoder import DecoderRecipe
 from uwm.stages.finetune import FinetuneRecipe
 from uwm.stages.mae import MAERecipe
+from uwm.stages.pair_training import planned_memory
 from uwm.stages.world_model import PretrainRecipe
 
 EXPERIMENTS = ("table1", "figure4", "figure5")
@@ -48,8 +50,11 @@ class Trainings(NamedTuple):
         return self.cost.total * self.batch_size * self.steps * self.times
 
 
-def table(cost: StepCost, recipe: PretrainRecipe, gpus: int, tflops: float) -> list[str]:
-    """Lines of name and value: what one training costs."""
+def table(
+    cost: StepCost, recipe: PretrainRecipe, reading: tuple[float, float], gpus: int, tflops: float
+) -> list[str]:
+    """Lines of name and value: what one training costs. `reading`: memory of a rank for its
+    batches, in bytes, and how much of it the processes that read take."""
     train = recipe.train
     total = cost.total * train.batch_size * train.steps
     hours = total / (tflops * 1e12) / 3600
@@ -67,6 +72,8 @@ def table(cost: StepCost, recipe: PretrainRecipe, gpus: int, tflops: float) -> l
         "a checkpoint": f"{12 * cost.parameters / 1e9:.2f} GB (weights and two moments, fp32)",
         "kept for backward": f"{cost.kept / 1e6:.1f} MB a pair",
         "memory of a GPU": f"{cost.memory(pairs) / 1e9:.1f} GB for {pairs} pairs, the framework's own aside",
+        "memory of a host": f"{reading[0] / 1e9:.1f} GB a GPU at most to read pairs, "
+        f"{reading[1] / 1e9:.1f} GB of it the processes",
         f"time at {tflops:g} TFLOP/s": f"{hours:.2f} GPU hours, {60 * hours / gpus:.0f} minutes on {gpus}",
         "pairs to read": f"{tflops * 1e12 * gpus / cost.total:,.0f} a second for {gpus} at that rate",
     }
@@ -170,6 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scale", type=one_of(SCALES), default="paper", help="one with GPUs")
     parser.add_argument("--trainings", action="store_true", help="every training, not the pre-training alone")
     parser.add_argument("--gpus", type=whole(1, 4096), default=1, help="how many share a training")
+    parser.add_argument("--cores", type=whole(1, 4096), default=12, help="of each GPU's process")
     parser.add_argument("--tflops", type=real(1e-3, 1e5), default=400, help="TFLOP/s that a GPU reaches")
     options = parser.parse_args(argv)
     if options.trainings:
@@ -177,7 +185,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     config = load_experiment(REPOSITORY / "experiments" / "table1.py").configs[options.scale]
     cost = step_cost(config.pretrain, config.mae, config.pretrain)
-    print("\n".join(table(cost, config.pretrain, options.gpus, options.tflops)))
+    place = config.mae.model.image_size, len(config.pretrain_on), options.gpus, options.cores - 1
+    reading = planned_memory(config.pretrain, *place)
+    print(
+        "\n".join(
+            table(cost, config.pretrain, (reading.total, reading.processes), options.gpus, options.tflops)
+        )
+    )
     return 0
 
 

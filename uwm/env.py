@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 
 from uwm.errors import UserError
+from uwm.files import home_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -25,23 +26,29 @@ def _value(name: str) -> str | None:
 
 def cache_root() -> Path:
     """The folder of trained stages."""
-    return Path(_value("UWM_CACHE") or REPOSITORY / ".cache" / "uwm").expanduser().absolute()
+    return home_path(_value("UWM_CACHE") or REPOSITORY / ".cache" / "uwm").absolute()
 
 
 def runs_root(repository: Path) -> Path:
     """The folder of runs; by default in the repository that holds the experiment."""
-    return Path(_value("UWM_RUNS") or repository / "runs").expanduser().absolute()
+    return home_path(_value("UWM_RUNS") or repository / "runs").absolute()
 
 
 def weights_folder() -> Path | None:
     """The folder of published weights, where one is named."""
     folder = _value("UWM_WEIGHTS")
-    return Path(folder).expanduser() if folder else None
+    return home_path(folder) if folder else None
 
 
 def shards_root() -> Path:
     """The folder of prepared shards."""
-    return Path(_value("UWM_SHARDS") or "shards").expanduser()
+    return home_path(_value("UWM_SHARDS") or "shards")
+
+
+def ranks_here() -> int:
+    """LOCAL_WORLD_SIZE as torchrun sets it: how many processes of a training share this machine; else 1."""
+    told = _value("LOCAL_WORLD_SIZE") or ""
+    return max(1, int(told)) if told.isdecimal() else 1
 
 
 def launched_rank() -> tuple[int, int]:

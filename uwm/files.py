@@ -11,7 +11,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from uwm.errors import UserError
+from uwm.errors import BadInput, UserError
+
+
+def home_path(text: Path | str) -> Path:
+    """A path as a user writes it: `~` and `~name` are home folders.
+
+    Raises:
+        BadInput: `~` of nobody, or what no file system can name.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.fsencode(path)
+    except RuntimeError:
+        raise BadInput(f"{text}: `~` is no home folder here; write the path in full") from None
+    except UnicodeError:
+        raise BadInput(f"{str(text)!r}: no file can have such a name; write another") from None
+    if "\0" in str(path):
+        raise BadInput(f"{str(text)!r}: no file can have such a name; write another")
+    return path
 
 
 @contextmanager

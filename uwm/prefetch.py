@@ -4,7 +4,6 @@ python -m uwm.prefetch --to DIR            # LPIPS (AlexNet) and the MAE of sect
 export UWM_WEIGHTS=DIR
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from uwm.arguments import Parser, named_path
 from uwm.env import weights_folder
 from uwm.errors import UserError, run_cli
 from uwm.metrics import backbones
@@ -52,10 +52,8 @@ def fetch(name: str, folder: Path, download: Callable[[Path], None]) -> None:
 
 
 def _main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m uwm.prefetch", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--to", type=Path, metavar="DIR", help="default: UWM_WEIGHTS, else here")
+    parser = Parser(prog="python -m uwm.prefetch", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--to", type=named_path, metavar="DIR", help="default: UWM_WEIGHTS, else here")
     parser.add_argument("--lpips", default="alex", choices=sorted(backbones.FILES), help="backbone of LPIPS")
     parser.add_argument(
         "--mae", default=MAE["paper"].file, metavar="FILE", help="its checkpoint; none: leave it out"

@@ -36,3 +36,18 @@ def test_a_bad_argument_is_one_line(
     error = capsys.readouterr().err
     assert (code, error.count("\n")) == (2, 1), error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "data",
+    ["a/b=.", "..=.", "é=.", "a b=.", "a__b=.", "x\0=.", "x=~nobody-here/y", "x=a\0b", "x=\ud800", "x:=."],
+)
+def test_a_bad_corpus_is_one_line(
+    name: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = run_cli(lambda: COMMANDS[name]([data, "--out", "out"]) or 0)
+    error = capsys.readouterr().err
+    assert (code, error.count("\n")) == (2, 1), error
+    assert list(tmp_path.iterdir()) == []

@@ -154,3 +154,10 @@ def test_what_macos_leaves_beside_files_is_no_video(tmp_path: Path):
     (tmp_path / ".Trash").mkdir()
     write_video(tmp_path / ".Trash" / "2.webm", 12)
     assert [clip.path for clip in open_corpus("wild", tmp_path).clips] == ["1.webm"]
+
+
+@pytest.mark.parametrize("choice", ["clip", "rescale", "measured", "controller"])
+def test_a_choice_for_actions_is_refused_where_there_are_none(tmp_path: Path, choice: str):
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(UserError, match=f"actions-{choice} is for demonstrations in HDF5"):
+        open_corpus("x", tmp_path, f"actions-{choice}")

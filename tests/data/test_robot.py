@@ -370,10 +370,16 @@ def test_the_hand_moves_where_the_pictures_change():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["generate", "--out", "x.hdf5", "--frame-seconds", "0.07"], "multiple of 0.05"),
-        (["generate", "--out", "x.hdf5", "--size", "0"], "--size must be at least 8"),
-        (["generate", "--out", "x.hdf5", "--episodes", "0"], "--episodes must be at least 1"),
-        (["generate", "--out", "x.hdf5", "--jobs", "0"], "--jobs must be at least 1"),
+        (["generate", "--out", "x.hdf5", "--frame-seconds", "0.07"], "0.07 is no multiple of 0.05"),
+        (
+            ["generate", "--out", "x.hdf5", "--size", "0"],
+            "--size: 0 is too small; at least 8 is needed",
+        ),
+        (
+            ["generate", "--out", "x.hdf5", "--episodes", "0"],
+            "--episodes: 0 is too small",
+        ),
+        (["generate", "--out", "x.hdf5", "--jobs", "0"], "argument --jobs: 0 is too small"),
         (["generate", "--out", "x.hdf5", "--policy", "replay"], "go together"),
         (["generate", "--out", "x.npz"], "must end in .hdf5"),
         (["generate"], "--out"),

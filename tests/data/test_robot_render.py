@@ -192,12 +192,19 @@ def test_a_door_and_another_arm_are_seen_again_as_they_were(tmp_path):
     ],
     ids=["wipe", "joints", "two arms"],
 )
-def test_tasks_arms_and_controllers(config, policy, numbers):
+def test_tasks_arms_and_controllers(config, policy, numbers, tmp_path):
     with simulating(config) as scene:
         recording = Recording(config, policy, steps=4)
         first = play(scene, recording, Take("demo_0", 0))
         play(scene, recording, Take("demo_1", 1))
         assert same(first, play(scene, recording, Take("demo_0", 0)))
+        with h5py.File(tmp_path / "demos.hdf5", "w") as file:
+            demo = file.create_group("data/demo_1")
+            demo["states"], demo["actions"] = first.states, first.actions + 3  # out of the controller's range
+            demo.attrs["model_file"] = scene.model_text()
+        look = replace(recording, policy="look", demos=str(tmp_path / "demos.hdf5"))
+        seen = play(scene, look, Take("demo_0", 0, "demo_1"))
+        assert np.array_equal(seen.actions, first.actions + 3)  # pictures want states alone
         assert first.images.shape == (2, 32, 32, 3)
         assert first.actions.shape == (4, numbers)
         assert np.abs(first.actions).max() <= 1

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -188,3 +189,17 @@ def test_bad_options(tmp_path):
     for part in ("2/2", "x"):
         with pytest.raises(UserError, match="--part"):
             main([*command, "--part", part])
+
+
+def test_the_system_is_asked_for_pieces_before_they_are_read(shards, monkeypatch):
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, start, size, advice: asked.append((start, size)))
+    stream = shard_stream(shards, 48, 6, buffer=18, piece=4, workers=1)
+    tasks = [task for plan in itertools.islice(stream.plans(0, 0, 1), 3) for task in plan.tasks]
+    batches = stream.batches()
+    next(batches)
+    batches.close()
+    assert len(asked) > len(next(stream.plans(0, 0, 1)).tasks)  # those of the first block, and more
+    for (start, size), task in zip(asked, tasks, strict=False):
+        spans = np.reshape(task.spans, (-1, 2))
+        assert (start, start + size) == (spans[:, 0].min(), spans.sum(1).max())

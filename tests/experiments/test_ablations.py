@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.recomputed import assert_recomputed
 from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 from uwm.stages.world_model import PRETRAIN, PerceptualRecipe
@@ -77,6 +78,7 @@ def test_smoke_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ("--set", "variations=base,codes-12,codec-1960", "corpora=sim-third-person")
     command = ["--scale", "smoke", *settings, "--out", str(tmp_path / "out")]
     assert main(EXPERIMENT, command) == 0
+    assert_recomputed(tmp_path / "out")
     records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*__*.json")}
     coded = records.pop("codec-1960__sim-third-person")
     assert set(records) == {"base__sim-third-person", "codes-12__sim-third-person"}

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.recomputed import assert_recomputed
 from uwm.data.corpora import BUNDLED, bundled
 from uwm.data.crops import center_crop
 from uwm.data.manifest import read_manifest
@@ -56,6 +57,7 @@ def artifact(finished: Path, record: dict, stage: str) -> Path:
 
 def test_every_cell_and_metric_is_there(finished: Path) -> None:
     found = records(finished / "first")
+    assert_recomputed(finished / "first")
     plain = {f"{m}/{CORPUS}" for m in ("w_pre", "copy", "oracle")}
     seeded = {f"{m}/{CORPUS}/s0" for m in (*TRAINED, "w_ft-100k")}
     assert set(found) == plain | seeded

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.recomputed import assert_recomputed
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, bundled
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, SkipCell, load_experiment
@@ -47,6 +48,7 @@ def records(folder: Path) -> dict[str, dict]:
 def test_every_cell_and_its_measures_are_there(finished: Path) -> None:
     found = records(finished / "first")
     assert set(found) == METHODS
+    assert_recomputed(finished / "first")
     assert {record["status"] for record in found.values()} == {"ok"}
     everywhere = {"lpips_to_next", "psnr", "ssim", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_mm"}
     for cell, record in found.items():

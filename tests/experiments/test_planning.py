@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.data.robot_simulator import needs_robosuite
+from tests.recomputed import assert_recomputed
 from uwm.errors import run_cli
 from uwm.metrics.statistics import wilson
 from uwm.runs.cli import main
@@ -39,6 +40,7 @@ def command(out: Path, only: str, *more: str) -> list[str]:
 def test_every_cell_has_its_numbers(finished: Path) -> None:
     found = [json.loads(path.read_text()) for path in (finished / "first").glob("*.json")]
     assert {record["cell"] for record in found} == METHODS
+    assert_recomputed(finished / "first")
     for record in found:
         assert record["status"] == "ok"
         metrics, column = record["metrics"], record["cell"].replace("/reach", "")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.recomputed import assert_recomputed
 from uwm.data.corpora import BUNDLED, bundled
 from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
@@ -56,6 +57,7 @@ def finished(wild: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_table_has_every_method_and_metric(finished: Path) -> None:
     records = {p.stem: json.loads(p.read_text()) for p in (finished / "first").glob("*.json")}
+    assert_recomputed(finished / "first")
     assert set(records) == {
         f"{m}__{c}" for m in table1.methods(EXPERIMENT.configs["smoke"]) for c in ("sim-ego", "wild")
     }

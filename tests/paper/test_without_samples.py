@@ -1,4 +1,4 @@
-"""Numbers that are no means over a record's pairs follow from further files of samples, or are named as old."""
+"""Numbers that are no means over a record's pairs follow from further files of samples, or are named."""
 
 import json
 import math

@@ -204,7 +204,7 @@ def test_pairs_of_a_visit_are_decoded_together(tmp_path: Path) -> None:
     mae = MaskedAutoencoder(MAE_PRESETS["tiny"])
     visits = {
         recipe.pairs_per_visit: [
-            len(unit) for unit in live_video(recipe, mae, {"long": long}).sources[0].units
+            len(unit) for unit in live_video(recipe, mae, {"long": long}).streams[0].units
         ]
         for recipe in (scattered, grouped)
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from uwm.data.corpora import Corpus
+from uwm.data.corpora import SPLITS, Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.robomimic.actions import PairActions, action_files, pair_actions
 from uwm.data.selection import first_clips, frozen_pairs
@@ -85,3 +85,8 @@ def check_action_sizes(pairs: ActionPairs, steps: int, width: int) -> None:
 def has_actions(corpus: Corpus) -> bool:
     """Whether a corpus brings the robot's actions."""
     return bool(action_files(corpus))
+
+
+def can_be_probed(corpus: Corpus) -> bool:
+    """Whether a probe of real actions can be fitted, chosen and tested: there are some, in every split."""
+    return has_actions(corpus) and {clip.split for clip in corpus.clips} == set(SPLITS)

@@ -8,7 +8,9 @@ or `actions-controller` for the range of its actions (`uwm.data.robomimic.limits
 from dataclasses import dataclass
 from pathlib import Path
 
+from uwm.arguments import check_corpus_name
 from uwm.errors import UserError
+from uwm.files import home_path
 
 LAYOUT_NAMES = ("ssv2", "ego4d", "epic", "lerobot", "hdf5", "folder")
 UPSIDE_DOWN = "upside-down"
@@ -42,8 +44,10 @@ def parse_assignment(text: str) -> Assignment:
     name, colon, options = head.partition(":")
     if not name or (equals and not place) or (colon and not equals):
         raise UserError(f"{text!r}: write NAME=DIR, NAME:LAYOUT=DIR, or the name of a bundled corpus")
+    if equals:
+        check_corpus_name(name, text)
     return Assignment(
-        name, parse_options(options if colon else None, text), Path(place).expanduser() if place else None
+        name, parse_options(options if colon else None, text), home_path(place) if place else None
     )
 
 

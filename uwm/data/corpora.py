@@ -18,6 +18,7 @@ from uwm.data.robomimic.hdf5 import split_path
 from uwm.data.split_file import IN_FOLDER, with_split_file
 from uwm.data.splits import SPLITS, Clip
 from uwm.errors import UserError
+from uwm.files import home_path
 
 __all__ = [
     "BUNDLED",
@@ -141,7 +142,7 @@ def open_corpus(
     else:
         options, root = split_place(folder)
         choices = parse_options(layout or options, f"--data {name}")
-        corpus = _opened(name, root.expanduser(), choices)
+        corpus = _opened(name, home_path(root), choices)
     corpus = _split_by_user(corpus, split_file)
     return all_test(corpus) if splits == "all-test" else corpus
 
@@ -156,7 +157,12 @@ def _opened(name: str, root: Path, choices: Choices) -> Corpus:
         raise UserError(f"--data {name}={root}: there is no such folder")
     if choices.upside_down or choices.camera:  # only demonstrations have these
         choices = replace(choices, layout="hdf5")
-    return _corpus(name, root, choices, read_layout(name, root, choices))
+    found = read_layout(name, root, choices)
+    if choices.actions and found.layout != "hdf5":
+        raise UserError(
+            f"--data {name}={root}: actions-{choices.actions} is for demonstrations; these are videos"
+        )
+    return _corpus(name, root, choices, found)
 
 
 def _corpus(name: str, folder: Path, choices: Choices, found: Found) -> Corpus:
@@ -167,7 +173,7 @@ def _split_by_user(corpus: Corpus, file: Path | str | None) -> Corpus:
     own = corpus.folder / IN_FOLDER
     if file is None and (corpus.layout == "bundled" or not own.is_file()):
         return corpus
-    clips, note = with_split_file(corpus.clips, Path(file).expanduser() if file else own)
+    clips, note = with_split_file(corpus.clips, home_path(file) if file else own)
     return replace(corpus, clips=clips, note="; ".join(filter(None, [corpus.note, note])))
 
 

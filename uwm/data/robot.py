@@ -22,9 +22,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from uwm.arguments import Parser, named_path, real, whole
 from uwm.data.arguments import parse_part
 from uwm.data.robomimic.actions import PairActions, pair_actions
-from uwm.data.simulation.corpora import Parser, check_renderer
+from uwm.data.simulation.corpora import check_renderer
 from uwm.data.simulation.generate import Recording, Take, demonstrations, make_file
 from uwm.data.simulation.render import read_environment
 from uwm.data.simulation.robot_corpus import NAME, make_corpus
@@ -35,6 +36,26 @@ from uwm.errors import UserError, run_cli
 __all__ = ["PairActions", "pair_actions"]
 
 CONTROL_SECONDS = 0.05  # robosuite's default: 20 control steps a second
+EPISODES, SIDE = whole(1, 10_000_000), whole(8, 4096)
+
+
+def control_steps(text: str) -> int:
+    """An argparse type: seconds as control steps."""
+    seconds = real(CONTROL_SECONDS, 3600)(text)
+    steps = round(seconds / CONTROL_SECONDS)
+    if abs(steps * CONTROL_SECONDS - seconds) > 1e-6:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no multiple of {CONTROL_SECONDS:g}, the seconds of a control step"
+        )
+    return steps
+
+
+def new_file(text: str) -> Path:
+    """An argparse type: the name of an HDF5 file to write."""
+    path = named_path(text)
+    if path.suffix not in (".hdf5", ".h5"):
+        raise argparse.ArgumentTypeError(f"{text}: the name of the new file must end in .hdf5")
+    return path
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -48,45 +69,43 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     generate.add_argument(
         "--controller", help="of the arms, such as OSC_POSE or JOINT_POSITION (the robot's own)"
     )
-    generate.add_argument("--episodes", type=int, help="how many (10; for replay one per demonstration)")
+    generate.add_argument("--episodes", type=EPISODES, help="how many (10; for replay one per demonstration)")
     generate.add_argument(
-        "--first", type=int, default=0, help="number of the first (0): for parts of a whole"
+        "--first", type=whole(0), default=0, help="number of the first (0): for parts of a whole"
     )
-    generate.add_argument("--steps", type=int, help="control steps per episode (100; for replay all)")
+    generate.add_argument("--steps", type=EPISODES, help="control steps per episode (100; for replay all)")
     generate.add_argument("--policy", choices=("scripted", "random", "replay"), default="scripted")
-    generate.add_argument("--demos", type=Path, help="file of demonstrations, for --policy replay")
-    generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument("--demos", type=named_path, help="file of demonstrations, for --policy replay")
+    generate.add_argument("--seed", type=whole(0), default=0)
     render = commands.add_parser("render", help="pictures of demonstrations")
-    render.add_argument("demos", type=Path, metavar="DEMOS.hdf5", help="with states and actions")
+    render.add_argument("demos", type=named_path, metavar="DEMOS.hdf5", help="with states and actions")
     render.add_argument("--demo", nargs="+", help="names of some demos (all)")
     for command in (generate, render):
-        command.add_argument("--out", type=Path, required=True, help="new HDF5 file")
+        command.add_argument("--out", type=new_file, required=True, help="new HDF5 file")
         command.add_argument("--camera", default="agentview", help="the task's, or workspace (agentview)")
-        command.add_argument("--size", type=int, default=224, help="side of the pictures, pixels (224)")
-        command.add_argument("--frame-seconds", type=float, default=0.1, help="between frames (0.1)")
+        command.add_argument("--size", type=SIDE, default=224, help="side of the pictures, pixels (224)")
+        command.add_argument("--frame-seconds", type=control_steps, default=2, help="between frames (0.1)")
         command.add_argument("--quality", choices=("fast", "full"), default="fast")
         command.add_argument(
-            "--jpeg", type=int, metavar="QUALITY", help="JPEG pictures instead of lossless ones"
+            "--jpeg", type=whole(1, 100), metavar="QUALITY", help="JPEG pictures instead of lossless ones"
         )
     suite = commands.add_parser("suite", help="the in-domain set of Figures 4 and 5 at scale paper")
-    suite.add_argument("--out", type=Path, required=True, help="new HDF5 file")
-    suite.add_argument("--size", type=int, default=256, help="side of the pictures, pixels (256)")
-    suite.add_argument("--seed", type=int, default=0)
-    suite.add_argument("--episodes", type=int, help="fewer in all, to try it out (720)")
+    suite.add_argument("--out", type=new_file, required=True, help="new HDF5 file")
+    suite.add_argument("--size", type=SIDE, default=256, help="side of the pictures, pixels (256)")
+    suite.add_argument("--seed", type=whole(0), default=0)
+    suite.add_argument("--episodes", type=EPISODES, help="fewer in all, to try it out (720)")
     suite.add_argument("--part", default="0/1", help="NUMBER/COUNT: this share of the episodes, from 0")
     corpus = commands.add_parser("corpus", help="the bundled sim-panda again")
-    corpus.add_argument("--out", type=Path, required=True, help="folder of corpora")
+    corpus.add_argument("--out", type=named_path, required=True, help="folder of corpora")
     corpus.add_argument("--only", metavar="CLIP", help="one clip by name, such as test-0003")
     for command in (generate, render, suite, corpus):
-        command.add_argument("--jobs", type=int, default=2, help="processes (2)")
+        command.add_argument("--jobs", type=whole(1, 4096), default=2, help="processes (2)")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line, makes what is missing, and says where it went."""
     arguments = parse(argv)
-    if arguments.jobs < 1:
-        raise UserError("--jobs must be at least 1")
     if arguments.command == "corpus":
         made, kept = make_corpus(arguments.out, arguments.only, arguments.jobs)
         print(f"{made} clips rendered and {kept} kept in {arguments.out / NAME}")
@@ -95,7 +114,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make_suite(arguments: argparse.Namespace) -> int:
-    _check_numbers(arguments)
     part = parse_part(arguments.part)
     suite = sized(arguments.size, arguments.seed, arguments.episodes)
     check_renderer()
@@ -112,15 +130,15 @@ def _make_suite(arguments: argparse.Namespace) -> int:
 
 
 def _make(arguments: argparse.Namespace) -> int:
-    _check_numbers(arguments)
-    steps_per_frame = _steps_per_frame(arguments.frame_seconds)
+    if arguments.command == "generate" and (arguments.policy == "replay") != (arguments.demos is not None):
+        raise UserError("--policy replay and --demos FILE go together")
     takes = _takes(arguments)
     recording = Recording(
         scene=_scene(arguments),
         policy="look" if arguments.command == "render" else arguments.policy,
         demos=str(arguments.demos) if arguments.demos else None,
         steps=_steps(arguments),
-        steps_per_frame=steps_per_frame,
+        steps_per_frame=arguments.frame_seconds,
         seed=getattr(arguments, "seed", 0),
         jpeg=arguments.jpeg,
     )
@@ -132,36 +150,6 @@ def _make(arguments: argparse.Namespace) -> int:
     seconds = time.perf_counter() - start
     print(f"{arguments.out}: {len(takes)} demos, {made} of them made now in {seconds:.0f} s, {size:.1f} MB")
     return 0
-
-
-def _steps_per_frame(seconds: float) -> int:
-    """Control steps per frame. `UserError` where they are no whole number."""
-    steps = round(seconds / CONTROL_SECONDS)
-    if steps < 1 or abs(steps * CONTROL_SECONDS - seconds) > 1e-6:
-        raise UserError(
-            f"--frame-seconds must be a multiple of {CONTROL_SECONDS:g}, the time of a control step"
-        )
-    return steps
-
-
-def _check_numbers(arguments: argparse.Namespace) -> None:
-    """`UserError` for numbers out of range."""
-    limits = {
-        "size": (8, 4096),
-        "episodes": (1, 10_000_000),
-        "steps": (1, 10_000_000),
-        "first": (0, None),
-        "seed": (0, 2**63 - 1),
-    }
-    limits["jpeg"] = (1, 100)
-    for name, (low, high) in limits.items():
-        value = getattr(arguments, name, None)
-        if value is not None and (value < low or (high is not None and value > high)):
-            raise UserError(f"--{name} must be at least {low}" + (f" and at most {high}" if high else ""))
-    if arguments.command == "generate" and (arguments.policy == "replay") != (arguments.demos is not None):
-        raise UserError("--policy replay and --demos FILE go together")
-    if arguments.out.suffix not in (".hdf5", ".h5"):
-        raise UserError(f"--out {arguments.out}: the name of the new file must end in .hdf5")
 
 
 def _steps(arguments: argparse.Namespace) -> int | None:

@@ -1,5 +1,6 @@
 """The stream of training batches from prepared shards."""
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,11 @@ from numpy.typing import NDArray
 
 from uwm.data.decoders import BadVideo
 from uwm.data.pairs import to_tensor
+from uwm.data.pool import Rows
 from uwm.data.shards import check_shards, decode_picture, describe_shard, read_index, read_spans
-from uwm.data.stream import Crop, PairStream, Rows, crop_all, one_thread_in_workers
+from uwm.data.stream import BUFFER, Crop, PairStream, crop_all, one_thread_in_workers
+
+PIECE = 64  # pairs of a shard that are read together
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ def shard_stream(
     *,
     seed: int = 0,
     workers: int = 0,
-    buffer: int = 1024,
-    piece: int = 64,
+    buffer: int = BUFFER,
+    piece: int = PIECE,
 ) -> PairStream:
     """The stream of `uwm.data.stream` from prepared shards: same interface, same crops for the same rows.
 
@@ -58,7 +62,22 @@ def shard_stream(
     task = partial(_shard_task, units)
     names = [unit.path.name for unit in units]
     rows = [unit.rows for unit in units]
-    return PairStream(rows, names, task, partial(_load_rows, crop), batch_size, seed, workers, buffer)
+    load = partial(_load_rows, crop)
+    size = crop.pair_bytes
+    return PairStream(rows, names, task, load, batch_size, seed, workers, buffer, size, announce=_announce)
+
+
+def _announce(task: ShardTask) -> None:
+    """Ask the system for the bytes of a task; a disk far away takes longer than decoding."""
+    spans = np.asarray(task.spans).reshape(-1, 2)  # (2m, 2): start, size
+    if not hasattr(os, "posix_fadvise") or not len(spans):
+        return
+    first, end = int(spans[:, 0].min()), int(spans.sum(1).max())
+    try:
+        with task.path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), first, end - first, os.POSIX_FADV_WILLNEED)
+    except OSError:  # whoever reads it says so
+        return
 
 
 @dataclass(frozen=True)

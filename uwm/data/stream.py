@@ -9,7 +9,6 @@ stretch in blocks of `buffer` pairs, so that the pairs of a unit end up in diffe
 """
 
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,12 +25,14 @@ from torch.utils.data import Dataset
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import BadClips, Manifest
 from uwm.data.pairs import resize_short_side, to_tensor
+from uwm.data.pool import Plan, Rows, joined_batches
 from uwm.data.sampling import VISIT_SECONDS
 from uwm.data.video import DecoderName, read_frames
-from uwm.data.workers import Failure, crash_proof_map, prefetched
+from uwm.data.workers import Failure
 from uwm.errors import UserError
 
-Rows = NDArray[np.int64]
+BUFFER = 1024  # pairs of a rank that are shuffled together
+PER_VISIT = 8  # pairs of a video that are decoded together
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Crop:
     short_side: int
     seed: int = 0
     flip: bool = True
+
+    @property
+    def pair_bytes(self) -> int:
+        """Of both pictures of a pair, uint8."""
+        return 2 * 3 * self.image_size**2
 
     def __call__(self, pair: Tensor, epoch: int, row: int) -> Tensor:
         """(2,3,H,W) uint8 with a short side of `short_side` -> (2,3,S,S)."""
@@ -109,15 +115,6 @@ def one_thread_in_workers() -> None:
         torch.set_num_threads(1)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One block: its stretches of one unit each, its order, and how many of its batches are already seen."""
-
-    runs: list[Rows]
-    shuffle: Rows
-    skip: int
-
-
 @dataclass
 class PairStream:
     """A source of batches (b,2,3,S,S) uint8 for the training loop: `batches(start_step, rank, world_size)`.
@@ -135,7 +132,9 @@ class PairStream:
     batch_size: int
     seed: int = 0
     workers: int = 0
-    buffer: int = 1024
+    buffer: int = BUFFER
+    pair_bytes: int = 0  # of the two pictures of a pair
+    announce: Callable[[Any], None] | None = None  # of a task that is read soon
     bad: BadClips = field(default_factory=BadClips)
 
     def __post_init__(self) -> None:
@@ -162,19 +161,13 @@ class PairStream:
         return self.batch_size // world_size
 
     def batches(self, start_step: int = 0, rank: int = 0, world_size: int = 1) -> Iterator[Tensor]:
-        """Endless: a rank's share (b,2,3,S,S) uint8 of each step's batch, from `start_step` on."""
-        local = self._local(world_size)
-        plans: deque[_Plan] = deque()
-        jobs = self._jobs(plans, start_step, rank, world_size)
-        results = crash_proof_map(self.load, jobs, self.workers)
-        for plan, block in prefetched(self._loaded(plans, results), active=self.workers > 0):
-            for start in range(plan.skip * local, len(block) - local + 1, local):
-                yield torch.from_numpy(block[plan.shuffle[start : start + local]])
+        """Endless: a rank's share (b,2,3,S,S) uint8 of each step, from `start_step` on."""
+        return joined_batches([self], self.workers, (start_step, rank, world_size))
 
-    def _jobs(self, plans: "deque[_Plan]", start_step: int, rank: int, world_size: int) -> Iterator[Any]:
-        """What the workers read, epoch after epoch; the plan of each block is left in `plans`."""
+    def plans(self, start_step: int, rank: int, world_size: int) -> Iterator[Plan]:
+        """Endless: the blocks that a rank reads, epoch after epoch; none without a whole batch."""
         local = self._local(world_size)
-        steps = -(-self.buffer // local)  # per block, so that each batch lies in one block
+        steps = self.block_pairs(world_size) // local  # per block, so that each batch lies in one block
         epoch, step = divmod(start_step, self.steps_per_epoch(world_size))
         while True:
             first, skip = divmod(step, steps)
@@ -182,10 +175,16 @@ class PairStream:
                 if number < first:
                     continue
                 shuffle = np.random.default_rng([self.seed, epoch, rank, number]).permutation(len(block))
-                plans.append(_Plan(_runs(block), shuffle, skip))
-                yield from [self.task(int(run[0, 0]), run[:, 1], epoch) for run in plans[-1].runs]
-                skip = 0
+                starts = range(skip * local, len(block) - local + 1, local)
+                batches, skip = [shuffle[start : start + local] for start in starts], 0
+                if batches:
+                    runs = _runs(block)
+                    yield Plan(runs, [self.task(int(run[0, 0]), run[:, 1], epoch) for run in runs], batches)
             epoch, step = epoch + 1, 0
+
+    def block_pairs(self, world_size: int = 1) -> int:
+        """Pairs of a block of one rank."""
+        return -(-self.buffer // self._local(world_size)) * self._local(world_size)
 
     def blocks(self, epoch: int, rank: int, world_size: int, size: int) -> list[Rows]:
         """One rank's epoch, in blocks of (unit, row) (n,2) before the shuffle inside each."""
@@ -196,18 +195,8 @@ class PairStream:
         mine = np.stack([units, rows], axis=1)[rank * length : (rank + 1) * length]  # (length, 2)
         return [mine[start : start + size] for start in range(0, length, size)]
 
-    def _loaded(
-        self, plans: "deque[_Plan]", results: Iterator[tuple[Any, NDArray[np.uint8] | Failure]]
-    ) -> Iterator[tuple["_Plan", NDArray[np.uint8]]]:
-        """Each block's plan and pictures (n,2,3,S,S)."""
-        while True:
-            parts = [next(results)[1]]  # asking for it makes the plan
-            plan = plans.popleft()
-            parts += [next(results)[1] for _ in plan.runs[1:]]
-            yield plan, self._joined(list(zip(plan.runs, parts, strict=True)))
-
-    def _joined(self, parts: list[tuple[Rows, NDArray[np.uint8] | Failure]]) -> NDArray[np.uint8]:
-        """Put a block together; the good pairs stand in for those that could not be read."""
+    def joined(self, parts: list[tuple[Rows, NDArray[np.uint8] | Failure]]) -> NDArray[np.uint8]:
+        """The pictures of a block (n,2,3,S,S); the good pairs stand in for those that could not be read."""
         self._read += len(parts)
         for run, part in parts:
             name = self.names[run[0, 0]]
@@ -242,8 +231,8 @@ def video_stream(
     short_side: int | None = None,
     seed: int = 0,
     workers: int = 0,
-    buffer: int = 1024,
-    pairs_per_visit: int = 8,
+    buffer: int = BUFFER,
+    pairs_per_visit: int = PER_VISIT,
     decoder: DecoderName = "auto",
 ) -> PairStream:
     """Pairs decoded live. `short_side` is by default 8/7 of the crop (256 for 224)."""
@@ -252,7 +241,8 @@ def video_stream(
     load = partial(_load_visit, corpus.folder, crop, decoder)
     task = partial(_visit_task, found)
     names = [visit.video for visit in found]
-    return PairStream([visit.rows for visit in found], names, task, load, batch_size, seed, workers, buffer)
+    rows, size = [visit.rows for visit in found], crop.pair_bytes
+    return PairStream(rows, names, task, load, batch_size, seed, workers, buffer, size)
 
 
 def _visit_task(found: list[Visit], unit: int, rows: Rows, epoch: int) -> Visit:

@@ -13,6 +13,7 @@ from uwm.data.decoders import BadVideo
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+AHEAD = 4  # results per worker that may wait for the one that is due
 TIMEOUT = 1800.0  # s for one item before its worker is replaced; hours of video are scanned in less
 
 
@@ -44,14 +45,14 @@ def crash_proof_map(
 
 
 def _serve_in_order(pool: list["_Worker[Any, Any]"], items: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
-    """Keep all workers busy, but at most four results per worker ahead of the one that is due."""
+    """Keep all workers busy, but at most `AHEAD` results per worker ahead of the one that is due."""
     asked: dict[int, Any] = {}  # the items that are computing or wait to be handed out
     done: dict[int, Any] = {}
     due = count = 0
     exhausted = False
     while not exhausted or asked:
         for worker in pool:
-            if worker.place is None and not exhausted and len(asked) < 4 * len(pool):
+            if worker.place is None and not exhausted and len(asked) < AHEAD * len(pool):
                 try:
                     asked[count] = next(items)
                 except StopIteration:
@@ -147,12 +148,12 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
             pipe.send(error)
 
 
-def prefetched(items: Iterator[Item], active: bool = True) -> Iterator[Item]:
-    """The same items, each made by a thread while the one before is in use. Exceptions pass through."""
+def prefetched(items: Iterator[Item], ahead: int = 1, *, active: bool = True) -> Iterator[Item]:
+    """The same items, up to `ahead` of them made by a thread while others are in use; exceptions too."""
     if not active:
         yield from items
         return
-    box: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
+    box: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=ahead)
     stopped = threading.Event()
 
     def put(kind: str, value: Any) -> None:

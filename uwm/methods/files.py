@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uwm.errors import UserError
-from uwm.files import inside
+from uwm.files import home_path, inside
 from uwm.methods import METHODS, Method, declare, parse
 from uwm.verified import sha256_of
 
@@ -29,7 +29,7 @@ class ClassFile:
         file, colon, name = text.rpartition(":")
         if not (colon and file.endswith(".py") and name.isidentifier()):
             raise UserError(f"{text}: write FILE.py:CLASS, the file and the class in it")
-        path = Path(file).expanduser().absolute()
+        path = home_path(file).absolute()
         if not path.is_file():
             raise UserError(f"{text}: no file {file}")
         return cls(path, name)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Count, Natural, Positive, check_bounds
 from uwm.errors import BadInput, UserError
+from uwm.files import home_path
 from uwm.models import mae_weights
 from uwm.models.blocks import transformer_blocks
 from uwm.models.boundary import check_images, check_tensor
@@ -263,7 +264,7 @@ class MaskedAutoencoder(nn.Module):
         Raises `UserError` for encoder-only files, wrong shapes, missing or unknown keys.
         """
         heads = {"encoder": encoder_heads, "decoder": decoder_heads}
-        fields, tensors = mae_weights.read_checkpoint(Path(path).expanduser(), norm_pix_loss, heads)
+        fields, tensors = mae_weights.read_checkpoint(home_path(path), norm_pix_loss, heads)
         try:
             config = MAEConfig(**fields)
             expected = shapes_of(lambda: cls(config), tensors)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from uwm.errors import UserError
-from uwm.files import replacing
+from uwm.files import home_path, replacing
 
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
@@ -57,12 +57,12 @@ class StoredModel(nn.Module, ModelHubMixin, library_name="uwm", license="mit", t
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
         """Write weights and configuration as safetensors; `card` holds further JSON about the training."""
-        save_module(self, Path(path).expanduser(), dtype=dtype, card=card)
+        save_module(self, home_path(path), dtype=dtype, card=card)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote, in evaluation mode. Raises UserError as `load_model`."""
-        return load_model(Path(path).expanduser(), cls, cls.config_type)
+        return load_model(home_path(path), cls, cls.config_type)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self._hub_mixin_config = None  # no config.json: the configuration stands in the weights file

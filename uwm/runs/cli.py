@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from uwm.arguments import Parser, named_path, real, whole
+from uwm.arguments import Parser, check_corpus_name, named_path, real, whole
 from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
+from uwm.files import home_path
 from uwm.runs import asking, launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
 from uwm.runs.given import methods_setting, refuse_committed
@@ -244,13 +245,10 @@ def data_folders(assignments: list[str]) -> dict[str, str]:
     for text in assignments:
         head, folder = split_assignment(text, "--data")
         name, colon, choices = head.partition(":")
-        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or "__" in name:
-            raise UserError(
-                f"--data {text}: the name may hold letters, digits, dots, dashes and single underscores"
-            )
+        check_corpus_name(name, f"--data {text}")
         if name in folders:
             raise UserError(f"--data {text}: {name} is given twice")
-        path = Path(folder).expanduser().absolute()
+        path = home_path(folder).absolute()
         if not folder:  # the current folder, were it taken as a path
             raise UserError(f"--data {text}: no folder after the equals sign")
         if not path.is_dir() and not any(place.is_file() for place in (path, *path.parents)):

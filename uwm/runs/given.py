@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from uwm.errors import UserError
+from uwm.files import home_path
 from uwm.runs.experiment import Experiment
 from uwm.runs.record import COMMUNITY
 from uwm.runs.settings import split_assignment
@@ -18,7 +19,7 @@ def methods_setting(experiment: Experiment, methods: list[str]) -> str:
         name, source = split_assignment(text, "--method")
         if "," in text:
             raise UserError(f"--method {text}: a comma in a name or path; rename it")
-        found.append(f"{name}={Path(source).expanduser().absolute()}")
+        found.append(f"{name}={home_path(source).absolute()}")
     return f"given_methods={','.join(found)}"
 
 

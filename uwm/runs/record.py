@@ -23,6 +23,7 @@ from uwm.metrics.spec import METRICS, metric_of
 SCHEMA_VERSION = 2
 SCHEMA_PATH = REPOSITORY / "results" / "schema.json"
 COMMUNITY = "community"  # in `results`: records that others sent, in folders like ours
+EXAMPLES = "examples"  # likewise: of data that lie elsewhere
 STATUSES = ("ok", "failed", "timeout", "skipped")
 
 
@@ -219,10 +220,11 @@ def record_problems(path: Path) -> Iterator[str]:
 
 def validate_folder(folder: Path) -> list[str]:
     """Problems of every record `folder/<scale>/<experiment>/<cell>.json`, as `file: problem`, and of those
-    that others sent, in `folder/community/`."""
+    that others sent and of examples, in `folder/community/` and `folder/examples/`."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; give the folder that holds <scale>/<experiment>/<cell>.json")
-    paths = sorted([*folder.glob("*/*/*.json"), *folder.glob(f"{COMMUNITY}/*/*/*.json")])
+    places = ("", f"{COMMUNITY}/", f"{EXAMPLES}/")
+    paths = sorted(path for place in places for path in folder.glob(f"{place}*/*/*.json"))
     if not paths:
         raise UserError(f"{folder} holds no record <scale>/<experiment>/<cell>.json; name another folder")
     found = [f"{path}: {problem}" for path in paths for problem in record_problems(path)]

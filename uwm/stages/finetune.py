@@ -25,7 +25,14 @@ from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context, SkipCell
 from uwm.runs.record import file_sha256
 from uwm.runs.settings import identity_fields
-from uwm.stages.pair_training import PairRecipe, held_out_states, pair_stream, view_states, watched
+from uwm.stages.pair_training import (
+    LiveBatches,
+    PairRecipe,
+    held_out_states,
+    pair_stream,
+    view_states,
+    watched,
+)
 from uwm.stages.pretrained import obtain_pretrained, obtain_pretrained_mae, pretrain_stage
 from uwm.stages.trained import WEIGHTS, finish_training
 from uwm.stages.world_model import PretrainRecipe
@@ -189,7 +196,8 @@ def _finetune(
     if cached:
         source = chosen_states(recipe, mae, corpus, manifest)
     else:
-        source = pair_stream(recipe, corpus, manifest, mae.config.image_size, recipe.train.batch_size)
+        stream = pair_stream(recipe, corpus, manifest, mae.config.image_size, recipe.train.batch_size)
+        source = LiveBatches([stream])
     picture = {"decoder": mae, "picture_weight": recipe.picture_weight}
     objective = PartialTraining(world_model, None if cached else mae, FROZEN[recipe.trained], **picture)
     held_out = {corpus.name: held_out_states(recipe, mae, corpus)}

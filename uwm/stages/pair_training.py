@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,11 +17,12 @@ from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, fixed_views
 from uwm.data.manifest import Manifest, write_manifest
 from uwm.data.pairs import FrameBank, load_frames, load_pairs
+from uwm.data.pool import WORKER_BYTES, HostMemory, host_memory, joined_batches, memory_of
 from uwm.data.selection import Corpora, frozen_pairs
-from uwm.data.shard_stream import shard_stream
+from uwm.data.shard_stream import PIECE, shard_stream
 from uwm.data.shards import find_shards
-from uwm.data.stream import PairStream, video_stream
-from uwm.env import cache_root, shards_root
+from uwm.data.stream import BUFFER, PER_VISIT, Crop, PairStream, video_stream
+from uwm.env import cache_root, ranks_here, shards_root
 from uwm.errors import UserError
 from uwm.metrics.perceptual import tensors_sha256
 from uwm.models import (
@@ -28,7 +30,7 @@ from uwm.models import (
     WorldModel,
 )
 from uwm.training.alarm import ActionAlarm
-from uwm.training.batches import BatchSource, IndexSource
+from uwm.training.batches import IndexSource
 from uwm.training.loop import TrainConfig
 from uwm.training.objectives import action_gap
 from uwm.training.sources import encode_images, state_pairs
@@ -121,20 +123,49 @@ def view_states(recipe: PairRecipe, mae: MaskedAutoencoder, bank: FrameBank) -> 
     return torch.stack([encode_images(mae, view, name=f"view {i + 1}") for i, view in enumerate(views)])
 
 
-class JoinedBatches:
-    """Batches with an equal share of pairs from each of several sources."""
+class LiveBatches:
+    """Batches with an equal share of pairs from each of several corpora, read by one pool of processes."""
 
-    def __init__(self, sources: Sequence[BatchSource]) -> None:
-        self.sources = sources
+    def __init__(self, streams: Sequence[PairStream]) -> None:
+        self.streams = streams
 
     def batches(self, start_step: int, rank: int, world_size: int) -> Iterator[Tensor]:
-        """Endless: the sources' batches of each step, one after the other."""
-        streams = [source.batches(start_step, rank, world_size) for source in self.sources]
-        for parts in zip(*streams, strict=True):
-            yield torch.cat(parts)
+        """Endless: the corpora's pairs of each step, one after the other. Says what memory that takes."""
+        workers = decoding_workers()
+        if rank == 0:
+            print(told_memory(memory_of(self.streams, workers, world_size), workers), file=sys.stderr)
+        return joined_batches(self.streams, workers, (start_step, rank, world_size))
 
 
-def live_video(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> JoinedBatches:
+def told_memory(memory: HostMemory, workers: int) -> str:
+    """What reading takes of a rank, as a line for its log."""
+    pairs = (memory.blocks + memory.results) / 1e9
+    return (
+        f"reading takes at most {memory.total / 1e9:.1f} GB of memory a rank: {pairs:.1f} GB of pairs and "
+        f"{workers} processes of about {WORKER_BYTES / 1e9:.2g} GB"
+    )
+
+
+def planned_memory(recipe: PairRecipe, image_size: int, corpora: int, ranks: int, workers: int) -> HostMemory:
+    """The same before anything is opened: of a rank, where a recipe reads so many corpora."""
+    share = -(-recipe.train.batch_size // (corpora * ranks))
+    pair = Crop(image_size, recipe.short_side).pair_bytes
+    unit = PER_VISIT if recipe.shards is None else PIECE
+    return host_memory([-(-BUFFER // share) * share * pair] * corpora, unit * pair, workers)
+
+
+def decoding_workers() -> int:
+    """Processes of one rank that read pairs: a core is left for the training. They change no batch.
+
+    A launcher that binds no rank to cores of its own has them share the machine's.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if cores == os.cpu_count():
+        cores //= ranks_here()
+    return max(0, cores - 1)
+
+
+def live_video(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> LiveBatches:
     """Batches of image pairs (B, 2, 3, S, S) decoded on the fly, for corpora that fit in no memory."""
     share, rest = divmod(recipe.train.batch_size, len(corpora))
     if rest or recipe.train.accumulate > 1:
@@ -143,7 +174,7 @@ def live_video(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> 
             "and accumulate 1, for training on live video"
         )
     size = mae.config.image_size
-    return JoinedBatches(
+    return LiveBatches(
         [pair_stream(recipe, c, training_manifest(c, recipe), size, share) for c in corpora.values()]
     )
 
@@ -152,8 +183,7 @@ def pair_stream(
     recipe: PairRecipe, corpus: Corpus, manifest: Manifest, image_size: int, batch_size: int
 ) -> PairStream:
     """The pairs of a manifest in random crops, from a corpus's videos or from shards."""
-    seed = recipe.train.seed
-    workers = len(os.sched_getaffinity(0)) - 1  # where they run changes no batch
+    seed, workers = recipe.train.seed, decoding_workers()
     if recipe.shards is None:
         side = recipe.short_side
         return video_stream(

@@ -141,6 +141,12 @@ def check_actions(path: Path, name: str, actions: Floats, low: Floats, high: Flo
         )
 
 
+def check_numbers(path: Path, name: str, actions: Floats, size: int) -> None:
+    """`UserError` for actions that are not (N,A), or not numbers; any range will do."""
+    _check_shape(path, name, actions, size)
+    _check_numbers(path, name, actions)
+
+
 def _check_shape(path: Path, name: str, actions: Floats, size: int) -> None:
     if actions.ndim != 2 or actions.shape[1] != size or not len(actions):
         raise UserError(f"{path}: {name} has actions {actions.shape}, the first demo has {size} numbers each")

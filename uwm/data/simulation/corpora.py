@@ -16,10 +16,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
+from uwm.arguments import Parser, named_path, whole
 from uwm.data.simulation.clips import (
     CORPORA,
     EGO,
@@ -156,14 +156,12 @@ def select(arguments: argparse.Namespace) -> list[Clip]:
     """Returns the clips that the command line asks for.
 
     Raises:
-        UserError: an unknown corpus, split or clip, or a bad number.
+        UserError: an unknown corpus, split or clip.
     """
     for kind, known in (("corpus", CORPORA), ("split", tuple(SPLITS))):
         for name in getattr(arguments, kind) or ():
             if name not in known:
                 raise UserError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
-    if arguments.jobs < 1 or arguments.seed < 0:
-        raise UserError("--jobs must be at least 1 and --seed at least 0")
     clips = all_clips(arguments.seed, arguments.corpus or CORPORA, arguments.split or tuple(SPLITS))
     if arguments.only:
         clips = [clip for clip in clips if Path(clip.file).stem == arguments.only.removesuffix(".mp4")]
@@ -193,22 +191,15 @@ def _renderer_fault() -> str | None:
     return None
 
 
-class Parser(argparse.ArgumentParser):
-    """Reports a bad option in one line, as every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
 def command(argv: Sequence[str] | None = None) -> int:
     """Parses the command line, renders what is missing, and says where it went."""
     parser = Parser(prog="python -m uwm.data.simulation", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--out", type=named_path, required=True, help="folder of the corpora")
     parser.add_argument("--corpus", nargs="+", help=f"of {', '.join(CORPORA)} (all)")
     parser.add_argument("--split", nargs="+", help=f"of {', '.join(SPLITS)} (all)")
     parser.add_argument("--only", metavar="CLIP", help="one clip by name, such as test-0003")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the corpora (0)")
+    parser.add_argument("--jobs", type=whole(1, 4096), default=2, help="processes (2)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="seed of the corpora (0)")
     arguments = parser.parse_args(argv)
     clips = select(arguments)
     known = {

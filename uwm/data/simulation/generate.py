@@ -142,8 +142,9 @@ def play(scene: RobotScene, recording: Recording, take: Take) -> Episode:
     """One demo; it depends on the recording and the take alone, not on what the scene showed before."""
     if take.source is not None:
         path = Path(str(recording.demos))
-        demo = read_demonstration(path, take.source)
-        if recording.policy == "look":
+        looking = recording.policy == "look"
+        demo = read_demonstration(path, take.source, acting=not looking)
+        if looking:
             return look_at_demo(scene, demo, path, recording.steps_per_frame)
         start_at(scene, demo, path)
         size = len(scene.env.action_spec[0])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uwm.data.robomimic.hdf5 import environment, open_demos
-from uwm.data.robomimic.limits import action_limits, check_actions
+from uwm.data.robomimic.limits import action_limits, check_actions, check_numbers
 from uwm.data.simulation.episode import Episode, frame_of, join_frames
 from uwm.data.simulation.robot_scene import Array, RobotScene
 from uwm.errors import UserError
@@ -47,8 +47,9 @@ def read_environment(path: Path) -> tuple[str, tuple[str, ...], str | None]:
     return found["env_name"], robots_of(found["env_kwargs"]), None if gripper == "default" else gripper
 
 
-def read_demonstration(path: Path, name: str) -> Demonstration:
-    """One demo of a file. `UserError` for missing states, broken actions or a broken model."""
+def read_demonstration(path: Path, name: str, *, acting: bool = False) -> Demonstration:
+    """One demo of a file. `UserError` for missing states, broken actions or a broken model, and where it is
+    to act again for actions out of the controller's range; else they are kept as they were recorded."""
     with open_demos(path) as file:
         demo = file[f"data/{name}"]
         for needed in ("states", "actions"):
@@ -56,7 +57,9 @@ def read_demonstration(path: Path, name: str) -> Demonstration:
                 raise UserError(f"{path}: {name} has no {needed}; they are needed to render it")
         low, high = action_limits(file)
         actions = demo["actions"][()].astype(np.float32)
-        check_actions(path, name, actions, low, high)
+        check_numbers(path, name, actions, len(low))
+        if acting:
+            check_actions(path, name, actions, low, high)
         states = demo["states"][()].astype(np.float64)
         if states.ndim != 2 or len(states) < len(actions) or not np.isfinite(states).all():
             raise UserError(f"{path}: {name} needs a finite state for each of its {len(actions)} actions")

@@ -1,0 +1,92 @@
+"""The tables of `results/examples/README.md`, from the records beside it.
+
+python -m paper.examples     write them; also a part of `make figures`
+
+An example shows what comes out for data that this repository doesn't hold. Its records are checked as ours
+are (`paper.integrity`), and tell which weights they were measured with.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from paper import integrity, tables
+from paper.options import add_results, chosen_results
+from paper.readme import replaced
+from paper.store import ROOT, Cell, Results
+from paper.table import Table
+from uwm.arguments import Parser
+from uwm.errors import UserError, run_cli
+from uwm.methods import UWM, method_label
+from uwm.metrics.spec import metric_label
+from uwm.runs.record import EXAMPLES
+
+MARKS = ("<!-- tables:begin -->", "<!-- tables:end -->")
+MEASURES = ("lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_copy", "state_ratio", "leak")
+
+
+def examples(results: Results) -> Results:
+    """The records of examples, of the same scales; none where there is no such folder."""
+    return Results(results.root / EXAMPLES, results.scales)
+
+
+def problems(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
+    """One line per record of an example that is altered, stale or not finite."""
+    found = examples(results)
+    if not (found.cells or found.unreadable):
+        return []
+    return [f"{EXAMPLES}/{line}" for line in integrity.problems(found, experiments)]
+
+
+def example_tables(results: Results) -> Iterator[Table]:
+    """Methods by measures over all pairs, a table for each experiment and corpus."""
+    found = examples(results)
+    for scale, experiment in found.cells:
+        for corpus in found.corpora(scale, experiment):
+            rows, place = [], (scale, experiment)
+            for method in tables.methods(found, scale, experiment, corpus):
+                if found.find(*place, method, corpus):
+                    status = found.status(*place, method, corpus)
+                    cells = (found.measure(*place, method, corpus, metric) for metric in MEASURES)
+                    texts = [tables.shown(m, status, n) for m, n in zip(cells, MEASURES, strict=True)]
+                    rows.append([method_label(method), *texts])
+            [cell, *_] = found.find(*place, UWM.name, corpus)
+            columns = ["Method", *map(metric_label, MEASURES)]
+            table = Table(f"{experiment}_{corpus}", f"{experiment}, {corpus}, scale {scale}", columns, rows)
+            yield replace(table, note=note(results, found, cell))
+
+
+def note(results: Results, found: Results, cell: Cell) -> str:
+    """Of how many pairs and clips a table is, and by which weights."""
+    seen = found.samples(cell.sample_paths[0])
+    used = cell.record["inputs"]["weights"]
+    ours = results.find(cell.record["scale"], cell.record["experiment"], cell.method, "sim-ego")
+    same = bool(ours) and ours[0].record["inputs"]["weights"] == used
+    named = ", ".join(f"{name} {digest[:12]}" for name, digest in used.items())
+    kind = "those of the committed records" if same else "others than the committed records have now"
+    return (
+        f"{len(seen.pairs)} pairs of {len(set(seen.clips))} clips, with 95% intervals over clips. "
+        f"Weights, {kind}: {named}."
+    )
+
+
+def main(argv: list[str]) -> int:
+    parser = Parser(prog="python -m paper.examples", description=(__doc__ or "").splitlines()[0])
+    add_results(parser)
+    results = chosen_results(parser.parse_args(argv))
+    page = results.root / EXAMPLES / "README.md"
+    if not page.is_file():
+        raise UserError(f"no file {page}: make it, with the lines {' and '.join(MARKS)}")
+    page.write_text(refreshed(page, results), encoding="utf-8")
+    return 0
+
+
+def refreshed(page: Path, results: Results) -> str:
+    """The page with its tables as the records have them now."""
+    block = "\n".join(table.markdown() for table in example_tables(results))
+    return replaced(page.read_text(encoding="utf-8"), block, MARKS)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(lambda: main(sys.argv[1:])))

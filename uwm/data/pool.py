@@ -1,0 +1,155 @@
+"""One pool of processes that decodes the training pairs of all corpora, within a bound of memory."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uwm.data.workers import AHEAD, Failure, crash_proof_map, prefetched
+
+WORKER_BYTES = 650e6  # resident memory of a process that decodes (measured: uwm/data/README.md)
+Rows = NDArray[np.int64]
+Load = Callable[[Any], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One block of pairs: its stretches of one unit each, what reads them, and which of the block's rows each
+    batch that is not yet seen has."""
+
+    runs: list[Rows]
+    tasks: list[Any]
+    batches: list[Rows]
+
+
+class Stream(Protocol):
+    """The pairs of one corpus: `uwm.data.stream.PairStream`."""
+
+    units: list[Rows]
+    load: Load
+    announce: Callable[[Any], None] | None
+    pair_bytes: int
+
+    def plans(self, start_step: int, rank: int, world_size: int) -> Iterator[Plan]: ...
+    def block_pairs(self, world_size: int = 1) -> int: ...
+    def joined(self, parts: list[tuple[Rows, NDArray[np.uint8] | Failure]]) -> NDArray[np.uint8]: ...
+
+
+def joined_batches(streams: Sequence[Stream], workers: int, place: tuple[int, int, int]) -> Iterator[Tensor]:
+    """Endless: each step's pairs (b,2,3,S,S) uint8, the streams' shares one after the other, all read by
+    `workers` processes (0: by this one). `place`: the first step, the rank, the number of ranks.
+
+    What a stream gives depends on nothing but itself and `place`.
+    """
+    waiting: deque[tuple[int, Plan]] = deque()  # the blocks whose tasks were handed out
+    tasks = _tasks([stream.plans(*place) for stream in streams], waiting)
+    if workers:
+        tasks = _announced(streams, tasks, AHEAD * workers)
+    results = crash_proof_map(partial(_load, [stream.load for stream in streams]), tasks, workers)
+    blocks = prefetched(_blocks(streams, waiting, results), len(streams), active=workers > 0)
+    open_blocks: list[Iterator[Tensor]] = [iter(()) for _ in streams]
+    with closing(blocks):
+        while True:
+            parts = []
+            for own in range(len(streams)):
+                part = next(open_blocks[own], None)
+                if part is None:
+                    owner, plan, block = next(blocks)
+                    assert owner == own
+                    open_blocks[own] = _cut(plan, block)
+                    del block  # its batches alone hold it now
+                    part = next(open_blocks[own])
+                parts.append(part)
+            yield parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _cut(plan: Plan, block: NDArray[np.uint8]) -> Iterator[Tensor]:
+    for rows in plan.batches:
+        yield torch.from_numpy(block[rows])
+
+
+def in_order(plans: Sequence[Iterator[Plan]]) -> Iterator[tuple[int, Plan]]:
+    """The streams' blocks in the order in which steps need them; a step takes a batch of every stream."""
+    left = [0] * len(plans)
+    while True:
+        for own, stream in enumerate(plans):
+            if left[own] == 0:
+                plan = next(stream)
+                left[own] = len(plan.batches)
+                yield own, plan
+        passed = min(left)
+        left = [batches - passed for batches in left]
+
+
+def _tasks(plans: Sequence[Iterator[Plan]], waiting: deque[tuple[int, Plan]]) -> Iterator[tuple[int, Any]]:
+    for own, plan in in_order(plans):
+        waiting.append((own, plan))
+        yield from ((own, task) for task in plan.tasks)
+
+
+def _announced(
+    streams: Sequence[Stream], tasks: Iterator[tuple[int, Any]], ahead: int
+) -> Iterator[tuple[int, Any]]:
+    """The same tasks; the system hears of each before `ahead` others, so that it has the bytes in time."""
+    coming: deque[tuple[int, Any]] = deque()
+    for own, task in tasks:
+        if announce := streams[own].announce:
+            announce(task)
+        coming.append((own, task))
+        if len(coming) > ahead:
+            yield coming.popleft()
+
+
+def _load(loads: Sequence[Load], item: tuple[int, Any]) -> NDArray[np.uint8]:
+    own, task = item
+    return loads[own](task)
+
+
+def _blocks(
+    streams: Sequence[Stream],
+    waiting: deque[tuple[int, Plan]],
+    results: Iterator[tuple[Any, NDArray[np.uint8] | Failure]],
+) -> Iterator[tuple[int, Plan, NDArray[np.uint8]]]:
+    """Whose block, its plan, and its pictures (n,2,3,S,S)."""
+    while True:
+        parts = [next(results)[1]]  # asking for it makes the plan
+        own, plan = waiting.popleft()
+        parts += [next(results)[1] for _ in plan.runs[1:]]
+        yield own, plan, streams[own].joined(list(zip(plan.runs, parts, strict=True)))
+        del parts
+
+
+class HostMemory(NamedTuple):
+    """Most bytes that reading takes beside a training: pairs in blocks, results on their way, processes."""
+
+    blocks: float
+    results: float
+    processes: float
+
+    @property
+    def total(self) -> float:
+        """All together."""
+        return sum(self)
+
+
+def host_memory(block_bytes: Sequence[int], unit_bytes: int, workers: int) -> HostMemory:
+    """Of one rank that reads blocks of so many bytes, one a corpus, in units of at most `unit_bytes`.
+
+    A block of each corpus is in use and one is ready; one more is put together, from parts of its size.
+    """
+    blocks = 2 * sum(block_bytes) + 2 * max(block_bytes)
+    return HostMemory(blocks, (AHEAD * workers + 1) * unit_bytes, workers * WORKER_BYTES)
+
+
+def memory_of(streams: Sequence[Stream], workers: int, world_size: int = 1) -> HostMemory:
+    """What `joined_batches` takes at most on one rank."""
+    blocks = [stream.block_pairs(world_size) * stream.pair_bytes for stream in streams]
+    units = [max(map(len, stream.units)) * stream.pair_bytes for stream in streams]
+    return host_memory(blocks, max(units), workers)
