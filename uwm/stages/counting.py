@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uwm.baselines.direct import DirectDynamics, direct_config
 from uwm.baselines.ficc import FICC
+from uwm.data.draws import Draws
 from uwm.metrics.perceptual import load_lpips
 from uwm.models import ActionAdapter, ControllerConfig, MaskedAutoencoder, WorldModel
 from uwm.stages.adapter import AdapterRecipe
@@ -60,8 +61,8 @@ def step_cost(recipe: Recipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -
     starts from, or reads."""
     mae = MaskedAutoencoder(mae_recipe.model).eval()
     objective, batch_of = _step(recipe, mae, pretrain)
-    generator = torch.Generator().manual_seed(0)
-    output, forward = _counted(lambda: objective(batch_of(PAIRS), generator)["loss"])
+    draws = Draws(torch.Generator().manual_seed(0))
+    output, forward = _counted(lambda: objective(batch_of(PAIRS), draws)["loss"])
     _, backward = _counted(output.backward)
     precision = recipe.train.precision
     few, more = (_kept_bytes(objective, batch_of(n), precision) for n in (PAIRS, 2 * PAIRS))
@@ -152,6 +153,6 @@ def _kept_bytes(objective: nn.Module, batch: Any, precision: str) -> int:
 
     alive = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
     with alive, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        loss = objective(batch, torch.Generator().manual_seed(0))["loss"]
+        loss = objective(batch, Draws(torch.Generator().manual_seed(0)))["loss"]
     del loss  # alive until here, so that no address was given twice
     return sum(kept.values())

@@ -1,8 +1,8 @@
 """One loop for every training of the suite: AdamW, warm-up and cosine, and a resume that leaves no trace.
 
-Everything random is a function of (seed, step, micro-step, rank), so a checkpoint holds weights, buffers,
-optimiser and step, and no random state. A run that was killed at any moment and started again ends with the
-same bits as one that wasn't (one process, CPU, same number of threads).
+Everything random is a function of (seed, step, micro-step) and a sample's place in the batch: so checkpoints
+hold no random state, and several processes train what one would. A run that was killed at any moment and
+started again ends with the same bits as one that wasn't (one process, CPU, same number of threads).
 """
 
 import math
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from uwm.data.draws import Draws
 from uwm.env import compiles
 from uwm.errors import Interrupted, UserError
 from uwm.models.boundary import shapes_alone
@@ -56,8 +57,8 @@ def train(
 ) -> TrainResult:
     """Train `objective` in place, from the newest valid checkpoint in `run_dir` on; return at once when done.
 
-    `objective(batch, generator)` returns scalars: "loss", the mean over the batch, and whatever is to be
-    logged. It draws random numbers from the CPU `generator` only. Submodules named in its attribute `frozen`
+    `objective(batch, draws)` returns scalars: "loss", the mean over the batch, and whatever is to be
+    logged. Its random numbers are `draws` only. Submodules named in its attribute `frozen`
     (a tuple of names) are not stored in checkpoints: their weights come from the caller. Under several
     processes, modules with running statistics synchronise these themselves.
 
@@ -262,11 +263,12 @@ class _Training:
             batch = batches.next()
             if batch is None:
                 raise UserError(f"{self.name}: the source ran out of batches at step {self.step + 1}")
-            generator = seeded_generator(self.config.seed, self.step, micro, self.ranks.rank)
+            generator = seeded_generator(self.config.seed, self.step, micro, 0)  # on all ranks
+            draws = Draws(generator, self.ranks.rank, self.ranks.world_size)
             last = micro == self.config.accumulate - 1
             with nullcontext() if last else distributed.without_exchange(self.model):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                    output = self.model(batch, generator)
+                    output = self.model(batch, draws)
                 (output["loss"] / self.config.accumulate).backward()
             batches.fetch()
             for key, value in output.items():

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.data.draws import Draws
 from uwm.models.mae import MaskedAutoencoder
 from uwm.models.world_model import WorldModel
 
@@ -25,12 +26,14 @@ class MaskedReconstruction(nn.Module):
         self.mae = mae
         self.mask_ratios = mask_ratios
 
-    def forward(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Tensor, draws: Draws) -> dict[str, Tensor]:
         """`batch` (B, 3, H, W) uint8 images -> the loss and the loss of each mask ratio."""
         images = batch.float() / 255
         parts = images.chunk(len(self.mask_ratios))
         losses = {
-            f"loss_mask_{ratio:g}": self.mae(part, ratio, generator).loss
+            f"loss_mask_{ratio:g}": self.mae(
+                part, ratio, noise=draws.rand(len(part), self.mae.config.tokens)
+            ).loss
             for ratio, part in zip(self.mask_ratios, parts, strict=True)
         }
         return {"loss": torch.stack(list(losses.values())).mean(), **losses}
@@ -58,7 +61,7 @@ class LatentActionPrediction(nn.Module):
         self._decoder = (decoder.eval().requires_grad_(False),) if decoder and picture_weight else None
         self.picture_weight = picture_weight
 
-    def forward(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Tensor, draws: Draws) -> dict[str, Tensor]:
         """`batch`: states (B, 2, 1+N, D), or uint8 images (B, 2, 3, H, W) where an MAE was given."""
         states = self._encode(batch) if self._mae else batch.float()
         out = self.world_model(states[:, 0], states[:, 1])
