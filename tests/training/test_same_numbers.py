@@ -24,7 +24,7 @@ from uwm.training.sources import cropped_images, state_pairs
 
 STEPS = 5
 # A mean over the batch, or softmax, takes these away: their gradients are rounding, which Adam makes large.
-WITHOUT_EFFECT = ("extractor.norm.bias", "qkv.bias")
+WITHOUT_EFFECT = ("extractor.norm.bias", "extractor.head.bias", "qkv.bias")
 MAE = MAE_PRESETS["tiny"]
 # A code restarts at its second step without use.
 QUICK = QuantizerConfig(codes=24, ema_decay=0.5, restart_threshold=0.3)

@@ -27,7 +27,6 @@ class OnLabelledPairs(nn.Module):
         super().__init__()
         self._mae = (mae.eval().requires_grad_(False),) if mae else None  # a tuple: no part of the state
 
-    @torch.no_grad()
     def states(self, batch: Labelled) -> tuple[Tensor, Tensor]:
         """s_t and s_t+1, each (B, 1+N, D)."""
         if "states" in batch:
@@ -35,8 +34,9 @@ class OnLabelledPairs(nn.Module):
             return s_t, s_next
         assert self._mae is not None
         images = batch["images"]
-        states = self._mae[0].to(images.device).encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
-        s_t, s_next = states.unflatten(0, (-1, 2)).unbind(1)
+        with torch.inference_mode():
+            states = self._mae[0].to(images.device).encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
+        s_t, s_next = states.clone().unflatten(0, (-1, 2)).unbind(1)
         return s_t, s_next
 
 

@@ -102,7 +102,7 @@ class IndexSource:
                 yield torch.from_numpy(indices.copy()), Draws(generator, rank, world_size)
             step += 1
 
-    def _ahead(self, requests: Iterator[tuple[torch.Tensor, torch.Generator]]) -> Iterator[Batch]:
+    def _ahead(self, requests: Iterator[tuple[torch.Tensor, Draws]]) -> Iterator[Batch]:
         queue: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             try:

@@ -58,13 +58,12 @@ def train(
     """Train `objective` in place, from the newest valid checkpoint in `run_dir` on; return at once when done.
 
     `objective(batch, draws)` returns scalars: "loss", the mean over the batch, and whatever is to be
-    logged. Its random numbers are `draws` only. Submodules named in its attribute `frozen`
-    (a tuple of names) are not stored in checkpoints: their weights come from the caller. Under several
-    processes, modules with running statistics synchronise these themselves.
+    logged. Its random numbers are `draws` only. Submodules named in its attribute `frozen` (a tuple of names)
+    are not stored in checkpoints: their weights come from the caller. Under several processes, modules with
+    running statistics synchronise these themselves.
 
-    `validate` runs on rank 0 with the objective in eval mode, every `validate_every` steps and after the last
-    one; its numbers are logged as "val/...". `stop` is asked at each step; when any rank's says so, all save
-    and stop after that step.
+    `validate` runs on rank 0 in eval mode, every `validate_every` steps and after the last one; its numbers
+    are logged as "val/...". `stop` is asked at each step; when any rank's says so, all save and end.
 
     Raises `NonFiniteLoss`, `Interrupted`, and `UserError` (batch not divisible, folder of another training,
     checkpoint that can't be written).
@@ -104,10 +103,8 @@ class _Training:
         self.speed = Speed(device, config.precision)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.metrics: dict[str, float] = {}
-        self.step, self.log_length, self.seconds = 0, 0, 0.0
+        self.step, self.log_length, self.seconds, self.compiled = 0, 0, 0.0, not compiles()
         self.resume()
-        if compiles():
-            compile_blocks(self.objective)
         self.model = distributed.parallel(self.objective, ranks, device)
 
     # Checkpoints
@@ -130,9 +127,9 @@ class _Training:
                 "choose another folder or remove it"
             )
         self.load_objective(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:  # the checkpoint may come from another device
+        for group in state["optimizer"]["param_groups"]:  # of another device, perhaps; moments follow this
             group["fused"] = self.device.type == "cuda"
+        self.optimizer.load_state_dict(state["optimizer"])
         self.log_length, self.seconds, self.metrics = state["log_length"], state["seconds"], state["metrics"]
 
     def identity(self) -> dict[str, Any]:
@@ -250,6 +247,8 @@ class _Training:
     def accumulate_gradients(self, batches: DeviceBatches) -> dict[str, torch.Tensor]:
         """Forward and backward of this step's micro-batches; returns the mean of each number, as float64."""
         counter = counting_flops(self.device) if self.speed.flops is None else None
+        if not self.compiled and not counter:  # the counter would not see into compiled blocks
+            self.compiled = compile_blocks(self.objective) > 0
         with counter or nullcontext():
             sums = self.sum_micro_batches(batches)
         if counter:

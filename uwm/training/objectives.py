@@ -83,12 +83,12 @@ class LatentActionPrediction(nn.Module):
             shown = decoder.decode_patches(s_next)
         return structure_loss(decoder.decode_patches(prediction), shown, decoder.config.patch_size)
 
-    @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:
         assert self._mae is not None
         mae = self._mae[0].to(images.device)
-        states = mae.encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
-        return states.unflatten(0, (-1, 2))
+        with torch.inference_mode():
+            states = mae.encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
+        return states.clone().unflatten(0, (-1, 2))  # a backward pass keeps no tensor of inference mode
 
 
 def structure_loss(
