@@ -83,7 +83,7 @@ bench: setup-robot  ## speed, as ratios measured side by side
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/models.py
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/data.py
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/robot.py
-	$(RUN) -m pytest -q tests/slurm/bench_cells.py
+	$(RUN) -m pytest -q tests/slurm/bench_cells.py tests/slurm/bench_login.py
 
 bench-gpu: setup  ## a training step of scale paper on this machine's GPUs: time, MFU, NCCL; records in runs/bench
 	$(RUN) -m uwm.bench --scale paper
