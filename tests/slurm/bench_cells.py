@@ -1,7 +1,7 @@
 """What 1,000 cells cost the submitter and the nodes: `make bench` runs it.
 
-The submitter's in wall and CPU seconds of this process (Slurm's own commands are in the wall seconds alone), the
-nodes' in processes started and their CPU seconds, packed or not.
+The submitter's in wall and CPU seconds of this process (Slurm's own commands are in the wall seconds alone),
+the nodes' in processes started and their CPU seconds, packed or not.
 """
 
 import time

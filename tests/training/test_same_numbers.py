@@ -23,8 +23,7 @@ from uwm.training.objectives import LatentActionPrediction, MaskedReconstruction
 from uwm.training.sources import cropped_images, state_pairs
 
 STEPS = 5
-# A mean over the batch, or softmax, takes these away: their gradients are rounding, which Adam makes large.
-WITHOUT_EFFECT = ("extractor.norm.bias", "extractor.head.bias", "qkv.bias")
+WITHOUT_EFFECT = "qkv.bias"  # softmax takes the keys' away: a gradient of rounding, which Adam makes large
 MAE = MAE_PRESETS["tiny"]
 # A code restarts at its second step without use.
 QUICK = QuantizerConfig(codes=24, ema_decay=0.5, restart_threshold=0.3)
@@ -43,6 +42,8 @@ def world_model(quantizer: QuantizerConfig) -> tuple[nn.Module, IndexSource]:
         continuous_steps=1,
     )
     model = WorldModel(config.fitted(MAE), seed=0)
+    for bias in (model.extractor.norm.bias, model.extractor.head.bias):  # the standardiser takes these away
+        bias.requires_grad_(False)
     return LatentActionPrediction(model), IndexSource(30, load, batch_size=8, accumulate=2)
 
 
