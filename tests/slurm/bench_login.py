@@ -1,6 +1,7 @@
 """What a corpus of SSv2's size costs on a login node, beside a bare start of Python: `make bench` runs it.
 
-220,847 names, of empty files but for the first of each split, a small MAE, and Slurm's commands replaced by scripts.
+220,847 names, of empty files but for the first of each split, a small MAE, and Slurm's commands replaced by
+scripts.
 """
 
 import json
