@@ -5,6 +5,7 @@ a little, by the kernels: it is counted with the fused attention that CPUs and G
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -77,6 +78,26 @@ def step_cost(recipe: Recipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -
     frozen = sum(parameter.numel() for parameter in weights.values()) - trained
     encode = encode_cost(mae_recipe) if encodes else 0
     return StepCost(encode, forward, backward, trained, frozen, kept, few - PAIRS * kept)
+
+
+def training_operations(recipe: Recipe, mae: MAERecipe, pretrain: PretrainRecipe) -> int:
+    """Operations of a whole training but for what it does before its first step."""
+    train = recipe.train
+    return cost_of_alike(bare(recipe), mae, bare(pretrain)).total * train.batch_size * train.steps
+
+
+def bare(recipe: Any) -> Any:
+    """The recipe without what changes no cost of a pair, so that each network is counted once."""
+    train = replace(recipe.train, steps=1, batch_size=1, warmup_steps=0, seed=0)
+    fewer = {} if isinstance(recipe, PretrainRecipe) else {"pairs": None}
+    starts = {"start": "pretrained"} if hasattr(recipe, "start") else {}
+    return replace(recipe, train=train, **fewer, **starts)
+
+
+@lru_cache(maxsize=64)
+def cost_of_alike(recipe: Recipe, mae: MAERecipe, pretrain: PretrainRecipe) -> StepCost:
+    """`step_cost`, once for each `bare` recipe."""
+    return step_cost(recipe, mae, pretrain)
 
 
 @lru_cache(maxsize=4)
