@@ -9,7 +9,7 @@ LIGHT := $(if $(wildcard $(RUN)),$(RUN),$(PYTHON))
 REPRODUCED := runs/reproduced
 OPENGL := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-robot test lint format reproduce reproduce-all figures check validate paper bench corpora
+.PHONY: help setup setup-robot test lint format reproduce reproduce-all figures check validate paper bench bench-gpu corpora
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -84,7 +84,11 @@ bench: setup-robot  ## speed, as ratios measured side by side
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/models.py
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/data.py
 	OMP_NUM_THREADS=1 $(RUN) tests/bench/robot.py
-	$(RUN) -m pytest -q tests/slurm/bench_cells.py
+	$(RUN) -m pytest -q tests/slurm/bench_cells.py tests/slurm/bench_login.py
+
+bench-gpu: setup  ## a training step of scale paper on this machine's GPUs: time, MFU, NCCL; records in runs/bench
+	$(RUN) -m uwm.bench --scale paper
+	$(RUN) -m torch.distributed.run --standalone --nproc-per-node=gpu -m uwm.bench --scale paper
 
 corpora: setup-robot  ## render the simulated corpora again from their seeds, beside the ones here (an hour)
 	$(RUN) -m uwm.data.simulate --out runs/corpora

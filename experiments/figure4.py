@@ -72,6 +72,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.jobs import shared_jobs
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
+from uwm.stages.jobs import finetune_job
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, pretrain_jobs
@@ -267,12 +268,8 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     """The trainings behind a cell."""
     yield from pretrain_jobs(config)
     if cell.seed is not None:
-        yield StageJob(
-            f"train-{cell.file_name}",
-            lambda context: domain_of(context, cell).world,
-            lambda context: domain_of(context, cell).stage,
-            needs=("pretrain",),
-        )
+        recipe = recipes(config)[cell.method].seeded(cell.seed)
+        yield finetune_job(f"train-{cell.file_name}", recipe, partial(domain_of, cell=cell))
 
 
 EXPERIMENT = Experiment(

@@ -512,7 +512,7 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
         yield domain_job(f"{name}-{cell.corpus}", recipe, unseeded, "pretrain")
     if cell.seed is None:
         return
-    yield finetune_job(f"finetune-{place}", partial(domain_of, cell=cell))
+    yield finetune_job(f"finetune-{place}", config.finetune.seeded(cell.seed), partial(domain_of, cell=cell))
     own, base = own_recipe(config, cell), parsed.base
     if isinstance(own, AdapterRecipe):
         base = f"adapter-{R_GT if parsed.method == SHUFFLED else base}"

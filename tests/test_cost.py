@@ -8,6 +8,7 @@ from torch import nn
 
 from tests.documents import ROOT, blocks
 from uwm import cost
+from uwm.runs.experiment import load_experiment
 from uwm.stages import counting
 from uwm.stages.mae import MAE
 from uwm.stages.world_model import PRETRAIN
@@ -30,6 +31,20 @@ def test_the_pages_show_the_counted_cost(text, capsys):
     command, _, shown = text.partition("\n")
     assert cost.main(command.split()[4:]) == 0
     assert capsys.readouterr().out == shown
+
+
+def test_a_jobs_operations_are_those_that_are_counted_here():
+    figure4 = load_experiment(ROOT / "experiments" / "figure4.py")
+    config = figure4.configs["smoke"]
+    jobs = {job.name: job for job in figure4.stages(config, {})}
+    context = SimpleNamespace(config=config)
+    sums = dict.fromkeys(("pre-training", "fine-tuning"), 0)
+    for name, job in jobs.items():
+        sums["pre-training" if name == "pretrain" else "fine-tuning"] += job.operations(context)
+    counted = [found for found in cost.trainings("smoke") if found.experiment == "figure4"]
+    assert sums["fine-tuning"] == sum(f.operations for f in counted if f.kind.startswith("fine-tuning"))
+    one = counting.step_cost(config.pretrain, config.mae, config.pretrain).total
+    assert sums["pre-training"] == one * config.pretrain.train.batch_size * config.pretrain.train.steps
 
 
 def test_both_pages_show_it():

@@ -46,6 +46,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "uwm.planning": ("uwm.models",),
     "uwm.cache": ("uwm.data", "uwm.runs"),
     "uwm.actions": ("uwm.models", "uwm.data", "uwm.runs"),
+    "uwm.bench": ("uwm.models", "uwm.training", "uwm.runs", "uwm.stages"),
     "uwm.cost": ("uwm.runs", "uwm.stages"),
     "uwm.release": ("uwm.runs", "uwm.stages"),
     "uwm.prefetch": ("uwm.metrics", "uwm.stages"),
@@ -61,7 +62,7 @@ LIBRARIES = {
     "mujoco": ("uwm.data.simulation",),
     "torch": ("uwm.models", "uwm.metrics", "uwm.baselines", "uwm.data", "uwm.training", "uwm.stages",
               "uwm.evaluation", "uwm.planning", "uwm.runs", "uwm.prefetch", "uwm.methods.protocol",
-              "uwm.methods.conformance", "experiments", "uwm.actions"),
+              "uwm.methods.conformance", "experiments", "uwm.actions", "uwm.bench"),
 }  # fmt: skip
 
 

@@ -13,8 +13,6 @@ nor FICC's small adapter, nor encoding where a recipe computes states once.
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from uwm.arguments import Parser, one_of, real, whole
@@ -23,10 +21,9 @@ from uwm.errors import run_cli
 from uwm.runs.experiment import load_experiment
 from uwm.stages.adapter import AdapterRecipe
 from uwm.stages.baselines import DynamicsRecipe
-from uwm.stages.counting import Recipe, StepCost, step_cost
+from uwm.stages.counting import Recipe, StepCost, bare, cost_of_alike, step_cost
 from uwm.stages.decoder import DecoderRecipe
 from uwm.stages.finetune import FinetuneRecipe
-from uwm.stages.mae import MAERecipe
 from uwm.stages.pair_training import planned_memory
 from uwm.stages.world_model import PretrainRecipe
 
@@ -93,10 +90,10 @@ def trainings(scale: str) -> Iterator[Trainings]:
                 key = recipe, "" if isinstance(recipe, PretrainRecipe) else cell.corpus
                 if key not in seen:
                     seen.add(key)
-                    alike = kind_of(recipe), _bare(recipe), recipe.train.batch_size, recipe.train.steps
+                    alike = kind_of(recipe), bare(recipe), recipe.train.batch_size, recipe.train.steps
                     counts[alike] = counts.get(alike, 0) + 1
         for (kind, recipe, batch_size, steps), count in counts.items():
-            cost = _cost(recipe, config.mae, _bare(config.pretrain))
+            cost = cost_of_alike(recipe, config.mae, bare(config.pretrain))
             yield Trainings(name, kind, cost, batch_size, steps, count)
 
 
@@ -119,19 +116,6 @@ def kind_of(recipe: Recipe) -> str:
         name, how = ("dynamics", [recipe.kind]) if isinstance(recipe, DynamicsRecipe) else ("FICC", [])
     said = ", ".join(word for word in how if word and word != "all")
     return f"{name} ({said})" if said else name
-
-
-def _bare(recipe: Any) -> Any:
-    """The recipe without what changes no cost of a pair, so that each network is counted once."""
-    bare = replace(recipe.train, steps=1, batch_size=1, warmup_steps=0, seed=0)
-    fewer = {} if isinstance(recipe, PretrainRecipe) else {"pairs": None}
-    starts = {"start": "pretrained"} if hasattr(recipe, "start") else {}
-    return replace(recipe, train=bare, **fewer, **starts)
-
-
-@lru_cache(maxsize=64)
-def _cost(recipe: Recipe, mae: MAERecipe, pretrain: PretrainRecipe) -> StepCost:
-    return step_cost(recipe, mae, pretrain)
 
 
 HEADER = ("", "training", "times", "steps", "batch", "GFLOP a pair", "memory, GB", "GPU hours")

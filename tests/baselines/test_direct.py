@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from uwm.baselines.direct import DirectDynamics, DirectDynamicsConfig, direct_config
+from uwm.data.draws import Draws
 from uwm.models import ActionAdapter, ActionAdapterConfig, ControllerConfig, Dynamics, TokenConfig
 from uwm.models.dynamics import DynamicsConfig
 from uwm.training.adaptation import NextState
@@ -35,12 +36,12 @@ def fitted(model: nn.Module, steps: int = 250) -> float:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(steps):
         optimizer.zero_grad()
-        objective(moves(64, step), torch.Generator())["loss"].backward()
+        objective(moves(64, step), Draws(torch.Generator()))["loss"].backward()
         optimizer.step()
     test = moves(128, 10_000)
     s_t, s_next = test["states"].unbind(1)
     with torch.no_grad():
-        return float(objective(test, torch.Generator())["loss"] / (s_t - s_next).square().mean())
+        return float(objective(test, Draws(torch.Generator()))["loss"] / (s_t - s_next).square().mean())
 
 
 def test_only_the_direct_dynamics_learn_what_an_action_does() -> None:

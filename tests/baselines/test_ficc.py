@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uwm.baselines.ficc import FICC, FICCConfig
+from uwm.data.draws import Draws
 from uwm.models.quantizer import QuantizerConfig
 from uwm.training.adaptation import CycleConsistency
 
@@ -71,7 +72,7 @@ def test_the_code_comes_to_carry_the_transition() -> None:
     objective, optimizer = CycleConsistency(model), torch.optim.Adam(model.parameters(), lr=2e-3)
     for step in range(300):
         optimizer.zero_grad()
-        out = objective(moving_square(32, step), torch.Generator())
+        out = objective(moving_square(32, step), Draws(torch.Generator()))
         out["loss"].backward()
         optimizer.step()
     model.eval()

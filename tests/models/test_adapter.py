@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from uwm.data.draws import Draws
 from uwm.errors import UserError
 from uwm.models import (
     ActionAdapter,
@@ -74,7 +75,7 @@ def test_every_variant_has_the_shapes_of_the_contract(
     variant = ActionAdapterConfig(depth=1, target=target, use_state=use_state, blocks=blocks)
     config = variant.fitted(world.config, CONTROLLER)
     adapter, batch = ActionAdapter(config), labelled(3)
-    out = AdapterRegression(adapter, world)(batch, torch.Generator())
+    out = AdapterRegression(adapter, world)(batch, Draws(torch.Generator()))
     out["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in adapter.parameters())
     assert all(p.grad is None for p in world.parameters())
@@ -187,7 +188,7 @@ def test_fitting_leaves_the_world_model_alone(target: str, tmp_path: Path) -> No
     adapter = ActionAdapter(replace(ADAPTER, target=target), seed=1)
     objective = AdapterRegression(adapter, world)
     config = TrainConfig(steps=40, batch_size=16, learning_rate=3e-3, weight_decay=0.0)
-    before = float(objective(labelled(16), torch.Generator())["loss"].detach())
+    before = float(objective(labelled(16), Draws(torch.Generator()))["loss"].detach())
     result = train(objective, Repeated(), config, tmp_path / "run", tensorboard=False)
     assert result.metrics["loss"] < 0.8 * before
     world.save(tmp_path / "after.safetensors")
@@ -203,9 +204,9 @@ def test_slots_whose_region_changes_count_more() -> None:
     batch["states"][:, 1, 1] += 0.5
     latents = world.infer_actions(*batch["states"].unbind(1)).continuous
     error = (adapter(s_t, batch["actions"], batch["mask"]) - latents).square().mean(-1)  # (B, 8)
-    alike = AdapterRegression(adapter, world)(batch, torch.Generator())["loss"]
+    alike = AdapterRegression(adapter, world)(batch, Draws(torch.Generator()))["loss"]
     torch.testing.assert_close(alike, error.mean())
-    weighted = AdapterRegression(adapter, world, change_weight=3.0)(batch, torch.Generator())["loss"]
+    weighted = AdapterRegression(adapter, world, change_weight=3.0)(batch, Draws(torch.Generator()))["loss"]
     weights = torch.tensor([7.0, 7, 1, 1, 1, 1, 1, 1]) / 2.5
     torch.testing.assert_close(weighted, (error * weights).mean())
 
@@ -222,7 +223,7 @@ def test_the_target_prediction_is_the_dynamics_error_straight_through_the_codes(
     adapter, batch = ActionAdapter(replace(ADAPTER, target="prediction"), seed=2).eval(), labelled(4)
     s_t, s_next = batch["states"].unbind(1)
     found = adapter.infer_actions(s_t, batch["actions"], batch["mask"], world.quantizer)
-    out = AdapterRegression(adapter, world, commitment=0.5)(batch, torch.Generator())
+    out = AdapterRegression(adapter, world, commitment=0.5)(batch, Draws(torch.Generator()))
     torch.testing.assert_close(
         out["state_mse"], (world.predict(s_t, found.quantized) - s_next).square().mean()
     )

@@ -176,6 +176,19 @@ def test_dry_run_needs_no_slurm(project, tmp_path, monkeypatch):
     assert "no sbatch on this machine" in error
 
 
+def test_the_graph_counts_gpu_hours_at_the_rate_of_the_site(project, tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text("gpus_per_node = 2\nhours = 3\n[cells]\nhours = 0.5\n")
+    stage, cells = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
+    assert stage.endswith("3 h; at most 6 GPU hours")
+    assert cells.startswith("    toy-cells: ")
+    assert cells.endswith("; at most 3 GPU hours")
+    path.write_text(f"tflops = 0.5\n{path.read_text()}")
+    stage, again = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
+    assert stage.endswith("3 h; 4 GPU hours counted, at most 6 GPU hours")
+    assert again == cells
+
+
 def test_answers_of_slurm_are_understood():
     assert _indices("0-2,5%4") == [0, 1, 2, 5]
     text = "12|COMPLETED|n1\n13_3|FAILED|n2\n13_[4-5%2]|CANCELLED by 0|None assigned\n"

@@ -93,7 +93,9 @@ EXPERIMENT = Experiment(
     cells=cells,
     run_cell=run_cell,
     summarize=summarize,
-    stages=lambda config, data: [StageJob("weights", train, weights_stage)],
+    stages=lambda config, data: [
+        StageJob("weights", train, weights_stage, operations=lambda context: 7.2e15)
+    ],
 )
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What 1,000 cells cost the submitter, in wall and CPU seconds of this process: `make bench` runs it.
+"""What 1,000 cells cost the submitter and the nodes: `make bench` runs it.
 
-The time in Slurm's own commands is in the wall seconds alone.
+The submitter's in wall and CPU seconds of this process (Slurm's own commands are in the wall seconds alone),
+the nodes' in processes started and their CPU seconds, packed or not.
 """
 
 import time
@@ -9,6 +10,13 @@ import pytest
 
 pytestmark = pytest.mark.slurm
 CELLS = 1000
+ALONE = 20  # cells with a job each, enough to tell what one costs
+
+# Starts what it is given, and notes the CPU seconds, of user and system.
+TIMER = """exec 3>&2
+TIMEFORMAT='%U %S'
+{ time "$@" 2>&3; } 2>> SPENT
+"""
 
 
 def test_cells(project, monkeypatch):
@@ -32,3 +40,29 @@ def test_cells(project, monkeypatch):
             assert out.count('"item"') == CELLS + 1
     with project.capsys.disabled():
         print(f"\n{CELLS} cells", *lines, sep="\n")
+
+
+def spent(project, cells, packed):
+    """Processes that measured cells, and CPU seconds of a cell; the stage's process is left out."""
+    timer, notes = project.root / "timer.sh", project.root / f"spent-{packed}"
+    timer.write_text(TIMER.replace("SPENT", str(notes)))
+    project.site.write_text(
+        f'partition = "low"\nlauncher = "bash {timer}"\n[cells]\ncells_per_job = {packed}\n'
+    )
+    settings = ("--set", f"seeds={cells}", "steps=1")
+    project.submit(*settings)
+    project.finish(*settings, timeout_s=1800)
+    seconds = [sum(map(float, line.split())) for line in notes.read_text().splitlines()]
+    return len(seconds) - 1, (sum(seconds) - seconds[0]) / cells
+
+
+def test_cells_packed_or_not(project):
+    lines = []
+    for cells, packed in ((CELLS, 100), (ALONE, 1)):
+        processes, seconds = spent(project, cells, packed)
+        assert processes == -(-cells // packed)
+        lines.append(
+            f"{cells:5,} cells, {packed:3} a job: {processes} processes, {seconds:.3f} s of CPU a cell"
+        )
+    with project.capsys.disabled():
+        print("", *lines, sep="\n")

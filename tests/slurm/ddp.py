@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from uwm.data.draws import Draws
 from uwm.methods import Method
 from uwm.methods import declare as declare_method
 from uwm.metrics.spec import Metric, declare
@@ -36,7 +37,7 @@ class Regression(nn.Module):
         generator = torch.Generator().manual_seed(0)
         self.weight = nn.Parameter(torch.randn(4, 1, generator=generator))
 
-    def forward(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: tuple[Tensor, Tensor], draws: Draws) -> dict[str, Tensor]:
         self.calls += 1
         time.sleep(self.config.step_s)
         if self.calls == 5 and self.config.fail_rank == _rank():

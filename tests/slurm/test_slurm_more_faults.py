@@ -114,6 +114,16 @@ def test_only_what_is_asked_for_waits_for_its_stages(project):
     assert project.states(*settings) == {"stage:chain-2": "done", "chain/numbers-2/s0": "done"}
 
 
+def test_a_submit_limit_is_met_in_waves(project):
+    project.site.write_text('partition = "low"\nmax_submit = 2\n')
+    settings = ("--set", "seeds=4")
+    code, _, error = project.run("--submit", "--wait", "--site", str(project.site), *settings)
+    assert code == 0
+    assert "3 items remain, for the site takes no more jobs now" in error
+    assert set(project.states(*settings).values()) == {"done"}
+    assert project.steps() == list(range(1, 41))
+
+
 def test_packed_cells_share_a_job_and_a_failed_one_stops_no_other(project):
     project.site.write_text('partition = "low"\n[cells]\ncells_per_job = 3\n')
     settings = ("--set", "seeds=5", "fail=cell")

@@ -3,6 +3,7 @@
 import torch
 
 from uwm.baselines.reader import ReaderConfig, StateReader
+from uwm.data.draws import Draws
 from uwm.models import TokenConfig
 from uwm.stages.reader import ReadingError
 
@@ -18,10 +19,10 @@ def test_a_place_is_learnt():
     targets = places[:, None].float()
     reader.mean.copy_(targets.mean(0))
     reader.deviation.copy_(targets.std(0))
-    objective, generator = ReadingError(reader, noise=0.0), torch.Generator().manual_seed(0)
+    objective, draws = ReadingError(reader, noise=0.0), Draws(torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(reader.parameters(), lr=1e-2)
     for _ in range(80):
         optimizer.zero_grad()
-        objective({"states": states, "targets": targets}, generator)["loss"].backward()
+        objective({"states": states, "targets": targets}, draws)["loss"].backward()
         optimizer.step()
     assert (reader(states) - targets).abs().max() < 0.2

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uwm.data.draws import Draws
 from uwm.errors import UserError
 from uwm.training.batches import IndexSource, epoch_indices, micro_batch_size, seeded_generator
 
@@ -37,6 +38,12 @@ def test_epochs_and_seeds_differ() -> None:
     assert len(set(orders)) == 9
 
 
+def drawn(indices: torch.Tensor, draws: Draws) -> torch.Tensor:
+    count = len(indices)
+    drawn = draws.rand(count, 2).sum(1) + draws.randn(count) + draws.randint(9, count, 1)[:, 0]
+    return torch.stack([indices.double(), drawn.double()], 1)  # (b, 2)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     rows=st.integers(1, 60),
@@ -49,16 +56,21 @@ def test_ranks_and_micro_batches_partition_the_global_batch(
     rows: int, per_micro: int, world_size: int, accumulate: int, step: int
 ) -> None:
     batch_size = per_micro * world_size * accumulate
-    source = IndexSource(rows, lambda i, g: i, batch_size=batch_size, accumulate=accumulate, seed=3)
+    source = IndexSource(rows, drawn, batch_size=batch_size, accumulate=accumulate, seed=3)
     streams = [source.batches(step, rank, world_size) for rank in range(world_size)]
-    parts = [next(stream) for _ in range(accumulate) for stream in streams]
-    assert all(len(part) == per_micro for part in parts)
-    np.testing.assert_array_equal(torch.cat(parts), epoch_indices(rows, batch_size, step, 3))
+    parts = [torch.stack([next(stream) for stream in streams], 1) for _ in range(accumulate)]
+    assert all(part.shape == (per_micro, world_size, 2) for part in parts)
+    rows_and_draws = torch.cat([part.flatten(0, 1) for part in parts])  # the ranks in turn
+    np.testing.assert_array_equal(rows_and_draws[:, 0], epoch_indices(rows, batch_size, step, 3))
+    alone = source.batches(step, 0, 1)  # what is drawn for a sample depends on its place in the batch alone
+    torch.testing.assert_close(
+        rows_and_draws, torch.cat([next(alone) for _ in range(accumulate)]), rtol=0, atol=0
+    )
 
 
 def test_stream_from_a_later_step_is_the_tail_of_the_stream() -> None:
-    def load(indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return indices + torch.rand(len(indices), generator=generator)
+    def load(indices: torch.Tensor, draws: Draws) -> torch.Tensor:
+        return indices + draws.rand(len(indices))
 
     source = IndexSource(11, load, batch_size=4, accumulate=2)
     whole, tail = source.batches(0, 0, 1), source.batches(3, 0, 1)
@@ -69,8 +81,8 @@ def test_stream_from_a_later_step_is_the_tail_of_the_stream() -> None:
 
 
 def test_threads_load_the_same_batches_in_the_same_order() -> None:
-    def load(indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        time.sleep(0.002 * float(torch.rand((), generator=generator)))
+    def load(indices: torch.Tensor, draws: Draws) -> torch.Tensor:
+        time.sleep(0.002 * float(draws.rand(1)))
         return indices
 
     plain = IndexSource(30, load, batch_size=4).batches(2, 0, 1)
@@ -80,7 +92,7 @@ def test_threads_load_the_same_batches_in_the_same_order() -> None:
 
 
 def test_an_error_in_a_loading_thread_arrives() -> None:
-    def load(indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def load(indices: torch.Tensor, draws: Draws) -> torch.Tensor:
         raise UserError("no such clip")
 
     with pytest.raises(UserError, match="no such clip"):

@@ -65,7 +65,7 @@ def test_speed_is_counted_between_two_calls():
 
 def test_the_timing_log_says_how_many_steps_there_are(tmp_path, monkeypatch):
     monkeypatch.setattr("uwm.training.logs._TIMING_EVERY", 0.0)
-    train_toy(tmp_path, Toy(noise=0.0))
+    train_toy(tmp_path, Toy())
     lines = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
     assert lines[0]["steps"] == lines[-1]["step"]
     assert {"steps_per_second", "data_wait"} <= set(lines[-1])

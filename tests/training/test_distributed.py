@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Toy]:
-    run_dir, toy = tmp_path_factory.mktemp("alone"), Toy(noise=0.0)
+    run_dir, toy = tmp_path_factory.mktemp("alone"), Toy()
     train_toy(run_dir, toy)
     return run_dir, toy
 
@@ -73,7 +73,7 @@ def test_launcher_environment_with_a_stop_asked_of_one_rank(tmp_path: Path, alon
 
 def test_two_processes_can_go_on_as_one(tmp_path: Path, alone: tuple[Path, Toy]) -> None:
     assert launch(tmp_path, "stop") == [1, 1]
-    toy = Toy(noise=0.0)
+    toy = Toy()
     train_toy(tmp_path, toy)
     for key, value in alone[1].state_dict().items():
         torch.testing.assert_close(toy.state_dict()[key], value, rtol=1e-5, atol=1e-6, msg=key)

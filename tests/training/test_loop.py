@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests.training.toy import CONFIG, ROWS, Toy, rows, train_toy
+from uwm.data.draws import Draws
 from uwm.errors import UserError
 from uwm.training.batches import epoch_indices, seeded_generator
 from uwm.training.checkpoint import newest_checkpoint
@@ -55,8 +56,8 @@ def reference_training(toy: Toy) -> None:
         chosen = torch.from_numpy(epoch_indices(ROWS, 8, step, 7))
         for micro in range(2):
             part = chosen[4 * micro : 4 * micro + 4]
-            generator = seeded_generator(7, step, micro, 0)
-            (toy((x[part], y[part]), generator)["loss"] / 2).backward()
+            draws = Draws(seeded_generator(7, step, micro, 0))
+            (toy((x[part], y[part]), draws)["loss"] / 2).backward()
         nn.utils.clip_grad_norm_(matrices + others, 1.0)
         optimizer.step()
 

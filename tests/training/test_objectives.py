@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uwm.data.draws import Draws
 from uwm.metrics.statistics import perplexity
 from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
 from uwm.models.patches import patchify
@@ -29,7 +30,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_masked_reconstruction_is_the_mean_of_its_ratios() -> None:
     mae = MaskedAutoencoder(MAE)
     batch = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=generator())
-    out = MaskedReconstruction(mae, (0.75, 0.0))(batch, generator(1))
+    out = MaskedReconstruction(mae, (0.75, 0.0))(batch, Draws(generator(1)))
     assert out["loss"].item() == pytest.approx((out["loss_mask_0.75"] + out["loss_mask_0"]).item() / 2)
     whole = mae(batch[4:].float() / 255, 0.0, generator(2)).loss  # ratio 0 sees the second half of the batch
     assert out["loss_mask_0"].item() == pytest.approx(whole.item(), rel=1e-5)
@@ -44,7 +45,7 @@ def test_live_encoding_equals_cached_states_and_leaves_the_mae_alone() -> None:
     cached = LatentActionPrediction(WorldModel(config))
     with torch.no_grad():
         states = mae.encode(images.flatten(0, 1).float() / 255).unflatten(0, (4, 2))
-    losses = live(images, generator())["loss"], cached(states, generator())["loss"]
+    losses = live(images, Draws(generator()))["loss"], cached(states, Draws(generator()))["loss"]
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
     losses[0].backward()
     assert set(live.state_dict()) == set(cached.state_dict())  # the MAE is no part of a checkpoint
@@ -107,9 +108,9 @@ def test_structure_loss_is_the_mean_ssim_of_a_pictures_cells() -> None:
 def test_the_picture_loss_trains_the_world_model_alone() -> None:
     mae, model = MaskedAutoencoder(MAE), WorldModel(high_rate(64).fitted(MAE))
     states = torch.randn(4, 2, 17, 48, generator=generator())
-    plain = LatentActionPrediction(model)(states, generator())
+    plain = LatentActionPrediction(model)(states, Draws(generator()))
     with_picture = LatentActionPrediction(model, decoder=mae, picture_weight=0.5)
-    losses = with_picture(states, generator())
+    losses = with_picture(states, Draws(generator()))
     assert losses["loss"].item() == pytest.approx((plain["loss"] + 0.5 * losses["picture_loss"]).item())
     shown = structure_loss(mae.decode_patches(states[:, 0]), mae.decode_patches(states[:, 1]), 16)
     assert losses["picture_loss"].item() == pytest.approx(shown.item())  # an untrained model copies

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uwm.data.crops import fixed_views, random_crops
+from uwm.data.draws import Draws
 from uwm.models import MAE_PRESETS, MaskedAutoencoder
 from uwm.training.batches import IndexSource
 from uwm.training.sources import cropped_images, encode_images, state_pairs
@@ -21,7 +22,7 @@ def coordinates(count: int, height: int, width: int) -> torch.Tensor:
 @settings(deadline=None, max_examples=30)
 def test_a_pair_is_cropped_and_flipped_alike(seed: int) -> None:
     frames = coordinates(8, 20, 24).unflatten(0, (4, 2))  # (4, 2, 3, 20, 24)
-    crops = random_crops(frames, 16, torch.Generator().manual_seed(seed))
+    crops = random_crops(frames, 16, Draws(torch.Generator().manual_seed(seed)))
     assert crops.shape == (4, 2, 3, 16, 16)
     for (first, second), number in zip(crops, range(4), strict=True):
         assert torch.equal(first[:2], second[:2])  # the same rows and columns of both frames
@@ -32,7 +33,7 @@ def test_a_pair_is_cropped_and_flipped_alike(seed: int) -> None:
 
 
 def test_crops_reach_every_place_and_both_flips() -> None:
-    crops = random_crops(coordinates(200, 18, 18), 16, torch.Generator().manual_seed(0))
+    crops = random_crops(coordinates(200, 18, 18), 16, Draws(torch.Generator().manual_seed(0)))
     assert set(crops[:, 0, 0, 0].tolist()) == {0, 1, 2}
     flipped = crops[:, 1, 0, 0] > crops[:, 1, 0, -1]
     assert 60 < flipped.sum() < 140
@@ -63,7 +64,7 @@ def test_a_view_has_one_crop_per_clip() -> None:
 def test_state_pairs_take_both_frames_from_one_view() -> None:
     states = torch.arange(2 * 6).reshape(2, 6, 1, 1).float()  # view 0: 0..5, view 1: 6..11
     pairs = torch.tensor([[0, 2], [1, 3], [3, 5]])
-    batch = state_pairs(states, pairs)(torch.tensor([0, 1, 2] * 20), torch.Generator().manual_seed(0))
+    batch = state_pairs(states, pairs)(torch.tensor([0, 1, 2] * 20), Draws(torch.Generator().manual_seed(0)))
     assert batch.shape == (60, 2, 1, 1)
     assert (batch[:, 1] - batch[:, 0] == 2).all()
     assert {float(x) for x in batch[::3, 0, 0, 0]} == {0.0, 6.0}

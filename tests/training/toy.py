@@ -17,6 +17,7 @@ import torch._dynamo  # optimisers import it at first use: here once for all pro
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from uwm.data.draws import Draws
 from uwm.training import checkpoint
 from uwm.training.batches import IndexSource
 from uwm.training.loop import TrainConfig, TrainResult, train
@@ -45,9 +46,8 @@ class Toy(nn.Module):
 
     frozen = ("encoder",)
 
-    def __init__(self, noise: float = 0.1) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.noise = noise
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.encoder = nn.Linear(WIDTH, WIDTH).requires_grad_(False)
@@ -57,10 +57,10 @@ class Toy(nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.before: Callable[[int], None] = lambda call: None
 
-    def forward(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: tuple[Tensor, Tensor], draws: Draws) -> dict[str, Tensor]:
         self.before(int(self.calls))
         x, y = batch
-        x = self.encoder(x + self.noise * torch.randn(x.shape, generator=generator))
+        x = self.encoder(x + 0.1 * draws.randn(*x.shape))
         codes = torch.cdist(x.detach(), self.codebook.detach()).argmin(1)
         mean = x.mean(0)
         if dist.is_initialized():
@@ -141,7 +141,7 @@ def rank_main(rank: int, world_size: int, port: int, run_dir: Path, mode: str) -
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    toy = Toy(noise=0.0)
+    toy = Toy()
 
     def fail(call: int) -> None:
         if rank == 1 and call == 5:
@@ -176,6 +176,6 @@ def free_port() -> int:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     run_dir = Path(sys.argv[1])
-    toy = Toy(noise=0.0)
+    toy = Toy()
     train_toy(run_dir, toy)
     save_weights(toy, run_dir / f"weights-{os.environ['RANK']}.pt")

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uwm.data.draws import Draws
+
 
 def center_crop(frames: Tensor, height: int, width: int) -> Tensor:
     """The middle of (...,H,W)."""
@@ -13,16 +15,16 @@ def center_crop(frames: Tensor, height: int, width: int) -> Tensor:
     return frames[..., top : top + height, left : left + width].contiguous()
 
 
-def random_crops(images: Tensor, size: int, generator: torch.Generator, *, flip: bool = True) -> Tensor:
+def random_crops(images: Tensor, size: int, draws: Draws, *, flip: bool = True) -> Tensor:
     """One random crop and flip an image: (B, ..., H, W) -> (B, ..., size, size).
 
     What an image carries before its last two axes (channels, the two frames of a pair) is cropped alike.
     With real actions, `flip=False`: a mirrored picture would want a mirrored action.
     """
     height, width = images.shape[-2:]
-    tops = torch.randint(height - size + 1, (len(images),), generator=generator).tolist()
-    lefts = torch.randint(width - size + 1, (len(images),), generator=generator).tolist()
-    flips = (torch.rand(len(images), generator=generator) < 0.5).tolist()
+    tops = draws.randint(height - size + 1, len(images)).tolist()
+    lefts = draws.randint(width - size + 1, len(images)).tolist()
+    flips = (draws.rand(len(images)) < 0.5).tolist()
     crops = []
     for image, top, left, mirrored in zip(images, tops, lefts, flips, strict=True):
         crop = image[..., top : top + size, left : left + size]

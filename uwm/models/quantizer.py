@@ -90,10 +90,12 @@ class VectorQuantizer(nn.Module):
 
     All state is in `codebook` (a parameter with "gradient", a buffer with "ema") and buffers, so that a
     saved and loaded module goes on bit for bit. (On CUDA this needs torch.use_deterministic_algorithms.)
-    Under torch.distributed, counts and sums are added over ranks and restart vectors gathered from all of
-    them, so every rank holds the same codebook, with or without DDP's buffer broadcast; ranks must make the
-    same number of training calls. With "gradient" the optimiser's moments of a restarted row are left alone:
-    they fade within some tens of steps.
+    Under torch.distributed, counts and sums are added over ranks and restart vectors drawn from the batches
+    of all of them as one process would from the whole batch. So every rank holds the same codebook, with or
+    without DDP's buffer broadcast, and it does not depend on their number. Ranks must make the same number
+    of training calls, with equally many latents where codes restart or begin as data; rank r of w has the
+    samples r, r + w and so on of the whole batch. With "gradient" the optimiser's moments of a restarted row
+    are left alone: they fade within some tens of steps.
     """
 
     codebook: Tensor
@@ -130,13 +132,13 @@ class VectorQuantizer(nn.Module):
             latents = latents.to(self.codebook.dtype)
             vectors = latents.detach().flatten(0, 1)  # (B*L, W)
             if self.training and self._read_step() == 0 and self.config.data_init:
-                self._initialise(vectors)
+                self._initialise(latents.detach())
             codes = self.encode(latents)
             chosen = self.lookup(codes)  # (B, L, W)
             loss = self._loss(latents, chosen)
             use = self._statistics(vectors, codes.flatten())
             if self.training:
-                self._train_step(vectors, use)
+                self._train_step(latents.detach(), use)
         counts = use[:, 0]
         # Straight-through: the bracket is exactly 0 and has gradient 1.
         quantized = chosen.detach() + (latents - latents.detach())  # (B, L, W)
@@ -175,7 +177,7 @@ class VectorQuantizer(nn.Module):
         return statistics
 
     @torch.no_grad()
-    def _train_step(self, vectors: Tensor, statistics: Tensor) -> None:
+    def _train_step(self, latents: Tensor, statistics: Tensor) -> None:
         """Count use, move the codebook, restart what is dead, look for collapse."""
         decay = self.config.ema_decay
         relative = statistics / statistics[:, 0].mean()  # in multiples of the expected use
@@ -188,47 +190,43 @@ class VectorQuantizer(nn.Module):
             pull = torch.addcmul(sums, counts[:, None], self.codebook, value=-1)  # (K, W)
             self.codebook.addcdiv_(pull, self.ema_count.clamp(min=1e-20)[:, None], value=1 - decay)
         if self.config.restart_threshold > 0:
-            self._restart(vectors, self.ema_count < self.config.restart_threshold)
+            self._restart(latents, self.ema_count < self.config.restart_threshold)
         self.step += 1
         self._host_step = self._read_step() + 1
         self._check_collapse()
 
-    def _initialise(self, vectors: Tensor) -> None:
+    def _initialise(self, latents: Tensor) -> None:
         """First codebook: vectors of the first batch, as in Jukebox."""
         with torch.no_grad():
-            self.codebook.copy_(self._candidates(vectors))
+            self.codebook.copy_(self._candidates(latents))
 
-    def _restart(self, vectors: Tensor, dead: Tensor) -> None:
+    def _restart(self, latents: Tensor, dead: Tensor) -> None:
         """Replace the rows in `dead` (K,) bool by vectors of this batch, and give them a fresh count."""
         # On a GPU the question whether any is dead would cost more than the unneeded draw.
         if dead.device.type == "cpu" and not dead.any():
             return
         order = (dead.cumsum(0) - 1).clamp(min=0)  # the first dead code takes the first candidate, and so on
-        fresh = self._candidates(vectors)[order]  # (K, W)
+        fresh = self._candidates(latents)[order]  # (K, W)
         self.codebook.copy_(torch.where(dead[:, None], fresh, self.codebook))
         self.ema_count.masked_fill_(dead, 1.0)
 
-    def _candidates(self, vectors: Tensor) -> Tensor:
-        """At least K vectors (>=K, W) drawn from all ranks' batches, equal on every rank.
+    def _candidates(self, latents: Tensor) -> Tensor:
+        """K vectors (K, W) drawn from the whole batch, of which this rank has `latents` (B, L, W).
 
         Without replacement as far as the vectors reach; after that they come again with a little noise, as
         in Jukebox, for equal rows would never share their users.
         """
         seed = np.random.SeedSequence((self.config.seed, self._read_step())).generate_state(1)
-        generator = torch.Generator(vectors.device).manual_seed(int(seed[0]))
-        world_size = _world_size()
-        share = -(-self.config.codes // world_size)
-        order = torch.randperm(len(vectors), generator=generator, device=vectors.device)
-        drawn = vectors[order.repeat(-(-share // len(order)))[:share]]  # (share, W)
-        if share > len(vectors):
-            noise = torch.randn(drawn[len(vectors) :].shape, generator=generator, **_like(vectors))
-            drawn[len(vectors) :] += NOISE * vectors.std(dim=0, correction=0) * noise
-        if world_size == 1:
-            return drawn
-        gathered = drawn.new_empty(world_size * share, drawn.shape[1])
-        dist.all_gather_into_tensor(gathered, drawn)
-        # Ranks in turn, so that the vectors themselves come before the noisy copies.
-        return gathered.unflatten(0, (world_size, share)).transpose(0, 1).flatten(0, 1)  # (world * share, W)
+        generator = torch.Generator(latents.device).manual_seed(int(seed[0]))
+        total, codes = latents.shape[0] * latents.shape[1] * _world_size(), self.config.codes
+        order = torch.randperm(total, generator=generator, device=latents.device)
+        if total >= codes:
+            return _rows_of_all(latents, order[:codes])
+        vectors = _rows_of_all(latents, torch.arange(total, device=latents.device))
+        drawn = vectors[order.repeat(-(-codes // total))[:codes]]  # (K, W)
+        noise = torch.randn(drawn[total:].shape, generator=generator, **_like(vectors))
+        drawn[total:] += NOISE * vectors.std(dim=0, correction=0) * noise
+        return drawn
 
     def _check_collapse(self) -> None:
         """Count consecutive collapsed steps; CodebookCollapseError once the patience is over."""
@@ -262,6 +260,19 @@ def _perplexity(counts: Tensor) -> Tensor:
 
 def _world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _rows_of_all(latents: Tensor, rows: Tensor) -> Tensor:
+    """Rows (n,) int64 of the whole batch's vectors (n, W), of whose samples w ranks hold every w-th each."""
+    world_size = _world_size()
+    if world_size == 1:
+        return latents.flatten(0, 1)[rows]
+    samples, tokens = rows // latents.shape[1], rows % latents.shape[1]
+    held = latents[samples // world_size, tokens]
+    mine = samples % world_size == dist.get_rank()
+    found = torch.where(mine[:, None], held, 0.0)
+    dist.all_reduce(found)  # one rank's vector and zeros: exact
+    return found
 
 
 def _like(tensor: Tensor) -> dict[str, Any]:

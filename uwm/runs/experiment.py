@@ -93,7 +93,8 @@ class StageJob:
     the stage jobs that come first.
     `cells`: patterns of the cells that read it; they alone wait for it, or go down with it. A stage that
     `trains` gets the site's resources for trainings (many GPUs), any other those of a cell, and one that only
-    reads files (not `computes`) those of cells that read, without a GPU.
+    reads files (not `computes`) those of cells that read, without a GPU. `operations` counts those of a
+    training (floating point), in seconds, for the GPU hours of a plan.
     """
 
     name: str
@@ -103,6 +104,7 @@ class StageJob:
     trains: bool = True
     computes: bool = True
     cells: tuple[str, ...] = ("*",)
+    operations: Callable[["Context"], float] | None = None
 
 
 @dataclass

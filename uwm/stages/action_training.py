@@ -12,6 +12,7 @@ from uwm.bounds import Bounded, Count, Natural, Positive
 from uwm.data.action_pairs import ActionPairs, action_pairs, all_action_pairs
 from uwm.data.corpora import Corpus
 from uwm.data.crops import random_crops
+from uwm.data.draws import Draws
 from uwm.data.pairs import FrameBank
 from uwm.data.selection import frozen_pairs, nested_pairs
 from uwm.data.states import (
@@ -72,7 +73,7 @@ def controller(recipe: ActionRecipe, corpus: Corpus) -> ControllerConfig:
     return ControllerConfig(tuple(low.tolist()), tuple(high.tolist()), steps)
 
 
-LoadNamed = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
+LoadNamed = Callable[[Tensor, Draws], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class ActionData:
         load = self._load_states(per_view or {}) if self.recipe.views else self._load_images()
         actions, mask = self.pairs.controls
 
-        def load_pairs(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-            return {**load(rows, generator), "actions": actions[rows], "mask": mask[rows]}
+        def load_pairs(rows: Tensor, draws: Draws) -> dict[str, Tensor]:
+            return {**load(rows, draws), "actions": actions[rows], "mask": mask[rows]}
 
         train = self.recipe.train
         return IndexSource(len(self.pairs), load_pairs, batch_size=train.batch_size, seed=train.seed)
@@ -114,8 +115,8 @@ class ActionData:
     def _load_states(self, per_view: Mapping[str, Tensor]) -> LoadNamed:
         states, places = self.states()
 
-        def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-            view = torch.randint(len(states), (len(rows),), generator=generator)
+        def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:
+            view = draws.randint(len(states), len(rows))
             batch = {"states": states[view[:, None], places[rows]]}  # (B, 2, 1+N, D)
             return batch | {name: values[view, rows] for name, values in per_view.items()}
 
@@ -124,9 +125,9 @@ class ActionData:
     def _load_images(self) -> LoadNamed:
         bank, places = self.frames()
 
-        def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:
             frames = bank.frames[places[rows]]  # (B, 2, 3, H, W)
-            return {"images": random_crops(frames, self.encoder.image_size, generator, flip=False)}
+            return {"images": random_crops(frames, self.encoder.image_size, draws, flip=False)}
 
         return load
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from uwm.baselines.direct import DirectDynamics, direct_config
 from uwm.baselines.ficc import FICC, FICCConfig
 from uwm.data.corpora import Corpus
 from uwm.data.crops import random_crops
+from uwm.data.draws import Draws
 from uwm.data.states import FrozenEncoder, frames_of
 from uwm.models import ActionAdapter, ActionAdapterConfig
 from uwm.runs.artifacts import Stage
@@ -136,8 +136,8 @@ def _train_ficc(recipe: FICCRecipe, domain: Domain, folder: Path) -> None:
     pairs, size = training_pairs(recipe, domain.corpus), model.image_size
     bank, places = frames_of(pairs, recipe.short_side, recipe.gap)
 
-    def load(rows: Tensor, generator: torch.Generator) -> Tensor:
-        return random_crops(bank.frames[places[rows]], size, generator, flip=False)
+    def load(rows: Tensor, draws: Draws) -> Tensor:
+        return random_crops(bank.frames[places[rows]], size, draws, flip=False)
 
     source = IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
     stop = domain.context.stop

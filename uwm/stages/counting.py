@@ -5,6 +5,7 @@ a little, by the kernels: it is counted with the fused attention that CPUs and G
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uwm.baselines.direct import DirectDynamics, direct_config
 from uwm.baselines.ficc import FICC
+from uwm.data.draws import Draws
 from uwm.metrics.perceptual import load_lpips
 from uwm.models import ActionAdapter, ControllerConfig, MaskedAutoencoder, WorldModel
 from uwm.stages.adapter import AdapterRecipe
@@ -60,8 +62,8 @@ def step_cost(recipe: Recipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -
     starts from, or reads."""
     mae = MaskedAutoencoder(mae_recipe.model).eval()
     objective, batch_of = _step(recipe, mae, pretrain)
-    generator = torch.Generator().manual_seed(0)
-    output, forward = _counted(lambda: objective(batch_of(PAIRS), generator)["loss"])
+    draws = Draws(torch.Generator().manual_seed(0))
+    output, forward = _counted(lambda: objective(batch_of(PAIRS), draws)["loss"])
     _, backward = _counted(output.backward)
     precision = recipe.train.precision
     few, more = (_kept_bytes(objective, batch_of(n), precision) for n in (PAIRS, 2 * PAIRS))
@@ -76,6 +78,26 @@ def step_cost(recipe: Recipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -
     frozen = sum(parameter.numel() for parameter in weights.values()) - trained
     encode = encode_cost(mae_recipe) if encodes else 0
     return StepCost(encode, forward, backward, trained, frozen, kept, few - PAIRS * kept)
+
+
+def training_operations(recipe: Recipe, mae: MAERecipe, pretrain: PretrainRecipe) -> int:
+    """Operations of a whole training but for what it does before its first step."""
+    train = recipe.train
+    return cost_of_alike(bare(recipe), mae, bare(pretrain)).total * train.batch_size * train.steps
+
+
+def bare(recipe: Any) -> Any:
+    """The recipe without what changes no cost of a pair, so that each network is counted once."""
+    train = replace(recipe.train, steps=1, batch_size=1, warmup_steps=0, seed=0)
+    fewer = {} if isinstance(recipe, PretrainRecipe) else {"pairs": None}
+    starts = {"start": "pretrained"} if hasattr(recipe, "start") else {}
+    return replace(recipe, train=train, **fewer, **starts)
+
+
+@lru_cache(maxsize=64)
+def cost_of_alike(recipe: Recipe, mae: MAERecipe, pretrain: PretrainRecipe) -> StepCost:
+    """`step_cost`, once for each `bare` recipe."""
+    return step_cost(recipe, mae, pretrain)
 
 
 @lru_cache(maxsize=4)
@@ -152,6 +174,6 @@ def _kept_bytes(objective: nn.Module, batch: Any, precision: str) -> int:
 
     alive = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
     with alive, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        loss = objective(batch, torch.Generator().manual_seed(0))["loss"]
+        loss = objective(batch, Draws(torch.Generator().manual_seed(0)))["loss"]
     del loss  # alive until here, so that no address was given twice
     return sum(kept.values())

@@ -13,6 +13,7 @@ from torch import Tensor
 from uwm.bounds import NotNegative
 from uwm.data.action_pairs import action_pairs
 from uwm.data.corpora import Corpus
+from uwm.data.draws import Draws
 from uwm.data.selection import frozen_pairs
 from uwm.data.states import (
     center_views,
@@ -138,8 +139,8 @@ def _frames_with_states(data: ActionData) -> IndexSource:
     images = torch.stack(crops)  # (V, F, 3, S, S)
     states = encode_frames(encoder, images, f"{data.corpus.name}, frames")  # (V, F, 1+N, D)
 
-    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        view = torch.randint(len(states), (len(rows),), generator=generator)
+    def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:
+        view = draws.randint(len(states), len(rows))
         return {"states": states[view, rows], "images": images[view, rows]}
 
     return IndexSource(images.shape[1], load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)

@@ -15,20 +15,27 @@ from uwm.stages.baselines import (
     obtain_dynamics,
     obtain_ficc,
 )
+from uwm.stages.counting import Recipe, training_operations
 from uwm.stages.decoder import DecoderRecipe, decoder_stage, obtain_decoder
-from uwm.stages.finetune import Domain
+from uwm.stages.finetune import Domain, FinetuneRecipe
 
 DomainRecipe: TypeAlias = AdapterRecipe | DynamicsRecipe | FICCRecipe | DecoderRecipe
 OpenDomain: TypeAlias = Callable[[Context], Domain]  # may raise SkipCell
 
 
-def finetune_job(name: str, domain: OpenDomain) -> StageJob:
-    """The training of a domain's world model."""
+def operations_of(recipe: Recipe) -> Callable[[Context], int]:
+    """Counts what a recipe's training takes in an experiment."""
+    return lambda context: training_operations(recipe, context.config.mae, context.config.pretrain)
+
+
+def finetune_job(name: str, recipe: FinetuneRecipe, domain: OpenDomain) -> StageJob:
+    """The training of a domain's world model by `recipe`."""
     return StageJob(
         name,
         lambda context: domain(context).world,
         lambda context: domain(context).stage,
         needs=("pretrain",),
+        operations=operations_of(recipe),
     )
 
 
@@ -39,6 +46,7 @@ def domain_job(name: str, recipe: DomainRecipe, domain: OpenDomain, parent: str)
         lambda context: obtain(recipe, domain(context)),
         lambda context: stage_of(recipe, domain(context)),
         needs=(parent,),
+        operations=operations_of(recipe),
     )
 
 

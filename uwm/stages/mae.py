@@ -12,6 +12,7 @@ from torch import Tensor
 from uwm.bounds import Bounded, Count, Decay, Natural, NotNegative, OutOfBounds, Positive, check_bounds
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, random_crops
+from uwm.data.draws import Draws
 from uwm.data.pairs import load_frames
 from uwm.data.procedural import procedural_images
 from uwm.data.selection import Corpora
@@ -155,7 +156,7 @@ def _train_mae(recipe: MAERecipe, corpora: Corpora, stop: Stop, folder: Path) ->
         images = torch.cat([images, torch.as_tensor(made)])
     generator = torch.Generator().manual_seed(seed)
     sample = images[torch.randperm(len(images), generator=generator)[:1024]]
-    crops = random_crops(sample, size, generator).float() / 255
+    crops = random_crops(sample, size, Draws(generator)).float() / 255
     warm_start(mae, crops, spectrum_power=recipe.spectrum_power, token_scale=recipe.token_scale)
     held_out = {name: _held_out_frames(recipe, size, corpus) for name, corpus in corpora.items()}
     load = cropped_images(images, size)

@@ -4,6 +4,7 @@ The same recipes give the same stage digests, so Table 1, Figure 4 and Figure 5 
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -72,12 +73,23 @@ def pretrain_jobs(config: Pretrained, cells: tuple[str, ...] = ("*",)) -> list[S
     Before it, where it is on a user's corpora, a job without a GPU that lists their pairs: it opens every
     clip, which takes hours for large corpora.
     """
+    pretrain = StageJob(
+        "pretrain", obtain_pretrained, pretrain_stage, cells=cells, operations=pretrain_operations
+    )
     if set(config.pretrain_on) <= {*BUNDLED, IN_DOMAIN}:
-        return [StageJob("pretrain", obtain_pretrained, pretrain_stage, cells=cells)]
-    return [
-        StageJob("manifests", obtain_manifests, manifests_stage, trains=False, computes=False, cells=()),
-        StageJob("pretrain", obtain_pretrained, pretrain_stage, needs=("manifests",), cells=cells),
-    ]
+        return [pretrain]
+    manifests = StageJob(
+        "manifests", obtain_manifests, manifests_stage, trains=False, computes=False, cells=()
+    )
+    return [manifests, replace(pretrain, needs=("manifests",))]
+
+
+def pretrain_operations(context: Context) -> int:
+    """Operations of the world model's pre-training."""
+    from uwm.stages.counting import training_operations  # which imports trainings that start from this one
+
+    config: Pretrained = context.config
+    return training_operations(config.pretrain, config.mae, config.pretrain)
 
 
 def manifests_stage(context: Context) -> Stage:

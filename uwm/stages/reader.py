@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from uwm.baselines.reader import ReaderConfig, StateReader
 from uwm.bounds import NotNegative
+from uwm.data.draws import Draws
 from uwm.errors import UserError
 from uwm.runs.artifacts import Stage
 from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
 from uwm.stages.finetune import Domain
 from uwm.stages.trained import Trained, finish_training, obtain_trained
 from uwm.training.batches import IndexSource
+from uwm.training.distributed import std_over_ranks
 from uwm.training.loop import TrainConfig, train
 
 READ_VERSION = 1
@@ -91,10 +93,10 @@ class ReadingError(nn.Module):
         super().__init__()
         self.reader, self.noise = reader, noise
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
         reader, states = self.reader, batch["states"].float()
-        noise = torch.randn(states.shape, generator=generator).to(states.device)
-        noisy = states + self.noise * states.std() * noise
+        noise = draws.randn(*states.shape).to(states.device)
+        noisy = states + self.noise * std_over_ranks(states) * noise
         wanted = (batch["targets"] - reader.mean) / reader.deviation
         return {"loss": F.mse_loss(reader.scaled(noisy), wanted)}
 
@@ -111,7 +113,7 @@ def _train(recipe: ReaderRecipe, domain: Domain, folder: Path) -> None:
     model.mean.copy_(found.targets.mean(0))
     model.deviation.copy_(found.targets.std(0).clamp_min(1e-6))
 
-    def load(rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:
         return {"states": found.states[found.places[rows]], "targets": found.targets[rows]}
 
     batch, seed, stop = recipe.train.batch_size, recipe.train.seed, domain.context.stop

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.data.draws import Draws
 from uwm.errors import UserError
 from uwm.models import ActionAdapter, MaskedAutoencoder, WorldModel
 from uwm.models.tokens import regions_of_patches
@@ -26,7 +27,6 @@ class OnLabelledPairs(nn.Module):
         super().__init__()
         self._mae = (mae.eval().requires_grad_(False),) if mae else None  # a tuple: no part of the state
 
-    @torch.no_grad()
     def states(self, batch: Labelled) -> tuple[Tensor, Tensor]:
         """s_t and s_t+1, each (B, 1+N, D)."""
         if "states" in batch:
@@ -34,8 +34,9 @@ class OnLabelledPairs(nn.Module):
             return s_t, s_next
         assert self._mae is not None
         images = batch["images"]
-        states = self._mae[0].to(images.device).encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
-        s_t, s_next = states.unflatten(0, (-1, 2)).unbind(1)
+        with torch.inference_mode():
+            states = self._mae[0].to(images.device).encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
+        s_t, s_next = states.clone().unflatten(0, (-1, 2)).unbind(1)
         return s_t, s_next
 
 
@@ -59,7 +60,7 @@ class AdapterRegression(OnLabelledPairs):
         self.adapter, self.change_weight, self.commitment = adapter, change_weight, commitment
         self._world_model = (world_model.eval().requires_grad_(False),)
 
-    def forward(self, batch: Labelled, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Labelled, draws: Draws) -> dict[str, Tensor]:
         """The loss. A batch may bring its pairs' `latents` (B, L, W) and `codes` (B, L), computed before."""
         world_model = self._world_model[0].to(batch["actions"].device)
         s_t, s_next = self.states(batch)
@@ -123,7 +124,7 @@ class DecoderReconstruction(nn.Module):
             parameter.requires_grad_(name.startswith("decoder_"))
         self._network, self.weight = (network,), weight
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
         """`batch`: states (B, 1+N, D) and uint8 images (B, 3, S, S) -> the loss and its terms."""
         images = batch["images"].float() / 255
         prediction = self.mae.decoder_pred(self.mae.decode_tokens(batch["states"].float()))[:, 1:]
@@ -143,7 +144,7 @@ class NextState(OnLabelledPairs):
         super().__init__(mae)
         self.dynamics = dynamics
 
-    def forward(self, batch: Labelled, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Labelled, draws: Draws) -> dict[str, Tensor]:
         s_t, s_next = self.states(batch)
         return {"loss": F.mse_loss(self.dynamics(s_t, batch["actions"], batch["mask"]), s_next)}
 
@@ -155,6 +156,6 @@ class CycleConsistency(nn.Module):
         super().__init__()
         self.ficc = ficc
 
-    def forward(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Tensor, draws: Draws) -> dict[str, Tensor]:
         o_t, o_next = (batch.float() / 255).unbind(1)
         return dict(self.ficc(o_t, o_next)._asdict())

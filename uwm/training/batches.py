@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from uwm.data.draws import Draws
 from uwm.errors import UserError
 
 Batch = Any  # a tensor, or a tuple, list or dict of tensors
@@ -61,15 +62,15 @@ def micro_batch_size(batch_size: int, accumulate: int, world_size: int) -> int:
 class IndexSource:
     """Batches of a data set of `rows` rows, shuffled anew each epoch.
 
-    `load(indices (b,) int64, generator) -> Batch` makes one micro-batch; random crops and flips draw from its
-    CPU generator. With `workers` > 0 that many threads load ahead (`load` must then be thread-safe); the
+    `load(indices (b,) int64, draws) -> Batch` makes one micro-batch; random crops and flips come from its
+    `draws`. With `workers` > 0 that many threads load ahead (`load` must then be thread-safe); the
     batches and their order are the same.
     """
 
     def __init__(
         self,
         rows: int,
-        load: Callable[[torch.Tensor, torch.Generator], Batch],
+        load: Callable[[torch.Tensor, Draws], Batch],
         *,
         batch_size: int,
         accumulate: int = 1,
@@ -82,26 +83,26 @@ class IndexSource:
     def batches(self, start_step: int, rank: int, world_size: int) -> Iterator[Batch]:
         requests = self.requests(start_step, rank, world_size)
         if not self.workers:
-            for indices, generator in requests:
-                yield self.load(indices, generator)
+            for indices, draws in requests:
+                yield self.load(indices, draws)
         else:
             yield from self._ahead(requests)
 
-    def requests(
-        self, start_step: int, rank: int, world_size: int
-    ) -> Iterator[tuple[torch.Tensor, torch.Generator]]:
+    def requests(self, start_step: int, rank: int, world_size: int) -> Iterator[tuple[torch.Tensor, Draws]]:
         """The arguments of `load`, micro-batch by micro-batch, without end."""
         size = micro_batch_size(self.batch_size, self.accumulate, world_size)
         step = start_step
         while True:
             rows = epoch_indices(self.rows, self.batch_size, step, self.seed)
-            # Micro-batch by micro-batch, the ranks together see what one process would see.
-            mine = rows.reshape(self.accumulate, world_size, size)[:, rank]  # (accumulate, size)
+            # Micro-batch by micro-batch, the ranks together see what one process would see. They take the
+            # samples in turn, so that each part of a batch (an MAE's mask ratios) is shared evenly.
+            mine = rows.reshape(self.accumulate, size, world_size)[:, :, rank]  # (accumulate, size)
             for micro, indices in enumerate(mine):
-                yield torch.from_numpy(indices), seeded_generator(self.seed, step, micro, rank, stream=1)
+                generator = seeded_generator(self.seed, step, micro, 0, stream=1)  # for all ranks
+                yield torch.from_numpy(indices.copy()), Draws(generator, rank, world_size)
             step += 1
 
-    def _ahead(self, requests: Iterator[tuple[torch.Tensor, torch.Generator]]) -> Iterator[Batch]:
+    def _ahead(self, requests: Iterator[tuple[torch.Tensor, Draws]]) -> Iterator[Batch]:
         queue: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             try:

@@ -17,6 +17,7 @@ from uwm.training.batches import Batch
 PEAKS = {
     "H200": (989, 67),
     "H100 PCIe": (756, 51),
+    "H100 NVL": (835, 60),
     "H100": (989, 67),
     "A100": (312, 19.5),
     "L40S": (362, 91.6),

@@ -90,6 +90,17 @@ def sum_over_ranks(values: torch.Tensor, ranks: Ranks) -> torch.Tensor:
     return values
 
 
+def std_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """The standard deviation of all ranks' `values` together; each rank has as many."""
+    ranks = environment_ranks()
+    if ranks.world_size == 1:
+        return values.std()
+    count = values.numel() * ranks.world_size
+    mean = sum_over_ranks(values.detach().double().mean(), ranks) / ranks.world_size
+    squares = sum_over_ranks((values.detach().double() - mean).square().sum(), ranks)
+    return (squares / (count - 1)).sqrt().to(values.dtype)
+
+
 def from_leader(value: Any, ranks: Ranks) -> Any:
     """Rank 0's `value` on every rank; also makes every rank wait for rank 0."""
     if ranks.world_size == 1:

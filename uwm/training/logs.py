@@ -67,7 +67,7 @@ class TrainingLog:
         self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
         self._bar.update()
         now = time.monotonic()
-        if now - self._mark >= _TIMING_EVERY:
+        if now - self._mark >= _TIMING_EVERY or self._bar.n == self._bar.total:  # short ones too
             self._time({"step": self._bar.n, **speed()})
             self._mark = now
             self._file.flush()

@@ -1,8 +1,8 @@
 """One loop for every training of the suite: AdamW, warm-up and cosine, and a resume that leaves no trace.
 
-Everything random is a function of (seed, step, micro-step, rank), so a checkpoint holds weights, buffers,
-optimiser and step, and no random state. A run that was killed at any moment and started again ends with the
-same bits as one that wasn't (one process, CPU, same number of threads).
+Everything random is a function of (seed, step, micro-step) and a sample's place in the batch: so checkpoints
+hold no random state, and several processes train what one would. A run that was killed at any moment and
+started again ends with the same bits as one that wasn't (one process, CPU, same number of threads).
 """
 
 import math
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from uwm.data.draws import Draws
 from uwm.env import compiles
 from uwm.errors import Interrupted, UserError
 from uwm.models.boundary import shapes_alone
@@ -56,14 +57,13 @@ def train(
 ) -> TrainResult:
     """Train `objective` in place, from the newest valid checkpoint in `run_dir` on; return at once when done.
 
-    `objective(batch, generator)` returns scalars: "loss", the mean over the batch, and whatever is to be
-    logged. It draws random numbers from the CPU `generator` only. Submodules named in its attribute `frozen`
-    (a tuple of names) are not stored in checkpoints: their weights come from the caller. Under several
-    processes, modules with running statistics synchronise these themselves.
+    `objective(batch, draws)` returns scalars: "loss", the mean over the batch, and whatever is to be
+    logged. Its random numbers are `draws` only. Submodules named in its attribute `frozen` (a tuple of names)
+    are not stored in checkpoints: their weights come from the caller. Under several processes, modules with
+    running statistics synchronise these themselves.
 
-    `validate` runs on rank 0 with the objective in eval mode, every `validate_every` steps and after the last
-    one; its numbers are logged as "val/...". `stop` is asked at each step; when any rank's says so, all save
-    and stop after that step.
+    `validate` runs on rank 0 in eval mode, every `validate_every` steps and after the last one; its numbers
+    are logged as "val/...". `stop` is asked at each step; when any rank's says so, all save and end.
 
     Raises `NonFiniteLoss`, `Interrupted`, and `UserError` (batch not divisible, folder of another training,
     checkpoint that can't be written).
@@ -103,10 +103,8 @@ class _Training:
         self.speed = Speed(device, config.precision)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.metrics: dict[str, float] = {}
-        self.step, self.log_length, self.seconds = 0, 0, 0.0
+        self.step, self.log_length, self.seconds, self.compiled = 0, 0, 0.0, not compiles()
         self.resume()
-        if compiles():
-            compile_blocks(self.objective)
         self.model = distributed.parallel(self.objective, ranks, device)
 
     # Checkpoints
@@ -129,9 +127,9 @@ class _Training:
                 "choose another folder or remove it"
             )
         self.load_objective(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:  # the checkpoint may come from another device
+        for group in state["optimizer"]["param_groups"]:  # of another device, perhaps; moments follow this
             group["fused"] = self.device.type == "cuda"
+        self.optimizer.load_state_dict(state["optimizer"])
         self.log_length, self.seconds, self.metrics = state["log_length"], state["seconds"], state["metrics"]
 
     def identity(self) -> dict[str, Any]:
@@ -249,6 +247,8 @@ class _Training:
     def accumulate_gradients(self, batches: DeviceBatches) -> dict[str, torch.Tensor]:
         """Forward and backward of this step's micro-batches; returns the mean of each number, as float64."""
         counter = counting_flops(self.device) if self.speed.flops is None else None
+        if not self.compiled and not counter:  # the counter would not see into compiled blocks
+            self.compiled = compile_blocks(self.objective) > 0
         with counter or nullcontext():
             sums = self.sum_micro_batches(batches)
         if counter:
@@ -262,11 +262,12 @@ class _Training:
             batch = batches.next()
             if batch is None:
                 raise UserError(f"{self.name}: the source ran out of batches at step {self.step + 1}")
-            generator = seeded_generator(self.config.seed, self.step, micro, self.ranks.rank)
+            generator = seeded_generator(self.config.seed, self.step, micro, 0)  # on all ranks
+            draws = Draws(generator, self.ranks.rank, self.ranks.world_size)
             last = micro == self.config.accumulate - 1
             with nullcontext() if last else distributed.without_exchange(self.model):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                    output = self.model(batch, generator)
+                    output = self.model(batch, draws)
                 (output["loss"] / self.config.accumulate).backward()
             batches.fetch()
             for key, value in output.items():

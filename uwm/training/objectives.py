@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uwm.data.draws import Draws
 from uwm.metrics.statistics import perplexity
 from uwm.models.mae import MaskedAutoencoder
 from uwm.models.world_model import WorldModel
@@ -30,12 +31,14 @@ class MaskedReconstruction(nn.Module):
         self.mae = mae
         self.mask_ratios = mask_ratios
 
-    def forward(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Tensor, draws: Draws) -> dict[str, Tensor]:
         """`batch` (B, 3, H, W) uint8 images -> the loss and the loss of each mask ratio."""
         images = batch.float() / 255
         parts = images.chunk(len(self.mask_ratios))
         losses = {
-            f"loss_mask_{ratio:g}": self.mae(part, ratio, generator).loss
+            f"loss_mask_{ratio:g}": self.mae(
+                part, ratio, noise=draws.rand(len(part), self.mae.config.tokens)
+            ).loss
             for ratio, part in zip(self.mask_ratios, parts, strict=True)
         }
         return {"loss": torch.stack(list(losses.values())).mean(), **losses}
@@ -68,7 +71,7 @@ class LatentActionPrediction(nn.Module):
         self._perceptual = (perceptual,)
         self.picture_weight, self.perceptual_weight = picture_weight, perceptual_weight
 
-    def forward(self, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Tensor, draws: Draws) -> dict[str, Tensor]:
         """`batch`: states (B, 2, 1+N, D), or uint8 images (B, 2, 3, H, W) where an MAE was given."""
         states = self._encode(batch) if self._mae else batch.float()
         out = self.world_model(states[:, 0], states[:, 1])
@@ -96,12 +99,12 @@ class LatentActionPrediction(nn.Module):
             found["lpips"] = network.to(s_next.device).loss(*images).mean()
         return found
 
-    @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:
         assert self._mae is not None
         mae = self._mae[0].to(images.device)
-        states = mae.encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
-        return states.unflatten(0, (-1, 2))
+        with torch.inference_mode():
+            states = mae.encode(images.flatten(0, 1).float() / 255)  # (2B, 1+N, D)
+        return states.clone().unflatten(0, (-1, 2))  # a backward pass keeps no tensor of inference mode
 
 
 def structure_loss(

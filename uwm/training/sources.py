@@ -7,14 +7,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from uwm.data.crops import random_crops
+from uwm.data.draws import Draws
 from uwm.models.mae import MaskedAutoencoder
 
-Load = Callable[[Tensor, torch.Generator], Tensor]
+Load = Callable[[Tensor, Draws], Tensor]
 
 
 def cropped_images(images: Tensor, size: int) -> Load:
     """For an `IndexSource`: random crops, `size` pixels square, of uint8 images (n, 3, H, W)."""
-    return lambda rows, generator: random_crops(images[rows], size, generator)
+    return lambda rows, draws: random_crops(images[rows], size, draws)
 
 
 def state_pairs(states: Tensor, pairs: Tensor) -> Load:
@@ -23,8 +24,8 @@ def state_pairs(states: Tensor, pairs: Tensor) -> Load:
     `states` (V, F, 1+N, D) holds V views of F frames; `pairs` (n, 2) the two frames of each pair.
     """
 
-    def load(rows: Tensor, generator: torch.Generator) -> Tensor:
-        views = torch.randint(len(states), (len(rows), 1), generator=generator)
+    def load(rows: Tensor, draws: Draws) -> Tensor:
+        views = draws.randint(len(states), len(rows), 1)
         return states[views, pairs[rows]]
 
     return load

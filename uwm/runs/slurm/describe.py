@@ -1,6 +1,6 @@
 """A submission as text: its jobs, what waits for what, and the GPU hours that it may take."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from uwm.runs.slurm.plan import Job, Submission
 from uwm.runs.slurm.site import Site
@@ -40,19 +40,23 @@ def summary(skipped: Iterable[tuple[str, str]], most: int = 20) -> Iterator[str]
             yield from (f"no job for {item}: {reason}" for item in items)
 
 
-def graph(submission: Submission) -> Iterator[str]:
-    """The jobs as a tree: each below the last of those that it waits for, with its share of GPU hours."""
+def graph(submission: Submission, counted: Mapping[str, float]) -> Iterator[str]:
+    """The jobs as a tree: each below the last of those that it waits for, with its share of GPU hours: those
+    `counted` for some jobs by name, and what its time limit allows."""
     below: dict[str, list[Job]] = {}
     names = {job.name for job in submission.jobs}
     for job in submission.jobs:
         before = [name for name in (*job.after_ok, *job.after_any) if name in names]
         below.setdefault(before[-1] if before else "", []).append(job)
-    yield from _branches(below, "", "")
+    yield from _branches(below, counted, "", "")
 
 
-def _branches(below: dict[str, list[Job]], parent: str, indent: str) -> Iterator[str]:
+def _branches(
+    below: Mapping[str, list[Job]], counted: Mapping[str, float], parent: str, indent: str
+) -> Iterator[str]:
     for job in below.get(parent, []):
         others = [name for name in (*job.after_ok, *job.after_any) if name != parent]
         also = f", also after {', '.join(others)}" if others else ""
-        yield f"{indent}{job.name}: {shape(job)}; {job.gpu_hours:g} GPU hours{also}"
-        yield from _branches(below, job.name, indent + "    ")
+        hours = f"{counted[job.name]:.3g} GPU hours counted, " if job.name in counted else ""
+        yield f"{indent}{job.name}: {shape(job)}; {hours}at most {job.gpu_hours:g} GPU hours{also}"
+        yield from _branches(below, counted, job.name, indent + "    ")

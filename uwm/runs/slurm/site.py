@@ -43,6 +43,9 @@ class Site:
     max_submit: int = 0  # array tasks queued at a time, where the site limits them; 0: no limit
     max_attempts: int = 100  # attempts that may end at the time limit before a job counts as timed out
     signal_delay_s: int = 120  # warning before the time limit
+    tflops: float = (
+        0.0  # TFLOP/s that a GPU reaches in a training, for the GPU hours of --graph; 0: not counted
+    )
     wckey: str = ""
 
     def for_stage(self, name: str, trains: bool, computes: bool = True) -> Resources:

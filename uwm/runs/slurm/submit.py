@@ -237,13 +237,24 @@ def dry_run(
     if as_json:
         report.print_json(_as_json(submission, texts))
     elif tree:
-        print("\n".join(graph(submission)))
+        print("\n".join(graph(submission, _counted_hours(context, submission, site))))
     else:
         print("\n".join(describe(submission, site)))
         for job in submission.jobs:
             options = " ".join(sbatch_options(job, {}))
             print(f"\n# ---- {job.name}: sbatch {options}".rstrip() + f"\n{texts[job.name].rstrip()}")
     return _check(submission, texts) if check else 0
+
+
+def _counted_hours(context: Context, submission: Submission, site: Site) -> dict[str, float]:
+    """GPU hours of the trainings among the jobs, at the rate that the site's file states."""
+    if not site.tflops:
+        return {}
+    planned = {job.name for job in submission.jobs}
+    declared = context.experiment.stages(context.config, context.data)
+    named = {f"{context.experiment.name}-{stage.name}": stage.operations for stage in declared}
+    counters = {name: count for name, count in named.items() if count and name in planned}
+    return {name: count(context) / (site.tflops * 1e12 * 3600) for name, count in counters.items()}
 
 
 def _as_json(submission: Submission, texts: Mapping[str, str]) -> dict[str, object]:

@@ -1,0 +1,69 @@
+"""What a corpus of SSv2's size costs on a login node, beside a bare start of Python: `make bench` runs it.
+
+220,847 names, of empty files but for the first of each split, a small MAE, and Slurm's commands replaced by
+scripts.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+from tests.data.video_files import write_video
+from tests.documents import ROOT
+from tests.paper_world import TINY, write_ego4d, write_published
+from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
+
+CLIPS = {"train": 168_913, "validation": 24_777, "test": 27_157}
+
+
+def write_names(folder):
+    videos, labels, first = folder / "videos", folder / "labels", 1
+    videos.mkdir(parents=True)
+    labels.mkdir()
+    for split, count in CLIPS.items():
+        ids = [str(number) for number in range(first, first + count)]
+        (labels / f"{split}.json").write_text(json.dumps([{"id": name, "label": "x"} for name in ids]))
+        for name in ids:
+            (videos / f"{name}.webm").touch()
+        write_video(videos / f"{ids[0]}.webm", 24)  # one of each split is looked into
+        first += count
+
+
+def timed(words, environment, folder):
+    """Wall and CPU seconds of a command, the CPU of the processes that it started included."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
+    assert done.returncode == 0, done.stderr[-2000:]
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_all_of_ssv2(tmp_path, fake_slurm, capsys):  # noqa: F811
+    write_names(tmp_path / "SSV2")
+    write_ego4d(tmp_path / "EGO4D")
+    write_published(tmp_path / "weights" / "mae_visualize_vit_base.pth", TINY, seed=0)
+    (tmp_path / "weights" / "alexnet_features.pth").touch()
+    site = tmp_path / "site.toml"
+    site.write_text(f'[data]\nssv2 = "{tmp_path}/SSV2"\nego4d = "{tmp_path}/EGO4D"\n')
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {f"UWM_{name.upper()}": str(tmp_path / name) for name in ("cache", "runs", "weights")}
+    environment.pop("UWM_SITE", None)
+    table1 = [str(ROOT / "experiments" / "table1.py"), "--scale", "paper"]
+    asked = {
+        "bare Python": ["-c", "pass"],
+        "import torch": ["-c", "import torch"],
+        "--dry-run": [*table1, "--site", str(site), "--dry-run"],
+        "--submit": [*table1, "--site", str(site), "--submit"],
+        "--status": [*table1, "--site", str(site), "--status"],
+    }
+    found = {name: timed(words, environment, tmp_path) for name, words in asked.items()}
+    bare = found["bare Python"][1]
+    rows = [f"{name:13} {wall:6.2f} s, {cpu:6.2f} s of CPU: {cpu / bare:5.0f} bare starts"
+            for name, (wall, cpu) in found.items()]  # fmt: skip
+    with capsys.disabled():
+        print(f"\n{sum(CLIPS.values()):,} names", *rows, sep="\n")
