@@ -82,9 +82,9 @@ VARIATIONS: dict[str, Variation] = {
         _length(16_800, *WHOLE),
         Variation(
             "released",
-            "16,800 steps, then 4,000 with LPIPS in the loss",
+            "16,800 steps, then 3,000 with LPIPS in the loss",
             LENGTH,
-            ("train.steps=16800", *WHOLE, *_perceptual(4000, 100), "perceptual.train.validate_every=500"),
+            ("train.steps=16800", *WHOLE, *_perceptual(3000, 100), "perceptual.train.validate_every=500"),
         ),
         _part("queries", "Actions from learned queries", "model.tokens.action_source=queries"),
         _part(
