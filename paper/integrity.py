@@ -106,7 +106,7 @@ def _sample_problems(results: Results, cell: Cell) -> Iterator[str]:
     if bare and not is_excused(results, cell):
         yield f"no samples for {', '.join(bare)}; run it again"
     for name, entry in record["metrics"].items():
-        if name in bare or not metric_of(name).sampled:
+        if name in bare or not (metric_of(name).sampled or results.has_samples(cell, name)):
             continue
         if metric_of(name).counted:
             yield from _count_problems(results, cell, name, entry)

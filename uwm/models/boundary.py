@@ -36,6 +36,7 @@ def check_images(name: str, images: Tensor, size: int) -> None:
         )
     if not images.is_floating_point():
         raise BadInput(f"{name} are {images.dtype}: give floats in [0, 1], such as images.float() / 255")
+    _check_storage(name, images)
     low, high = _extent(images)
     if not (low >= -SLACK and high <= 1 + SLACK):  # also false for NaN
         raise BadInput(f"{name} run from {low:g} to {high:g}: give values in [0, 1]")
@@ -54,9 +55,16 @@ def check_tensor(name: str, tensor: Tensor, shape: tuple[int | None, ...], batch
         raise BadInput(f"{name} are a batch of {len(tensor)} beside one of {batch}")
     if not tensor.is_floating_point():
         raise BadInput(f"{name} are {tensor.dtype}, but must be floats")
+    _check_storage(name, tensor)
     low, high = _extent(tensor)
     if not high - low < float("inf"):  # also false for NaN
         raise BadInput(f"{name} hold NaN or infinite values")
+
+
+def _check_storage(name: str, tensor: Tensor) -> None:
+    if tensor.layout != torch.strided or tensor.is_meta:
+        kind = "on the device meta" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
+        raise BadInput(f"{name} are {kind}: give a dense tensor that holds values")
 
 
 def _extent(tensor: Tensor) -> tuple[float, float]:

@@ -203,7 +203,7 @@ class MaskedAutoencoder(nn.Module):
     def normalise(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) in [0, 1] -> ImageNet-normalised pixels. `ValueError` for others."""
         check_images("images", images, self.config.image_size)
-        return (images - self.mean) / self.std
+        return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def target_patches(self, pixels: Tensor) -> Tensor:
         """What the decoder learns to predict for normalised pixels (B, 3, H, W): (B, N, P*P*3)."""
