@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from paper.pool import process_pool
-from paper.store import ROOT, Cell, Results, sample_names
+from paper.store import ROOT, RecordedCell, Results, sample_names
 from uwm.errors import UserError
 from uwm.metrics.spec import METRICS, metric_of
 from uwm.runs.record import config_digest, file_sha256, file_stem
 
 CHUNK = 4  # records at a time
+MANY = 40  # records; below, starting processes takes longer than what they do
 FAULTS = (LookupError, TypeError, ValueError, OSError, UserError)  # of files that are not what they should be
 RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
 
 
-def problems(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
+def record_faults(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
     """One line per record that is altered, orphaned, stale or not finite, as `file: what`."""
     found = [f"{_shown(path, results.root)}: {reason}" for path, reason in results.unreadable]
     versions = {name: declared_version(experiments / f"{name}.py") for _, name in results.cells}
     cells = [cell for group in results.cells.values() for cell in group]
     work = partial(_lines, results.root, versions)
-    if len(cells) > CHUNK:
+    if len(cells) > MANY:
         with process_pool() as pool:
             found += chain.from_iterable(pool.map(work, cells, chunksize=CHUNK))
     else:
@@ -36,7 +37,7 @@ def problems(results: Results, experiments: Path = ROOT / "experiments") -> list
         return [*found, f"samples: {type(error).__name__}: {error}"]
 
 
-def _lines(root: Path, versions: Mapping[str, int | None], cell: Cell) -> list[str]:
+def _lines(root: Path, versions: Mapping[str, int | None], cell: RecordedCell) -> list[str]:
     """The problems of one record; runs in a process of its own."""
     try:
         lines = list(cell_problems(Results(root, ()), cell, versions[cell.path.parent.name]))
@@ -49,7 +50,7 @@ def _shown(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def cell_problems(results: Results, cell: Cell, current: int | None) -> Iterator[str]:
+def cell_problems(results: Results, cell: RecordedCell, current: int | None) -> Iterator[str]:
     """Problems of one record, of an experiment that is at version `current`."""
     record = cell.record
     if cell.path.stem != file_stem(record["cell"]):
@@ -83,7 +84,7 @@ def _metric_problems(record: dict[str, Any]) -> Iterator[str]:
         yield "has status ok and no metric"
 
 
-def _sample_problems(results: Results, cell: Cell) -> Iterator[str]:
+def _sample_problems(results: Results, cell: RecordedCell) -> Iterator[str]:
     """The samples file is the recorded one, and the metrics follow from it."""
     path, record = cell.samples_path, cell.record
     if path is None or not path.exists():

@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar
 
 from uwm.data.decoders import BadVideo
 
-Item = TypeVar("Item")
+Given = TypeVar("Given")
 Result = TypeVar("Result")
-TIMEOUT = 1800.0  # s for one item before its worker is replaced; hours of video are scanned in less
+ITEM_TIMEOUT = 1800.0  # s for one item before its worker is replaced; hours of video are scanned in less
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,12 @@ class Failure:
 
 
 def crash_proof_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, *, timeout: float = TIMEOUT
-) -> Iterator[tuple[Item, Result | Failure]]:
+    function: Callable[[Given], Result],
+    items: Iterable[Given],
+    workers: int,
+    *,
+    timeout: float = ITEM_TIMEOUT,
+) -> Iterator[tuple[Given, Result | Failure]]:
     """`(item, function(item))` in the order of `items`, computed by `workers` processes (0: in this one).
 
     A `BadVideo`, a crash of the process or a timeout becomes a `Failure`; the other items are not touched.
@@ -80,10 +84,10 @@ def _ready(pool: list["_Worker[Any, Any]"]) -> list["_Worker[Any, Any]"]:
     return [worker for worker in busy if worker.pipe in open_pipes or worker.deadline <= late]
 
 
-class _Worker(Generic[Item, Result]):
+class _Worker(Generic[Given, Result]):
     """One process that computes one item at a time; replaced when it dies."""
 
-    def __init__(self, function: Callable[[Item], Result], timeout: float) -> None:
+    def __init__(self, function: Callable[[Given], Result], timeout: float) -> None:
         self.function, self.timeout = function, timeout
         self.place: int | None = None
         self.deadline = 0.0
@@ -97,7 +101,7 @@ class _Worker(Generic[Item, Result]):
         self.process.start()
         theirs.close()
 
-    def send(self, place: int, item: Item) -> None:
+    def send(self, place: int, item: Given) -> None:
         self.place, self.deadline = place, time.monotonic() + self.timeout
         try:
             self.pipe.send(item)
@@ -128,7 +132,7 @@ class _Worker(Generic[Item, Result]):
         self.process.join()
 
 
-def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
+def _attempt(function: Callable[[Given], Result], item: Given) -> Result | Failure:
     try:
         return function(item)
     except BadVideo as error:
@@ -147,7 +151,7 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
             pipe.send(error)
 
 
-def prefetched(items: Iterator[Item], active: bool = True) -> Iterator[Item]:
+def prefetched(items: Iterator[Given], active: bool = True) -> Iterator[Given]:
     """The same items, each made by a thread while the one before is in use. Exceptions pass through."""
     if not active:
         yield from items

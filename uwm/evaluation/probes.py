@@ -35,16 +35,16 @@ def mean_controls(pairs: ActionPairs) -> Tensor:
     return (actions * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
-Rows = tuple[Tensor, Tensor]  # features (n, F), targets (n, A)
-ReadOff = Callable[[Tensor], Tensor]  # features (n, F) -> targets (n, A)
+ProbeRows = tuple[Tensor, Tensor]  # features (n, F), targets (n, A)
+ProbeReadout = Callable[[Tensor], Tensor]  # features (n, F) -> targets (n, A)
 
 
-def linear_probe(fitted: Rows, held_out: Rows) -> ReadOff:
+def linear_probe(fitted: ProbeRows, held_out: ProbeRows) -> ProbeReadout:
     """Ridge regression, its penalty chosen on held-out rows."""
     return fit_probe(*fitted, held_out).ridge
 
 
-def mlp_probe(fitted: Rows, held_out: Rows) -> ReadOff:
+def mlp_probe(fitted: ProbeRows, held_out: ProbeRows) -> ProbeReadout:
     """A network of one hidden layer, stopped where held-out rows are read best."""
     return fit_mlp(*fitted, held_out)
 
@@ -53,7 +53,7 @@ def probe_real_actions(
     predictor: Predictor,
     pairs: tuple[EvalPairs, EvalPairs, EvalPairs],
     device: torch.device,
-    probe: Callable[[Rows, Rows], ReadOff] = linear_probe,
+    probe: Callable[[ProbeRows, ProbeRows], ProbeReadout] = linear_probe,
 ) -> Interval:
     """R^2 of a probe from the discrete latent actions to the mean control action, over all of its dimensions
     that vary, each scaled to unit variance; with an interval over clips.
@@ -90,10 +90,10 @@ def action_probes(
     return found
 
 
-REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means
+PROBED_REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means
 
 
-MILLIMETRES = 1000.0
+MM_PER_METRE = 1000.0
 
 
 def has_eef_pos(pairs: ActionPairs) -> bool:
@@ -148,11 +148,11 @@ def eef_errors(probe: EefProbe, pairs: ActionPairs, s_t: Tensor, predicted: Tens
     """Distance (n,) in mm between the predicted and the true displacement of the gripper."""
     places = eef_positions(pairs)[..., :3].double()
     true = places[:, 1] - places[:, 0]
-    return (probe.displacement(s_t, predicted)[:, :3] - true).norm(dim=1) * MILLIMETRES
+    return (probe.displacement(s_t, predicted)[:, :3] - true).norm(dim=1) * MM_PER_METRE
 
 
 def _features(states: Tensor) -> Tensor:
     patches = states[:, 1:].float().cpu()
-    if patches.shape[1] > REGIONS:
-        patches = regions_of_patches(patches, REGIONS)
+    if patches.shape[1] > PROBED_REGIONS:
+        patches = regions_of_patches(patches, PROBED_REGIONS)
     return patches.flatten(1)  # (n, regions * D)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from uwm.data.action_pairs import ActionPairs
 from uwm.evaluation.eval_pairs import EvalPairs
-from uwm.evaluation.probes import MILLIMETRES, EefProbe, eef_positions
+from uwm.evaluation.probes import MM_PER_METRE, EefProbe, eef_positions
 from uwm.metrics.statistics import Interval, bootstrap_mean
 from uwm.models import WorldModel
 from uwm.training.objectives import derangement
@@ -48,6 +48,6 @@ def transfer_metrics(
         predicted = transferred(world_model, test.states[:, 0], test.states[donor], device)
         found[name] = probe.displacement(test.states[:, 0], predicted)[:, :3] - moved[donor]
     return {
-        name: bootstrap_mean(error.norm(dim=1).numpy() * MILLIMETRES, test.clips)
+        name: bootstrap_mean(error.norm(dim=1).numpy() * MM_PER_METRE, test.clips)
         for name, error in found.items()
     }

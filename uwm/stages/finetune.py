@@ -25,7 +25,7 @@ from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context, SkipCell
 from uwm.runs.record import file_sha256
 from uwm.runs.settings import identity_fields
-from uwm.stages.pair_training import PairRecipe, held_out_states, pair_stream, view_states, watched
+from uwm.stages.pair_training import PairRecipe, bank_view_states, held_out_states, pair_stream, watched
 from uwm.stages.pretrained import obtain_pretrained, obtain_pretrained_mae, pretrain_stage
 from uwm.stages.trained import WEIGHTS, finish_training
 from uwm.stages.world_model import PretrainRecipe
@@ -225,7 +225,7 @@ def chosen_states(
     used = replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.path in videos))
     bank = load_frames(used, "train", recipe.short_side, gap=recipe.gap)
     frames, pairs = torch.unique(rows_in_bank(bank, manifest), return_inverse=True)  # (F,), (n, 2)
-    states = view_states(recipe, mae, replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]))
+    states = bank_view_states(recipe, mae, replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]))
     load = state_pairs(states, pairs)
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
 

@@ -30,7 +30,7 @@ from uwm.stages.pair_training import (
     training_manifests,
     watched,
 )
-from uwm.stages.trained import WEIGHTS, Stop, finish_training
+from uwm.stages.trained import WEIGHTS, ShouldStop, finish_training
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import LatentActionPrediction
 
@@ -152,7 +152,7 @@ PRETRAIN = {
 
 
 def obtain_world(
-    mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: Stop
+    mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: ShouldStop
 ) -> World:
     """The MAE and the world model of two recipes: released, cached, or trained now on `corpora`."""
     corpora = first_clips_of_each(corpora, pretrain.clips)
@@ -179,7 +179,7 @@ def world_model_stage(recipe: PretrainRecipe, mae: MAEConfig, inputs: Mapping[st
 
 
 def _pretrain(
-    recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora, stop: Stop, folder: Path
+    recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora, stop: ShouldStop, folder: Path
 ) -> None:
     world_model = WorldModel(recipe.model.fitted(mae.config), seed=recipe.train.seed)
     cached = recipe.views > 0
