@@ -37,8 +37,10 @@ setup-robot: $(VENV)/.installed  ## robosuite, for robot data (python -m uwm.dat
 	else echo "note: no OpenGL for rendering; as root: apt-get install $(OPENGL)" >&2; fi
 	touch $(VENV)/.robot
 
+# One process more than there are cores, since one waits for Slurm most of the time; in the order of the files,
+# so that the last ones are short.
 test: setup  ## set-up and all tests
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
@@ -67,7 +69,7 @@ reproduce-all: setup  ## the same from scratch: trains the MAE and the world mod
 	$(MAKE) --no-print-directory figures check
 
 figures:  ## tables and figures of the paper from results/, without torch
-	$(LIGHT) -m paper.figures --readme README.md
+	$(LIGHT) -m paper.figures --readme README.md experiments/README.md
 	$(LIGHT) -m paper.quoted
 	$(LIGHT) -m paper.examples
 

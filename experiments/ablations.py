@@ -45,7 +45,7 @@ from uwm.evaluation.predictors import latent_action_predictor
 from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import (
     method_metrics,
-    read_whole,
+    read_beyond,
     write_beyond,
     write_evaluation,
     write_samples,
@@ -242,7 +242,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
-    whole = read_whole(artifact.path, cell.method)
+    whole = read_beyond(artifact.path, cell.method)
     return CellResult(
         measured | whole.metrics,
         write_samples(context, cell, pairs),

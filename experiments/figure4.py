@@ -39,7 +39,7 @@ from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
-from uwm.evaluation.beyond import CODES, Beyond, code_table
+from uwm.evaluation.beyond import CODE_ROWS, Beyond, code_table
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
@@ -198,7 +198,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     if codes is not None:
         table = code_table(codes)
         used = Estimate(perplexity(table["count"].to_numpy()), len(pairs))
-        whole = Beyond({"perplexity": used}, {CODES: table})
+        whole = Beyond({"perplexity": used}, {CODE_ROWS: table})
     write_panels(context, cell, pairs, images, shown)
     publish_curves(context, {"finetune": f"finetune_{cell.file_name}"})
     weights = {**world.weights, "lpips": network.weights_sha256}

@@ -117,7 +117,7 @@ from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
 from uwm.stages.jobs import domain_job, finetune_job
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.preflight import check_actions, check_clips, nodes_lack
+from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, pretrain_jobs
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
@@ -476,7 +476,7 @@ def check_corpus(context: Context, name: str) -> None:
     """UserError where a corpus has no test clip that can be read, or no actions."""
     corpus = corpus_of(context, name)
     check_clips(corpus, context.config.test_split)
-    check_actions(corpus)
+    check_all_actions(corpus)
 
 
 def summarize(context: Context) -> None:

@@ -50,7 +50,7 @@ from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
 from uwm.evaluation.actions import StatePairs, action_columns, rates
-from uwm.evaluation.beyond import ACTIONS, Beyond
+from uwm.evaluation.beyond import ACTION_ROWS, Beyond
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
@@ -62,7 +62,7 @@ from uwm.evaluation.records import (
     copy_atomically,
     method_metrics,
     publish_curves,
-    read_whole,
+    read_beyond,
     write_beyond,
     write_evaluation,
     write_samples,
@@ -341,7 +341,7 @@ def read_off(
     if transferred is None or not has_eef_pos(test.pairs):
         return found
     columns = transfer_columns(transferred, eef_probe(setting, config.probe_pairs), test, world.device)
-    return found | beyond(ACTIONS, test.pairs.manifest.table, columns, "")
+    return found | beyond(ACTION_ROWS, test.pairs.manifest.table, columns, "")
 
 
 # Records
@@ -354,7 +354,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
-    whole = read_whole(artifact.path, cell.method)
+    whole = read_beyond(artifact.path, cell.method)
     if cell.method == UWM.name:
         publish(context, cell.corpus, artifact.path)
     elif given:

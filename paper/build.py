@@ -15,7 +15,7 @@ INSTALL = "apt-get install --no-install-recommends latexmk texlive-latex-base te
 FOLDER = ROOT / "paper"
 
 
-def command(folder: Path) -> list[str]:
+def tex_command(folder: Path) -> list[str]:
     """The TeX command to run in `paper/`, with its other files in `folder`."""
     if shutil.which("latexmk"):
         return [
@@ -38,7 +38,7 @@ def build(source: Path = FOLDER) -> Path:
         UserError: no TeX, or TeX stopped; the message names the first error line.
     """
     folder, target = source / "build", source / "out" / "report.pdf"
-    arguments = command(folder)
+    arguments = tex_command(folder)
     folder.mkdir(exist_ok=True)
     env = os.environ | {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "TZ": "UTC"}
     done = subprocess.run(arguments, cwd=source, env=env, capture_output=True, text=True, errors="replace")

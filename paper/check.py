@@ -75,8 +75,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args(argv)
     results = chosen_results(options)
-    checks = integrity.problems, community.problems, examples.problems
-    broken = [line for problems in checks for line in problems(results, options.experiments)]
+    checks = integrity.record_faults, community.community_faults, examples.example_faults
+    broken = [line for faults in checks for line in faults(results, options.experiments)]
     try:
         items = all_items(results, Reported())
     except (LookupError, TypeError, ValueError, OSError, UserError) as error:  # records too broken to compare
@@ -99,7 +99,7 @@ def report(
         content = {"ok": outcome == "ok", "items": [asdict(i) | {"named": i.id in excused} for i in items]}
         print(json.dumps(content | {"failing": failing, "problems": broken}, indent=1, allow_nan=False))
     else:
-        print(plain(table))
+        print(plain_table(table))
         print(*(f"record problem: {line}" for line in broken), sep="\n", end="\n" if broken else "")
         print(*(f"fails: {item}" for item in failing), sep="\n", end="\n" if failing else "")
         print(f"check {outcome}: {summary}; {len(broken)} record problems")
@@ -109,7 +109,7 @@ def report(
             file.write(f"### check {outcome}: {summary}\n\n{lines}\n{table.markdown()}\n")
 
 
-def plain(table: Table) -> str:
+def plain_table(table: Table) -> str:
     """Fixed-width columns for a terminal, without the items' long texts."""
     rows = [[row[0], *row[2:]] for row in [table.columns, *table.rows]]
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]

@@ -37,7 +37,7 @@ AGREES, DIFFERS, MISSING, FAILED = "agrees", "differs", "missing", "failed"
 REACHED, NOT_REACHED = "target reached", "target not reached"
 NOT_COMPARED = "not compared"
 # A model "matches" another when it is worse by less than this share of the other's mean, interval included.
-MARGIN = 0.10
+MATCHING_MARGIN = 0.10
 HAND = "hand_error_mm"
 
 
@@ -78,7 +78,7 @@ COMPARISONS = {
     "table1/not-a-copy": Comparison.of(UWM, COPY),
     "table1/uses-the-action": Comparison.of(UWM, SHUFFLED_ACTION),
     "figure4/pretrained-is-worse": Comparison.of(W_FT, W_PRE, apart=True),
-    "figure4/finetuned-matches-scratch": Comparison.of(W_FT, W_TFS, margin=MARGIN),
+    "figure4/finetuned-matches-scratch": Comparison.of(W_FT, W_TFS, margin=MATCHING_MARGIN),
     "figure4/few-pairs-suffice": Comparison.of(W_FT, SCRATCH, apart=True),
     "figure4/pretrained-is-no-copy": Comparison.of(W_PRE, COPY),
     "figure5/state-is-no-copy": Comparison.of(R_GT, COPY, metric="state_mse", apart=True),
@@ -93,7 +93,7 @@ BASELINES = {
     "beats-no-action": NO_ACTION,
     "reads-the-state": NO_STATE,
 }
-VIEWS: dict[str, tuple[str, Variant | None]] = {
+CLAIM_VIEWS: dict[str, tuple[str, Variant | None]] = {
     "adapter": ("lpips_to_next", None),
     "hand": (HAND, None),
     "ahead": ("lpips_to_next", AHEAD),
@@ -103,17 +103,17 @@ VIEWS: dict[str, tuple[str, Variant | None]] = {
 
 def _against(baseline: Method, metric: str, variant: Variant | None) -> Comparison:
     match = baseline == R_LA
-    margin = MARGIN if match else 0.0
+    margin = MATCHING_MARGIN if match else 0.0
     return Comparison.of(R_GT, baseline, variant=variant, metric=metric, margin=margin, apart=not match)
 
 
 COMPARISONS |= {
     f"figure5/{view}-{claim}": _against(baseline, *how)
-    for view, how in VIEWS.items()
+    for view, how in CLAIM_VIEWS.items()
     for claim, baseline in BASELINES.items()
 }
 RATIO_CLAIM = "table1/nearer-to-next"
-HALVES = {"": "all", "_moving": "moving"}
+HALF_NAMES = {"": "all", "_moving": "moving"}
 
 
 def all_items(results: Results, reported: Reported) -> list[Item]:
@@ -166,7 +166,7 @@ def _how_far(steps: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetValue:
     """What a model of 240 bits should reach at scale mini, moving half; ours, no claim of the paper."""
 
     metric: str
@@ -183,10 +183,14 @@ class Target:
 
 FIXED, MOVING_CAMERA = STAND_INS["ssv2"]["mini"], STAND_INS["ego4d"]["mini"]
 TARGETS = (
-    Target("own_over_shuffled", {FIXED: 0.7, MOVING_CAMERA: 0.7}, "state error over another action's"),
-    Target("gain_over_no_action", {FIXED: 0.3, MOVING_CAMERA: 0.2}, "gain over a predictor without actions"),
-    Target("lpips_ratio", {FIXED: 1.0, MOVING_CAMERA: 1.0}, "ratio of LPIPS to O_t+1 and to O_t", apart=True),
-    Target("success_vs_copy", {FIXED: 0.5, MOVING_CAMERA: 0.5}, "nearer to O_t+1 than a copy, %"),
+    TargetValue("own_over_shuffled", {FIXED: 0.7, MOVING_CAMERA: 0.7}, "state error over another action's"),
+    TargetValue(
+        "gain_over_no_action", {FIXED: 0.3, MOVING_CAMERA: 0.2}, "gain over a predictor without actions"
+    ),
+    TargetValue(
+        "lpips_ratio", {FIXED: 1.0, MOVING_CAMERA: 1.0}, "ratio of LPIPS to O_t+1 and to O_t", apart=True
+    ),
+    TargetValue("success_vs_copy", {FIXED: 0.5, MOVING_CAMERA: 0.5}, "nearer to O_t+1 than a copy, %"),
 )
 
 
@@ -227,7 +231,7 @@ def claims(results: Results, reported: Reported, scale: str) -> Iterator[Item]:
             )
             continue
         for corpus in corpora(results, scale, experiment) or [""]:
-            for suffix, half in HALVES.items():
+            for suffix, half in HALF_NAMES.items():
                 place = "/".join(filter(None, (scale, claim, corpus, half if corpus else "")))
                 name = f"{statement} ({corpus_label(corpus)}, {half} pairs)" if corpus else statement
                 text, verdict, why = _judge(results, scale, experiment, claim, corpus, suffix)

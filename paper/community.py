@@ -17,7 +17,7 @@ import numpy as np
 
 from paper import integrity
 from paper.options import add_results, chosen_results
-from paper.store import ROOT, Cell, Results
+from paper.store import ROOT, RecordedCell, Results
 from uwm.arguments import Parser
 from uwm.errors import UserError, run_cli
 from uwm.methods import parse
@@ -26,7 +26,7 @@ from uwm.runs.record import COMMUNITY
 REFERENCE = "copy"  # whose committed record says which pairs, and what they are compared with
 REFERENCES = ("mae", "lpips")  # the weights that numbers are only comparable with
 SHARED = ("motion", "lpips_of_copy")  # columns of samples that no method changes
-TOLERANCE = 1e-4
+MEAN_TOLERANCE = 1e-4
 
 
 def community(results: Results) -> Results:
@@ -34,12 +34,12 @@ def community(results: Results) -> Results:
     return Results(results.root / COMMUNITY, results.scales)
 
 
-def problems(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
+def community_faults(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
     """One line per record by others that doesn't hold, as `file: what`."""
     sent = community(results)
     if not (sent.cells or sent.unreadable):
         return []
-    found = integrity.problems(sent, experiments)
+    found = integrity.record_faults(sent, experiments)
     for (scale, experiment), cells in sent.cells.items():
         for cell in cells:
             try:
@@ -50,7 +50,9 @@ def problems(results: Results, experiments: Path = ROOT / "experiments") -> list
     return [f"{COMMUNITY}/{line}" for line in found]
 
 
-def _problems(results: Results, sent: Results, scale: str, experiment: str, cell: Cell) -> Iterator[str]:
+def _problems(
+    results: Results, sent: Results, scale: str, experiment: str, cell: RecordedCell
+) -> Iterator[str]:
     if cell.status != "ok":
         yield f"has status {cell.status}: send measured records alone"
         return
@@ -94,7 +96,7 @@ def _bits_problems(metrics: dict[str, Any]) -> Iterator[str]:
     bits, carried = (metrics.get(name, {}).get("value", 0) for name in ("bits", "code_bits"))
     if "bits" not in metrics:
         yield "names no bits"
-    if carried > bits + TOLERANCE:
+    if carried > bits + MEAN_TOLERANCE:
         yield f"its codes carry {carried:g} bits, more than its {bits:g}"
     for name, entry in metrics.items():
         if name.startswith("probe_r2") and entry["value"] > 1:
@@ -110,7 +112,7 @@ def _reference_problems(record: dict[str, Any], ours: dict[str, Any]) -> Iterato
             yield f"was measured with another {name} than the committed records: measure it again"
 
 
-def _pairs_problems(results: Results, sent: Results, cell: Cell, ours: Cell) -> Iterator[str]:
+def _pairs_problems(results: Results, sent: Results, cell: RecordedCell, ours: RecordedCell) -> Iterator[str]:
     """Its samples are of the committed pairs, and agree with ours in what no method changes."""
     paths = cell.samples_path, ours.samples_path
     if not (paths[0] and paths[1] and paths[0].exists() and paths[1].exists()):
@@ -123,7 +125,7 @@ def _pairs_problems(results: Results, sent: Results, cell: Cell, ours: Cell) -> 
         yield "its samples have another moving half than the committed ones"
     for name in SHARED:
         a, b = theirs.columns.get(name), committed.columns.get(name)
-        if a is None or b is None or not np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE):
+        if a is None or b is None or not np.allclose(a, b, rtol=MEAN_TOLERANCE, atol=MEAN_TOLERANCE):
             yield f"altered: its samples have another {name} than the committed ones"
 
 
@@ -131,7 +133,7 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="python -m paper.community", description=(__doc__ or "").splitlines()[0])
     add_results(parser)
     results = chosen_results(parser.parse_args(argv))
-    found = problems(results)
+    found = community_faults(results)
     count = sum(map(len, community(results).cells.values()))
     print(*found, f"{count} records by others, {len(found)} problems", sep="\n")
     return 1 if found else 0

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from paper.check import plain
+from paper.check import plain_table
 from paper.claims import FAILED, MISSING, all_items
 from paper.reported import Reported
-from paper.store import ROOT, Cell, Results
+from paper.store import ROOT, RecordedCell, Results
 from paper.table import Table
 from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
@@ -52,7 +52,7 @@ def differences(ours: Results, theirs: Results) -> Iterator[Difference]:
                 yield from _of_cell(place[1], cell, others[name])
 
 
-def _of_cell(experiment: str, cell: Cell, other: Cell) -> Iterator[Difference]:
+def _of_cell(experiment: str, cell: RecordedCell, other: RecordedCell) -> Iterator[Difference]:
     for metric, entry in cell.record["metrics"].items():
         theirs = other.record["metrics"].get(metric)
         if theirs is not None:
@@ -80,7 +80,7 @@ def keep_common(ours: Results, theirs: Results) -> None:
             results.cells[place] = [cell for cell in cells if (place, cell.record["cell"]) in both]
 
 
-def summary(found: list[Difference]) -> Table:
+def differences_summary(found: list[Difference]) -> Table:
     """Per experiment: numbers, median and largest relative difference, and where the largest is."""
     rows = []
     for experiment in dict.fromkeys(difference.experiment for difference in found):
@@ -118,7 +118,7 @@ def main(argv: list[str]) -> int:
     found = list(differences(ours, theirs))
     if not found:
         raise UserError(f"{options.folder} and {options.other} have no number in common: nothing compared")
-    print(plain(summary(found)))
+    print(plain_table(differences_summary(found)))
     changed = changed_verdicts(ours, theirs)
     far = [difference for difference in found if difference.apart]
     lines = [f"verdict: {line}" for line in changed]

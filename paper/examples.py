@@ -13,8 +13,8 @@ from pathlib import Path
 
 from paper import integrity, tables
 from paper.options import add_results, chosen_results
-from paper.readme import replaced
-from paper.store import ROOT, Cell, Results
+from paper.readme import marks, readme_with
+from paper.store import ROOT, RecordedCell, Results
 from paper.table import Table
 from uwm.arguments import Parser
 from uwm.errors import UserError, run_cli
@@ -22,42 +22,49 @@ from uwm.methods import UWM, method_label
 from uwm.metrics.spec import metric_label
 from uwm.runs.record import EXAMPLES
 
-MARKS = ("<!-- tables:begin -->", "<!-- tables:end -->")
-MEASURES = ("lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_copy", "state_ratio", "leak")
+TABLES_MARK = "tables"  # begins and ends the place of the tables
+EXAMPLE_MEASURES = (
+    "lpips_to_current",
+    "lpips_to_next",
+    "lpips_ratio",
+    "success_vs_copy",
+    "state_ratio",
+    "leak",
+)
 
 
-def examples(results: Results) -> Results:
+def example_results(results: Results) -> Results:
     """The records of examples, of the same scales; none where there is no such folder."""
     return Results(results.root / EXAMPLES, results.scales)
 
 
-def problems(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
+def example_faults(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
     """One line per record of an example that is altered, stale or not finite."""
-    found = examples(results)
+    found = example_results(results)
     if not (found.cells or found.unreadable):
         return []
-    return [f"{EXAMPLES}/{line}" for line in integrity.problems(found, experiments)]
+    return [f"{EXAMPLES}/{line}" for line in integrity.record_faults(found, experiments)]
 
 
 def example_tables(results: Results) -> Iterator[Table]:
     """Methods by measures over all pairs, a table for each experiment and corpus."""
-    found = examples(results)
+    found = example_results(results)
     for scale, experiment in found.cells:
         for corpus in found.corpora(scale, experiment):
             rows, place = [], (scale, experiment)
             for method in tables.methods(found, scale, experiment, corpus):
                 if found.find(*place, method, corpus):
                     status = found.status(*place, method, corpus)
-                    cells = (found.measure(*place, method, corpus, metric) for metric in MEASURES)
-                    texts = [tables.shown(m, status, n) for m, n in zip(cells, MEASURES, strict=True)]
+                    cells = (found.measure(*place, method, corpus, metric) for metric in EXAMPLE_MEASURES)
+                    texts = [tables.shown(m, status, n) for m, n in zip(cells, EXAMPLE_MEASURES, strict=True)]
                     rows.append([method_label(method), *texts])
             [cell, *_] = found.find(*place, UWM.name, corpus)
-            columns = ["Method", *map(metric_label, MEASURES)]
+            columns = ["Method", *map(metric_label, EXAMPLE_MEASURES)]
             table = Table(f"{experiment}_{corpus}", f"{experiment}, {corpus}, scale {scale}", columns, rows)
             yield replace(table, note=note(results, found, cell))
 
 
-def note(results: Results, found: Results, cell: Cell) -> str:
+def note(results: Results, found: Results, cell: RecordedCell) -> str:
     """Of how many pairs and clips a table is, and by which weights."""
     seen = found.samples(cell.sample_paths[0])
     used = cell.record["inputs"]["weights"]
@@ -77,15 +84,15 @@ def main(argv: list[str]) -> int:
     results = chosen_results(parser.parse_args(argv))
     page = results.root / EXAMPLES / "README.md"
     if not page.is_file():
-        raise UserError(f"no file {page}: make it, with the lines {' and '.join(MARKS)}")
-    page.write_text(refreshed(page, results), encoding="utf-8")
+        raise UserError(f"no file {page}: make it, with the lines {' and '.join(marks(TABLES_MARK))}")
+    page.write_text(refreshed_examples(page, results), encoding="utf-8")
     return 0
 
 
-def refreshed(page: Path, results: Results) -> str:
+def refreshed_examples(page: Path, results: Results) -> str:
     """The page with its tables as the records have them now."""
     block = "\n".join(table.markdown() for table in example_tables(results))
-    return replaced(page.read_text(encoding="utf-8"), block, MARKS)
+    return readme_with(page.read_text(encoding="utf-8"), TABLES_MARK, block)
 
 
 if __name__ == "__main__":

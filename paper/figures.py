@@ -153,15 +153,17 @@ def main(argv: list[str]) -> int:
     add_results(parser)
     parser.add_argument("--out", type=named_path, default=OUT, help="an empty folder, or one of ours")
     parser.add_argument("--deviations", type=named_path, default=ROOT / "paper" / "deviations.md")
-    parser.add_argument("--readme", type=named_path, help="a README whose generated table is written too")
+    parser.add_argument(
+        "--readme", type=named_path, nargs="+", default=[], help="pages with a generated table"
+    )
     parser.add_argument("--processes", type=whole(1, 1024), help="that draw; default: one per core")
     options = parser.parse_args(argv)
     results = chosen_results(options)
     for path, reason in [*results.unreadable, *community(results).unreadable][:1]:
         raise UserError(f"{path}: {reason}; nothing was drawn")
     write_all(results, options.out, options.deviations, options.processes)
-    if options.readme:
-        write_atomically(options.readme, readme.refreshed(options.readme, results)[1])
+    for path in options.readme:
+        write_atomically(path, readme.refreshed(path, results)[1])
     print(f"wrote {options.out}")
     return 0
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from paper.pool import process_pool
 from paper.samples import sample_names
-from paper.store import MOVING, ROOT, Cell, Results
+from paper.store import ROOT, RecordedCell, Results
 from uwm.errors import UserError
-from uwm.metrics.spec import METRICS, metric_of
+from uwm.metrics.spec import METRICS, MOVING, metric_of
 from uwm.metrics.statistics import perplexity
 from uwm.runs.record import config_digest, file_sha256, file_stem, sample_files
 
 CHUNK = 4  # records at a time
+MANY = 40  # records; below, starting processes takes longer than what they do
 FAULTS = (LookupError, TypeError, ValueError, OSError, UserError)  # of files that are not what they should be
 UNSAMPLED = "without_samples.txt"
 SAMPLED_SINCE = "2026-11-26"  # no record that was measured later is excused
@@ -27,13 +28,13 @@ LATE = re.compile(
 RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
 
 
-def problems(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
+def record_faults(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
     """One line per record that is altered, orphaned, stale or not finite, as `file: what`."""
     found = [f"{_shown(path, results.root)}: {reason}" for path, reason in results.unreadable]
     versions = {name: declared_version(experiments / f"{name}.py") for _, name in results.cells}
     cells = [cell for group in results.cells.values() for cell in group]
     work = partial(_lines, results.root, versions)
-    if len(cells) > CHUNK:
+    if len(cells) > MANY:
         with process_pool() as pool:
             found += chain.from_iterable(pool.map(work, cells, chunksize=CHUNK))
     else:
@@ -44,7 +45,7 @@ def problems(results: Results, experiments: Path = ROOT / "experiments") -> list
         return [*found, f"samples: {type(error).__name__}: {error}"]
 
 
-def _lines(root: Path, versions: Mapping[str, int | None], cell: Cell) -> list[str]:
+def _lines(root: Path, versions: Mapping[str, int | None], cell: RecordedCell) -> list[str]:
     """The problems of one record; runs in a process of its own."""
     try:
         lines = list(cell_problems(Results(root, ()), cell, versions[cell.path.parent.name]))
@@ -57,7 +58,7 @@ def _shown(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def cell_problems(results: Results, cell: Cell, current: int | None) -> Iterator[str]:
+def cell_problems(results: Results, cell: RecordedCell, current: int | None) -> Iterator[str]:
     """Problems of one record, of an experiment that is at version `current`."""
     record = cell.record
     if cell.path.stem != file_stem(record["cell"]):
@@ -91,7 +92,7 @@ def _metric_problems(record: dict[str, Any]) -> Iterator[str]:
         yield "has status ok and no metric"
 
 
-def _sample_problems(results: Results, cell: Cell) -> Iterator[str]:
+def _sample_problems(results: Results, cell: RecordedCell) -> Iterator[str]:
     """The files of samples are the recorded ones, and the metrics follow from them."""
     record, lost = cell.record, False
     for path, named in zip(cell.sample_paths, sample_files(record["samples"]), strict=True):
@@ -126,7 +127,7 @@ def _sample_problems(results: Results, cell: Cell) -> Iterator[str]:
                 yield f"altered: {name} has interval limit {limit:g}, its samples give {ours:g}"
 
 
-def _count_problems(results: Results, cell: Cell, name: str, entry: dict[str, Any]) -> Iterator[str]:
+def _count_problems(results: Results, cell: RecordedCell, name: str, entry: dict[str, Any]) -> Iterator[str]:
     """A metric of how often each code occurs follows from those counts, of whole pairs."""
     counts, pairs = results.code_counts(cell), results.samples(cell.sample_paths[0]).pairs
     assert counts is not None
@@ -139,14 +140,14 @@ def _count_problems(results: Results, cell: Cell, name: str, entry: dict[str, An
         yield f"altered: {name} is {entry['value']:g}, its samples give {again:g}"
 
 
-def without_samples(results: Results, cell: Cell) -> list[str]:
+def without_samples(results: Results, cell: RecordedCell) -> list[str]:
     """The metrics that records were once written for without samples, of those that this one states: measures
     of runs of pairs, commands, transfer, probes and codes."""
     late = [name for name in cell.record["metrics"] if LATE.fullmatch(name.removesuffix(MOVING))]
     return [name for name in late if not results.has_samples(cell, name)]
 
 
-def is_excused(results: Results, cell: Cell) -> bool:
+def is_excused(results: Results, cell: RecordedCell) -> bool:
     """Whether a record is on the list of those that are older than samples for all metrics, and is so old."""
     listed = _shown(cell.path, results.root) in excused(results.root)
     return listed and cell.record["run"]["started_utc"] < SAMPLED_SINCE

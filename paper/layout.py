@@ -30,7 +30,11 @@ from uwm.variations import BASE, CODECS, LENGTH, PRESETS, RATE, VARIATIONS
 
 EXPERIMENTS = ("table1", "figure4", "figure5")
 MOST_ROWS = 12  # of a table in the main text
-PAIRS = {W_FT: (100, 500, 10_000), R_GT: (100, 500, 2000), DIRECT: (100, 500, 2000)}  # besides all, or 2k
+PAIR_COUNTS = {
+    W_FT: (100, 500, 10_000),
+    R_GT: (100, 500, 2000),
+    DIRECT: (100, 500, 2000),
+}  # besides all, or 2k
 COMPARED_AHEAD = (R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, COPY)
 
 
@@ -52,7 +56,7 @@ TOPICS = {
         Topic(
             "_pairs",
             "number of labelled pairs",
-            [name for m in (R_GT, DIRECT) for name in (*(m.with_pairs(n) for n in PAIRS[m]), m.name)],
+            [name for m in (R_GT, DIRECT) for name in (*(m.with_pairs(n) for n in PAIR_COUNTS[m]), m.name)],
         ),
         Topic("_targets", "targets of the adapter", [m.name for m in (R_GT, *R_GT_TARGETS.values())]),
         Topic(
@@ -79,7 +83,7 @@ TOPICS = {
         )
     ),
 }
-CORPORA = {
+EXPECTED_CORPORA = {
     ("table1", "mini"): ["sim-third-person", "sim-ego", "sim-panda"],
     ("table1", "paper"): ["ssv2", "ego4d"],
     ("table1", "small"): ["ssv2"],
@@ -92,13 +96,13 @@ MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
 # Where they were measured too: over the moving region alone, and in pixels to the blurred O_t+1.
 REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "ssim_blurred"]
 # Whether a latent action is one (uwm/evaluation/actions.py).
-LATENT = ["bits", "state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips"]
-LATENT += ["cycle", "reversal"]
+LATENT_METRICS = ["bits", "state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips"]
+LATENT_METRICS += ["cycle", "reversal"]
 # How right the frames are and the movement; and the actions.
 ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_mm"]
 ACTIONS = ["code_accuracy", "latent_mse"]
 # An experiment's tables by the end of their names. The first is the one of the main text.
-USUAL = {"": MAIN, "_latent": LATENT, "_more": MORE, "_region": REGION}
+USUAL = {"": MAIN, "_latent": LATENT_METRICS, "_more": MORE, "_region": REGION}
 PLANNED = ["success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision"]
 UNDIVIDED = {"planning": "All episodes"}  # tables of no pairs, without a moving half: what they hold
 # What is varied of the model: how much the action is used, how sharp the picture is, what the code holds.
@@ -136,29 +140,32 @@ TITLES = {
     "_actions": "actions",
     "_rates": "codes, probes, trainings",
 }
-FRAMES = "95% intervals over clips (and seeds) in brackets. "
+INTERVALS = "95% intervals over clips (and seeds) in brackets. "
 SHARP = "Against O_t+1 itself, not blurred. "
 NOTES = {
-    "": FRAMES,
-    "_frames": FRAMES,
-    "_latent": FRAMES + "State error of the pair's own action over the copy's and over another action's; its "
+    "": INTERVALS,
+    "_frames": INTERVALS,
+    "_latent": INTERVALS
+    + "State error of the pair's own action over the copy's and over another action's; its "
     "gain over dynamics without actions. Leak: an action to a frame of another clip, 1 = none of that frame "
     "is drawn. Cycle: the state error after the action was used and read on a frame of another clip, over "
     "the copy's. Reversal: 0 where the action back is the inverse, 1 where the two have nothing to do with "
     "each other. ",
-    "_more": FRAMES + SHARP,
-    "_region": FRAMES
+    "_more": INTERVALS + SHARP,
+    "_region": INTERVALS
     + "The region is where the two frames differ (uwm/metrics/region.py); PSNR over it is to "
     "the sharp O_t+1. ",
-    "_actions": FRAMES + "Right codes and latent action MSE: the adapter's against those inferred from both "
+    "_actions": INTERVALS
+    + "Right codes and latent action MSE: the adapter's against those inferred from both "
     "frames. ",
-    "figure5": FRAMES + "Region: where the two frames differ. Gripper: a crop around it, PSNR to the sharp "
+    "figure5": INTERVALS
+    + "Region: where the two frames differ. Gripper: a crop around it, PSNR to the sharp "
     "O_t+1. Hand error: between the gripper's predicted and true displacement, by a linear probe. ",
     "planning": "Success: reached within the time, with Wilson's 95% interval; all else: 95% intervals over "
     "episodes. A step is 0.2 s. The time is of one processor core, for one decision. ",
-    "ablations": FRAMES + "State error over the copy's and over that with another pair's action; leak: "
+    "ablations": INTERVALS + "State error over the copy's and over that with another pair's action; leak: "
     "the same action on a frame of another clip, over the copy. One seed, trained briefly. ",
-    "_rates": FRAMES + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "
+    "_rates": INTERVALS + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "
     "robot's own action, where there is one. Transferred: how far the hand moves by the action of another "
     "clip from how it moved there, over the same for a hand that stands still. Gained in the last quarter: "
     "what the last quarter of a training's steps took from its validation error. ",

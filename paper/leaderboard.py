@@ -6,11 +6,11 @@ from pathlib import Path
 
 from paper.community import community
 from paper.names import corpus_label
-from paper.store import MOVING, Results
+from paper.store import Results
 from paper.table import Table
 from paper.tables import corpora, methods, origins, shown
 from uwm.methods import UWM, method_label
-from uwm.metrics.spec import metric_label
+from uwm.metrics.spec import MOVING, metric_label
 
 EXPERIMENT = "table1"
 # Over the moving half where they are means over pairs.
@@ -18,8 +18,8 @@ MEASURES = (
     *("bits", "parameters", "lpips_ratio", "lpips_to_next", "success_vs_copy", "psnr"),
     *("state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "probe_r2"),
 )
-WHOLE = ("bits", "parameters", "probe_r2")
-PICTURES = {"o_t": "O_t", "o_next": "O_t+1", "prediction": "predicted"}
+WITHOUT_HALVES = ("bits", "parameters", "probe_r2")
+PEEKED_PICTURES = {"o_t": "O_t", "o_next": "O_t+1", "prediction": "predicted"}
 PAIR = 3  # of Figure 3's five, that of median motion
 
 
@@ -38,7 +38,8 @@ def leaderboard(results: Results, scale: str) -> Board | None:
         for corpus, method in _measured(found, scale):
             place = (scale, EXPERIMENT, method, corpus)
             entries = {
-                m: found.measure(*place, m if m in WHOLE else m + MOVING, interval=False) for m in MEASURES
+                m: found.measure(*place, m if m in WITHOUT_HALVES else m + MOVING, interval=False)
+                for m in MEASURES
             }
             label = f"{method_label(method)} ({source})" if source else method_label(method)
             texts = [shown(entry, "missing", metric) for metric, entry in entries.items()]
@@ -70,5 +71,5 @@ def _pictures(results: Results, scale: str, corpus: str, method: str) -> list[tu
     """What `experiments/table1.py` drew for this method."""
     name = corpus if method == UWM.name else f"{corpus}-{method}"
     folder = results.root / scale / EXPERIMENT / "panels" / name
-    paths = {label: folder / f"{PAIR}_{kind}.png" for kind, label in PICTURES.items()}
+    paths = {label: folder / f"{PAIR}_{kind}.png" for kind, label in PEEKED_PICTURES.items()}
     return list(paths.items()) if all(path.is_file() for path in paths.values()) else []

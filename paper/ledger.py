@@ -5,7 +5,7 @@ from pathlib import Path
 
 from paper.names import tex
 
-COLUMNS = ("What", "Why", "Field", "Measured by")
+LEDGER_COLUMNS = ("What", "Why", "Field", "Measured by")
 
 
 def ledger_rows(path: Path) -> list[list[str]]:
@@ -15,7 +15,7 @@ def ledger_rows(path: Path) -> list[list[str]]:
         return rows
     for line in path.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if line.startswith("|") and not set("".join(cells)) <= set("-: ") and cells[0] != COLUMNS[0]:
+        if line.startswith("|") and not set("".join(cells)) <= set("-: ") and cells[0] != LEDGER_COLUMNS[0]:
             rows.append(cells)
     return rows
 

@@ -53,7 +53,7 @@ class Varied:
     levels: Sequence[str]
 
 
-VARIED = {
+VARIED_PAIRS = {
     "figure4": Varied({W_FT.name: "recipe"}, (COPY.name, W_PRE.name, SCRATCH.name, W_TFS.name)),
     "figure5": Varied(
         {R_GT.name: "adapter", DIRECT.name: "dynamics"}, (COPY.name, R_LA.name, NO_ACTION.name)
@@ -63,7 +63,7 @@ VARIED = {
 
 def pairs_plots(results: Results, scale: str, experiment: str, corpus: str) -> list[Plot]:
     """One plot per measure; none without a method that was measured with two numbers of pairs."""
-    varied, found = VARIED.get(experiment, Varied({}, ())), []
+    varied, found = VARIED_PAIRS.get(experiment, Varied({}, ())), []
     for metric in OVER_PAIRS:
         lines = {
             method: points(results, scale, experiment, corpus, method, metric) for method in varied.methods
@@ -79,7 +79,7 @@ def points(
     results: Results, scale: str, experiment: str, corpus: str, method: str, metric: str
 ) -> dict[float, Measured]:
     """Number of pairs -> the method's number, in ascending order."""
-    group = VARIED[experiment].methods[method]
+    group = VARIED_PAIRS[experiment].methods[method]
     found: dict[float, Measured] = {}
     for cell in results.cells.get((scale, experiment), []):
         if cell.corpus != corpus or cell.status != "ok":

@@ -6,9 +6,9 @@ from html import escape
 from uwm.methods import R_GT, R_LA, W_FT, W_PRE, W_TFS
 
 DASH = "–"
-FAILED = "F"
+FAILED_MARK = "F"
 
-CORPORA = {
+CORPUS_LABELS = {
     "ssv2": "SSv2",
     "ego4d": "EGO4D",
     "sim-third-person": "sim third person",
@@ -33,12 +33,13 @@ _SYMBOL = re.compile(r"\b([ORSWAs])_(t\+\d|t\+k|t|pre|ft|tfs|LA|GT)(?![\w+])")
 
 
 def experiment_label(name: str) -> str:
-    """`table1` -> `Table 1`; other names as they are, but for underscores."""
-    return re.sub(r"^(table|figure)(\d+)$", lambda m: f"{m[1].capitalize()} {m[2]}", name).replace("_", " ")
+    """`table1` -> `Table 1`, `my_own` -> `My own`."""
+    words = re.sub(r"^(table|figure)(\d+)$", r"\1 \2", name).replace("_", " ")
+    return words[:1].upper() + words[1:]
 
 
 def corpus_label(corpus: str) -> str:
-    return CORPORA.get(corpus, corpus)
+    return CORPUS_LABELS.get(corpus, corpus)
 
 
 def _tex_symbol(match: re.Match[str]) -> str:

@@ -62,9 +62,9 @@ td:hover > .peek, td:focus-within > .peek { display: block }
 small { color: #777 }
 """
 BLINKING = ("R_t", "R_t+1", "Predict")
-ANIMATED = """Rollout {number} ({corpus}, scale {scale}), 0.2 s a step. From left to right: the true clip, and
-what is predicted from its first frame by latent actions, R_LA, and by real ones, R_GT. Hidden where reduced
-motion is asked for."""
+ANIMATION_CAPTION = """Rollout {number} ({corpus}, scale {scale}), 0.2 s a step. From left to right: the
+true clip, and what is predicted from its first frame by latent actions, R_LA, and by real ones, R_GT.
+Hidden where reduced motion is asked for."""
 EPISODE = """An episode ({corpus}, scale {scale}) that {number} its goal, 0.2 s a step. From left to right:
 what was seen, what was imagined, the goal. Hidden where reduced motion is asked for."""
 # A click on a head sorts the rows below by that column: numbers by size, what was not measured last.
@@ -187,7 +187,7 @@ def _blinking(grid: Grid) -> Iterator[tuple[Path, ...]]:
 def _animated(path: Path, scale: str) -> str:
     """What `rollouts/<corpus>_<number>.gif` or `animations/<task>_<reached or missed>.gif` shows."""
     corpus, _, number = path.stem.rpartition("_")
-    text = ANIMATED if path.parent.name == "rollouts" else EPISODE
+    text = ANIMATION_CAPTION if path.parent.name == "rollouts" else EPISODE
     return text.format(number=number, corpus=corpus_label(corpus), scale=scale)
 
 

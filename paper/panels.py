@@ -11,14 +11,14 @@ from paper.grids import Grid
 from paper.names import math
 from paper.style import COLUMN_INCHES
 
-SMALL, WIDE = 0.22, 0.5  # inches left of the pictures, for numbers and for names
+NARROW, WIDE = 0.22, 0.5  # inches left of the pictures, for numbers and for names
 ABOVE, NOTE = 0.2, 0.13  # inches over the pictures, and for a line of numbers below
 
 
 def grid_figure(grid: Grid) -> Figure:
     """The pictures with their rows' and columns' names and the numbers below."""
     pixels = mosaic([[_pixels(path) for path in row] for row in grid.pictures])
-    left = WIDE if max(map(len, grid.rows)) > 3 else SMALL
+    left = WIDE if max(map(len, grid.rows)) > 3 else NARROW
     height = (COLUMN_INCHES - left) * pixels.shape[0] / pixels.shape[1]
     below = NOTE * len(grid.notes)
     figure = Figure(figsize=(COLUMN_INCHES, ABOVE + height + below))

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from uwm.errors import UserError
+from uwm.runs.record import STATUSES
 
-NAME = re.compile(r"[A-Za-z0-9_.+-]+")
-CELL = re.compile(rf"{NAME.pattern}/{NAME.pattern}(/s[0-9]+)?")
-STATUSES = ("ok", "failed", "timeout", "skipped")
+SAFE_NAME = re.compile(r"[A-Za-z0-9_.+-]+")
+CELL = re.compile(rf"{SAFE_NAME.pattern}/{SAFE_NAME.pattern}(/s[0-9]+)?")
 OBJECTS = ("config", "measures", "metrics", "inputs", "code", "env", "run")
 
 
@@ -44,7 +44,7 @@ def read_table(path: Path, rows: int | None = None) -> pd.DataFrame:
 
 def check_name(path: Path, name: str) -> str:
     """`name`, read from `path`, if it may be part of a file's name. UserError otherwise."""
-    if not NAME.fullmatch(name):
+    if not SAFE_NAME.fullmatch(name):
         raise UserError(f"{path}: the name {name!r} may hold letters, digits, '_', '.', '+' and '-' only")
     return name
 

@@ -1,56 +1,73 @@
-"""The generated table of README.md, between its two marks.
+"""The generated tables of README.md and experiments/README.md, each between its two marks.
 
-python -m paper.readme           write it
-python -m paper.readme --check   write nothing; exit 1 when it is out of date
+python -m paper.readme           write them
+python -m paper.readme --check   write nothing; exit 1 when one is out of date
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from paper.costs import costs
 from paper.reported import Reported
 from paper.reported_tables import reproduced
 from paper.store import ROOT, Results
+from paper.table import Table
 from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 
-MARKS = ("<!-- table1:begin -->", "<!-- table1:end -->")
+PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md")
+TABLES: dict[str, Callable[[Results], Table]] = {
+    "table1": lambda results: reproduced(results, Reported()),
+    "cost": costs,
+}
 
 
-def readme_with(text: str, block: str) -> str:
-    """README's text with `block` between the two marks."""
-    return replaced(text, block, MARKS)
+def marks(name: str) -> tuple[str, str]:
+    """The lines that a table stands between."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
 
 
-def replaced(text: str, block: str, marks: tuple[str, str]) -> str:
-    """A page's text with `block` between two marks. UserError where they are not there once each."""
-    first, last = marks
-    if any(text.count(mark) != 1 for mark in marks):
-        raise UserError(f"README.md needs the lines {first} and {last} once each; add them")
-    before, rest = text.split(first)
-    return f"{before}{first}\n{block.strip()}\n{last}{rest.split(last)[1]}"
+def readme_with(text: str, name: str, block: str) -> str:
+    """A page's text with `block` between the two marks of `name`."""
+    begin, end = marks(name)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise UserError(f"the page needs the lines {begin} and {end} once each, in this order; add them")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{block.strip()}\n{end}{rest.split(end)[1]}"
 
 
 def refreshed(path: Path, results: Results) -> tuple[str, str]:
-    """The file's text, and what it should be."""
+    """The page's text, and what it should be. UserError where there is no page, or no mark in it."""
     if not path.exists():
         raise UserError(f"no file {path}; name the README with --file")
     text = path.read_text(encoding="utf-8")
-    return text, readme_with(text, reproduced(results, Reported()).markdown())
+    names = [name for name in TABLES if any(mark in text for mark in marks(name))]
+    if not names:
+        asked = " or ".join(" and ".join(marks(name)) for name in TABLES)
+        raise UserError(f"{path} has no place for a generated table; add the lines {asked}")
+    wanted = text
+    for name in names:
+        wanted = readme_with(wanted, name, TABLES[name](results).markdown())
+    return text, wanted
 
 
 def main(argv: list[str]) -> int:
-    parser = Parser(prog="python -m paper.readme", description="README's generated table")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when out of date")
-    parser.add_argument("--file", type=named_path, default=ROOT / "README.md")
+    parser = Parser(prog="python -m paper.readme", description="the pages' generated tables")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when one is out of date")
+    parser.add_argument("--file", type=named_path, nargs="+", default=PAGES)
     parser.add_argument("--results", type=named_path, default=ROOT / "results")
     options = parser.parse_args(argv)
-    text, wanted = refreshed(options.file, Results(options.results))
-    if options.check:
-        state = "up to date" if text == wanted else "out of date; run make figures"
-        print(f"{options.file.name}: its table is {state}")
-        return int(text != wanted)
-    options.file.write_text(wanted, encoding="utf-8")
-    return 0
+    results, old = Results(options.results), 0
+    for path in options.file:
+        text, wanted = refreshed(path, results)
+        old += text != wanted
+        if options.check:
+            state = "up to date" if text == wanted else "out of date; run make figures"
+            print(f"{path}: its table is {state}")
+        else:
+            path.write_text(wanted, encoding="utf-8")
+    return int(options.check and old > 0)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from paper.reading import NAME, read_json, read_table, record_of
+from paper.reading import SAFE_NAME, read_json, read_table, record_of
 from paper.samples import Samples, read_samples
 from uwm.errors import UserError
 from uwm.files import inside
-from uwm.metrics.spec import METRICS, known_metric
+from uwm.metrics.spec import METRICS, MOVING, known_metric
 from uwm.metrics.statistics import (
     Interval,
     bootstrap_difference,
@@ -31,9 +31,8 @@ from uwm.runs.record import sample_files
 ROOT = Path(__file__).resolve().parent.parent
 SCALES = ("mini", "paper")  # read always
 OPTIONAL_SCALES = ("small",)  # read where they were measured: nothing is missing without them
-CODES = "codes"  # folder of samples with a row per code
-MOVING = "_moving"  # ends the names of metrics over the moving half
-FAILED = ("failed", "timeout")
+CODE_SAMPLES = "codes"  # folder of samples with a row per code
+FAILURES = ("failed", "timeout")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Cell:
+class RecordedCell:
     """One record and its file; `method`, `corpus` and `seed` are parsed from the cell's name."""
 
     path: Path
@@ -132,25 +131,25 @@ class Results:
         self.root = root
         self.scales = scales = scales_at(root) if scales is None else scales
         self.unreadable: list[tuple[Path, str]] = []
-        self.cells: dict[tuple[str, str], list[Cell]] = {}
+        self.cells: dict[tuple[str, str], list[RecordedCell]] = {}
         self._samples: dict[Path, Samples] = {}
         for scale in scales:
             for folder in sorted(path for path in (root / scale).glob("*") if path.is_dir()):
-                if NAME.fullmatch(folder.name):
+                if SAFE_NAME.fullmatch(folder.name):
                     self.cells[scale, folder.name] = list(self._read_folder(folder))
                 else:
                     self.unreadable.append((folder, "no experiment has such a name"))
 
-    def _read_folder(self, folder: Path) -> Iterator[Cell]:
+    def _read_folder(self, folder: Path) -> Iterator[RecordedCell]:
         for path in sorted(folder.glob("*__*.json")):
             try:
                 record = record_of(read_json(path))
-                _ = Cell(path, record).sample_paths  # refuses a name that leads out
-                yield Cell(path, record)
+                _ = RecordedCell(path, record).sample_paths  # refuses a name that leads out
+                yield RecordedCell(path, record)
             except (ValueError, OSError, UserError) as error:
                 self.unreadable.append((path, f"{type(error).__name__}: {error}"))
 
-    def find(self, scale: str, experiment: str, method: str, corpus: str) -> list[Cell]:
+    def find(self, scale: str, experiment: str, method: str, corpus: str) -> list[RecordedCell]:
         """All seeds of one method on one corpus."""
         cells = self.cells.get((scale, experiment), [])
         return [cell for cell in cells if cell.method == method and cell.corpus == corpus]
@@ -161,7 +160,7 @@ class Results:
     def status(self, scale: str, experiment: str, method: str, corpus: str) -> str:
         """`ok` when a seed is there, else `failed` when one failed, else `missing`."""
         states = {cell.status for cell in self.find(scale, experiment, method, corpus)}
-        return "ok" if "ok" in states else "failed" if states & set(FAILED) else "missing"
+        return "ok" if "ok" in states else "failed" if states & set(FAILURES) else "missing"
 
     def samples(self, path: Path) -> Samples:
         """A file of samples, read once."""
@@ -169,23 +168,23 @@ class Results:
             self._samples[path] = read_samples(path)
         return self._samples[path]
 
-    def _tables(self, cell: Cell) -> Iterator[Samples]:
+    def _tables(self, cell: RecordedCell) -> Iterator[Samples]:
         """The samples of a finished cell that have a row per pair, or per run of pairs."""
         paths = cell.sample_paths if cell.status == "ok" else []
         for path in paths:
-            if path.exists() and path.parent.name != CODES:
+            if path.exists() and path.parent.name != CODE_SAMPLES:
                 yield self.samples(path)
 
-    def code_counts(self, cell: Cell) -> np.ndarray | None:
+    def code_counts(self, cell: RecordedCell) -> np.ndarray | None:
         """How often each code occurs that does, (codes,); None where the cell has no such samples."""
         for path in cell.sample_paths:
-            if path.parent.name == CODES and path.exists():
+            if path.parent.name == CODE_SAMPLES and path.exists():
                 table = read_table(path)
                 if f"{cell.column}/count" in table:
                     return table[f"{cell.column}/count"].to_numpy()
         return None
 
-    def has_samples(self, cell: Cell, metric: str) -> bool:
+    def has_samples(self, cell: RecordedCell, metric: str) -> bool:
         """Whether the cell's samples hold what `metric` is computed from."""
         base = metric.removesuffix(MOVING)
         spec = known_metric(base)
@@ -194,7 +193,7 @@ class Results:
         parts = spec.ratio if spec is not None and spec.ratio else (base,)
         return all(self.pairs([cell], part) is not None for part in parts)
 
-    def pairs(self, cells: list[Cell], metric: str) -> Values | None:
+    def pairs(self, cells: list[RecordedCell], metric: str) -> Values | None:
         """Values of `metric` per pair that all seeds have; `<metric>_moving` is of the moving half.
 
         None when no cell has the columns for it.
@@ -226,14 +225,16 @@ class Results:
         low, high = self._limits(cells, metric, entries) if interval else (math.nan, math.nan)
         return Measured(value, low, high, int(entries[0]["n"]), str(entries[0].get("protocol") or ""))
 
-    def _limits(self, cells: list[Cell], metric: str, entries: list[dict[str, Any]]) -> tuple[float, float]:
+    def _limits(
+        self, cells: list[RecordedCell], metric: str, entries: list[dict[str, Any]]
+    ) -> tuple[float, float]:
         several = len(entries) > 1 and all(self.has_samples(cell, metric) for cell in cells)
         again = self.interval(cells, metric) if several else None
         found = [again.ci] if again else [entry["ci"] for entry in entries if entry.get("ci")]
         lows, highs = zip(*found, strict=True) if found else ([math.nan], [math.nan])
         return min(lows), max(highs)
 
-    def interval(self, cells: list[Cell], metric: str) -> Interval | None:
+    def interval(self, cells: list[RecordedCell], metric: str) -> Interval | None:
         """`metric` and its interval computed anew from the per-pair samples, or None without such columns."""
         base = metric.removesuffix(MOVING)
         spec = METRICS.get(base)
@@ -248,7 +249,7 @@ class Results:
             return wilson(int(values.table().sum()), len(values.pairs))
         return bootstrap_mean(values.table(), values.clips) if values and len(values.pairs) else None
 
-    def difference(self, a: list[Cell], b: list[Cell], metric: str) -> Measured | None:
+    def difference(self, a: list[RecordedCell], b: list[RecordedCell], metric: str) -> Measured | None:
         """Mean of a - b over the pairs that both have, with its paired interval; None without samples.
 
         Seeds are paired too; a method without seeds stands beside each of the other's.

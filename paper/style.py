@@ -90,10 +90,10 @@ def legend_above(axis: Axes, columns: int, **entries: Sequence[Any]) -> None:
 
 def draw(drawing: Drawing, stem: Path) -> None:
     """Draw and save; what a process of its own runs."""
-    save(drawing(), stem)
+    save_figure(drawing(), stem)
 
 
-def save(figure: Figure, stem: Path) -> None:
+def save_figure(figure: Figure, stem: Path) -> None:
     """Write `stem`.pdf and `stem`.png with the same bytes for the same content: no date, no producer."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     os.environ["SOURCE_DATE_EPOCH"] = "0"

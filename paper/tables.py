@@ -10,13 +10,13 @@ from dataclasses import replace
 from paper.layout import (
     COMPARED,
     CONTROL,
-    CORPORA,
     DIFFERENCES,
+    EXPECTED_CORPORA,
     EXPERIMENTS,
     HALVES,
     MOST_ROWS,
     NOTES,
-    PAIRS,
+    PAIR_COUNTS,
     TITLES,
     TOPICS,
     UNDIVIDED,
@@ -24,7 +24,7 @@ from paper.layout import (
     VIEWS,
     Topic,
 )
-from paper.names import DASH, FAILED, corpus_label, experiment_label
+from paper.names import DASH, FAILED_MARK, corpus_label, experiment_label
 from paper.store import Measured, Results
 from paper.table import Table
 from uwm.errors import UserError
@@ -35,7 +35,7 @@ from uwm.metrics.spec import metric_label, metric_text
 def shown(measured: Measured | None, status: str, metric: str) -> str:
     """`0.193 [0.180, 0.206]`, a dash or an F."""
     if measured is None:
-        return FAILED if status == "failed" else DASH
+        return FAILED_MARK if status == "failed" else DASH
     value = metric_text(metric, measured.value)
     if measured.low != measured.low:
         return value
@@ -49,7 +49,7 @@ def expected(experiment: str) -> list[str]:
         if experiment in method.experiments and not method.optional:
             found.append(method.name)
             if experiment == "figure4":
-                found += [method.with_pairs(pairs) for pairs in PAIRS.get(method, ())]
+                found += [method.with_pairs(pairs) for pairs in PAIR_COUNTS.get(method, ())]
     return found
 
 
@@ -87,7 +87,7 @@ def _base(name: str) -> str:
 
 def corpora(results: Results, scale: str, experiment: str) -> list[str]:
     """The expected corpora in their order, then others that have a record."""
-    known = CORPORA.get((experiment, scale), [])
+    known = EXPECTED_CORPORA.get((experiment, scale), [])
     return known + [corpus for corpus in results.corpora(scale, experiment) if corpus not in known]
 
 

@@ -4,9 +4,10 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.warm import run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -56,6 +57,4 @@ def run(
         "OMP_NUM_THREADS": "1",
     }
     environment.pop("UWM_SITE", None)
-    return subprocess.run(
-        [sys.executable, *words[1:]], cwd=tree, env=environment, capture_output=True, text=True, timeout=900
-    )
+    return run_python(words[1:], tree, environment)

@@ -30,7 +30,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_each_pair_has_its_own_action(
     weights: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uwm.actions.PAIRS", 7)
+    monkeypatch.setattr("uwm.actions.PAIRS_AT_ONCE", 7)
     corpus = bundled(BUNDLED[0])
     corpus = replace(corpus, clips=corpus.of("test")[:2])
     world = load_world(*weights)

@@ -1,8 +1,10 @@
 """The pages' commands work: each is run, planned with --dry-run, or its options are looked up in --help."""
 
+import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,4 +137,17 @@ def test_the_tree_in_the_readme_is_the_tree():
 def test_the_public_workflow_does_what_ci_does():
     text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert "run: .ci/run" in text
+    assert "UWM_NO_SKIPS: 1" in text
     assert Path(ROOT / ".ci" / "run").stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize(("set_to", "outcome"), [(None, "skipped"), ("1", "failed")])
+def test_where_nothing_may_be_skipped_a_skip_is_a_failure(set_to, outcome, tmp_path):
+    (tmp_path / "test_one.py").write_text("import pytest\ndef test_one(): pytest.skip('no chromium')\n")
+    shutil.copyfile(ROOT / "tests" / "conftest.py", tmp_path / "conftest.py")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("UWM_", "PYTEST"))}
+    environment = kept | ({"UWM_NO_SKIPS": set_to} if set_to else {})
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rsf"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert f"1 {outcome}" in done.stdout, done.stdout
+    assert "no chromium" in done.stdout

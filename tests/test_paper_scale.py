@@ -4,13 +4,13 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.documents import BLOCK, ROOT, commands, section
 from tests.paper_world import write_world
+from tests.warm import run_python
 from uwm.models import MAE_PRESETS
 
 PAGE = ROOT / "docs" / "paper-scale.md"
@@ -33,9 +33,7 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         "OMP_NUM_THREADS": "1",
     }
     environment.pop("UWM_SITE", None)
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
+    return run_python(words, folder, environment, timeout=300)
 
 
 def words_of(*titles: str) -> list[str]:

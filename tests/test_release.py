@@ -15,7 +15,7 @@ from uwm.data.pairs import load_pairs
 from uwm.errors import UserError
 from uwm.models.storage import read_metadata
 from uwm.models.world import World
-from uwm.release import FILES, LARGEST, release
+from uwm.release import LARGEST_RELEASE, RELEASED_FILES, release
 from uwm.runs.artifacts import RELEASED, Artifacts
 from uwm.runs.experiment import load_experiment
 from uwm.runs.finished import verify_stage, write_stage
@@ -47,8 +47,8 @@ def test_each_has_its_weights_curve_and_recipe() -> None:
     names = {"mae", "world-model", "world-model-1960", "no-action"}
     assert {folder.name.rpartition("-")[0] for folder in folders} == names
     for folder in folders:
-        assert {path.name for path in folder.iterdir()} == set(FILES)
-        assert (folder / WEIGHTS).stat().st_size <= LARGEST
+        assert {path.name for path in folder.iterdir()} == set(RELEASED_FILES)
+        assert (folder / WEIGHTS).stat().st_size <= LARGEST_RELEASE
         assert json.loads((folder / "stage.json").read_text())["digest"] in folder.name
         assert read_metadata(folder / WEIGHTS)["card"]["recipe"]
         assert pd.read_csv(folder / "curve.csv").filter(like="val/").notna().any().all()
@@ -97,7 +97,7 @@ def test_a_release_replaces_the_one_before(tmp_path: Path) -> None:
     other = release(finished(tmp_path / "cache", OLD, "world-model-2"), tmp_path / "released")
     assert {path.name for path in (tmp_path / "released").iterdir()} == {f"world-model-{NEW}", other.name}
     folder = tmp_path / "released" / f"world-model-{NEW}"
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(RELEASED_FILES)
     assert sorted(verify_stage(folder)["files"]) == ["curve.csv", WEIGHTS]
 
 
@@ -125,7 +125,7 @@ def without_a_name(tmp_path: Path, stage: Path) -> Path:
 
 def too_large(tmp_path: Path, stage: Path) -> Path:
     with open(stage / WEIGHTS, "wb") as file:
-        file.truncate(LARGEST + 1)
+        file.truncate(LARGEST_RELEASE + 1)
     return release(stage, tmp_path / "released")
 
 
@@ -150,4 +150,4 @@ def test_a_refused_release_leaves_the_one_before(fault: Any, tmp_path: Path) -> 
 
 def test_released_files_are_what_their_stage_says() -> None:
     for folder in (path for path in RELEASED.iterdir() if path.is_dir()):
-        assert set(verify_stage(folder)["files"]) == set(FILES) - {"stage.json"}
+        assert set(verify_stage(folder)["files"]) == set(RELEASED_FILES) - {"stage.json"}

@@ -8,7 +8,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from torchvision.models import alexnet
 
 from tests.documents import BLOCK, ROOT, commands, section
 from tests.paper_world import TINY, write_world
+from tests.warm import run_python
 from uwm.runs.settings import plain
 
 PAGE = ROOT / "docs" / "paper-scale.md"
@@ -70,9 +70,7 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     places = {f"UWM_{name.upper()}": str(folder / name) for name in ("cache", "runs", "weights")}
     environment = os.environ | places | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("UWM_SITE", None)
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
-    )
+    return run_python(words, folder, environment, timeout=600)
 
 
 def test_from_data_to_the_figures(tree: Path) -> None:

@@ -219,6 +219,60 @@ def test_files_are_short() -> None:
     assert {name for name, length in lengths.items() if length > 300} == set(LONG_FILES)
 
 
+# Public names at the top of several modules, each with its reason; all others have one home.
+SHARED_NAMES = {
+    "main": "a command's entry",
+    "log": "a module's own logger",
+    "read": "one for each layout of videos, all called alike",
+    "declare": "of methods and of metrics",
+    "FICC": "a baseline's class, and the row that it measures",
+    "METHODS": "all that are declared, and those of the ablations",
+    "C": "a type variable",
+    "parse": "a method's name, and a robot's command",
+    **dict.fromkeys(("Dynamics", "Plan"), "what a planner asks for, beside the model's and a run's"),
+    **dict.fromkeys(
+        ("Episode", "Picture", "Policy", "Observation"), "of the simulator, and of planning in it"
+    ),
+    **dict.fromkeys(
+        ("CRF", "FRAMES", "SPLITS", "Clip", "Row", "finish", "part_file", "render", "render_clip", "TASKS"),
+        "of each simulated corpus",
+    ),
+    **dict.fromkeys(
+        ("MISSING", "OPEN", "Parser", "Quality", "choose", "describe", "dry_run", "environment"),
+        "of the simulator, of Slurm or of a file, and of something else",
+    ),
+}
+
+
+def defined_twice(files: dict[str, Path]) -> dict[str, list[str]]:
+    """Public names that several modules define at their top, and these modules."""
+    homes: dict[str, set[str]] = {}
+    for module, path in files.items():
+        for node in ast.parse(path.read_text()).body:
+            names = [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+            names += [
+                part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
+            ]
+            for name in names:
+                homes.setdefault(name, set()).add(module)
+    return {name: sorted(found) for name, found in homes.items() if len(found) > 1 and name[0] != "_"}
+
+
+def test_a_name_has_one_home() -> None:
+    """Experiments aside: each is one file that declares the same few names."""
+    found = defined_twice({name: path for name, path in modules().items() if layer(name) != "experiments"})
+    assert {name: homes for name, homes in found.items() if name not in SHARED_NAMES} == {}
+
+
+def test_a_second_home_is_noticed(tmp_path: Path) -> None:
+    for name, text in (("one", "Cell = 1\n_own = 2\n"), ("two", "class Cell: ...\n_own: int = 3\n")):
+        (tmp_path / f"{name}.py").write_text(text)
+    files = {name: tmp_path / f"{name}.py" for name in ("one", "two")}
+    assert defined_twice(files) == {"Cell": ["one", "two"]}
+
+
 def test_no_pickle_of_user_files() -> None:
     for path in sorted((ROOT / "uwm").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -31,7 +31,7 @@ from uwm.models.world import World
 from uwm.runs.artifacts import RELEASED
 from uwm.runs.record import file_sha256
 
-PAIRS = 256  # in memory at a time
+PAIRS_AT_ONCE = 256  # in memory at a time
 
 
 def write_actions(world: World, corpus: Corpus, path: Path, gap: float, *, vectors: bool = True) -> int:
@@ -68,9 +68,11 @@ def _schema(world: World, gap: float, vectors: bool) -> pa.Schema:
 @torch.no_grad()
 def _tables(world: World, corpus: Corpus, manifest: Manifest, schema: pa.Schema) -> Iterator[pa.Table]:
     size, short_side = world.image_size, round(world.image_size * 8 / 7)  # as in the evaluations
-    starts = tqdm(range(0, len(manifest.table), PAIRS), desc=f"actions of {corpus.name}", mininterval=10)
+    starts = tqdm(
+        range(0, len(manifest.table), PAIRS_AT_ONCE), desc=f"actions of {corpus.name}", mininterval=10
+    )
     for start in starts:
-        rows = manifest.table.iloc[start : start + PAIRS].reset_index(drop=True)
+        rows = manifest.table.iloc[start : start + PAIRS_AT_ONCE].reset_index(drop=True)
         images = center_crop(load_pairs(corpus, Manifest(rows), short_side), size, size)
         actions = world.world_model.infer_actions(*world.encode(images).unbind(1))
         columns: dict[str, Any] = {name: rows[name].to_numpy() for name in ("video", "t0", "t1")}

@@ -41,7 +41,7 @@ from uwm.training.distributed import Ranks
 from uwm.training.loop import train
 from uwm.training.objectives import LatentActionPrediction
 
-SCALES = ("smoke", "small", "paper")
+TIMED_SCALES = ("smoke", "small", "paper")
 WARM_UP = 5  # steps: memory is reserved, kernels are chosen, blocks compiled
 EXCHANGES = 10  # of which the median counts
 
@@ -114,7 +114,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure(scale: str, steps: int) -> dict[str, Any] | None:
+def measured_steps(scale: str, steps: int) -> dict[str, Any] | None:
     """The record of this machine; None but on rank 0. UserError where the scale needs a GPU."""
     if scale != "smoke" and not torch.cuda.is_available():
         raise UserError(f"no GPU here for scale {scale}; --scale smoke runs on a CPU")
@@ -158,11 +158,11 @@ def main(argv: list[str] | None = None) -> int:
         description="Time a training step and the exchange between processes on this machine.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--scale", type=one_of(SCALES), default="paper", help="whose pre-training")
+    parser.add_argument("--scale", type=one_of(TIMED_SCALES), default="paper", help="whose pre-training")
     parser.add_argument("--steps", type=whole(2, 100_000), default=50, help="steps that count")
     parser.add_argument("--out", type=named_path, help="the record; none: in the folder of runs")
     options = parser.parse_args(argv)
-    record = measure(options.scale, options.steps)
+    record = measured_steps(options.scale, options.steps)
     if record is None:
         return 0
     name = f"{options.scale}-{record['processes']}.json"

@@ -28,8 +28,8 @@ from uwm.stages.finetune import FinetuneRecipe
 from uwm.stages.pair_training import planned_memory
 from uwm.stages.world_model import PretrainRecipe
 
-EXPERIMENTS = ("table1", "figure4", "figure5")
-SCALES = ("small", "paper")
+COUNTED_EXPERIMENTS = ("table1", "figure4", "figure5")
+COUNTED_SCALES = ("small", "paper")
 
 
 class Trainings(NamedTuple):
@@ -82,7 +82,7 @@ def table(
 def trainings(scale: str) -> Iterator[Trainings]:
     """Every training of the three experiments at a scale, in the first experiment that needs it."""
     seen: set[tuple[Any, str]] = set()
-    for name in EXPERIMENTS:
+    for name in COUNTED_EXPERIMENTS:
         experiment = load_experiment(REPOSITORY / "experiments" / f"{name}.py")
         config = experiment.configs[scale]
         counts: dict[tuple[str, Recipe, int, int], int] = {}
@@ -125,7 +125,7 @@ HEADER = ("", "training", "times", "steps", "batch", "GFLOP a pair", "memory, GB
 def all_trainings(scale: str, tflops: float) -> list[str]:
     """A line for each kind of training, and the sums."""
     rows: list[tuple[str, ...]] = [HEADER]
-    hours = dict.fromkeys(EXPERIMENTS, 0.0)
+    hours = dict.fromkeys(COUNTED_EXPERIMENTS, 0.0)
     for found in trainings(scale):
         spent = found.operations / (tflops * 1e12) / 3600
         hours[found.experiment] += spent
@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Count what the trainings of a scale cost.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--scale", type=one_of(SCALES), default="paper", help="one with GPUs")
+    parser.add_argument("--scale", type=one_of(COUNTED_SCALES), default="paper", help="one with GPUs")
     parser.add_argument("--trainings", action="store_true", help="every training, not the pre-training alone")
     parser.add_argument("--gpus", type=whole(1, 4096), default=1, help="how many share a training")
     parser.add_argument("--cores", type=whole(1, 4096), default=12, help="of each GPU's process")

@@ -17,9 +17,9 @@ from uwm.runs.artifacts import RELEASED
 from uwm.runs.finished import NAMED, STAGE_FILE, DamagedStage, verify_stage, write_stage
 from uwm.stages.trained import WEIGHTS
 
-FILES = (WEIGHTS, "curve.csv", STAGE_FILE)
+RELEASED_FILES = (WEIGHTS, "curve.csv", STAGE_FILE)
 DESCRIPTION = ("name", "version", "fields", "inputs", "digest")  # of `stage.json`
-LARGEST = 12_000_000  # bytes of weights that a clone should have to carry
+LARGEST_RELEASE = 12_000_000  # bytes of weights that a clone should have to carry
 
 
 def release(folder: Path, target: Path = RELEASED) -> Path:
@@ -37,23 +37,23 @@ def release(folder: Path, target: Path = RELEASED) -> Path:
     with tempfile.TemporaryDirectory(prefix=".release-", dir=target) as temporary:
         made = Path(temporary) / folder.name
         made.mkdir()
-        for name in FILES:
+        for name in RELEASED_FILES:
             shutil.copyfile(folder / name, made / name)
         about: dict[str, Any] = {key: content[key] for key in DESCRIPTION}
         write_stage(made, about, content["finished"])
         for old in _released(target, content["name"]):
-            remove_listed(old, FILES)
+            remove_listed(old, RELEASED_FILES)
         os.replace(made, target / folder.name)
     return target / folder.name
 
 
 def _finished_stage(folder: Path) -> dict[str, Any]:
     """The `stage.json` of a finished training that can be released."""
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    missing = [name for name in RELEASED_FILES if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{folder}: no finished training stage, {', '.join(missing)} missing; run it first")
     size = (folder / WEIGHTS).stat().st_size
-    if size > LARGEST:
+    if size > LARGEST_RELEASE:
         raise UserError(f"{folder / WEIGHTS}: {size / 1e6:.1f} MB are too many to release, at most 12")
     try:
         return verify_stage(folder)
@@ -66,7 +66,9 @@ def _released(target: Path, stage: str) -> list[Path]:
     named = ((path, NAMED.fullmatch(path.name)) for path in sorted(target.iterdir()))
     found = [path for path, match in named if path.is_dir() and match and match["name"] == stage]
     for path in found:
-        others = [] if path.is_symlink() else sorted({file.name for file in path.iterdir()} - set(FILES))
+        others = (
+            [] if path.is_symlink() else sorted({file.name for file in path.iterdir()} - set(RELEASED_FILES))
+        )
         if others or path.is_symlink():
             raise UserError(f"{path} is more than a release ({', '.join(others) or 'a link'}); move it away")
     return found

@@ -11,7 +11,7 @@ from tests.data.video_files import write_video
 from uwm.data.action_pairs import action_pairs, has_actions
 from uwm.data.corpora import open_corpus
 from uwm.data.inspect import main as inspect
-from uwm.data.lerobot_actions import main, write_actions
+from uwm.data.lerobot_actions import main, write_table_actions
 from uwm.data.manifest import build_manifest
 from uwm.errors import UserError
 
@@ -97,7 +97,7 @@ def test_v2_a_video_is_an_episode(v2, capsys, monkeypatch):
 
 
 def test_v3_a_video_holds_episodes_and_no_pair_spans_two(v3):
-    write_actions(v3)
+    write_table_actions(v3)
     check(v3, lambda video, frame: (2 * int(Path(video).stem[-3:]) + frame // FRAMES, frame % FRAMES))
 
 
@@ -105,15 +105,15 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(v2):
     table = v2 / "data" / "chunk-000" / "episode_000003.parquet"
     put(rows(3)[:-1], table)
     with pytest.raises(UserError, match=r"episode_000003\.mp4 has 20 frames, and its episodes 19 actions"):
-        write_actions(v2)
+        write_table_actions(v2)
     table.write_bytes(b"no table")
     with pytest.raises(UserError, match=r"episode_000003\.parquet: no table with"):
-        write_actions(v2)
+        write_table_actions(v2)
     table.unlink()
     with pytest.raises(UserError, match="no actions of its episode 3"):
-        write_actions(v2)
+        write_table_actions(v2)
     assert not (v2 / "robot.hdf5").exists()
     put(rows(3), table)
-    write_actions(v2)
+    write_table_actions(v2)
     with pytest.raises(UserError, match="is there already"):
-        write_actions(v2)
+        write_table_actions(v2)

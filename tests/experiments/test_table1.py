@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.recomputed import assert_recomputed
+from tests.warm import run_python
 from uwm.data.corpora import BUNDLED, bundled
 from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
@@ -41,15 +41,9 @@ def finished(wild: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Records of a smoke run over one corpus of ours and the folder; run twice."""
     out = tmp_path_factory.mktemp("out")
     environment = {**os.environ, "UWM_CACHE": str(out / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(FILE), "--scale", "smoke", "--set", "corpora=sim-ego"]
+    command = [str(FILE), "--scale", "smoke", "--set", "corpora=sim-ego", "--data", f"wild={wild}"]
     for arguments in (["--out", str(out / "first")], ["--out", str(out / "second"), "--recompute"]):
-        result = subprocess.run(
-            [*command, "--data", f"wild={wild}", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
+        result = run_python([*command, *arguments], ROOT, environment)
         assert result.returncode == 0, result.stderr
         assert "Table 1, wild" in result.stdout
     return out

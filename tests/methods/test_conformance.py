@@ -1,13 +1,14 @@
 """`python -m uwm.methods check`: one line for each thing that is wrong, none where all is well."""
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.documents import ROOT
 from tests.methods import models
+from tests.warm import run_python
 from uwm.methods.conformance import made_up_pairs, problems
 
 FILE = Path(models.__file__)
@@ -57,8 +58,7 @@ def test_the_made_up_pairs_move_and_are_always_the_same() -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("Perfect", 0), ("Copy", 0), ("Random", 1), ("Nothing", 2)])
 def test_the_command_says_it_by_its_exit_code(name: str, code: int) -> None:
-    command = [sys.executable, "-m", "uwm.methods", "check", f"{FILE}:{name}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_python(["-m", "uwm.methods", "check", f"{FILE}:{name}"], ROOT, os.environ)
     assert done.returncode == code, done.stderr
     assert done.stderr.count("error: ") == (code == 2)
     assert ("1 errors" in done.stdout) == (code == 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from paper.integrity import problems
+from paper.integrity import record_faults
 from paper.store import ROOT, Results, read_json, scales_at
 from uwm.runs.record import config_digest, record_problems, stale_measures
 
@@ -53,7 +53,7 @@ def test_record_is_of_the_current_cell(path):
 
 
 def test_committed_records_follow_from_their_samples():
-    assert problems(Results()) == []
+    assert record_faults(Results()) == []
 
 
 def test_private_names_are_found():

@@ -13,7 +13,7 @@ import pytest
 from toy_records import toy_experiment
 
 from paper import check
-from paper.community import problems
+from paper.community import community_faults
 from paper.figures import main as figures
 from paper.leaderboard import leaderboard
 from paper.store import Results
@@ -61,7 +61,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def found(tree: Path) -> list[str]:
-    return problems(Results(tree, ("mini",)), tree)
+    return community_faults(Results(tree, ("mini",)), tree)
 
 
 def test_a_record_that_holds_is_accepted(tree: Path) -> None:

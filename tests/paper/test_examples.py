@@ -30,12 +30,12 @@ def test_the_committed_ones_hold():
         assert list(record_problems(path)) == []
         command = json.loads(path.read_text())["run"]["command"]
         assert not any(mark in command for mark in (" /", "=/", "~"))  # no path of the one who measured
-    assert examples.problems(Results()) == []
+    assert examples.example_faults(Results()) == []
 
 
 def test_the_committed_page_is_up_to_date():
     page = ROOT / "results" / EXAMPLES / "README.md"
-    assert page.read_text(encoding="utf-8") == examples.refreshed(page, Results())
+    assert page.read_text(encoding="utf-8") == examples.refreshed_examples(page, Results())
 
 
 def test_the_page_has_a_table_for_each_corpus(shown: Path):
@@ -47,7 +47,7 @@ def test_the_page_has_a_table_for_each_corpus(shown: Path):
         assert f"**table1, {corpus}, scale mini**" in text
     assert "48 pairs of 12 clips" in text
     assert "those of the committed records" in text
-    assert examples.refreshed(shown / EXAMPLES / "README.md", Results(shown, ("mini",))) == text
+    assert examples.refreshed_examples(shown / EXAMPLES / "README.md", Results(shown, ("mini",))) == text
 
 
 def test_an_altered_example_fails_the_check(shown: Path, tmp_path: Path, capsys):
@@ -72,6 +72,6 @@ def test_an_altered_example_fails_the_check(shown: Path, tmp_path: Path, capsys)
 
 
 def test_a_folder_without_examples_is_none_missing(results: Path):
-    assert examples.problems(Results(results)) == []
+    assert examples.example_faults(Results(results)) == []
     with pytest.raises(UserError, match="no file"):
         examples.main(["--results", str(results), "--scale", "mini"])

@@ -61,11 +61,12 @@ def test_figures_fit_a_column_and_embed_type_42(drawn):
 def test_nothing_of_an_older_run_stays_but_other_scales(results, tmp_path):
     out = tmp_path / "out"
     toy_experiment(results, "paper", "figure4", ["lift"], {"w_ft": (0.1, 0.05)})
-    assert main(["--results", str(results), "--out", str(out)]) == 0
+    words = ["--results", str(results), "--out", str(out), "--processes", "1"]
+    assert main(words) == 0
     (out / "report.pdf").write_bytes(b"of LaTeX")
     shutil.rmtree(results / "mini" / "table1" / "panels" / "sim-ego")
     before = content(out)
-    assert main(["--results", str(results), "--out", str(out), "--scale", "mini"]) == 0
+    assert main([*words, "--scale", "mini"]) == 0
     after = content(out)
     assert after["report.pdf"] == b"of LaTeX"
     assert before.keys() - after.keys() == {f"mini/figure3_sim-ego.{kind}" for kind in ("pdf", "png")}
@@ -134,7 +135,7 @@ def test_other_experiments_are_drawn_alike(tmp_path):
     toy_experiment(
         tmp_path, "mini", "figure4", ["lift"], {"w_pre": (0.1, 0.08), "w_ft": (0.1, 0.05)}, seeds=2
     )
-    write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md")
+    write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md", processes=1)
     assert {"mini/figure4_lift.pdf", "mini/figure4_lift.md"} <= set(content(tmp_path / "out"))
     assert "W<sub>ft</sub> | 0.1" in (tmp_path / "out" / "mini" / "figure4_lift_all.md").read_text(
         encoding="utf-8"
@@ -147,7 +148,7 @@ def test_the_number_of_pairs_is_read_off_the_method(tmp_path):
     found = points(Results(tmp_path, ("mini",)), "mini", "figure4", "lift", "w_ft", "lpips_to_next_moving")
     assert list(found) == [100, 2000, 10_000]
     assert [round(entry.value, 2) for entry in found.values()] == pytest.approx([0.09, 0.05, 0.04], abs=0.011)
-    write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md")
+    write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md", processes=1)
     names = set(content(tmp_path / "out"))
     assert {"mini/figure4_pairs_curve_lift.pdf", "mini/figure4_lift_differences.md"} <= names
     text = (tmp_path / "out" / "mini" / "figure4_lift_differences.md").read_text(encoding="utf-8")
@@ -164,7 +165,7 @@ def test_curves_of_many_cells_are_one_figure(tmp_path):
     assert compared(list(folder.glob("finetune_*"))) == {
         "lift": {m: folder / f"finetune_{m}__lift__s0.csv" for m in ("w_ft", "w_tfs")}
     }
-    write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md")
+    write_all(Results(tmp_path, ("mini",)), tmp_path / "out", tmp_path / "none.md", processes=1)
     drawn = {path.stem for path in (tmp_path / "out" / "mini").glob("figure4_curve*.pdf")}
     assert drawn == {"figure4_curves_lift"}  # that of the MAE is among Table 1's
 

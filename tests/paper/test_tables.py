@@ -1,14 +1,17 @@
 """Tables: layout, dashes, failures, symbols, and README's generated block."""
 
+import json
+
 import pytest
 from toy_records import toy_record
 
 from paper import readme
+from paper.costs import costs
 from paper.layout import MOST_ROWS, Topic
 from paper.names import html, tex
 from paper.reported import Reported
 from paper.reported_tables import paper_layout, reported_layout, reproduced
-from paper.store import Results
+from paper.store import ROOT, Results
 from paper.table import Table
 from paper.tables import expected, experiment_tables, method_table
 from uwm.errors import UserError
@@ -62,9 +65,11 @@ def test_csv_and_latex_have_all_cells():
     assert r"\multicolumn{2}{l}{\textit{block}}" in table.latex()
 
 
-def test_readme_block_is_refreshed_and_checked(results, tmp_path):
+@pytest.mark.parametrize(("name", "shown"), [("table1", "0.560"), ("cost", "Hours of one process")])
+def test_readme_block_is_refreshed_and_checked(results, tmp_path, name, shown):
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{readme.MARKS[0]}\nold\n{readme.MARKS[1]}\nafter\n")
+    begin, end = readme.marks(name)
+    path.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     arguments = ["--file", str(path), "--results", str(results)]
     assert readme.main([*arguments, "--check"]) == 1
     assert readme.main(arguments) == 0
@@ -72,10 +77,19 @@ def test_readme_block_is_refreshed_and_checked(results, tmp_path):
     text = path.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "0.560" in text
-    path.write_text("no marks")
-    with pytest.raises(UserError, match="table1:begin"):
-        readme.main(arguments)
+    assert shown in text
+    for torn in ("no marks", begin, f"{end}{begin}", f"{begin}{end}{begin}"):
+        path.write_text(torn)
+        with pytest.raises(UserError, match=f"{name}:begin"):
+            readme.main(arguments)
+
+
+def test_costs_are_the_records_own():
+    """Of the committed records, added up once more."""
+    rows = {row[0]: row[1:] for row in costs(Results()).rows}
+    runs = [json.loads(path.read_text())["run"] for path in (ROOT / "results/mini/figure4").glob("*.json")]
+    hours, memory = sum(run["seconds"] for run in runs) / 3600, max(run["peak_gb"] for run in runs)
+    assert rows["Figure 4"] == [str(len(runs)), f"{hours:.1f}", f"{memory:.1f}"]
 
 
 def test_main_tables_are_short_and_every_mean_has_its_interval():
@@ -85,6 +99,7 @@ def test_main_tables_are_short_and_every_mean_has_its_interval():
     tables = list(experiment_tables(results, "mini"))
     short = [table for table in tables if not table.topic]
     assert {table.name.partition("_")[0] for table in short} == {name for _, name in results.cells}
+    short.append(reproduced(results, Reported()))  # README's
     assert max(sum(len(row) > 1 for row in table.rows) for table in short) <= MOST_ROWS
     for table in [*tables, reproduced(results, Reported())]:
         for row in table.rows:

@@ -13,10 +13,10 @@ from uwm.errors import UserError
 from uwm.files import home_path
 
 LAYOUT_NAMES = ("ssv2", "ego4d", "epic", "lerobot", "hdf5", "folder")
-UPSIDE_DOWN = "upside-down"
+UPSIDE_DOWN_WORD = "upside-down"
 ACTION_RANGES = ("clip", "rescale", "measured", "controller")
 CAMERA = "camera-"
-OPTIONS = (*LAYOUT_NAMES, UPSIDE_DOWN, *(f"actions-{choice}" for choice in ACTION_RANGES))
+OPTIONS = (*LAYOUT_NAMES, UPSIDE_DOWN_WORD, *(f"actions-{choice}" for choice in ACTION_RANGES))
 
 
 @dataclass(frozen=True)
@@ -77,4 +77,4 @@ def parse_options(text: str | None, where: str) -> Choices:
     if max(len(layouts), len(ranges), len(cameras)) > 1:
         raise UserError(f"{where}: one layout, one camera and one range of actions at most")
     first = [next(iter(found), None) for found in (layouts, ranges, cameras)]
-    return Choices(first[0], UPSIDE_DOWN in words, first[1], first[2])
+    return Choices(first[0], UPSIDE_DOWN_WORD in words, first[1], first[2])

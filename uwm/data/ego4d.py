@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from uwm.data.found import Found, on_disk, read_json
+from uwm.data.found import Found, on_disk, read_owner_json
 from uwm.data.splits import Clip, split_by_group
 from uwm.data.tree import Tree, stem_of
 from uwm.errors import UserError
@@ -20,7 +20,7 @@ def read(name: str, tree: Tree, forced: bool) -> Found | None:
             raise UserError(f"--data {name}={tree.root}: no {TABLE} there, in v2/ or above; "
                             f"{name}:folder={tree.root} splits it by file")  # fmt: skip
         return None
-    data = read_json(table)
+    data = read_owner_json(table)
     kind, files = _videos(tree)
     if not files:
         raise UserError(

@@ -23,7 +23,7 @@ def on_disk(count: int, listed: int, what: str) -> str:
     return f"{count:,} of {listed:,} listed {what} are on disk" if count < listed else ""
 
 
-def read_json(path: Path) -> Any:
+def read_owner_json(path: Path) -> Any:
     """`UserError` for what is no JSON. A byte order mark at its beginning does no harm."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))

@@ -118,7 +118,7 @@ def histogram(values: NDArray[np.float64]) -> list[str]:
             for low, count in zip(edges, counts, strict=False)]  # fmt: skip
 
 
-def draw(corpus: Corpus, split: str, card: Card, path: Path) -> None:
+def draw_card(corpus: Corpus, split: str, card: Card, path: Path) -> None:
     """Contact sheet (both frames and their difference, from still to moving) beside the histograms."""
     import matplotlib  # slow to import, and only needed here
 
@@ -181,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     card = make_card(corpus, args.split, clips=args.clips, gap=args.gap, seed=args.seed)
     print(describe(corpus, args.split, card))
     path = args.out / f"{corpus.name}-{args.split}.png"
-    draw(corpus, args.split, card, path)
+    draw_card(corpus, args.split, card, path)
     print(f"drawn    {path}")
     return 0
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from uwm.data.cameras import episodes
-from uwm.data.found import Found, read_json
+from uwm.data.found import Found, read_owner_json
 from uwm.data.splits import Clip, split_by_group
 from uwm.data.tree import Tree
 from uwm.errors import UserError
@@ -23,7 +23,7 @@ DEFAULT_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}
 def read(name: str, tree: Tree, forced: bool) -> Found | None:
     """Split by episode, over all cameras."""
     info = tree.root / "meta" / "info.json"
-    about = read_json(info) if info.is_file() else {}
+    about = read_owner_json(info) if info.is_file() else {}
     if not isinstance(about, dict) or "codebase_version" not in about:
         if forced:
             raise UserError(f"--data {name}={tree.root}: no meta/info.json of LeRobot in it")

@@ -35,12 +35,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m uwm.data.lerobot_actions", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=named_path, metavar="DIR", help="with meta/info.json, data/, videos/")
     options: argparse.Namespace = parser.parse_args(argv)
-    path, demos, size = write_actions(options.folder)
+    path, demos, size = write_table_actions(options.folder)
     print(f"{path}: actions of {size} numbers for {demos} videos")
     return 0
 
 
-def write_actions(folder: Path) -> tuple[Path, int, int]:
+def write_table_actions(folder: Path) -> tuple[Path, int, int]:
     """Write `robot.hdf5` into a data set's folder: its path, the videos in it, the numbers of an action.
 
     Raises:
@@ -51,7 +51,7 @@ def write_actions(folder: Path) -> tuple[Path, int, int]:
         raise UserError(f"{path} is there already; remove it to write it anew")
     corpus = open_corpus("lerobot", folder, "lerobot")
     about = json.loads((folder / "meta" / "info.json").read_text(encoding="utf-8"))
-    files, actions = episodes_of_files(read_tree(folder), about), read_actions(folder)
+    files, actions = episodes_of_files(read_tree(folder), about), read_table_actions(folder)
     demos = list(_demos(corpus, files, actions))
     every = np.concatenate([rows for _, rows in demos])
     low, high = every.min(0), every.max(0)
@@ -69,7 +69,7 @@ def write_actions(folder: Path) -> tuple[Path, int, int]:
     return path, len(demos), every.shape[1]
 
 
-def read_actions(folder: Path) -> Actions:
+def read_table_actions(folder: Path) -> Actions:
     """The actions of every episode in the tables of `data/`."""
     found: dict[int, list[pd.DataFrame]] = {}
     columns = ["episode_index", "frame_index", "action"]

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uwm.data.workers import AHEAD, Failure, crash_proof_map, prefetched
+from uwm.data.workers import RESULTS_AHEAD, Failure, crash_proof_map, prefetched
 
 WORKER_BYTES = 650e6  # resident memory of a process that decodes (measured: uwm/data/README.md)
 Rows = NDArray[np.int64]
-Load = Callable[[Any], NDArray[np.uint8]]
+BlockLoad = Callable[[Any], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Stream(Protocol):
     @property
     def units(self) -> list[Rows]: ...
     @property
-    def load(self) -> Load: ...
+    def load(self) -> BlockLoad: ...
     @property
     def announce(self) -> Callable[[Any], None] | None: ...
     @property
@@ -54,7 +54,7 @@ def joined_batches(streams: Sequence[Stream], workers: int, place: tuple[int, in
     waiting: deque[tuple[int, Plan]] = deque()  # the blocks whose tasks were handed out
     tasks = _tasks([stream.plans(*place) for stream in streams], waiting)
     if workers:
-        tasks = _announced(streams, tasks, AHEAD * workers)
+        tasks = _announced(streams, tasks, RESULTS_AHEAD * workers)
     results = crash_proof_map(partial(_load, [stream.load for stream in streams]), tasks, workers)
     blocks = prefetched(_blocks(streams, waiting, results), len(streams), active=workers > 0)
     open_blocks: list[Iterator[Tensor]] = [iter(()) for _ in streams]
@@ -78,7 +78,7 @@ def _cut(plan: Plan, block: NDArray[np.uint8]) -> Iterator[Tensor]:
         yield torch.from_numpy(block[rows])
 
 
-def in_order(plans: Sequence[Iterator[Plan]]) -> Iterator[tuple[int, Plan]]:
+def plans_in_order(plans: Sequence[Iterator[Plan]]) -> Iterator[tuple[int, Plan]]:
     """The streams' blocks in the order in which steps need them; a step takes a batch of every stream."""
     left = [0] * len(plans)
     while True:
@@ -92,7 +92,7 @@ def in_order(plans: Sequence[Iterator[Plan]]) -> Iterator[tuple[int, Plan]]:
 
 
 def _tasks(plans: Sequence[Iterator[Plan]], waiting: deque[tuple[int, Plan]]) -> Iterator[tuple[int, Any]]:
-    for own, plan in in_order(plans):
+    for own, plan in plans_in_order(plans):
         waiting.append((own, plan))
         yield from ((own, task) for task in plan.tasks)
 
@@ -110,7 +110,7 @@ def _announced(
             yield coming.popleft()
 
 
-def _load(loads: Sequence[Load], item: tuple[int, Any]) -> NDArray[np.uint8]:
+def _load(loads: Sequence[BlockLoad], item: tuple[int, Any]) -> NDArray[np.uint8]:
     own, task = item
     return loads[own](task)
 
@@ -148,7 +148,7 @@ def host_memory(block_bytes: Sequence[int], unit_bytes: int, workers: int) -> Ho
     A block of each corpus is in use and one is ready; one more is put together, from parts of its size.
     """
     blocks = 2 * sum(block_bytes) + 2 * max(block_bytes)
-    return HostMemory(blocks, (AHEAD * workers + 1) * unit_bytes, workers * WORKER_BYTES)
+    return HostMemory(blocks, (RESULTS_AHEAD * workers + 1) * unit_bytes, workers * WORKER_BYTES)
 
 
 def memory_of(streams: Sequence[Stream], workers: int, world_size: int = 1) -> HostMemory:

@@ -39,15 +39,15 @@ from uwm.data.shards import (
     dump,
     encode_picture,
     read_index,
-    sha256_of,
+    replace_file,
     shard_fault,
-    write_atomically,
     write_shard,
 )
 from uwm.data.stream import Visit, decode_visit, one_thread_in_workers, visits
 from uwm.data.video import DecoderName
 from uwm.data.workers import Failure, crash_proof_map
 from uwm.errors import UserError, run_cli
+from uwm.verified import sha256_of
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _same_settings(out: Path, manifest: Manifest, settings: Settings) -> None:
     file = out / "settings.json"
     wanted = dump({"manifest_sha256": manifest.sha256, **vars(settings)})
     if not file.is_file():
-        write_atomically(file, wanted)
+        replace_file(file, wanted)
     elif file.read_bytes() != wanted:
         raise UserError(f"{out}: holds shards of another manifest or other settings; take another --out")
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Floats = NDArray[np.floating]
+FloatArray = NDArray[np.floating]
 Rng = np.random.Generator
 
 OUTLINE_POINTS = 24  # points of a shape's outline; a k-gon repeats its corners
@@ -26,7 +26,7 @@ def procedural_images(count: int, size: int, seed: int) -> NDArray[np.uint8]:
     return images
 
 
-def spectrum_noise(rng: Rng, size: int, exponent: float | None = None) -> Floats:
+def spectrum_noise(rng: Rng, size: int, exponent: float | None = None) -> FloatArray:
     """Colour noise (3, S, S) in [0, 1] whose amplitude spectrum falls as 1/f^exponent.
 
     Without `exponent` it is drawn per axis around natural pictures' 1, so that textures have directions.
@@ -37,7 +37,7 @@ def spectrum_noise(rng: Rng, size: int, exponent: float | None = None) -> Floats
     return np.clip(rng.uniform(0.3, 0.7, (3, 1, 1)) + contrast * picture, 0, 1)
 
 
-def dead_leaves(rng: Rng, size: int) -> Floats:
+def dead_leaves(rng: Rng, size: int) -> FloatArray:
     """Opaque textured shapes that cover each other, sizes by the scale-invariant r^-3 law: (3, S, S)."""
     smallest = rng.uniform(0.02, 0.08)
     radii = (smallest**-2 + rng.random(int(rng.integers(30, 130))) * (0.4**-2 - smallest**-2)) ** -0.5
@@ -45,7 +45,7 @@ def dead_leaves(rng: Rng, size: int) -> Floats:
     return _add_shapes(rng, background, rng.permutation(radii))
 
 
-def scene(rng: Rng, size: int) -> Floats:
+def scene(rng: Rng, size: int) -> FloatArray:
     """A wall and a ground with gradients and texture, and a few large shapes on them: (3, S, S)."""
     y, x = _coordinates(size)
     tilt, horizon = rng.normal(0, 0.15), rng.uniform(0.1, 0.9)
@@ -59,7 +59,7 @@ def scene(rng: Rng, size: int) -> Floats:
     return _add_shapes(rng, background, rng.uniform(0.04, 0.25, int(rng.integers(3, 16))), shadows=True)
 
 
-def texture(rng: Rng, size: int) -> Floats:
+def texture(rng: Rng, size: int) -> FloatArray:
     """Stripes or checks in two colours, bent and with soft to hard edges: (3, S, S)."""
     y, x = _coordinates(size)
     bend = rng.exponential(0.05)
@@ -75,7 +75,7 @@ def texture(rng: Rng, size: int) -> Floats:
     return np.clip(one + (other - one) * share + grain, 0, 1)
 
 
-def mixture(rng: Rng, size: int) -> Floats:
+def mixture(rng: Rng, size: int) -> FloatArray:
     """Two of the other kinds on both sides of a wavy border: (3, S, S)."""
     kinds = (dead_leaves, scene, texture, spectrum_noise)
     first, second = (kinds[i](rng, size) for i in rng.choice(len(kinds), 2, replace=False))
@@ -83,7 +83,7 @@ def mixture(rng: Rng, size: int) -> Floats:
     return first * share + second * (1 - share)
 
 
-def _add_shapes(rng: Rng, background: Floats, radii: Floats, shadows: bool = False) -> Floats:
+def _add_shapes(rng: Rng, background: FloatArray, radii: FloatArray, shadows: bool = False) -> FloatArray:
     """Paint one filled, textured shape per radius (in picture widths) over `background` (3, S, S)."""
     size, count = background.shape[-1], len(radii)
     outlines = _outlines(rng, radii)  # (count, points, 2)
@@ -97,7 +97,7 @@ def _add_shapes(rng: Rng, background: Floats, radii: Floats, shadows: bool = Fal
     return np.clip(background * (1 - cover[4]) + cover[:3] + cover[3] * grain, 0, 1)
 
 
-def _draw(outlines: Floats, values: Floats, size: int, blur: float = 0.0) -> Floats:
+def _draw(outlines: FloatArray, values: FloatArray, size: int, blur: float = 0.0) -> FloatArray:
     """Fill outlines (count, points, 2) with values (count, C) in [0, 1], the last on top: (S, S, C)."""
     side, levels = size * SUPERSAMPLING, np.round(values * 255).astype(int)
     shapes = (outlines * side).reshape(len(outlines), -1).tolist()
@@ -114,7 +114,7 @@ def _draw(outlines: Floats, values: Floats, size: int, blur: float = 0.0) -> Flo
     return np.concatenate(channels, axis=-1)[..., : levels.shape[1]] * np.float32(1 / 255)
 
 
-def _outlines(rng: Rng, radii: Floats) -> Floats:
+def _outlines(rng: Rng, radii: FloatArray) -> FloatArray:
     """Outlines (count, points, 2) in picture widths: stretched, turned triangles to ellipses and blobs."""
     count = len(radii)
     corners = rng.choice([3, 4, 4, 5, 6, OUTLINE_POINTS, OUTLINE_POINTS], count)[:, None]
@@ -129,7 +129,7 @@ def _outlines(rng: Rng, radii: Floats) -> Floats:
     return points * radii[:, None, None] + rng.uniform(0, 1, (count, 1, 2))
 
 
-def _noise(rng: Rng, size: int, channels: int, exponents: Floats) -> Floats:
+def _noise(rng: Rng, size: int, channels: int, exponents: FloatArray) -> FloatArray:
     """Noise (channels, S, S), mean 0 and variance 1, amplitude 1/f^a with one exponent per axis (x, y)."""
     fx2, fy2, inverse = _frequencies(size)
     power = (
@@ -142,7 +142,7 @@ def _noise(rng: Rng, size: int, channels: int, exponents: Floats) -> Floats:
 
 
 @lru_cache
-def _frequencies(size: int) -> tuple[Floats, Floats, Floats]:
+def _frequencies(size: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """fx^2, fy^2 and 1 / (fx^2 + fy^2), float32, of the half-plane of a real transform."""
     fy2, fx2 = np.fft.fftfreq(size)[:, None] ** 2, np.fft.rfftfreq(size)[None] ** 2
     squared = fx2 + fy2
@@ -150,24 +150,24 @@ def _frequencies(size: int) -> tuple[Floats, Floats, Floats]:
     return fx2.astype(np.float32), fy2.astype(np.float32), (1 / squared).astype(np.float32)
 
 
-def _coordinates(size: int) -> tuple[Floats, Floats]:
+def _coordinates(size: int) -> tuple[FloatArray, FloatArray]:
     """Rows (S, 1) and columns (1, S) in picture widths, float32."""
     places = np.arange(size, dtype=np.float32) / np.float32(size)
     return places[:, None], places[None]
 
 
-def _smooth(rng: Rng, size: int, cells: int) -> Floats:
+def _smooth(rng: Rng, size: int, cells: int) -> FloatArray:
     """A smooth random field (S, S) of about unit variance with some `cells` bumps along a side."""
     grid = Image.fromarray(rng.standard_normal((cells, cells), np.float32))
     return np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _illumination(rng: Rng, size: int) -> Floats:
+def _illumination(rng: Rng, size: int) -> FloatArray:
     """A slowly varying light (S, S) around 1."""
     return np.exp(np.float32(rng.uniform(0, 0.25)) * _smooth(rng, size, 3))
 
 
-def _colours(rng: Rng, count: int) -> Floats:
+def _colours(rng: Rng, count: int) -> FloatArray:
     """Colours (count, 3) in [0, 1]: any lightness, mostly unsaturated."""
     tint = rng.normal(size=(count, 3))
     tint -= tint.mean(axis=1, keepdims=True)
@@ -175,7 +175,7 @@ def _colours(rng: Rng, count: int) -> Floats:
     return colours.astype(np.float32)
 
 
-def _colour_mixing(rng: Rng) -> Floats:
+def _colour_mixing(rng: Rng) -> FloatArray:
     """Matrix (3, 3) from independent channels to RGB: mostly common luminance, some opponent colour."""
     opponents = np.array([[1.0, 1, 1], [1, -1, 1], [1, 0, -2]])
     return opponents * np.array([1.0, rng.uniform(0.05, 0.5), rng.uniform(0.05, 0.3)])

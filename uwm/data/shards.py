@@ -28,6 +28,7 @@ from uwm.data.decoders import BadVideo
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import to_tensor
 from uwm.errors import UserError
+from uwm.verified import sha256_of
 
 FORMAT = 2  # 1 had neither digests of pairs nor sha256 in the index; such folders are still read
 AGAIN = "the same command of uwm.data.prepare makes it again"
@@ -65,7 +66,8 @@ def dump(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. What a kill leaves bears the name that the next run looks for."""
     partial_path = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial_path.write_bytes(data)
     os.replace(partial_path, path)
@@ -92,12 +94,7 @@ def write_shard(path: Path, samples: Iterable[Sample], skipped: list[tuple[str, 
     os.replace(partial_path, path)
     description = {"rows": rows, "spans": spans, "digests": digests, "skipped": skipped, "bytes": size,
                    "sha256": sha256}  # fmt: skip
-    write_atomically(path.with_suffix(".json"), dump(description))
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    replace_file(path.with_suffix(".json"), dump(description))
 
 
 def pair_digest(pictures: tuple[bytes, bytes]) -> str:
@@ -130,7 +127,7 @@ class ShardIndex:
     sha256: dict[str, str] = field(default_factory=dict)  # of each .tar and its .json
 
     def write(self, folder: Path) -> None:
-        write_atomically(folder / "index.json", dump(asdict(self)))
+        replace_file(folder / "index.json", dump(asdict(self)))
 
 
 def read_index(folder: Path) -> ShardIndex:

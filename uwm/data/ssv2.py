@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from uwm.data.found import Found, on_disk, read_json
+from uwm.data.found import Found, on_disk, read_owner_json
 from uwm.data.splits import SPLITS, Clip
 from uwm.data.tree import Tree
 from uwm.errors import UserError
 
-PREFIXES = ("", "something-something-v2-", "sthv2_", "ssv2_")
+NAME_PREFIXES = ("", "something-something-v2-", "sthv2_", "ssv2_")
 NAMES = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 BESIDE = ("labels", "annotations", "20bn-something-something-download-package-labels/labels", "")
 """Where label files lie beside the folder of the videos, if the user gives that one."""
@@ -62,13 +62,13 @@ def _by_split(tables: dict[str, Path]) -> dict[str, Path]:
 
 
 def _file_names(names: tuple[str, ...]) -> list[str]:
-    return [f"{prefix}{name}.json" for prefix in PREFIXES for name in names]
+    return [f"{prefix}{name}.json" for prefix in NAME_PREFIXES for name in names]
 
 
 def _ids(file: Path, forced: bool) -> list[str]:
     """The ids of one split; a file of another kind has none, or if the layout is forced is an error."""
     try:
-        rows: Any = read_json(file)
+        rows: Any = read_owner_json(file)
         return [str(row["id"]) for row in rows]
     except (UserError, TypeError, KeyError) as error:
         if not forced:

@@ -11,10 +11,10 @@ from typing import Any, Generic, TypeVar
 
 from uwm.data.decoders import BadVideo
 
-Item = TypeVar("Item")
+Given = TypeVar("Given")
 Result = TypeVar("Result")
-AHEAD = 4  # results per worker that may wait for the one that is due
-TIMEOUT = 1800.0  # s for one item before its worker is replaced; hours of video are scanned in less
+RESULTS_AHEAD = 4  # results per worker that may wait for the one that is due
+ITEM_TIMEOUT = 1800.0  # s for one item before its worker is replaced; hours of video are scanned in less
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,12 @@ class Failure:
 
 
 def crash_proof_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, *, timeout: float = TIMEOUT
-) -> Iterator[tuple[Item, Result | Failure]]:
+    function: Callable[[Given], Result],
+    items: Iterable[Given],
+    workers: int,
+    *,
+    timeout: float = ITEM_TIMEOUT,
+) -> Iterator[tuple[Given, Result | Failure]]:
     """`(item, function(item))` in the order of `items`, computed by `workers` processes (0: in this one).
 
     A `BadVideo`, a crash of the process or a timeout becomes a `Failure`; the other items are not touched.
@@ -45,14 +49,14 @@ def crash_proof_map(
 
 
 def _serve_in_order(pool: list["_Worker[Any, Any]"], items: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
-    """Keep all workers busy, but at most `AHEAD` results per worker ahead of the one that is due."""
+    """Keep all workers busy, but at most `RESULTS_AHEAD` results per worker ahead of the one that is due."""
     asked: dict[int, Any] = {}  # the items that are computing or wait to be handed out
     done: dict[int, Any] = {}
     due = count = 0
     exhausted = False
     while not exhausted or asked:
         for worker in pool:
-            if worker.place is None and not exhausted and len(asked) < AHEAD * len(pool):
+            if worker.place is None and not exhausted and len(asked) < RESULTS_AHEAD * len(pool):
                 try:
                     asked[count] = next(items)
                 except StopIteration:
@@ -81,10 +85,10 @@ def _ready(pool: list["_Worker[Any, Any]"]) -> list["_Worker[Any, Any]"]:
     return [worker for worker in busy if worker.pipe in open_pipes or worker.deadline <= late]
 
 
-class _Worker(Generic[Item, Result]):
+class _Worker(Generic[Given, Result]):
     """One process that computes one item at a time; replaced when it dies."""
 
-    def __init__(self, function: Callable[[Item], Result], timeout: float) -> None:
+    def __init__(self, function: Callable[[Given], Result], timeout: float) -> None:
         self.function, self.timeout = function, timeout
         self.place: int | None = None
         self.deadline = 0.0
@@ -98,7 +102,7 @@ class _Worker(Generic[Item, Result]):
         self.process.start()
         theirs.close()
 
-    def send(self, place: int, item: Item) -> None:
+    def send(self, place: int, item: Given) -> None:
         self.place, self.deadline = place, time.monotonic() + self.timeout
         try:
             self.pipe.send(item)
@@ -129,7 +133,7 @@ class _Worker(Generic[Item, Result]):
         self.process.join()
 
 
-def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
+def _attempt(function: Callable[[Given], Result], item: Given) -> Result | Failure:
     try:
         return function(item)
     except BadVideo as error:
@@ -148,7 +152,7 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
             pipe.send(error)
 
 
-def prefetched(items: Iterator[Item], ahead: int = 1, *, active: bool = True) -> Iterator[Item]:
+def prefetched(items: Iterator[Given], ahead: int = 1, *, active: bool = True) -> Iterator[Given]:
     """The same items, up to `ahead` of them made by a thread while others are in use; exceptions too."""
     if not active:
         yield from items

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uwm.evaluation.beyond import CODES, Beyond, code_table
+from uwm.evaluation.beyond import CODE_ROWS, Beyond, code_table
 from uwm.evaluation.measure import in_batches
 from uwm.metrics.image import delta_psnr
 from uwm.metrics.leak import pairs_of_other_clips
@@ -214,4 +214,4 @@ def code_rates(codes: Tensor) -> Beyond:
     table = code_table(codes)
     used = perplexity(table["count"].to_numpy())
     found = {"code_bits": Estimate(tokens * float(np.log2(used)), n), "perplexity": Estimate(used, n)}
-    return Beyond(found, {CODES: table})
+    return Beyond(found, {CODE_ROWS: table})

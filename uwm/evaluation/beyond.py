@@ -8,7 +8,11 @@ from torch import Tensor
 
 from uwm.runs.experiment import Estimate
 
-ACTIONS, ROLLOUTS, CODES = "actions", "rollouts", "codes"  # folders of `samples`: by pair, by run, by code
+ACTION_ROWS, ROLLOUT_ROWS, CODE_ROWS = (
+    "actions",
+    "rollouts",
+    "codes",
+)  # folders of `samples`: by pair, by run, by code
 
 
 KEYS = ("video", "t0", "t1", "moving", "code")  # columns that name a row; all others are measures

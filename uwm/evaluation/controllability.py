@@ -9,7 +9,7 @@ from torch import Tensor
 
 from uwm.data.action_pairs import ActionPairs
 from uwm.evaluation.eval_pairs import EvalPairs
-from uwm.evaluation.probes import MILLIMETRES, EefProbe, has_eef_pos
+from uwm.evaluation.probes import MM_PER_METRE, EefProbe, has_eef_pos
 from uwm.models.dynamics import DynamicsFunction
 
 
@@ -83,6 +83,6 @@ def command_columns(
         moved = probe.displacement(test.states[:, 0], predicted)[:, command.axis] * command.sign  # (n,)
         right.append((moved > 0).double())
         in_space = command.axis < 3
-        values = moved.numpy() * (MILLIMETRES if in_space else 1.0)
+        values = moved.numpy() * (MM_PER_METRE if in_space else 1.0)
         found[f"control_{name}" + "_mm" * in_space] = values
     return {**found, "control_success": torch.stack(right, dim=1).mean(1).numpy()}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uwm.baselines.probe import Probe, fit_mlp, fit_probe
 from uwm.data.action_pairs import ActionPairs
-from uwm.evaluation.beyond import ACTIONS, Beyond
+from uwm.evaluation.beyond import ACTION_ROWS, Beyond
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
 from uwm.evaluation.predictors import Predictor, predict_pairs
 from uwm.evaluation.records import beyond
@@ -34,16 +34,16 @@ def mean_controls(pairs: ActionPairs) -> Tensor:
     return (actions * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
-Rows = tuple[Tensor, Tensor]  # features (n, F), targets (n, A)
-ReadOff = Callable[[Tensor], Tensor]  # features (n, F) -> targets (n, A)
+ProbeRows = tuple[Tensor, Tensor]  # features (n, F), targets (n, A)
+ProbeReadout = Callable[[Tensor], Tensor]  # features (n, F) -> targets (n, A)
 
 
-def linear_probe(fitted: Rows, held_out: Rows) -> ReadOff:
+def linear_probe(fitted: ProbeRows, held_out: ProbeRows) -> ProbeReadout:
     """Ridge regression, its penalty chosen on held-out rows."""
     return fit_probe(*fitted, held_out).ridge
 
 
-def mlp_probe(fitted: Rows, held_out: Rows) -> ReadOff:
+def mlp_probe(fitted: ProbeRows, held_out: ProbeRows) -> ProbeReadout:
     """A network of one hidden layer, stopped where held-out rows are read best."""
     return fit_mlp(*fitted, held_out)
 
@@ -52,7 +52,7 @@ def probe_real_actions(
     predictor: Predictor,
     pairs: tuple[EvalPairs, EvalPairs, EvalPairs],
     device: torch.device,
-    probe: Callable[[Rows, Rows], ReadOff] = linear_probe,
+    probe: Callable[[ProbeRows, ProbeRows], ProbeReadout] = linear_probe,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a probe from the discrete latent actions leaves of the mean control action's variance, and that
     variance, per test pair (n,): 1 minus the ratio of their sums is R^2. Over all dimensions of the action
@@ -87,13 +87,13 @@ def action_probes(
     for name, probe in (("probe_r2", linear_probe), ("probe_r2_mlp", mlp_probe)):
         residual, total = probe_real_actions(predictor, (fitted, held_out, test), device, probe)
         found |= {f"{name}_residual": residual, f"{name}_total": total}
-    return beyond(ACTIONS, test.pairs.manifest.table, found, "")
+    return beyond(ACTION_ROWS, test.pairs.manifest.table, found, "")
 
 
-REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means
+PROBED_REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means
 
 
-MILLIMETRES = 1000.0
+MM_PER_METRE = 1000.0
 
 
 def has_eef_pos(pairs: ActionPairs) -> bool:
@@ -148,11 +148,11 @@ def eef_errors(probe: EefProbe, pairs: ActionPairs, s_t: Tensor, predicted: Tens
     """Distance (n,) in mm between the predicted and the true displacement of the gripper."""
     places = eef_positions(pairs)[..., :3].double()
     true = places[:, 1] - places[:, 0]
-    return (probe.displacement(s_t, predicted)[:, :3] - true).norm(dim=1) * MILLIMETRES
+    return (probe.displacement(s_t, predicted)[:, :3] - true).norm(dim=1) * MM_PER_METRE
 
 
 def _features(states: Tensor) -> Tensor:
     patches = states[:, 1:].float().cpu()
-    if patches.shape[1] > REGIONS:
-        patches = regions_of_patches(patches, REGIONS)
+    if patches.shape[1] > PROBED_REGIONS:
+        patches = regions_of_patches(patches, PROBED_REGIONS)
     return patches.flatten(1)  # (n, regions * D)

@@ -92,7 +92,7 @@ def write_evaluation(
     weights: Mapping[str, str],
     whole: Mapping[str, Beyond],
 ) -> None:
-    """What a cell reads beside `pairs.csv`. `whole`: by method, what is no mean over pairs; `read_whole`
+    """What a cell reads beside `pairs.csv`. `whole`: by method, what is no mean over pairs; `read_beyond`
     reads it."""
     content = {
         "protocol": protocol,
@@ -112,7 +112,7 @@ def write_evaluation(
             write_table(table, path)
 
 
-def read_whole(folder: Path, method: str) -> Beyond:
+def read_beyond(folder: Path, method: str) -> Beyond:
     """What `write_evaluation` kept of a method beside its pairs."""
     entries = json.loads((folder / "evaluation.json").read_text())["whole"].get(method, {})
     tables = {path.stem: pd.read_csv(path) for path in sorted((folder / "beyond" / method).glob("*.csv"))}

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from uwm.evaluation.beyond import ACTIONS, ROLLOUTS, Beyond
+from uwm.evaluation.beyond import ACTION_ROWS, ROLLOUT_ROWS, Beyond
 from uwm.evaluation.controllability import command_columns
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, RolloutSegments, load_eval_pairs
 from uwm.evaluation.gripper import gripper_measures, gripper_places, places_known
@@ -131,7 +131,7 @@ class RobotEvaluation:
     def rollouts(self, segments: RolloutSegments, states: Tensor) -> Beyond:
         """Errors of states (n, K, 1+N, D) predicted 1 to K steps ahead: `<measure>_<step>`."""
         columns = rollout_columns(self.network, self.shown, segments, states)
-        return beyond(ROLLOUTS, segments.rows, columns, self.network.protocol)
+        return beyond(ROLLOUT_ROWS, segments.rows, columns, self.network.protocol)
 
     def _of_pairs(self, test: EvalPairs, columns: Mapping[str, np.ndarray]) -> Beyond:
-        return beyond(ACTIONS, test.pairs.manifest.table, columns, self.network.protocol)
+        return beyond(ACTION_ROWS, test.pairs.manifest.table, columns, self.network.protocol)

@@ -8,7 +8,14 @@ import pandas as pd
 from uwm.evaluation.records import column
 from uwm.runs.experiment import Context
 
-MAIN = ("lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current", "success_vs_copy", "psnr")
+SUMMARY_METRICS = (
+    "lpips_to_current",
+    "lpips_to_next",
+    "lpips_ratio",
+    "success_vs_current",
+    "success_vs_copy",
+    "psnr",
+)
 
 
 # The table on the terminal
@@ -43,7 +50,7 @@ def measured_rows(context: Context, corpus: str) -> dict[str, Mapping[str, Any]]
 
 
 def table_text(
-    rows: Mapping[str, Mapping[str, Any]], names: Sequence[str] = MAIN, suffix: str = "_moving"
+    rows: Mapping[str, Mapping[str, Any]], names: Sequence[str] = SUMMARY_METRICS, suffix: str = "_moving"
 ) -> str:
     """A line per method with its metrics over the moving half; by default distances to O_t and O_t+1, their
     ratio, and how often O_t+1 is the nearer one."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from uwm.data.action_pairs import ActionPairs
 from uwm.evaluation.eval_pairs import EvalPairs
-from uwm.evaluation.probes import MILLIMETRES, EefProbe, eef_positions
+from uwm.evaluation.probes import MM_PER_METRE, EefProbe, eef_positions
 from uwm.models import WorldModel
 from uwm.training.objectives import derangement
 
@@ -47,4 +47,4 @@ def transfer_columns(
     for name, donor in (("transfer_mm", nearest), ("transfer_random_mm", anyone)):
         predicted = transferred(world_model, test.states[:, 0], test.states[donor], device)
         found[name] = probe.displacement(test.states[:, 0], predicted)[:, :3] - moved[donor]
-    return {name: error.norm(dim=1).numpy() * MILLIMETRES for name, error in found.items()}
+    return {name: error.norm(dim=1).numpy() * MM_PER_METRE for name, error in found.items()}

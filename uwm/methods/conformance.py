@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from uwm.methods.protocol import action_problem, declaration_problems, feature_problem, frame_problem
 
 PAIRS = 4
-TOLERANCE = 1e-3  # between the same pair in batches of two sizes: kernels sum in other orders
+BATCH_TOLERANCE = 1e-3  # between the same pair in batches of two sizes: kernels sum in other orders
 
 
 def problems(model: Any) -> Iterator[str]:
@@ -99,4 +99,4 @@ def _alike(a: Any, b: Tensor) -> bool:
         return False
     if not a.is_floating_point():
         return torch.equal(a, b)
-    return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE)
+    return torch.allclose(a, b, rtol=BATCH_TOLERANCE, atol=BATCH_TOLERANCE)

@@ -13,7 +13,7 @@ from uwm.files import home_path, inside
 from uwm.methods import METHODS, Method, declare, parse
 from uwm.verified import sha256_of
 
-NAME = re.compile(r"[a-z][a-z0-9.+-]*")
+METHOD_NAME = re.compile(r"[a-z][a-z0-9.+-]*")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def given_method(text: str) -> GivenMethod:
         UserError: another form, a name that is taken, no such file.
     """
     name, equals, rest = text.partition("=")
-    if not equals or not NAME.fullmatch(name):
+    if not equals or not METHOD_NAME.fullmatch(name):
         raise UserError(
             f"--method {text}: write NAME=FILE.py:CLASS, the name of small letters, digits, dots and dashes"
         )

@@ -35,7 +35,7 @@ class DownloadError(Exception):
     """torchvision's weights could not be downloaded; the message is one line."""
 
 
-def build(backbone: str) -> nn.Module:
+def build_network(backbone: str) -> nn.Module:
     """The library's feature network with its weights still to be filled in.
 
     Through `lpips.LPIPS` the library would download them itself, or draw random ones from torch's global
@@ -130,7 +130,7 @@ def library_state(backbone: str, loaded: object, where: str) -> dict[str, Tensor
     if not isinstance(loaded, Mapping):
         raise UserError(f"{where} holds a {type(loaded).__name__}, not torchvision's state dict of tensors")
     state = {}
-    for name, empty in build(backbone).state_dict().items():
+    for name, empty in build_network(backbone).state_dict().items():
         key = re.sub(r"^slice\d+\.", "features.", name)
         tensor = loaded.get(key)
         if not isinstance(tensor, Tensor):

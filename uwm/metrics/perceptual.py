@@ -208,7 +208,7 @@ def _load(protocol: Protocol, folder: Path | None, allow_random: bool) -> LPIPS:
 
 def _assemble(protocol: Protocol, state: Mapping[str, Tensor] | None) -> LPIPS:
     """Join a backbone (untrained where `state` is None) and the library's v0.1 heads."""
-    network = backbones.build(protocol.backbone)
+    network = backbones.build_network(protocol.backbone)
     if state is None:
         backbones.randomize(network, RANDOM_SEED)
     else:

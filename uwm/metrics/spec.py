@@ -11,9 +11,9 @@ from typing import Literal
 
 from uwm.errors import UserError
 
-Unit = Literal["", "dB", "mm", "share", "count", "bits"]
+UnitName = Literal["", "dB", "mm", "share", "count", "bits"]
 MOVING = "_moving"  # ends the names of metrics over the moving half of the pairs
-DECIMALS: dict[Unit, int] = {"": 3, "dB": 1, "mm": 1, "share": 1, "count": 1, "bits": 0}
+DECIMALS: dict[UnitName, int] = {"": 3, "dB": 1, "mm": 1, "share": 1, "count": 1, "bits": 0}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Metric:
     name: str
     label: str  # in tables; a share is shown as a percentage
     better: Literal["lower", "higher"]
-    unit: Unit = ""
+    unit: UnitName = ""
     lpips: bool = False  # measured by an LPIPS, whose protocol the record names
     per_step: bool = False
     sampled: bool = True  # columns of a record's samples give it; else a fact of the model or the machine

@@ -264,7 +264,7 @@ class MaskedAutoencoder(nn.Module):
         Raises `UserError` for encoder-only files, wrong shapes, missing or unknown keys.
         """
         heads = {"encoder": encoder_heads, "decoder": decoder_heads}
-        fields, tensors = mae_weights.read_checkpoint(home_path(path), norm_pix_loss, heads)
+        fields, tensors = mae_weights.read_published(home_path(path), norm_pix_loss, heads)
         try:
             config = MAEConfig(**fields)
             expected = shapes_of(lambda: cls(config), tensors)

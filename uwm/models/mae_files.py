@@ -71,7 +71,7 @@ def weights_file(path: Path) -> Path:
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     """All tensors that an index of the hub names, from the shards beside it."""
-    where = read_json(index).get("weight_map")
+    where = read_config_json(index).get("weight_map")
     if not isinstance(where, dict) or not where or not all(isinstance(name, str) for name in where.values()):
         raise UserError(f"{index}: its `weight_map` names no shards: fetch the file again")
     tensors: dict[str, Tensor] = {}
@@ -93,7 +93,7 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = dict(zip(names, map(opened.get_tensor, names), strict=True))
             return tensors, parse_metadata(file, opened.metadata())
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: not a readable safetensors file ({one_line(error)})") from error
+        raise UserError(f"{file}: not a readable safetensors file ({short_reason(error)})") from error
 
 
 def _load(file: Path) -> Any:
@@ -102,7 +102,7 @@ def _load(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no common base for what a foreign file can cause
         raise UserError(
-            f"{file}: not a checkpoint that can be read safely ({one_line(error)}): {WANTED}"
+            f"{file}: not a checkpoint that can be read safely ({short_reason(error)}): {WANTED}"
         ) from error
 
 
@@ -140,15 +140,15 @@ def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_config_json(file: Path) -> dict[str, Any]:
     """A JSON object. `UserError` for anything else."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{file}: HF weights need config.json beside them ({one_line(error)})") from error
+        raise UserError(f"{file}: HF weights need config.json beside them ({short_reason(error)})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{file}: its content is no JSON ({one_line(error)}): fetch the file again"
+            f"{file}: its content is no JSON ({short_reason(error)}): fetch the file again"
         ) from error
     if not isinstance(value, dict):
         raise UserError(f"{file}: its content is no JSON object: fetch the file again")
@@ -161,5 +161,5 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more keys" if len(names) > 3 else "")
 
 
-def one_line(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
     return " ".join(str(error).split())[:160]

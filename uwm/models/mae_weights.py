@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from uwm.errors import UserError
-from uwm.models.mae_files import WANTED, one_line, read_json, read_stored, some, weights_file
+from uwm.models.mae_files import WANTED, read_config_json, read_stored, short_reason, some, weights_file
 
 OWN_CLASS = "MaskedAutoencoder"  # "class" in the metadata of our own files, see `uwm.models.storage`
 # A FAIR file doesn't say its heads. Those of the published models: ViT-B/L/H, and the decoder of 512.
@@ -66,7 +66,7 @@ _HF_OTHER = {
 }
 
 
-def read_checkpoint(
+def read_published(
     path: Path, norm_pix_loss: bool | None = None, heads: Mapping[str, int | None] | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config fields of `MAEConfig` and float32 tensors under its parameter names, from any known file.
@@ -83,7 +83,7 @@ def read_checkpoint(
             raise UserError(f"{path}: its metadata hold no MAE configuration: {WANTED}")
     elif any(name.startswith(("vit.", "embeddings.")) for name in tensors):
         _refuse_encoder_only(path, any(name.startswith("decoder.") for name in tensors))
-        config = read_json(weights_file(path).with_name("config.json"))
+        config = read_config_json(weights_file(path).with_name("config.json"))
         tensors = _from_hf(tensors)
         fields = _hf_fields(path, config, tensors)
         tensors = _with_biases(tensors) if config.get("qkv_bias") is False else tensors
@@ -176,7 +176,9 @@ def _shape_fields(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     except KeyError as error:
         raise UserError(f"{path}: the MAE checkpoint lacks {error.args[0]}: {WANTED}") from error
     except (ValueError, IndexError) as error:
-        raise UserError(f"{path}: tensors of wrong rank for an MAE ({one_line(error)}): {WANTED}") from error
+        raise UserError(
+            f"{path}: tensors of wrong rank for an MAE ({short_reason(error)}): {WANTED}"
+        ) from error
     if channels != 3:
         raise UserError(f"{path}: reads pictures of {channels} channels, and RGB has 3: {WANTED}")
     return {

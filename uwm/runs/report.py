@@ -35,7 +35,7 @@ def status(listing: Listing, *, as_json: bool) -> int:
         return 0
     for row in found:
         print(status_line(row))
-    say(summary(found))
+    say(summary_lines(found))
     say(f"run folder: {listing.work}{_gpu_hours(listing, found)}")
     return 0
 
@@ -58,7 +58,7 @@ def status_line(row: Row) -> str:
     return f"{row.item:40s} {row.state:9s} {facts:34s} {row.error or ''}".rstrip()
 
 
-def summary(found: list[Row]) -> str:
+def summary_lines(found: list[Row]) -> str:
     """`3 done, 1 failed`."""
     return ", ".join(f"{count} {name}" for name, count in Counter(row.state for row in found).items())
 
@@ -77,7 +77,7 @@ def follow(
         if shown:
             _print_changes(found, before)
         if not more and not any(row.state in OPEN for row in found):
-            say(summary(found))
+            say(summary_lines(found))
             return 0 if all(row.state in ("done", "skipped") for row in found) else 1
         time.sleep(every_s)
 

@@ -132,12 +132,12 @@ def field_types(config: Any) -> Mapping[str, Any]:
 
 def _parsed_field(kind: Any, value: str, text: str) -> Any:
     try:
-        return parse(kind, value)
+        return parse_value(kind, value)
     except ValueError as error:
         raise UserError(f"--set {text}: {error}") from error
 
 
-def parse(kind: Any, text: str) -> Any:
+def parse_value(kind: Any, text: str) -> Any:
     """`text` as a value of the type `kind`.
 
     Knows int, float, bool, str, Literal, `X | None` (`none`) and tuples of these (separated by commas).
@@ -167,7 +167,7 @@ def _parse_union(kinds: tuple[Any, ...], text: str) -> Any:
         if kind is type(None):
             continue
         try:
-            return parse(kind, text)
+            return parse_value(kind, text)
         except ValueError as error:
             problem = str(error)
     raise ValueError(problem)
@@ -176,10 +176,10 @@ def _parse_union(kinds: tuple[Any, ...], text: str) -> Any:
 def _parse_tuple(kinds: tuple[Any, ...], text: str) -> tuple[Any, ...]:
     items = [item.strip() for item in text.split(",")] if text else []
     if kinds[-1] is Ellipsis:
-        return tuple(parse(kinds[0], item) for item in items)
+        return tuple(parse_value(kinds[0], item) for item in items)
     if len(items) != len(kinds):
         raise ValueError(f"{len(kinds)} values separated by commas are needed, not {len(items)}")
-    return tuple(parse(kind, item) for kind, item in zip(kinds, items, strict=True))
+    return tuple(parse_value(kind, item) for kind, item in zip(kinds, items, strict=True))
 
 
 def _parse_scalar(kind: Any, text: str) -> Any:

@@ -27,7 +27,7 @@ from uwm.stages.mae import MAERecipe
 from uwm.stages.world_model import PretrainRecipe
 from uwm.training.adaptation import AdapterRegression, CycleConsistency, DecoderReconstruction, NextState
 
-PAIRS = 2  # counted together: a batch of one has no variance to standardise by
+COUNTED_PAIRS = 2  # counted together: a batch of one has no variance to standardise by
 ROBOT = ControllerConfig(low=(-1.0,) * 7, high=(1.0,) * 7, steps=4)  # an arm with a gripper, 0.2 s at 20 Hz
 Recipe = PretrainRecipe | FinetuneRecipe | AdapterRecipe | DecoderRecipe | DynamicsRecipe | FICCRecipe
 
@@ -63,11 +63,11 @@ def step_cost(recipe: Recipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -
     mae = MaskedAutoencoder(mae_recipe.model).eval()
     objective, batch_of = _step(recipe, mae, pretrain)
     draws = Draws(torch.Generator().manual_seed(0))
-    output, forward = _counted(lambda: objective(batch_of(PAIRS), draws)["loss"])
+    output, forward = _counted(lambda: objective(batch_of(COUNTED_PAIRS), draws)["loss"])
     _, backward = _counted(output.backward)
     precision = recipe.train.precision
-    few, more = (_kept_bytes(objective, batch_of(n), precision) for n in (PAIRS, 2 * PAIRS))
-    kept = (more - few) // PAIRS
+    few, more = (_kept_bytes(objective, batch_of(n), precision) for n in (COUNTED_PAIRS, 2 * COUNTED_PAIRS))
+    kept = (more - few) // COUNTED_PAIRS
     encodes = not isinstance(recipe, FICCRecipe | DecoderRecipe) and not recipe.views
     read = [mae] if encodes or isinstance(recipe, DecoderRecipe) else []
     # Frozen networks hide in tuples, so that they are no part of the training's state.
@@ -77,7 +77,7 @@ def step_cost(recipe: Recipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     frozen = sum(parameter.numel() for parameter in weights.values()) - trained
     encode = encode_cost(mae_recipe) if encodes else 0
-    return StepCost(encode, forward, backward, trained, frozen, kept, few - PAIRS * kept)
+    return StepCost(encode, forward, backward, trained, frozen, kept, few - COUNTED_PAIRS * kept)
 
 
 def training_operations(recipe: Recipe, mae: MAERecipe, pretrain: PretrainRecipe) -> int:
@@ -105,7 +105,7 @@ def encode_cost(recipe: MAERecipe) -> int:
     """Operations of the frozen encoder for the two frames of a pair."""
     mae, size = MaskedAutoencoder(recipe.model).eval(), recipe.model.image_size
     with torch.no_grad():
-        return _counted(lambda: mae.encode(torch.rand(2 * PAIRS, 3, size, size)))[1]
+        return _counted(lambda: mae.encode(torch.rand(2 * COUNTED_PAIRS, 3, size, size)))[1]
 
 
 def _step(
@@ -158,7 +158,7 @@ def _counted(work: Callable[[], Any]) -> tuple[Any, int]:
     # The fused attention of a CPU is not known to the counter; the plain one has the same operations.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         result = work()
-    return result, counter.get_total_flops() // PAIRS
+    return result, counter.get_total_flops() // COUNTED_PAIRS
 
 
 def _kept_bytes(objective: nn.Module, batch: Any, precision: str) -> int:

@@ -28,9 +28,9 @@ from uwm.runs.settings import identity_fields
 from uwm.stages.pair_training import (
     LiveBatches,
     PairRecipe,
+    bank_view_states,
     held_out_states,
     pair_stream,
-    view_states,
     watched,
 )
 from uwm.stages.pretrained import obtain_pretrained, obtain_pretrained_mae, pretrain_stage
@@ -233,7 +233,7 @@ def chosen_states(
     used = replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.path in videos))
     bank = load_frames(used, "train", recipe.short_side, gap=recipe.gap)
     frames, pairs = torch.unique(rows_in_bank(bank, manifest), return_inverse=True)  # (F,), (n, 2)
-    states = view_states(recipe, mae, replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]))
+    states = bank_view_states(recipe, mae, replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]))
     load = state_pairs(states, pairs)
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
 

@@ -24,7 +24,7 @@ from uwm.models.mae_init import warm_start
 from uwm.runs.artifacts import Artifacts, Stage
 from uwm.runs.record import file_sha256
 from uwm.runs.settings import identity_fields
-from uwm.stages.trained import WEIGHTS, Stop, finish_training
+from uwm.stages.trained import WEIGHTS, ShouldStop, finish_training
 from uwm.training.batches import IndexSource
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import MaskedReconstruction
@@ -92,7 +92,7 @@ class ObtainedMAE(NamedTuple):
 
 
 def obtain_mae(
-    recipe: MAERecipe, corpora: Corpora, inputs: Mapping[str, str], artifacts: Artifacts, stop: Stop
+    recipe: MAERecipe, corpora: Corpora, inputs: Mapping[str, str], artifacts: Artifacts, stop: ShouldStop
 ) -> ObtainedMAE:
     """The MAE: published, released, cached, or trained now on the frames of `corpora`.
 
@@ -146,7 +146,7 @@ def mae_stage(recipe: MAERecipe, inputs: Mapping[str, str]) -> Stage:
     return Stage("mae", 2, identity_fields(recipe), inputs)
 
 
-def _train_mae(recipe: MAERecipe, corpora: Corpora, stop: Stop, folder: Path) -> None:
+def _train_mae(recipe: MAERecipe, corpora: Corpora, stop: ShouldStop, folder: Path) -> None:
     assert recipe.train is not None
     mae = MaskedAutoencoder(recipe.model, seed=recipe.train.seed)
     size, seed = mae.config.image_size, recipe.train.seed

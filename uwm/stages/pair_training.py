@@ -111,13 +111,13 @@ def cached_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) 
 def _states_and_pairs(of: TrainingViews) -> tuple[Tensor, Tensor]:
     """States (V, F, 1+N, D) of all frames in each view, and the pairs' places among them (n, 2)."""
     banks = [load_frames(c, "train", of.short_side, gap=of.gap) for c in of.corpora.values()]
-    states = torch.cat([view_states(of.recipe, of.mae, bank) for bank in banks], dim=1)
+    states = torch.cat([bank_view_states(of.recipe, of.mae, bank) for bank in banks], dim=1)
     starts = np.cumsum([0, *(len(bank.frames) for bank in banks[:-1])])
     pairs = [bank.pairs + int(start) for bank, start in zip(banks, starts, strict=True)]
     return states, torch.cat(pairs)
 
 
-def view_states(recipe: PairRecipe, mae: MaskedAutoencoder, bank: FrameBank) -> Tensor:
+def bank_view_states(recipe: PairRecipe, mae: MaskedAutoencoder, bank: FrameBank) -> Tensor:
     """States (V, F, 1+N, D) of all frames in each of the recipe's views."""
     views = fixed_views(bank.frames, bank.clip, mae.config.image_size, recipe.views, recipe.train.seed)
     return torch.stack([encode_images(mae, view, name=f"view {i + 1}") for i, view in enumerate(views)])

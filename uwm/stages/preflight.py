@@ -60,7 +60,7 @@ def check_clips(corpus: Corpus, split: str) -> None:
     raise UserError(f"corpus {corpus.name!r}: none of its first {TRIED} {split} clips is a video ({problem})")
 
 
-def check_actions(corpus: Corpus) -> None:
+def check_all_actions(corpus: Corpus) -> None:
     """Read every action of a corpus.
 
     Raises:

@@ -13,22 +13,20 @@ from uwm.models import (
     MaskedAutoencoder,
     WorldModel,
 )
+from uwm.models.storage import WEIGHTS
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context
 from uwm.runs.record import file_sha256
 from uwm.runs.settings import identity_fields
 
-WEIGHTS = "weights.safetensors"
-
-
-Stop = Callable[[], bool]
+ShouldStop = Callable[[], bool]
 
 
 class TrainingRun(NamedTuple):
     """Where a stage trains, and what asks it to stop."""
 
     folder: Path
-    stop: Stop
+    stop: ShouldStop
 
 
 def thinned_curve(log: Path, rows: int = 200) -> pd.DataFrame:

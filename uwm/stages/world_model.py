@@ -32,7 +32,7 @@ from uwm.stages.pair_training import (
     training_manifests,
     watched,
 )
-from uwm.stages.trained import WEIGHTS, Stop, finish_training
+from uwm.stages.trained import WEIGHTS, ShouldStop, finish_training
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import LatentActionPrediction
 
@@ -180,7 +180,7 @@ PRETRAIN = {
 
 
 def obtain_world(
-    mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: Stop
+    mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: ShouldStop
 ) -> World:
     """The MAE and the world model of two recipes: released, cached, or trained now on `corpora`."""
     corpora = first_clips_of_each(corpora, pretrain.clips)
@@ -212,7 +212,7 @@ def world_model_stage(recipe: PretrainRecipe, mae: MAEConfig, inputs: Mapping[st
 
 
 def _pretrain(
-    recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora, stop: Stop, folder: Path
+    recipe: PretrainRecipe, mae: MaskedAutoencoder, corpora: Corpora, stop: ShouldStop, folder: Path
 ) -> None:
     world_model = WorldModel(recipe.model.fitted(mae.config), seed=recipe.train.seed)
     _train(recipe, World(mae, world_model, {}), corpora, stop, folder)
@@ -223,7 +223,7 @@ def _train_perceptually(
     recipe: PretrainRecipe,
     corpora: Corpora,
     artifacts: Artifacts,
-    stop: Stop,
+    stop: ShouldStop,
     folder: Path,
 ) -> None:
     """Go on where the same recipe without `perceptual` ends."""
@@ -238,7 +238,7 @@ def _train(
     recipe: PretrainRecipe,
     world: World,
     corpora: Corpora,
-    stop: Stop,
+    stop: ShouldStop,
     folder: Path,
     network: LPIPS | None = None,
 ) -> None:

@@ -21,7 +21,7 @@ from uwm.env import launched_rank
 from uwm.errors import UserError
 
 # Longer than the longest validation on rank 0, during which the other ranks wait.
-TIMEOUT = timedelta(minutes=30)
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 # Ranks also wait while rank 0 alone measures a corpus. One that dies is noticed at once, by its connections.
 PATIENCE = timedelta(days=7)
 _messages: Any = None
@@ -66,7 +66,7 @@ def join(ranks: Ranks, device: torch.device) -> None:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT)
     _messages = dist.new_group(backend="gloo", timeout=PATIENCE)
     atexit.register(_leave)
 

@@ -33,7 +33,7 @@ from PIL import Image
 from uwm.data.decoders import BadVideo, Frames, Times, check_size
 from uwm.errors import UserError
 
-CONTROL_HZ = 20.0
+DEFAULT_CONTROL_HZ = 20.0
 """Control steps per second where a file tells no `control_freq`: robosuite's and robomimic's default."""
 
 MASKS = {"train": "train", "valid": "validation", "test": "test"}
@@ -114,7 +114,7 @@ def environment(file: h5py.File) -> dict[str, Any]:
 
 def control_rate(file: h5py.File) -> float:
     """Control steps per second. `UserError` where the file gives none above 0."""
-    told = environment(file)["env_kwargs"].get("control_freq") or CONTROL_HZ
+    told = environment(file)["env_kwargs"].get("control_freq") or DEFAULT_CONTROL_HZ
     try:
         rate = float(told)
     except (TypeError, ValueError):

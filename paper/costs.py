@@ -1,0 +1,26 @@
+"""What the records of each experiment took, as they say themselves: the table of experiments/README.md."""
+
+from paper.layout import EXPERIMENTS
+from paper.names import experiment_label
+from paper.quoted import SCALE
+from paper.store import Results
+from paper.table import Table
+
+COSTS_NOTE = (
+    "Each record tells the time of its cell and the most memory that its process has held. A cell's time "
+    "includes the trainings that it was the first to need; released weights are not trained again. The "
+    "machine was shared, and processors differ from run to run: expect other times, of the same order."
+)
+
+
+def costs(results: Results) -> Table:
+    """A row per experiment with records of scale mini: how many, their times together, the largest memory."""
+    found = {name for scale, name in results.cells if scale == SCALE}
+    rows = []
+    for name in (*(name for name in EXPERIMENTS if name in found), *sorted(found - {*EXPERIMENTS})):
+        runs = [cell.record["run"] for cell in results.cells[SCALE, name]]
+        hours = sum(run["seconds"] for run in runs) / 3600
+        memory = max((run["peak_gb"] for run in runs), default=0.0)
+        rows.append([experiment_label(name), str(len(runs)), f"{hours:.1f}", f"{memory:.1f}"])
+    columns = ("", "Records", "Hours of one process", "Memory of a process, GB")
+    return Table("costs", f"What the records of scale {SCALE} took", columns, rows, COSTS_NOTE)

@@ -1,0 +1,36 @@
+"""How the whole suite is run: what may be skipped, and which process gets which tests."""
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+SLURM = "tests/slurm"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With UWM_NO_SKIPS=1 a test that would be skipped fails: for machines where everything is installed."""
+    report = yield
+    if report.skipped and os.environ.get("UWM_NO_SKIPS") == "1":
+        report.outcome, report.longrepr = "failed", f"not to be skipped here: {report.longrepr}"
+    return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slurm's tests come first: they mostly wait, so that others can compute beside them."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLURM))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A process gets a whole file, which may have set-up of its own; one gets all of Slurm's tests, and so
+    starts the only cluster."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return SLURM if nodeid.startswith(SLURM) else super()._split_scope(nodeid)
+
+    return ByFile(config, log)
