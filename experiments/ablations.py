@@ -4,7 +4,7 @@ Topics: the rate (from 12 to 1,960 bits a transition), the length of the trainin
 `authors` and what makes the action matter in them, and the parts of scale mini's recipe. They stand in
 uwm/variations.py, as assignments to the recipe.
 
-    python experiments/ablations.py                              # scale mini, hours on one core
+    python experiments/ablations.py                              # scale mini
     python experiments/ablations.py --only base,codes-12         # some of them
     python experiments/ablations.py --set variations=base,depth-4
 

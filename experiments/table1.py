@@ -4,8 +4,8 @@ Claim (section 5.2): on in-the-wild video, the frame predicted from O_t and the 
 O_t+1 than to O_t in LPIPS, both observations blurred alike by the MAE. The paper shows five pairs a corpus;
 here all test pairs of frozen manifests are measured, next to reference rows that say what the numbers mean.
 
-    python experiments/table1.py                      # mini: simulated corpora, released weights, minutes
-    python experiments/table1.py --recompute          # trains MAE and world models from scratch first, ~2 h
+    python experiments/table1.py                      # mini: simulated corpora, released weights
+    python experiments/table1.py --recompute          # trains MAE and world models from scratch first
     python experiments/table1.py --data wild=DIR      # adds any folder of videos, zero-shot
     python experiments/table1.py --method mine=FILE.py:CLASS    # adds a row: your model (docs/your-model.md)
     python experiments/table1.py --scale small --data ssv2=DIR    # one GPU of 24 GB

@@ -2,7 +2,7 @@
 
     python -m uwm.cost                                # pre-training of scale paper, one GPU at 400 TFLOP/s
     python -m uwm.cost --gpus 8 --tflops 250          # others
-    python -m uwm.cost --scale small --trainings      # every training of Table 1, Figures 4 and 5; minutes
+    python -m uwm.cost --scale small --trainings      # every training of Table 1, Figures 4 and 5
 
 Operations and the memory of a step are counted on the real networks, attention included; a host's memory is
 what reading pairs takes: blocks to shuffle, and a process for each core but one. A rate is nothing that can
