@@ -49,6 +49,7 @@ from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
+from uwm.errors import UserError
 from uwm.evaluation.actions import StatePairs, action_columns, rates
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
@@ -80,7 +81,7 @@ from uwm.methods import (
 from uwm.methods.files import GivenMethod, given_method
 from uwm.methods.protocol import CheckedModel
 from uwm.metrics.perceptual import ProtocolName, load_lpips
-from uwm.models import LatentActions, WorldModel
+from uwm.models import LatentActions, VectorQuantizer, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
@@ -234,11 +235,13 @@ def predictions(
 
 def controls(model: WorldModel, s_t: Tensor, actions: LatentActions, seed: int) -> dict[str, Tensor]:
     """What `model` predicts (n, 1+N, D) from wrong actions, and from actions that are not discretised."""
-    generator = torch.Generator().manual_seed(seed)
+    quantizer, generator = model.quantizer, torch.Generator().manual_seed(seed)
+    if not isinstance(quantizer, VectorQuantizer):
+        raise UserError("a random action is one of a codebook: set pretrain.model.bottleneck.kind=codes")
     random_codes = torch.randint(model.config.quantizer.codes, actions.codes.shape, generator=generator)
     inputs = {
         ZERO_ACTION: torch.zeros_like(actions.quantized),
-        RANDOM_ACTION: model.quantizer.lookup(random_codes.to(s_t.device)),
+        RANDOM_ACTION: quantizer.lookup(random_codes.to(s_t.device)),
         SHUFFLED_ACTION: actions.quantized[derangement(len(s_t), generator)],
         CONTINUOUS: actions.continuous,
     }
@@ -268,7 +271,7 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     write_panels(world, test, (UWM.name, frames[UWM.name]), pairs, folder / "panels")
     weights = {f"{method}": found.weights["world-model"] for method, found in models.items()}
     whole = {
-        method.name: rates(models[method].world_model, actions[method.name])
+        method.name: rates(models[method].world_model, actions[method.name], seen)
         | read_off(context, name, models[method], latent_action_predictor(models[method].world_model))
         for method in MODELS
         if method in models

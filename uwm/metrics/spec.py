@@ -69,12 +69,18 @@ _DECLARED = (
     Metric("latent_mse", "Latent action MSE", "lower"),
     Metric("code_accuracy", "Right codes, %", "higher", "share"),
     Metric("hand_error_mm", "Hand error, mm", "lower", "mm"),
+    Metric("still_mm", "The same, standing still, mm", "lower", "mm"),
+    # By an adapter from the robot's actions, of all labelled pairs or of so many.
+    Metric("adapter_mm", "Hand error by real actions, mm", "lower", "mm"),
+    Metric("adapter_500_mm", "The same, 500 labelled pairs, mm", "lower", "mm"),
+    Metric("adapter_8_mm", "The same, 8 labelled pairs, mm", "lower", "mm"),
     Metric("perplexity", "Code perplexity", "higher", "count", per_pair=False),
     Metric("probe_r2", "R2 of real from latent actions", "higher", per_pair=False),
     # Whether a latent action is one (uwm/evaluation/actions.py). The leak is of stitched pairs, 1 = none.
     Metric("bits", "Bits", "lower", "bits", per_pair=False),
     Metric("code_bits", "Bits by entropy", "lower", "bits", per_pair=False),
     Metric("parameters", "Parameters, million", "lower", "count", per_pair=False),
+    Metric("last_gain", "Gain of the training's last half", "lower", per_pair=False),
     Metric("state_ratio", "State error / copy's", "lower", ratio=("state_mse", "state_mse_copy")),
     Metric("own_over_shuffled", "Own / other action", "lower", ratio=("state_mse", "state_mse_shuffled")),
     Metric(
