@@ -33,6 +33,7 @@ from uwm.data.action_pairs import has_actions
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.splits import Split
 from uwm.evaluation.actions import rates
+from uwm.evaluation.compute import world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
 from uwm.evaluation.predictors import latent_action_predictor
@@ -163,6 +164,7 @@ def of_the_whole(context: Context, cell: Cell, world: World, measured: MeasuredW
     """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
     config: Config = context.config
     found = rates(world.world_model, measured.actions, measured.seen)
+    found |= world_cost(world, measured.images)
     corpus = corpus_of(context, cell.corpus)
     if not has_actions(corpus):
         return found

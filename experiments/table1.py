@@ -51,6 +51,7 @@ from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
 from uwm.errors import UserError
 from uwm.evaluation.actions import StatePairs, action_columns, rates
+from uwm.evaluation.compute import frame_model_cost, world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
@@ -272,6 +273,7 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     weights = {f"{method}": found.weights["world-model"] for method, found in models.items()}
     whole = {
         method.name: rates(models[method].world_model, actions[method.name], seen)
+        | world_cost(models[method], images)
         | read_off(context, name, models[method], latent_action_predictor(models[method].world_model))
         for method in MODELS
         if method in models
@@ -294,7 +296,8 @@ def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path
     write_table(pairs, folder / "pairs.csv")
     write_manifest(test.manifest, folder / "manifest.csv")
     write_panels(world, test, (given.name, drawn.cpu()), pairs, folder / "panels")
-    whole = frame_model_rates(model.model, actions) | read_off(context, name, world, frame_predictor(model))
+    whole = frame_model_rates(model.model, actions) | frame_model_cost(model, test.images)
+    whole |= read_off(context, name, world, frame_predictor(model))
     identity = given.identity()
     weights = {"mae": world.weights["mae"], "lpips": network.weights_sha256}
     if config.no_action:

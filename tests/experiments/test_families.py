@@ -60,6 +60,7 @@ def test_smoke_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for metric in ("adapter_mm", "adapter_8_mm", "hand_error_mm", "still_mm", "leak", "state_ratio"):
             assert found[metric]["value"] > 0, (name, metric)
         assert {"adapter", "adapter-8", "world-model", "mae", "lpips"} <= set(record["inputs"]["weights"])
+        assert found["gflop"]["value"] > 0
         assert ("transfer_mm" in found) == (not name.startswith("pixels"))
         assert ("code_bits" in found) == (not name.startswith("adaworld"))
     rates = {name.split("__")[0]: record["metrics"]["bits"]["value"] for name, record in records.items()}

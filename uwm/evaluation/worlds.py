@@ -9,6 +9,7 @@ from torch import Tensor
 
 from uwm.data.states import FrozenEncoder
 from uwm.evaluation.actions import StatePairs, action_columns, rates
+from uwm.evaluation.compute import frame_model_cost, world_cost
 from uwm.evaluation.frame_models import (
     FrameModel,
     PixelModel,
@@ -33,6 +34,7 @@ class MeasuredWorld(NamedTuple):
     frames: Tensor
     actions: LatentActions
     seen: StatePairs
+    images: Tensor  # uint8 (n, 2, 3, S, S)
 
 
 @torch.no_grad()
@@ -45,7 +47,7 @@ def measure_world(method: str, world: World, network: LPIPS, test: FramePairs, s
     pairs, frames = measure_pairs(Measuring(world, network), test, states, only=[method], shown=[method])
     seen = StatePairs(s_t, s_next, list(test.manifest.table["video"]), test.images[:, 1])
     columns = action_columns({method: world}, None, network, seen, seed)
-    return MeasuredWorld(pairs.assign(**columns), frames[method], actions, seen)
+    return MeasuredWorld(pairs.assign(**columns), frames[method], actions, seen, test.images)
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,17 @@ class ShownModel:
     def measure(
         self, method: str, network: LPIPS, test: FramePairs, seed: int
     ) -> tuple[pd.DataFrame, Tensor, dict[str, Estimate]]:
-        """Numbers per pair, the frames drawn (n, 3, S, S), and the rates of the whole."""
+        """Numbers per pair, the frames drawn (n, 3, S, S), and what is of the whole: rates, costs."""
         if self.pixels is None:
             found = measure_world(method, self.shown, network, test, seed)
-            return found.pairs, found.frames, rates(self.shown.world_model, found.actions, found.seen)
+            whole = rates(self.shown.world_model, found.actions, found.seen)
+            return found.pairs, found.frames, whole | world_cost(self.shown, test.images)
         checked = CheckedModel(PixelModel(self.pixels), method)
         model = FrameModel(checked, self.shown.mae)
         how = Measuring(self.shown, network)
         pairs, drawn, actions = measure_frame_model(method, model, how, test, None, seed)
-        return pairs, drawn.cpu(), frame_model_rates(checked, actions)
+        whole = frame_model_rates(checked, actions) | frame_model_cost(model, test.images)
+        return pairs, drawn.cpu(), whole
 
     def through(self, predict: Predictor) -> Predictor:
         """A predictor of the model's as one over the MAE's states."""

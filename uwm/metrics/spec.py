@@ -80,6 +80,7 @@ _DECLARED = (
     Metric("bits", "Bits", "lower", "bits", per_pair=False),
     Metric("code_bits", "Bits by entropy", "lower", "bits", per_pair=False),
     Metric("parameters", "Parameters, million", "lower", "count", per_pair=False),
+    Metric("gflop", "GFLOP a prediction", "lower", "count", per_pair=False),
     Metric("last_gain", "Gain of the training's last half", "lower", per_pair=False),
     Metric("state_ratio", "State error / copy's", "lower", ratio=("state_mse", "state_mse_copy")),
     Metric("own_over_shuffled", "Own / other action", "lower", ratio=("state_mse", "state_mse_shuffled")),
