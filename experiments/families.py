@@ -240,13 +240,13 @@ def acted(
 def last_gain(context: Context, corpora: tuple[str, ...]) -> dict[str, Estimate]:
     """By which share the held-out error of the states fell in the last half of the family's training, where
     it was watched."""
-    curve = pd.read_csv(context.artifacts.obtained["world-model"].path / "curve.csv").set_index("step")
-    watched = [f"state_mse/{name}" for name in corpora]
-    errors = curve[watched].mean(axis=1).dropna() if set(watched) <= set(curve) else pd.Series(dtype=float)
-    half = errors[errors.index <= errors.index.max() / 2]
+    curve = pd.read_csv(context.artifacts.obtained["world-model"].path / "curve.csv")
+    watched = [f"val/state_mse/{name}" for name in corpora]
+    seen = curve.set_index("step").reindex(columns=watched).mean(axis=1, skipna=False).dropna()
+    half = seen[seen.index <= seen.index.max() / 2 + 1]  # a row of the curve is the mean of two steps
     if half.empty:
         return {}
-    return {"last_gain": Estimate(float(1 - errors.iloc[-1] / half.iloc[-1]), len(corpora))}
+    return {"last_gain": Estimate(float(1 - seen.iloc[-1] / half.iloc[-1]), len(corpora))}
 
 
 def evaluation_stage(context: Context, cell: Cell) -> Stage:

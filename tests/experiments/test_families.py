@@ -4,7 +4,9 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from uwm.families import FAMILIES
@@ -48,6 +50,22 @@ def test_an_unknown_family_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     error = capsys.readouterr().err
     assert "'lapa' is none of" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("errors", "wanted"),
+    [([0.4, None, 0.2, None, 0.15], 0.25), ([None, None, None, None, 0.15], None), (None, None)],
+)
+def test_the_gain_of_the_last_half(errors: list[float] | None, wanted: float | None, tmp_path: Path) -> None:
+    """Held out at the steps 100, 200 and 400: of two corpora, 1 - 0.15 / 0.2."""
+    steps = pd.DataFrame({"step": [100.0, 150.0, 199.5, 300.0, 399.5]})
+    held_out = {f"val/state_mse/{name}": errors for name in ("a", "b")} if errors else {}
+    steps.assign(**held_out).to_csv(tmp_path / "curve.csv", index=False)
+    artifacts = SimpleNamespace(obtained={"world-model": SimpleNamespace(path=tmp_path)})
+    found = families.last_gain(SimpleNamespace(artifacts=artifacts), ("a", "b"))
+    assert {name: entry.value for name, entry in found.items()} == (
+        {} if wanted is None else {"last_gain": pytest.approx(wanted)}
+    )
 
 
 def test_smoke_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
