@@ -164,8 +164,11 @@ class Point:
 
 def rate_points(results: Results, scale: str) -> dict[str, dict[str, Point]]:
     """By the label of a measure, and family: what so many bits give. Empty where nothing was measured."""
-    corpora, found = places(results, scale), {}
-    for metric in OVER_BITS if corpora else ():
+    corpora = places(results, scale)
+    if corpora is None:
+        return {}
+    found = {}
+    for metric in OVER_BITS:
         corpus = corpora[metric == CONTROL]
         points = {
             name: Point(bits.value, measured)
