@@ -88,6 +88,7 @@ from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.settings import plain_value
+from uwm.stages.given import Fitted, obtain_fitted
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_jobs, zero_shot_corpus
@@ -182,7 +183,9 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     frames = {"gap": pretrain.gap, "short_side": pretrain.short_side, "clips": pretrain.clips}
     if given:
         compared = {"no_action": config.no_action, "probe_pairs": config.probe_pairs}
-        return {**found, **frames, **compared, "method": given.identity()}
+        # A trainer of its own sees as many pairs as our model's, by the same seed.
+        own = {"trained_as": pretrain.train} if given.source.fits else {}
+        return {**found, **frames, **compared, **own, "method": given.identity()}
     if cell.method in (COPY.name, ORACLE.name):  # no world model: the pairs alone
         return {**found, **frames}
     own = {UWM_1960.name: config.high_rate, NO_ACTION.name: config.no_action}.get(cell.method)
@@ -288,7 +291,8 @@ def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path
     config: Config = context.config
     device = default_device(environment_ranks())
     world, network = obtain_references(context).to(device), load_lpips(config.lpips).to(device)
-    model = FrameModel(CheckedModel(given.source.build(), given.name).to(device), world.mae)
+    built, fitted = build_given(context, given)
+    model = FrameModel(CheckedModel(built, given.name).to(device), world.mae)
     test, free = test_frames(context, name, world.image_size), world.world_model if config.no_action else None
     pairs, drawn, actions = measure_frame_model(
         given.name, model, Measuring(world, network), test, free, config.seed
@@ -302,8 +306,16 @@ def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path
     weights = {"mae": world.weights["mae"], "lpips": network.weights_sha256}
     if config.no_action:
         weights["no-action"] = world.weights["world-model"]
-    weights |= {identity["file"]: identity["sha256"], **identity["weights"]}
+    weights |= {identity["file"]: identity["sha256"], **identity["weights"], **fitted}
     write_evaluation(folder, test.manifest, network.protocol, weights, {given.name: whole})
+
+
+def build_given(context: Context, given: GivenMethod) -> tuple[Any, dict[str, str]]:
+    """A model by others, trained where it has a trainer of its own; the digest of what it learnt then."""
+    if not given.source.fits:
+        return given.source.build(), {}
+    model, sha256 = obtain_fitted(context, Fitted(given.name, given.identity(), given.source.build))
+    return model, {f"{given.name}-fitted": sha256}
 
 
 def obtain_references(context: Context) -> World:
@@ -387,6 +399,7 @@ def given_stage(context: Context, given: GivenMethod, name: str) -> Stage:
     fields |= {"measured_by": measuring_code(evaluate_given, read_off)}
     world = obtain_references(context)
     inputs = {"manifest": test_manifest(context, name).sha256, **world.weights}
+    inputs |= build_given(context, given)[1]
     inputs["lpips"] = load_lpips(config.lpips).weights_sha256
     return Stage(f"evaluation-{name}-{given.name}", EXPERIMENT.version, plain_value(fields), inputs)
 

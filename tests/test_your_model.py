@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from paper.figures import main as figures
@@ -29,10 +30,10 @@ MOST_LINES = 60
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the page was followed: mine.py, its weights, and `runs/mine`."""
     folder = tmp_path_factory.mktemp("mine")
-    [(_, text)] = blocks(PAGE, "python")
-    name, _, code = text.partition("\n")
-    assert len(code.splitlines()) <= MOST_LINES
-    (folder / name.removeprefix("# ")).write_text(code)
+    for _, text in blocks(PAGE, "python"):
+        name, _, code = text.partition("\n")
+        assert len(code.splitlines()) <= MOST_LINES
+        (folder / name.removeprefix("# ")).write_text(code)
     for _, shell in blocks(PAGE, "sh"):
         for words in commands(shell):
             places = [re.sub(r"^experiments/", f"{ROOT}/experiments/", word) for word in words]
@@ -57,6 +58,19 @@ def test_the_page_gives_records_that_name_file_and_weights(measured: Path) -> No
     assert set(names.split()) <= set(record["metrics"])
     assert record["metrics"]["bits"]["value"] == 8
     assert record["metrics"]["parameters"]["value"] == pytest.approx(3e-6)
+
+
+def test_a_model_with_a_trainer_is_trained_and_its_record_says_so(measured: Path) -> None:
+    folder = measured / "runs" / "fade" / "smoke" / "table1"
+    [path] = folder.glob("*.json")
+    assert list(record_problems(path)) == []
+    record = json.loads(path.read_text())
+    learnt = record["inputs"]["weights"]["fade-fitted"]
+    assert record["inputs"]["stages"]["fitted-fade"]["origin"] == "trained"
+    [weights] = (measured / "cache").glob("fitted-fade-*/weights.safetensors")
+    assert file_sha256(weights) == learnt
+    assert not torch.equal(load_file(weights)["shares"], torch.linspace(0.5, 1.5, 8))
+    assert record["config"]["trained_as"]["steps"] == 4  # as our own model at this scale
 
 
 def test_nothing_went_among_the_committed_records(measured: Path) -> None:

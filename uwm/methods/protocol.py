@@ -56,6 +56,16 @@ class Embeds(Protocol):
         ...
 
 
+class Fits(Protocol):
+    """The optional fourth method: a trainer of its own. The class also has `state_dict` and
+    `load_state_dict`, as every torch.nn.Module."""
+
+    def fit(self, corpora: Any, budget: int, seed: int) -> None:
+        """Train on `corpora.batches(batch_size)`, pairs of frames (B, 3, S, S) each, `budget` of them in all
+        (uwm/stages/given.py)."""
+        ...
+
+
 class CheckedModel:
     """A model behind its boundary: what goes in and comes out is checked, once, at each call.
 
