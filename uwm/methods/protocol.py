@@ -33,8 +33,8 @@ class LatentActionModel(Protocol):
 
     bits: float
     """Of one transition's action: L log2 K of L codes among K. Of continuous actions what their numbers are
-    stored in, such as 32 for each float32; or the rate that a noise leaves, where `predict` reads them with it
-    (uwm/models/bottleneck.py)."""
+    stored in, such as 32 for each float32; or the rate that a noise leaves, where `predict` reads them with
+    it (uwm/models/bottleneck.py)."""
     image_size: int
     """S, in pixels. Frames of another size are resized: bicubic, with antialias, clipped to [0, 1]."""
     weights: tuple[str, ...]
