@@ -20,7 +20,7 @@ if __name__ == "__main__":
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,10 @@ import torch
 from uwm.bounds import Bounded, Count, Names, Natural, OutOfBounds, SomeNames, check_bounds
 from uwm.data.action_pairs import can_be_probed
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
-from uwm.data.crops import center_crop
-from uwm.data.manifest import Manifest
-from uwm.data.pairs import load_pairs
-from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
-from uwm.data.states import FrozenEncoder
-from uwm.evaluation.actions import StatePairs, action_columns, rates
+from uwm.evaluation.actions import rates
 from uwm.evaluation.beyond import Beyond
+from uwm.evaluation.compute import world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
 from uwm.evaluation.predictors import latent_action_predictor
@@ -52,31 +48,21 @@ from uwm.evaluation.records import (
     write_table,
 )
 from uwm.evaluation.summary import table_text, title
+from uwm.evaluation.worlds import MeasuredWorld, encoder_of, measure_world
 from uwm.methods import COPY, ORACLE
 from uwm.metrics.codec import code_within
 from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
-from uwm.models import WORLD_MODEL_PRESETS, LatentActions
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
-from uwm.runs.settings import with_settings
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
-from uwm.stages.world_model import PRETRAIN, PerceptualRecipe, PretrainRecipe
+from uwm.stages.testing import test_images, test_manifest
+from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.variations import BASE, CODECS, VARIATIONS
-
-SHORT = replace(
-    PRETRAIN["mini"],
-    train=replace(
-        PRETRAIN["mini"].train, steps=400, warmup_steps=80, checkpoint_every=200, validate_every=200
-    ),
-    views=1,  # one crop of each clip has more pairs than 400 steps draw
-    perceptual=PerceptualRecipe(),
-    model=replace(PRETRAIN["mini"].model, continuous_steps=100),
-)
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,7 @@ class Config(Bounded):
     corpora: Names = (*BUNDLED, IN_DOMAIN)  # evaluated, besides those of --data
     pretrain_on: SomeNames = BUNDLED
     mae: MAERecipe = MAE["mini"]
-    pretrain: PretrainRecipe = SHORT  # the base, which a variation changes
+    pretrain: PretrainRecipe = PRETRAIN["mini-short"]  # the base, which a variation changes
     probe_pairs: Count = 2000  # training pairs for the probe of real actions, on corpora that have them
     test_split: Split = "test"
     test_pairs: Count = 300  # per corpus
@@ -118,13 +104,8 @@ CONFIGS = {
 
 def recipe_of(config: Config, name: str) -> PretrainRecipe:
     """The base recipe, or a variation of it; a codec is shown by the base's MAE."""
-    base = config.pretrain
-    if name not in VARIATIONS:
-        return base
-    variation = VARIATIONS[name]
-    if variation.preset:
-        base = replace(base, model=WORLD_MODEL_PRESETS[variation.preset])
-    return with_settings(base, variation.settings)
+    variation = VARIATIONS.get(name)
+    return varied(config.pretrain, variation.preset, variation.settings) if variation else config.pretrain
 
 
 def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
@@ -151,13 +132,6 @@ def check_corpus(context: Context, name: str) -> None:
         check_actions(corpus)
 
 
-def test_manifest(context: Context, name: str) -> Manifest:
-    """The frozen test pairs of a corpus, the same for every variation."""
-    config: Config = context.config
-    corpus = zero_shot_corpus(context, name)
-    return frozen_pairs(corpus, config.test_split, config.pretrain.gap, config.test_pairs, config.seed)
-
-
 @torch.no_grad()
 def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     """Measure one variation on one corpus; `folder` gets the numbers per pair and those of the whole."""
@@ -165,31 +139,25 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     device = default_device(environment_ranks())
     world = obtain_pretrained(context, recipe_of(config, cell.method)).to(device)
     network = load_lpips(config.lpips).to(device)
-    manifest = test_manifest(context, cell.corpus)
-    images = load_pairs(zero_shot_corpus(context, cell.corpus), manifest, config.pretrain.short_side)
-    images = center_crop(images, world.image_size, world.image_size)  # (n, 2, 3, S, S)
-    s_t, s_next = in_batches(world.encode, images).unbind(1)
-    states = {COPY.name: s_t, ORACLE.name: s_next}
-    seen = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1])
+    manifest, images = test_images(context, cell.corpus, world.image_size)
+    test = FramePairs(manifest, images, cell.name)
     weights = {**world.weights, "lpips": network.weights_sha256}
     if cell.method in CODECS:
-        columns, whole = coded(world, network, seen, cell.method), Beyond()
+        pairs, whole = coded(world, network, test, cell.method)
         del weights["world-model"]
     else:
-        actions = in_batches(world.world_model.infer_actions, s_t, s_next)
-        states[cell.method] = in_batches(world.world_model.predict, s_t, actions.quantized)
-        columns = action_columns({cell.method: world}, None, network, seen, config.seed)
-        whole = of_the_whole(context, cell, world, actions)
-    measured = [cell.method if cell.method in states else ORACLE.name]  # a codec's frames are no states
-    test = FramePairs(manifest, images, cell.name)
-    pairs, _ = measure_pairs(Measuring(world, network), test, states, only=measured)
-    write_table(pairs.assign(**columns), folder / "pairs.csv")
+        measured = measure_world(cell.method, world, network, test, config.seed)
+        pairs, whole = measured.pairs, of_the_whole(context, cell, world, measured)
+    write_table(pairs, folder / "pairs.csv")
     write_evaluation(folder, manifest, network.protocol, weights, {cell.method: whole})
 
 
-def coded(world: World, network: LPIPS, pairs: StatePairs, name: str) -> dict[str, np.ndarray]:
-    """What a codec shows of R_t+1 after R_t in its bits: LPIPS to both, and the bits used, (n,) each."""
-    r_t, r_next = (in_batches(world.mae.decode, states).mul(255).round().byte() for states in pairs[:2])
+def coded(world: World, network: LPIPS, test: FramePairs, name: str) -> tuple[pd.DataFrame, Beyond]:
+    """What a codec shows of R_t+1 after R_t in its bits: LPIPS to both, per pair, and the mean bits used."""
+    s_t, s_next = in_batches(world.encode, test.images).unbind(1)
+    states = {COPY.name: s_t, ORACLE.name: s_next}  # a codec's frames are no states
+    pairs, _ = measure_pairs(Measuring(world, network), test, states, only=[ORACLE.name])
+    r_t, r_next = (in_batches(world.mae.decode, shown).mul(255).round().byte() for shown in states.values())
     budget = CODECS[name] // 8
     frames = [code_within(a, b, budget) for a, b in zip(r_t.cpu(), r_next.cpu(), strict=True)]
     shown = torch.stack([frame.frame for frame in frames]).to(world.device)
@@ -198,17 +166,18 @@ def coded(world: World, network: LPIPS, pairs: StatePairs, name: str) -> dict[st
         f"{name}/{metric}": in_batches(network, shown, wanted.float() / 255).double().cpu().numpy()
         for metric, wanted in (("lpips_to_current", r_t), ("lpips_to_next", r_next))
     }
-    return columns | {f"{name}/bits": used}
+    return pairs.assign(**columns, **{f"{name}/bits": used}), Beyond()
 
 
-def of_the_whole(context: Context, cell: Cell, world: World, actions: LatentActions) -> Beyond:
+def of_the_whole(context: Context, cell: Cell, world: World, measured: MeasuredWorld) -> Beyond:
     """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
     config: Config = context.config
-    found, corpus = rates(world.world_model, actions), corpus_of(context, cell.corpus)
+    found = rates(world.world_model, measured.actions, measured.seen)
+    found |= Beyond(world_cost(world, measured.images))
+    corpus = corpus_of(context, cell.corpus)
     if not can_be_probed(corpus):
         return found
-    encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
-    setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
+    setting = EvalSetting(encoder_of(world), corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
     return found | action_probes(
         latent_action_predictor(world.world_model), world.device, setting, test, config.probe_pairs

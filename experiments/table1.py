@@ -49,8 +49,10 @@ from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
+from uwm.errors import UserError
 from uwm.evaluation.actions import StatePairs, action_columns, rates
 from uwm.evaluation.beyond import ACTION_ROWS, Beyond
+from uwm.evaluation.compute import frame_model_cost, world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
@@ -85,12 +87,13 @@ from uwm.methods import (
 from uwm.methods.files import GivenMethod, given_method
 from uwm.methods.protocol import CheckedModel
 from uwm.metrics.perceptual import ProtocolName, load_lpips
-from uwm.models import LatentActions, WorldModel
+from uwm.models import LatentActions, VectorQuantizer, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.settings import plain_value
+from uwm.stages.given import Fitted, obtain_fitted
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_jobs, zero_shot_corpus
@@ -186,7 +189,9 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     frames = {"gap": pretrain.gap, "short_side": pretrain.short_side, "clips": pretrain.clips}
     if given:
         compared = {"no_action": config.no_action, "probe_pairs": config.probe_pairs}
-        return {**found, **frames, **compared, "method": given.identity()}
+        # A trainer of its own sees as many pairs as our model's, by the same seed.
+        own = {"trained_as": pretrain.train} if given.source.fits else {}
+        return {**found, **frames, **compared, **own, "method": given.identity()}
     if cell.method in (COPY.name, ORACLE.name):  # no world model: the pairs alone
         return {**found, **frames}
     own = {UWM_1960.name: config.high_rate, NO_ACTION.name: config.no_action}.get(cell.method)
@@ -247,11 +252,13 @@ def predictions(
 
 def controls(model: WorldModel, s_t: Tensor, actions: LatentActions, seed: int) -> dict[str, Tensor]:
     """What `model` predicts (n, 1+N, D) from wrong actions, and from actions that are not discretised."""
-    generator = torch.Generator().manual_seed(seed)
+    quantizer, generator = model.quantizer, torch.Generator().manual_seed(seed)
+    if not isinstance(quantizer, VectorQuantizer):
+        raise UserError("a random action is one of a codebook: set pretrain.model.bottleneck.kind=codes")
     random_codes = torch.randint(model.config.quantizer.codes, actions.codes.shape, generator=generator)
     inputs = {
         ZERO_ACTION: torch.zeros_like(actions.quantized),
-        RANDOM_ACTION: model.quantizer.lookup(random_codes.to(s_t.device)),
+        RANDOM_ACTION: quantizer.lookup(random_codes.to(s_t.device)),
         SHUFFLED_ACTION: actions.quantized[derangement(len(s_t), generator)],
         CONTINUOUS: actions.continuous,
     }
@@ -281,7 +288,8 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     write_panels(world, test, (UWM.name, frames[UWM.name]), pairs, folder / "panels")
     weights = {f"{method}": found.weights["world-model"] for method, found in models.items()}
     whole = {
-        method: rates(found.world_model, actions[method])
+        method: rates(found.world_model, actions[method], seen)
+        | Beyond(world_cost(found, images))
         | read_off(context, name, found, latent_action_predictor(found.world_model), found.world_model)
         for method, found in own.items()
     }
@@ -303,7 +311,8 @@ def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path
     config: Config = context.config
     device = default_device(environment_ranks())
     world, network = obtain_references(context).to(device), load_lpips(config.lpips).to(device)
-    model = FrameModel(CheckedModel(given.source.build(), given.name).to(device), world.mae)
+    built, fitted = build_given(context, given)
+    model = FrameModel(CheckedModel(built, given.name).to(device), world.mae)
     test, free = test_frames(context, name, world.image_size), world.world_model if config.no_action else None
     pairs, drawn, actions = measure_frame_model(
         given.name, model, Measuring(world, network), test, free, config.seed
@@ -311,13 +320,22 @@ def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path
     write_table(pairs, folder / "pairs.csv")
     write_manifest(test.manifest, folder / "manifest.csv")
     write_panels(world, test, (given.name, drawn.cpu()), pairs, folder / "panels")
-    whole = frame_model_rates(model.model, actions) | read_off(context, name, world, frame_predictor(model))
+    whole = frame_model_rates(model.model, actions) | frame_model_cost(model, test.images)
+    whole |= read_off(context, name, world, frame_predictor(model))
     identity = given.identity()
     weights = {"mae": world.weights["mae"], "lpips": network.weights_sha256}
     if config.no_action:
         weights["no-action"] = world.weights["world-model"]
-    weights |= {identity["file"]: identity["sha256"], **identity["weights"]}
+    weights |= {identity["file"]: identity["sha256"], **identity["weights"], **fitted}
     write_evaluation(folder, test.manifest, network.protocol, weights, {given.name: whole})
+
+
+def build_given(context: Context, given: GivenMethod) -> tuple[Any, dict[str, str]]:
+    """A model by others, trained where it has a trainer of its own; the digest of what it learnt then."""
+    if not given.source.fits:
+        return given.source.build(), {}
+    model, sha256 = obtain_fitted(context, Fitted(given.name, given.identity(), given.source.build))
+    return model, {f"{given.name}-fitted": sha256}
 
 
 def obtain_references(context: Context) -> World:
@@ -412,6 +430,7 @@ def given_stage(context: Context, given: GivenMethod, name: str) -> Stage:
     fields |= {"measured_by": measuring_code(evaluate_given, read_off)}
     world = obtain_references(context)
     inputs = {"manifest": test_manifest(context, name).sha256, **world.weights}
+    inputs |= build_given(context, given)[1]
     inputs["lpips"] = load_lpips(config.lpips).weights_sha256
     return Stage(f"evaluation-{name}-{given.name}", EXPERIMENT.version, plain_value(fields), inputs)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from paper import check, constants, page, readme, reported_tables, tables
 from paper.claims import all_items
 from paper.community import community
+from paper.families import EXPERIMENT as FAMILIES
+from paper.families import families_tables, rate_figure, rate_points
 from paper.grids import grids
 from paper.leaderboard import leaderboard
 from paper.ledger import ledger_table
@@ -56,6 +58,8 @@ def drawings(results: Results, scale: str) -> Iterator[tuple[str, Drawing]]:
                 yield f"{experiment}_rollout_curve_{corpus}", partial(rollout_figure, steps)
             if experiment == "ablations":
                 yield from variations(results, scale, corpus)
+        if experiment == FAMILIES and (points := rate_points(results, scale)):
+            yield f"{FAMILIES}_rate", partial(rate_figure, points)
         yield from training(results, scale, experiment)
 
 
@@ -125,7 +129,10 @@ def _write_into(out: Path, results: Results, deviations: Path, processes: int | 
 def write_tables(results: Results, out: Path, deviations: Path) -> tuple[dict[str, list[Table]], list[Table]]:
     """All but the figures and what shows them. Returns the page's tables, by scale and across scales."""
     reported = Reported()
-    by_scale = {scale: list(tables.experiment_tables(results, scale)) for scale in results.scales}
+    by_scale = {
+        scale: [*tables.experiment_tables(results, scale), *families_tables(results, scale)]
+        for scale in results.scales
+    }
     for scale, found in by_scale.items():
         for table in found:
             table.write(out / scale)

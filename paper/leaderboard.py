@@ -1,10 +1,11 @@
-"""One table of all rows of Table 1, ours and those that others sent, to be sorted by any measure."""
+"""One table of all rows, those of Table 1, the families and what others sent, to be sorted by any measure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from paper.community import community
+from paper.families import EXPERIMENT as FAMILIES
 from paper.names import corpus_label
 from paper.store import Results
 from paper.table import Table
@@ -12,14 +13,15 @@ from paper.tables import corpora, methods, origins, shown
 from uwm.methods import UWM, method_label
 from uwm.metrics.spec import MOVING, metric_label
 
-EXPERIMENT = "table1"
+# Experiments whose rows it has, with what their methods' names end in.
+RANKED_EXPERIMENTS = {"table1": "", FAMILIES: "brief"}
 # Over the moving half where they are means over pairs.
 MEASURES = (
-    *("bits", "parameters", "lpips_ratio", "lpips_to_next", "success_vs_copy", "psnr"),
-    *("state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "probe_r2"),
+    *("bits", "parameters", "gflop", "lpips_ratio", "lpips_to_next", "success_vs_copy", "psnr"),
+    *("state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "probe_r2", "adapter_mm"),
 )
-WITHOUT_HALVES = ("bits", "parameters", "probe_r2")
-PEEKED_PICTURES = {"o_t": "O_t", "o_next": "O_t+1", "prediction": "predicted"}
+WITHOUT_HALVES = ("bits", "parameters", "gflop", "probe_r2", "adapter_mm")
+PEEKED_PICTURES = {"o_t": "O_t", "o_next": "O_t+1"}
 PAIR = 3  # of Figure 3's five, that of median motion
 
 
@@ -34,9 +36,9 @@ class Board:
 def leaderboard(results: Results, scale: str) -> Board | None:
     """All methods by corpus with their measures. None where nothing was measured at that scale."""
     rows, pictures, about = [], [], {}
-    for source, found in (("", results), ("sent", community(results))):
-        for corpus, method in _measured(found, scale):
-            place = (scale, EXPERIMENT, method, corpus)
+    for found, experiment, source in _sources(results):
+        for corpus, method in _measured(found, scale, experiment):
+            place = (scale, experiment, method, corpus)
             entries = {
                 m: found.measure(*place, m if m in WITHOUT_HALVES else m + MOVING, interval=False)
                 for m in MEASURES
@@ -44,32 +46,41 @@ def leaderboard(results: Results, scale: str) -> Board | None:
             label = f"{method_label(method)} ({source})" if source else method_label(method)
             texts = [shown(entry, "missing", metric) for metric, entry in entries.items()]
             rows.append([label, corpus_label(corpus), *texts])
-            pictures.append(_pictures(found, scale, corpus, method))
-            about[label] = origins(found, scale, EXPERIMENT, corpus).get(method_label(method), "")
+            pictures.append(_pictures(found, place))
+            about[label] = origins(found, scale, experiment, corpus).get(method_label(method), "")
     if not rows:
         return None
     note = (
-        "Moving half. A click on a column's head sorts by it. Sent: measured by others (results/community). "
+        "Moving half. A click on a column's head sorts by it. Sent: measured by others (results/community); "
+        "brief: a family, trained for a twentieth of the released model's steps. Parameters of the action "
+        "model alone, GFLOP from two frames to the predicted one: a dash where they were not counted. "
+        "Intervals stand in the tables below."
     )
-    note += (
-        "Parameters of the action model alone, where they were counted. Intervals stand in the tables below."
-    )
-    title = f"All rows of Table 1, scale {scale}"
+    title = f"All rows, scale {scale}"
     columns = ["Method", "Corpus", *(metric_label(metric) for metric in MEASURES)]
     return Board(Table(f"leaderboard_{scale}", title, columns, rows, note, about), pictures)
 
 
-def _measured(results: Results, scale: str) -> Iterator[tuple[str, str]]:
+def _sources(results: Results) -> Iterator[tuple[Results, str, str]]:
+    """Records, the experiment that they are of, and what its methods' names end in."""
+    yield from ((results, *said) for said in RANKED_EXPERIMENTS.items())
+    yield community(results), "table1", "sent"
+
+
+def _measured(results: Results, scale: str, experiment: str) -> Iterator[tuple[str, str]]:
     """Corpus and method of each row that has a record, in the tables' order."""
-    for corpus in corpora(results, scale, EXPERIMENT):
-        for method in methods(results, scale, EXPERIMENT, corpus):
-            if results.status(scale, EXPERIMENT, method, corpus) == "ok":
+    for corpus in corpora(results, scale, experiment):
+        for method in methods(results, scale, experiment, corpus):
+            if results.status(scale, experiment, method, corpus) == "ok":
                 yield corpus, method
 
 
-def _pictures(results: Results, scale: str, corpus: str, method: str) -> list[tuple[str, Path]]:
-    """What `experiments/table1.py` drew for this method."""
-    name = corpus if method == UWM.name else f"{corpus}-{method}"
-    folder = results.root / scale / EXPERIMENT / "panels" / name
-    paths = {label: folder / f"{PAIR}_{kind}.png" for kind, label in PEEKED_PICTURES.items()}
+def _pictures(results: Results, place: tuple[str, str, str, str]) -> list[tuple[str, Path]]:
+    """What the experiment drew for a row's method: of Table 1 in a folder of its own."""
+    scale, experiment, method, corpus = place
+    own = experiment == "table1"
+    name = f"{corpus}-{method}" if own and method != UWM.name else corpus
+    folder = results.root / scale / experiment / "panels" / name
+    kinds = {**PEEKED_PICTURES, "prediction" if own else method: "predicted"}
+    paths = {label: folder / f"{PAIR}_{kind}.png" for kind, label in kinds.items()}
     return list(paths.items()) if all(path.is_file() for path in paths.values()) else []

@@ -16,6 +16,7 @@ from paper.layout import (
     HALVES,
     MOST_ROWS,
     NOTES,
+    OWN_TABLES,
     PAIR_COUNTS,
     TITLES,
     TOPICS,
@@ -266,7 +267,7 @@ def control_table(results: Results, scale: str, experiment: str, corpus: str) ->
 def experiment_tables(results: Results, scale: str) -> Iterator[Table]:
     """Per experiment and corpus: the methods' tables, paired differences, commands."""
     names = dict.fromkeys([*EXPERIMENTS, *(name for s, name in results.cells if s == scale)])
-    for experiment in names:
+    for experiment in (name for name in names if name not in OWN_TABLES):
         for corpus in corpora(results, scale, experiment):
             yield from method_tables(results, scale, experiment, corpus)
             yield from difference_tables(results, scale, experiment, corpus)

@@ -20,6 +20,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(FOUNDATION, ()),
     "uwm.methods": (),
     "uwm.variations": ("uwm.methods",),
+    "uwm.families": ("uwm.methods",),
     "uwm.methods.files": ("uwm.methods",),
     "uwm.methods.protocol": ("uwm.models",),
     "uwm.methods.conformance": ("uwm.methods",),
@@ -32,6 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "uwm.training": ("uwm.models", "uwm.metrics", "uwm.data", "uwm.baselines"),
     "uwm.runs": ("uwm.methods", "uwm.metrics.spec", "uwm.training.distributed"),
     "uwm.stages": (*("uwm.metrics", "uwm.models", "uwm.baselines", "uwm.data", "uwm.training", "uwm.runs"),),
+    "uwm.stages.given": (*("uwm.methods", "uwm.models", "uwm.data", "uwm.runs", "uwm.stages"),),
     "uwm.evaluation": (
         *(
             "uwm.methods",
@@ -52,7 +54,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "uwm.prefetch": ("uwm.metrics", "uwm.stages"),
     "experiments": ("uwm",),
     "paper": (
-        *("uwm.methods", "uwm.variations", "uwm.metrics.spec", "uwm.metrics.statistics", "uwm.runs.record"),
+        *(
+            "uwm.methods",
+            "uwm.variations",
+            "uwm.families",
+            "uwm.metrics.spec",
+            "uwm.metrics.statistics",
+            "uwm.runs.record",
+        ),
     ),
 }
 # Libraries that only these parts may import.
@@ -210,6 +219,7 @@ def test_functions_have_few_parameters(folder: str) -> None:
 LONG_FILES = {
     "experiments/table1.py": "an experiment is one file: config, methods and evaluation of Table 1",
     "experiments/figure5.py": "an experiment is one file: what each of Figure 5's methods trains and reads",
+    "experiments/families.py": "an experiment is one file: what all families share, and how each is judged",
     "experiments/planning.py": "an experiment is one file: what each row plans with, and what it minimises",
 }
 

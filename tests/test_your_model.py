@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from paper.figures import main as figures
@@ -29,10 +30,10 @@ MOST_LINES = 60
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the page was followed: mine.py, its weights, and `runs/mine`."""
     folder = tmp_path_factory.mktemp("mine")
-    [(_, text)] = blocks(PAGE, "python")
-    name, _, code = text.partition("\n")
-    assert len(code.splitlines()) <= MOST_LINES
-    (folder / name.removeprefix("# ")).write_text(code)
+    for _, text in blocks(PAGE, "python"):
+        name, _, code = text.partition("\n")
+        assert len(code.splitlines()) <= MOST_LINES
+        (folder / name.removeprefix("# ")).write_text(code)
     for _, shell in blocks(PAGE, "sh"):
         for words in commands(shell):
             places = [re.sub(r"^experiments/", f"{ROOT}/experiments/", word) for word in words]
@@ -57,6 +58,19 @@ def test_the_page_gives_records_that_name_file_and_weights(measured: Path) -> No
     assert set(names.split()) <= set(record["metrics"])
     assert record["metrics"]["bits"]["value"] == 8
     assert record["metrics"]["parameters"]["value"] == pytest.approx(3e-6)
+
+
+def test_a_model_with_a_trainer_is_trained_and_its_record_says_so(measured: Path) -> None:
+    folder = measured / "runs" / "fade" / "smoke" / "table1"
+    [path] = folder.glob("*.json")
+    assert list(record_problems(path)) == []
+    record = json.loads(path.read_text())
+    learnt = record["inputs"]["weights"]["fade-fitted"]
+    assert record["inputs"]["stages"]["fitted-fade"]["origin"] == "trained"
+    [weights] = (measured / "cache").glob("fitted-fade-*/weights.safetensors")
+    assert file_sha256(weights) == learnt
+    assert not torch.equal(load_file(weights)["shares"], torch.linspace(0.5, 1.5, 8))
+    assert record["config"]["trained_as"]["steps"] == 4  # as our own model at this scale
 
 
 def test_nothing_went_among_the_committed_records(measured: Path) -> None:
@@ -240,8 +254,77 @@ def test_adaworlds_encoder_is_a_method(tmp_path: Path, monkeypatch: pytest.Monke
     assert check(tmp_path, "adaworld.py", "Encoder") == []
 
 
+class ShufflingMAE(torch.nn.Module):
+    """As a Hugging Face MAE that hides nothing: the patches in the order of a noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = types.SimpleNamespace(patch_size=16)
+        self.embed = torch.nn.Conv2d(3, 6, 16, 16)
+
+    def forward(self, pixels: Tensor, noise: Tensor | None = None) -> types.SimpleNamespace:
+        patches = self.embed(pixels).flatten(2).transpose(1, 2)  # (B, N, 6)
+        order = (torch.rand(patches.shape[:2]) if noise is None else noise).argsort(1)
+        return types.SimpleNamespace(last_hidden_state=patches.gather(1, order[..., None].expand(-1, -1, 6)))
+
+
+class MotionTokenizer(torch.nn.Module):
+    """What Moto's adapter uses of `latent_motion_tokenizer`, with the shapes of its tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_encoder, self.read = ShufflingMAE(), torch.nn.Linear(196 * 6, 8 * 32)
+        self.vector_quantizer = torch.nn.Embedding(128, 32)
+        self.vector_quantizer.get_codebook_entry = self.vector_quantizer.forward
+        self.draw = torch.nn.Linear(8 * 32, 3)
+
+    def tokenize(self, cond_pixel_values: Tensor, target_pixel_values: Tensor) -> tuple[Tensor, Tensor, None]:
+        now, then = (
+            self.image_encoder(x).last_hidden_state for x in (cond_pixel_values, target_pixel_values)
+        )
+        tokens = self.read((then - now).flatten(1)).unflatten(1, (8, 32))
+        codes = torch.cdist(tokens, self.vector_quantizer.weight).argmin(-1)
+        return self.vector_quantizer(codes), codes, None
+
+    def decode_image(self, cond_pixel_values: Tensor, given_motion_token_ids: Tensor) -> dict[str, Tensor]:
+        moved = self.draw(self.vector_quantizer(given_motion_token_ids).flatten(1))
+        return {"recons_pixel_values": cond_pixel_values + moved[..., None, None]}
+
+
+@pytest.fixture
+def moto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """Moto's packages, and the tensors of its checkpoint: those of the MAE are not among them."""
+    hydra, omegaconf = types.ModuleType("hydra"), types.ModuleType("omegaconf")
+    hydra.utils = types.ModuleType("hydra.utils")
+    hydra.utils.instantiate = lambda config: MotionTokenizer()
+    omegaconf.OmegaConf = types.SimpleNamespace(load=Path.read_text)
+    package = types.ModuleType("latent_motion_tokenizer")
+    for module in (hydra, hydra.utils, omegaconf, package):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    torch.manual_seed(0)
+    (tmp_path / "moto.yaml").write_text("codebook_dim: 32\n")
+    return {k: v for k, v in MotionTokenizer().state_dict().items() if not k.startswith("image_encoder")}
+
+
+def test_motos_tokenizer_is_a_method(tmp_path: Path, moto: dict[str, Tensor]) -> None:
+    torch.save(moto, tmp_path / "moto.bin")
+    assert check(tmp_path, "moto.py", "Tokenizer") == []
+
+
+def test_a_checkpoint_of_another_model_is_one_line(tmp_path: Path, moto: dict[str, Tensor]) -> None:
+    del moto["read.weight"]
+    torch.save(moto, tmp_path / "moto.bin")
+    with pytest.raises(UserError, match=r"moto\.bin is no checkpoint of moto\.yaml: read\.weight"):
+        check(tmp_path, "moto.py", "Tokenizer")
+
+
 @pytest.mark.parametrize(
-    ("name", "part"), [("lapa_laq.py:LAQ", "LAPA's own"), ("adaworld.py:Encoder", "AdaWorld's own")]
+    ("name", "part"),
+    [
+        ("lapa_laq.py:LAQ", "LAPA's own"),
+        ("adaworld.py:Encoder", "AdaWorld's own"),
+        ("moto.py:Tokenizer", "Moto's own"),
+    ],
 )
 def test_an_adapter_says_which_package_it_lacks(name: str, part: str) -> None:
     with pytest.raises(UserError, match=part):

@@ -108,6 +108,25 @@ def later(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"later": True})
 
 
+def identity_fields(config: Any) -> dict[str, Any]:
+    """A config dataclass as records and the digests of stages name it.
+
+    A field that was added `later` stands there only where it is not at its default.
+    """
+    return {
+        field.name: _identity(value)
+        for field in dataclasses.fields(config)
+        for value in [getattr(config, field.name)]
+        if not (field.metadata.get("later") and value == field.default)
+    }
+
+
+def _identity(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return identity_fields(value)
+    return [_identity(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def check_bounds(config: Any) -> None:
     """Raises OutOfBounds for the first field that holds what its type does not allow."""
     kind: Any = type(config)

@@ -1,5 +1,6 @@
 """The cluster bootstrap: hand-computed, against a slow twin, and by what an interval must do."""
 
+import math
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from uwm.metrics import statistics
 from uwm.metrics.statistics import bootstrap_difference, bootstrap_mean, bootstrap_ratio, wilson
 
 
@@ -181,3 +183,31 @@ def test_wilson_by_hand():
     for successes, n in ((-1, 3), (4, 3), (0, 0)):
         with pytest.raises(ValueError, match="trials"):
             wilson(successes, n)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "wanted"),
+    [
+        ([1, 2, 3, 4], [10, 20, 30, 400], 1.0),  # ranks alone count
+        ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
+        ([1, 2, 3, 4, 5], [2, 1, 4, 3, 5], 1 - 6 * 4 / (5 * 24)),  # 1 - 6 sum d^2 / (n (n^2 - 1))
+        ([1, 2, 2, 3], [1, 2, 3, 4], 4.5 / math.sqrt(4.5 * 5)),  # ranks 1, 2.5, 2.5, 4
+    ],
+)
+def test_spearman_by_hand(a: list[float], b: list[float], wanted: float) -> None:
+    assert statistics.spearman(a, b) == pytest.approx(wanted)
+    assert math.isnan(statistics.spearman(a, [7] * len(a)))
+
+
+def test_the_interval_of_a_rank_correlation_narrows_with_rows() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=200)
+    y = x + generator.normal(size=200)
+    few, many = (statistics.bootstrap_spearman(x[:n], y[:n]) for n in (10, 200))
+    assert few.low < many.low < many.estimate < many.high
+    assert many.high - many.low < 0.5 * (few.high - few.low)
+    assert (few.n, many.n) == (10, 200)
+    with pytest.raises(ValueError, match="needs 4 pairs"):
+        statistics.bootstrap_spearman([1, 2, 3], [1, 2, 3])
+    with pytest.raises(ValueError, match="constant"):
+        statistics.bootstrap_spearman([1, 1, 1, 1], [1, 2, 3, 4])

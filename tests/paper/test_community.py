@@ -197,7 +197,7 @@ def test_all_rows_stand_in_one_table_with_pictures_where_there_are_some(tree: Pa
     board = leaderboard(Results(tree, ("mini",)), "mini")
     rows = {row[0]: row for row in board.table.rows if row[1] == "sim ego"}
     ratio = json.loads((tree / "community" / CELL).read_text())["metrics"]["lpips_ratio_moving"]["value"]
-    assert rows["mine (sent)"][2:5] == ["12", "4.5", f"{ratio:.3f}"]
+    assert rows["mine (sent)"][2:6] == ["12", "4.5", "–", f"{ratio:.3f}"]
     assert rows["Universal world model"][2] == "–"  # the toy record has no bits
     shown = {row[0]: pictures for row, pictures in zip(board.table.rows, board.pictures, strict=True)}
     assert [label for label, _ in shown["mine (sent)"]] == ["O_t", "O_t+1", "predicted"]

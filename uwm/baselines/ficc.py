@@ -18,8 +18,7 @@ from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig, VectorQuantizer
 from uwm.models.storage import StoredModel
-from uwm.models.tokens import TokenConfig, fit
-from uwm.models.world_model import LatentActions
+from uwm.models.tokens import LatentActions, TokenConfig, fit
 
 
 @dataclass(frozen=True)

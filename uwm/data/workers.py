@@ -4,7 +4,7 @@ import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
@@ -152,7 +152,7 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
             pipe.send(error)
 
 
-def prefetched(items: Iterator[Given], ahead: int = 1, *, active: bool = True) -> Iterator[Given]:
+def prefetched(items: Iterator[Given], ahead: int = 1, *, active: bool = True) -> Generator[Given, None, None]:
     """The same items, up to `ahead` of them made by a thread while others are in use; exceptions too."""
     if not active:
         yield from items

@@ -19,7 +19,7 @@ from uwm.metrics.image import delta_psnr
 from uwm.metrics.leak import pairs_of_other_clips
 from uwm.metrics.perceptual import LPIPS
 from uwm.metrics.statistics import perplexity
-from uwm.models import LatentActions, MaskedAutoencoder, WorldModel
+from uwm.models import LatentActions, MaskedAutoencoder, VectorQuantizer, WorldModel
 from uwm.runs.experiment import Estimate
 from uwm.training.objectives import derangement
 
@@ -106,7 +106,8 @@ def action_errors(
     now, then = pairs.read_by(model)
     actions = in_batches(model.infer_actions, now, then)
     random = None
-    if isinstance(model, WorldModel):  # drawn first: the order of draws is part of committed numbers
+    if isinstance(model, WorldModel) and actions.codes.numel():
+        # Drawn first: the order of draws is part of committed numbers.
         random = torch.randint(model.config.quantizer.codes, actions.codes.shape, generator=generator)
     other = actions.quantized[derangement(len(now), generator)]
     found = {
@@ -173,6 +174,7 @@ def _delta_psnr(
     def gained(own: Tensor, by_chance: Tensor, o_next: Tensor) -> Tensor:
         return delta_psnr(world.mae.decode(own), world.mae.decode(by_chance), o_next.to(own.device) / 255)
 
+    assert isinstance(model.quantizer, VectorQuantizer)
     own = in_batches(model.predict, pairs.s_t, quantized)
     random = model.quantizer.lookup(random_codes.to(pairs.s_t.device))
     by_chance = in_batches(model.predict, pairs.s_t, random)
@@ -201,11 +203,16 @@ def action_columns(
     return found
 
 
-def rates(world_model: WorldModel, actions: LatentActions) -> Beyond:
-    """Bits of a transition: L log2 K; what the codes of n pairs carry by their entropy; the model's size."""
+@torch.no_grad()
+def rates(world_model: WorldModel, actions: LatentActions, pairs: StatePairs) -> Beyond:
+    """Bits of a transition: L log2 K, a noisy channel's capacity, or the mean over n pairs where they differ;
+    what the codes, if any, carry by their entropy; the model's size."""
     n, parameters = len(actions.codes), sum(parameter.numel() for parameter in world_model.parameters())
-    found = {"bits": Estimate(world_model.config.bits, n), "parameters": Estimate(parameters / 1e6, n)}
-    return Beyond(found) | code_rates(actions.codes)
+    bits = world_model.config.bits
+    if bits is None:
+        bits = float(in_batches(world_model.bits, pairs.s_t, pairs.s_next).double().mean())
+    found = {"bits": Estimate(bits, n), "parameters": Estimate(parameters / 1e6, n)}
+    return Beyond(found) | (code_rates(actions.codes) if actions.codes.numel() else Beyond())
 
 
 def code_rates(codes: Tensor) -> Beyond:

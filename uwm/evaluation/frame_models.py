@@ -5,6 +5,7 @@ the MAE's decoder, blurred like the observations (section 5.2). Only with the sh
 compared that the model drew itself.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
@@ -17,7 +18,8 @@ from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pa
 from uwm.evaluation.predictors import Prediction, Predictor, Step
 from uwm.methods import COPY, ORACLE
 from uwm.methods.protocol import CheckedModel, resize_frames
-from uwm.models import LatentActions, MaskedAutoencoder, WorldModel
+from uwm.models import LatentActions, MaskedAutoencoder, VectorQuantizer, WorldModel
+from uwm.models.world import World
 from uwm.runs.experiment import Estimate
 
 
@@ -49,6 +51,42 @@ class FrameModel:
     def _shown(self, images: Tensor) -> Tensor:
         frames = images.to(self.mae.mean.device).float() / 255
         return resize_frames(frames, self.model.image_size)
+
+
+class PixelModel:
+    """A world model over patches of pixels as one that reads and draws frames (`LatentActionModel`)."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.model, self.image_size = world, world.world_model, world.image_size
+        assert isinstance(self.model.quantizer, VectorQuantizer)
+        self.quantizer, self.bits = self.model.quantizer, self.model.config.bits
+
+    def infer(self, frames_t: Tensor, frames_next: Tensor) -> Tensor:
+        encode = self.world.mae.encode
+        return self.model.infer_actions(encode(frames_t), encode(frames_next)).codes
+
+    def predict(self, frames_t: Tensor, actions: Tensor) -> Tensor:
+        patches = self.model.predict(self.world.mae.encode(frames_t), self.quantizer.lookup(actions))
+        return self.world.mae.decode(patches)
+
+    def embed(self, actions: Tensor) -> Tensor:
+        return self.quantizer.lookup(actions).flatten(1)
+
+    def parameters(self) -> Iterator[Tensor]:
+        return self.model.parameters()
+
+
+def through_frames(predict: Predictor, pixels: World, mae: MaskedAutoencoder) -> Predictor:
+    """A predictor over patches of pixels as one over the MAE's states: it reads a step's frames, and what it
+    draws is encoded."""
+
+    def predicted(step: Step) -> Prediction:
+        assert step.frames is not None
+        now, then = pixels.encode(step.frames).unbind(1)
+        found = predict(step._replace(now=now, s_t=now, s_next=then))
+        return Prediction(mae.encode(pixels.mae.decode(found.state)), found.latents)
+
+    return predicted
 
 
 class FrameWorld(NamedTuple):

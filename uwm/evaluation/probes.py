@@ -21,11 +21,11 @@ from uwm.models.tokens import regions_of_patches
 
 
 def latent_measures(latents: LatentActions, wanted: LatentActions) -> dict[str, Tensor]:
-    """Of each pair (n,): the share of right codes, and the mean squared error to A_L."""
-    return {
-        "code_accuracy": (latents.codes == wanted.codes).double().mean(1),
-        "latent_mse": (latents.continuous - wanted.continuous).square().mean((1, 2)).double(),
-    }
+    """Of each pair (n,): the share of right codes, if there are any, and the mean squared error to A_L."""
+    found = {"latent_mse": (latents.continuous - wanted.continuous).square().mean((1, 2)).double()}
+    if not wanted.codes.numel():
+        return found
+    return {"code_accuracy": (latents.codes == wanted.codes).double().mean(1), **found}
 
 
 def mean_controls(pairs: ActionPairs) -> Tensor:

@@ -54,6 +54,11 @@ class ClassFile:
         except Exception as error:
             raise UserError(f"{self}: {type(error).__name__}: {_one_line(error)}") from error
 
+    @property
+    def fits(self) -> bool:
+        """Has the class a trainer of its own?"""
+        return callable(getattr(self.type, "fit", None))
+
     def weights(self) -> dict[str, str]:
         """sha256 of each weights file that the class declares, by its name there."""
         names = getattr(self.type, "weights", None)

@@ -33,7 +33,8 @@ class LatentActionModel(Protocol):
 
     bits: float
     """Of one transition's action: L log2 K of L codes among K. Of continuous actions what their numbers are
-    stored in, such as 32 for each float32."""
+    stored in, such as 32 for each float32; or the rate that a noise leaves, where `predict` reads them with
+    it (uwm/models/bottleneck.py)."""
     image_size: int
     """S, in pixels. Frames of another size are resized: bicubic, with antialias, clipped to [0, 1]."""
     weights: tuple[str, ...]
@@ -53,6 +54,16 @@ class Embeds(Protocol):
 
     def embed(self, actions: Tensor) -> Tensor:
         """Floats (B, F). Without this method, the actions themselves, as floats in a row."""
+        ...
+
+
+class Fits(Protocol):
+    """The optional fourth method: a trainer of its own. The class also has `state_dict` and
+    `load_state_dict`, as every torch.nn.Module."""
+
+    def fit(self, corpora: Any, budget: int, seed: int) -> None:
+        """Train on `corpora.batches(batch_size)`, pairs of frames (B, 3, S, S) each, `budget` of them in all
+        (uwm/stages/given.py)."""
         ...
 
 

@@ -70,6 +70,11 @@ _DECLARED = (
     Metric("latent_mse", "Latent action MSE", "lower"),
     Metric("code_accuracy", "Right codes, %", "higher", "share"),
     Metric("hand_error_mm", "Hand error, mm", "lower", "mm"),
+    Metric("still_mm", "The same, standing still, mm", "lower", "mm"),
+    # By an adapter from the robot's actions, of all labelled pairs or of so many.
+    Metric("adapter_mm", "Hand error by real actions, mm", "lower", "mm"),
+    Metric("adapter_500_mm", "The same, 500 labelled pairs, mm", "lower", "mm"),
+    Metric("adapter_8_mm", "The same, 8 labelled pairs, mm", "lower", "mm"),
     Metric("perplexity", "Code perplexity", "higher", "count", counted=True),
     Metric(
         "probe_r2",
@@ -82,6 +87,7 @@ _DECLARED = (
     Metric("bits", "Bits", "lower", "bits", sampled=False),
     Metric("code_bits", "Bits by entropy", "lower", "bits", counted=True),
     Metric("parameters", "Parameters, million", "lower", "count", sampled=False),
+    Metric("gflop", "GFLOP a prediction", "lower", "count", sampled=False),
     Metric("state_ratio", "State error / copy's", "lower", ratio=("state_mse", "state_mse_copy")),
     Metric("own_over_shuffled", "Own / other action", "lower", ratio=("state_mse", "state_mse_shuffled")),
     Metric(

@@ -144,3 +144,36 @@ def perplexity(counts: NDArray[Any]) -> float:
     """exp of the entropy of the codes' distribution: 1 for one code in use, len(counts) for even use."""
     p = counts[counts > 0] / counts.sum()
     return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
+    """Rank correlation of two rows (n,) of numbers, ties at their mean rank; NaN for a constant row."""
+    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (a, b)]
+    first, second = (rank - rank.mean() for rank in ranks)
+    length = math.sqrt(float(first @ first) * float(second @ second))
+    return float(first @ second) / length if length > 0 else math.nan
+
+
+def bootstrap_spearman(a: ArrayLike, b: ArrayLike, *, samples: int = 2000, seed: int = 0) -> Interval:
+    """`spearman`, with an interval over the pairs of numbers (n,) drawn with replacement.
+
+    Draws in which a row is constant have no correlation and are left out. For few pairs the interval is wide,
+    and still too narrow a little. Raises ValueError for fewer than 4 pairs, lengths that differ, numbers that
+    are not finite and constant rows.
+    """
+    first, second = _column("a", a)[:, 0], _column("b", b)[:, 0]
+    if len(first) != len(second) or len(first) < 4:
+        raise ValueError(f"{len(first)} and {len(second)} numbers: a rank correlation needs 4 pairs or more")
+    found = spearman(first, second)
+    if math.isnan(found):
+        raise ValueError("a constant row has no rank correlation")
+    rows = np.random.default_rng(seed).integers(len(first), size=(samples, len(first)))
+    drawn = np.array([spearman(first[row], second[row]) for row in rows])
+    low, high = np.quantile(drawn[np.isfinite(drawn)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(found, float(low), float(high), len(first), len(first))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks of numbers (n,), equal ones at the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]

@@ -65,9 +65,10 @@ class ActionExtractor(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, config: ActionExtractorConfig, tokens: TokenConfig) -> None:
+    def __init__(self, config: ActionExtractorConfig, tokens: TokenConfig, outputs: int = 1) -> None:
+        """`outputs`: numbers for each of an action's, such as 2 for mean and log variance."""
         super().__init__()
-        self.config, self.tokens = config, tokens
+        self.config, self.tokens, self.outputs = config, tokens, outputs
         _, state_width = tokens.state_size
         width = config.width or state_width
         in_channels = 2 * state_width if config.token_layout == "channels" else state_width
@@ -79,7 +80,7 @@ class ActionExtractor(nn.Module):
             self.queries = nn.Parameter(0.02 * torch.randn(tokens.num_action_tokens, width))
         self.blocks = nn.Sequential(*transformer_blocks(width, config.depth, known_heads(config.heads)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.head = nn.Linear(width, tokens.codes_per_region * tokens.action_width)
+        self.head = nn.Linear(width, tokens.codes_per_region * tokens.action_width * outputs)
         self.standardize: nn.Module = {
             "batch": lambda: ActionStandardizer(tokens.num_action_tokens, tokens.action_width),
             "layer": lambda: nn.LayerNorm(tokens.action_width),
@@ -87,7 +88,7 @@ class ActionExtractor(nn.Module):
         }[config.standardize]()
 
     def forward(self, s_t: Tensor, s_next: Tensor) -> Tensor:
-        """States of two frames, each (B, 1+N, D) -> continuous latent actions A_L (B, L, W)."""
+        """States of two frames, each (B, 1+N, D) -> continuous latent actions A_L (B, L, outputs W)."""
         tokens, x = self.tokens, self._joined(s_t, s_next)
         if tokens.action_source == "queries":
             x = torch.cat([x, self.queries.expand(len(x), -1, -1)], dim=1)
@@ -95,7 +96,8 @@ class ActionExtractor(nn.Module):
         else:
             patches = self.norm(self.blocks(x))[:, -(s_t.shape[1] - 1) :]  # (B, N, width)
             outputs = regions_of_patches(patches, tokens.num_action_tokens // tokens.codes_per_region)
-        latents = self.head(outputs).unflatten(2, (-1, tokens.action_width)).flatten(1, 2)  # (B, L, W)
+        width = tokens.action_width * self.outputs
+        latents = self.head(outputs).unflatten(2, (-1, width)).flatten(1, 2)  # (B, L, outputs W)
         return self.standardize(latents)
 
     def _joined(self, s_t: Tensor, s_next: Tensor) -> Tensor:

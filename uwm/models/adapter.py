@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uwm.bounds import Bounded, Count, Natural, check_bounds
+from uwm.bounds import Bounded, Count, Natural, OutOfBounds, check_bounds
 from uwm.errors import BadInput
 from uwm.models.blocks import ModulatedConvolution, known_heads, transformer_blocks
+from uwm.models.bottleneck import ContinuousBottleneck
 from uwm.models.boundary import check_tensor
 from uwm.models.patches import sincos_positions
 from uwm.models.quantizer import VectorQuantizer
 from uwm.models.storage import StoredModel
-from uwm.models.tokens import TokenConfig, regions_of_patches
-from uwm.models.world_model import LatentActions, WorldModelConfig
+from uwm.models.tokens import LatentActions, TokenConfig, regions_of_patches
+from uwm.models.world_model import WorldModelConfig
 
 Target = Literal["continuous", "quantized", "codes", "prediction"]
 
@@ -60,7 +61,13 @@ class ActionAdapterConfig(Bounded):
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 
     def fitted(self, world_model: WorldModelConfig, controller: ControllerConfig) -> Self:
-        """The adapter of this world model and this controller."""
+        """The adapter of this world model and this controller. OutOfBounds for a target that it lacks."""
+        kind = world_model.bottleneck.kind
+        if kind != "codes" and self.target in ("codes", "quantized"):
+            raise OutOfBounds(
+                f"target {self.target} needs a codebook, and the bottleneck is {kind}: "
+                "set target=continuous or prediction"
+            )
         return replace(
             self,
             heads=self.heads or world_model.extractor.heads,
@@ -193,7 +200,7 @@ class ActionAdapter(StoredModel):
         return given.sum(1, keepdim=True) / mask.sum(1).clamp(min=1)[:, None, None]
 
     def infer_actions(
-        self, s_t: Tensor, actions: Tensor, mask: Tensor, quantizer: VectorQuantizer
+        self, s_t: Tensor, actions: Tensor, mask: Tensor, quantizer: VectorQuantizer | ContinuousBottleneck
     ) -> LatentActions:
         """Latent actions for real ones: discretised by the nearest code (eq. 9), or by the likeliest.
 
@@ -202,10 +209,10 @@ class ActionAdapter(StoredModel):
         self._check(s_t, actions, mask)
         output = self(s_t, actions, mask)
         if self.config.target == "codes":
+            assert isinstance(quantizer, VectorQuantizer)
             codes = output.argmax(-1)  # (B, L)
             return LatentActions(quantizer.lookup(codes), quantizer.lookup(codes), codes)
-        codes = quantizer.encode(output)
-        return LatentActions(output, quantizer.lookup(codes), codes)
+        return quantizer.settle(output)
 
     def _check(self, s_t: Tensor, actions: Tensor, mask: Tensor) -> None:
         check_tensor("s_t", s_t, (None, *self.tokens.state_size))

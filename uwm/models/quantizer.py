@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Count, Decay, Natural, NotNegative, Share, check_bounds
+from uwm.models.tokens import LatentActions
 
 # Spread of the copies where vectors must be drawn twice, in standard deviations of the batch's channel.
 NOISE = 0.01
@@ -145,6 +146,13 @@ class VectorQuantizer(nn.Module):
         return QuantizerOutput(
             quantized, codes, loss, _perplexity(counts), (counts > 0).sum(), _perplexity(self.ema_use)
         )
+
+    def infer(self, latents: Tensor) -> LatentActions:
+        """Latents (B, L, W) and the rows of the codebook that are nearest to them. Changes nothing."""
+        codes = self.encode(latents)
+        return LatentActions(latents, self.lookup(codes), codes)
+
+    settle = infer  # what an adapter gives is read like what an extractor gives
 
     @torch.no_grad()
     def encode(self, latents: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
+from uwm.bounds import identity_fields
 from uwm.errors import UserError
 from uwm.files import home_path, replacing
 
@@ -42,7 +43,7 @@ def save_module(
     }
     about = {
         "class": type(module).__name__,
-        "config": dataclasses.asdict(module.config),  # type: ignore[call-overload]
+        "config": identity_fields(module.config),
         "card": card or {},
     }
     with replacing(path) as partial:

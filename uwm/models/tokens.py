@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,6 +52,14 @@ class TokenConfig(Bounded):
     def grid(self) -> int:
         """Patches along one side of the picture."""
         return math.isqrt(self.state_size[0] - 1)
+
+
+class LatentActions(NamedTuple):
+    """What the extractor saw between two states."""
+
+    continuous: Tensor  # A_L, before the bottleneck: (B, L, W)
+    quantized: Tensor  # A_D, what the dynamics read, such as rows of the codebook: (B, L, W)
+    codes: Tensor  # which rows: (B, L), int64; (B, 0) where there is no codebook
 
 
 def fit(name: str, given: int | None, found: int) -> int:

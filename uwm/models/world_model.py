@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uwm.bounds import Bounded, Natural, check_bounds
+from uwm.bounds import Bounded, Natural, check_bounds, later
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
+from uwm.models.bottleneck import BottleneckConfig, GaussianBottleneck, continuous_bottleneck
 from uwm.models.boundary import check_tensor
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.mae import MAEConfig
 from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, QuantizerOutput, VectorQuantizer
 from uwm.models.storage import StoredModel
-from uwm.models.tokens import TokenConfig
+from uwm.models.tokens import LatentActions, TokenConfig
 
 # Added to a token's mean squared error before the root, so that its gradient is finite at 0; states are O(1).
 DISTANCE_FLOOR = 1e-4
@@ -41,10 +42,14 @@ class WorldModelConfig(Bounded):
     # largest motions; the length asks for one that may come, and weighs small motions alike. Ours.
     state_loss: Literal["mse", "distance"] = "mse"
     use_action: bool = True  # False: the dynamics read zeros, S_t+1 ~ p(S_t), what an action must beat
+    # What limits an action: the codebook `quantizer`, or a noise on continuous actions in its place.
+    bottleneck: BottleneckConfig = later(BottleneckConfig())
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.quantizer.width != self.tokens.action_width:
+        if self.bottleneck.kind != "codes":
+            self.bottleneck.check(self.extractor.standardize, self.continuous_steps)
+        elif self.quantizer.width != self.tokens.action_width:
             raise ValueError(
                 f"codes have width {self.quantizer.width}, latent actions {self.tokens.action_width}: "
                 "set quantizer.width and tokens.action_width alike"
@@ -61,9 +66,12 @@ class WorldModelConfig(Bounded):
         )
 
     @property
-    def bits(self) -> float:
-        """Bits of a transition's latent action: L log2 K."""
-        return self.tokens.num_action_tokens * math.log2(self.quantizer.codes)
+    def bits(self) -> float | None:
+        """Bits of a transition's latent action: L log2 K, or the capacity of a noisy one; None where they
+        depend on the transition (`WorldModel.bits`)."""
+        if self.bottleneck.kind == "codes":
+            return self.tokens.num_action_tokens * math.log2(self.quantizer.codes)
+        return self.bottleneck.capacity(self.tokens.num_action_tokens * self.tokens.action_width)
 
 
 # `paper` follows the text, `authors` the published code where the two differ (see paper/deviations.md).
@@ -75,14 +83,6 @@ WORLD_MODEL_PRESETS: dict[str, WorldModelConfig] = {
     ),
 }
 WorldModelConfig.presets = WORLD_MODEL_PRESETS
-
-
-class LatentActions(NamedTuple):
-    """What the extractor saw between two states."""
-
-    continuous: Tensor  # A_L, before the codebook: (B, L, W)
-    quantized: Tensor  # A_D, rows of the codebook: (B, L, W)
-    codes: Tensor  # which rows: (B, L), int64
 
 
 class WorldModelOutput(NamedTuple):
@@ -113,8 +113,9 @@ class WorldModel(StoredModel):
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.extractor = ActionExtractor(config.extractor, config.tokens)
-            self.quantizer = VectorQuantizer(config.quantizer)
+            noisy = continuous_bottleneck(config.bottleneck)
+            self.extractor = ActionExtractor(config.extractor, config.tokens, noisy.outputs if noisy else 1)
+            self.quantizer = noisy or VectorQuantizer(config.quantizer)
             self.dynamics = Dynamics(config.dynamics, config.tokens)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
@@ -125,9 +126,15 @@ class WorldModel(StoredModel):
         """
         self._check_states("s_t", s_t)
         self._check_states("s_next", s_next, len(s_t))
-        continuous = self.extractor(s_t, s_next)
-        codes = self.quantizer.encode(continuous)
-        return LatentActions(continuous, self.quantizer.lookup(codes), codes)
+        return self.quantizer.infer(self.extractor(s_t, s_next))
+
+    def bits(self, s_t: Tensor, s_next: Tensor) -> Tensor:
+        """Bits of each transition's latent action, (B,), of states as in `infer_actions`."""
+        fixed = self.config.bits
+        if fixed is not None:
+            return s_t.new_full((len(s_t),), fixed)
+        assert isinstance(self.quantizer, GaussianBottleneck)
+        return self.quantizer.bits(self.extractor(s_t, s_next))
 
     def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D) and actions (B, L, W) -> predicted s_t+1 (B, 1+N, D) (eq. 10)."""

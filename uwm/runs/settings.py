@@ -6,6 +6,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from uwm.bounds import identity_fields
 from uwm.errors import UserError, near, nearest
 
 C = TypeVar("C")
@@ -14,25 +15,6 @@ C = TypeVar("C")
 def plain(config: Any) -> dict[str, Any]:
     """A config dataclass as nested JSON values (tuples become lists)."""
     return plain_value(dataclasses.asdict(config))
-
-
-def identity_fields(config: Any) -> dict[str, Any]:
-    """A config dataclass as records and the digests of stages name it.
-
-    A field that was added `later` (uwm/bounds.py) stands there only where it is not at its default.
-    """
-    return {
-        field.name: _identity(value)
-        for field in dataclasses.fields(config)
-        for value in [getattr(config, field.name)]
-        if not (field.metadata.get("later") and value == field.default)
-    }
-
-
-def _identity(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return identity_fields(value)
-    return [_identity(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def plain_value(fields: Mapping[str, Any]) -> dict[str, Any]:

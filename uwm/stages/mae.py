@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from uwm.bounds import Bounded, Count, Decay, Natural, NotNegative, OutOfBounds, Positive, check_bounds
+from uwm.bounds import Bounded, Count, Decay, Natural, NotNegative, OutOfBounds, Positive, check_bounds, later
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, random_crops
 from uwm.data.draws import Draws
@@ -19,8 +19,10 @@ from uwm.data.selection import Corpora
 from uwm.env import weights_folder
 from uwm.errors import UserError
 from uwm.metrics.image import psnr
+from uwm.metrics.perceptual import tensors_sha256
 from uwm.models import MAE_PRESETS, MAEConfig, MaskedAutoencoder
 from uwm.models.mae_init import warm_start
+from uwm.models.pixels import PixelPatches
 from uwm.runs.artifacts import Artifacts, Stage
 from uwm.runs.record import file_sha256
 from uwm.runs.settings import identity_fields
@@ -46,12 +48,16 @@ class MAERecipe(Bounded):
     token_scale: Positive = 0.5  # the same
     procedural: Natural = 0  # procedural images beside the corpora's frames, so that new pictures decode too
     short_side: Count = 128  # of the frames, before the random crop
+    # No MAE but its patches' pixels as tokens (uwm/models/pixels.py), of the sizes that `model` gives.
+    pixels: bool = later(False)
 
     def __post_init__(self) -> None:
         check_bounds(self)
         if not self.mask_ratios:
             raise OutOfBounds("mask_ratios must not be empty")
-        if (self.file is None) == (self.train is None):
+        if self.pixels and (self.file or self.train):
+            raise OutOfBounds("pixels need no MAE: set its file and train to none")
+        if not self.pixels and (self.file is None) == (self.train is None):
             raise OutOfBounds("give an MAE's file or its train, one of them, the other none")
 
 
@@ -80,13 +86,14 @@ MAE = {
 }
 
 
+PIXELS = "pixels"  # in place of a digest: there is nothing to train
 MAE_SOURCE = "https://dl.fbaipublicfiles.com/mae/visualize/"
 
 
 class ObtainedMAE(NamedTuple):
-    """An MAE in eval mode, the sha256 of its weights, and what names it in the digests of other stages."""
+    """An MAE in eval mode, or pixels; the sha256 of its weights, and its name in other stages' digests."""
 
-    model: MaskedAutoencoder
+    model: Any
     sha256: str
     digest: str
 
@@ -98,6 +105,9 @@ def obtain_mae(
 
     `inputs`: digests of the corpora's training pairs, as in `mae_stage`.
     """
+    if recipe.pixels:
+        patches = PixelPatches(recipe.model).eval()
+        return ObtainedMAE(patches, tensors_sha256(patches.state_dict()), PIXELS)
     if recipe.train is None:
         path = published_mae(recipe)
         sha256 = file_sha256(path)
@@ -109,6 +119,8 @@ def obtain_mae(
 
 def mae_identity(recipe: MAERecipe, inputs: Mapping[str, str]) -> tuple[MAEConfig, str]:
     """The sizes and the digest of `obtain_mae`'s MAE. Trains nothing."""
+    if recipe.pixels:
+        return recipe.model, PIXELS
     if recipe.train is None:
         path = published_mae(recipe)
         now = path.stat()

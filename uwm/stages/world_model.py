@@ -1,7 +1,7 @@
 """Pre-training of the world model (section 4.1) as a cached stage."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from uwm.models import (
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifacts, Stage
 from uwm.runs.record import file_sha256
-from uwm.runs.settings import identity_fields
+from uwm.runs.settings import identity_fields, with_settings
 from uwm.stages.mae import MAERecipe, mae_identity, obtain_mae
 from uwm.stages.pair_training import (
     PairRecipe,
@@ -162,6 +162,14 @@ MINI_1960 = PretrainRecipe(
     model=high_rate(196),
     stage="world-model-1960",
 )
+# A twentieth of MINI's steps: what variations of it are compared by.
+MINI_SHORT = replace(
+    MINI,
+    train=replace(MINI.train, steps=400, warmup_steps=80, checkpoint_every=200, validate_every=200),
+    views=1,  # one crop of each clip has more pairs than 400 steps draw
+    model=replace(MINI.model, continuous_steps=100),
+    perceptual=PerceptualRecipe(),
+)
 SMOKE = PretrainRecipe(
     TrainConfig(steps=4, batch_size=8, learning_rate=1e-3), short_side=64, clips=4, views=1, model=PLACED
 )
@@ -171,12 +179,20 @@ PRETRAIN = {
     "small": SMALL,
     "small-no-action": without_actions(SMALL, 2000),
     "mini": MINI,
+    "mini-short": MINI_SHORT,
     "mini-1960": MINI_1960,  # and the world model of Figures 4 and 5 at scale mini
     "mini-no-action": without_actions(MINI, 1500),
     "smoke": SMOKE,
     "smoke-high-rate": replace(SMOKE, model=high_rate(64), stage="world-model-1960"),
     "smoke-no-action": without_actions(SMOKE, 4),
 }
+
+
+def varied(base: PretrainRecipe, preset: str | None, settings: Iterable[str]) -> PretrainRecipe:
+    """The base recipe with the model of a preset, if one is named, and other values: `field=value` each."""
+    if preset:
+        base = replace(base, model=WORLD_MODEL_PRESETS[preset])
+    return with_settings(base, settings)
 
 
 def obtain_world(

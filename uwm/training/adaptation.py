@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from uwm.data.draws import Draws
 from uwm.errors import UserError
-from uwm.models import ActionAdapter, MaskedAutoencoder, WorldModel
+from uwm.models import ActionAdapter, MaskedAutoencoder, VectorQuantizer, WorldModel
 from uwm.models.tokens import regions_of_patches
 from uwm.training.distributed import environment_ranks, sum_over_ranks
 
@@ -77,7 +77,10 @@ class AdapterRegression(OnLabelledPairs):
             error = F.cross_entropy(output.flatten(0, 1), codes.flatten(), reduction="none")
             error = error.view_as(codes)  # (B, L)
         else:
-            wanted = latents if target == "continuous" else world_model.quantizer.lookup(codes)
+            wanted = latents
+            if target == "quantized":
+                assert isinstance(world_model.quantizer, VectorQuantizer)
+                wanted = world_model.quantizer.lookup(codes)
             error = (output - wanted).square().mean(-1)  # (B, L)
         return {"loss": (error * self._weights(s_t, s_next)).mean()}
 
@@ -98,7 +101,7 @@ class AdapterRegression(OnLabelledPairs):
         """The error of the prediction from the nearest codes, whose gradient goes straight through them, and
         how far the latents are from these (as eq. 12's commitment)."""
         world_model = self._world_model[0]
-        nearest = world_model.quantizer.lookup(world_model.quantizer.encode(latents.detach()))
+        nearest = world_model.quantizer.settle(latents.detach()).quantized
         prediction = world_model.predict(s_t, latents + (nearest - latents).detach())
         state_mse, commitment = F.mse_loss(prediction, s_next), F.mse_loss(latents, nearest)
         loss = state_mse + self.commitment * commitment

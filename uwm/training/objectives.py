@@ -142,7 +142,7 @@ def action_gap(
     was_training, device = world_model.training, world_model.step.device
     world_model.eval()
     sums = torch.zeros(3, dtype=torch.float64)
-    count = 0
+    count, bits = 0, 0.0
     codes = []
     for states in pairs:
         s_t, s_next = states.to(device, torch.float32).unbind(1)
@@ -152,14 +152,19 @@ def action_gap(
         sums += torch.stack([F.mse_loss(p, s_next) for p in predictions]).double().cpu() * len(s_t)
         count += len(s_t)
         codes.append(actions.codes.flatten())
+        bits += float(world_model.bits(s_t, s_next).double().sum())
     world_model.train(was_training)
     own, shuffled, copy = (sums / count).tolist()
-    return {
+    found = {
         "state_mse": own,
         "state_mse_shuffled": shuffled,
         "state_mse_copy": copy,
         "action_gap": shuffled - own,
-        "perplexity": perplexity(code_counts(torch.cat(codes), world_model.config.quantizer.codes)),
+    }
+    if world_model.config.bottleneck.kind != "codes":
+        return found | {"bits": bits / count}
+    return found | {
+        "perplexity": perplexity(code_counts(torch.cat(codes), world_model.config.quantizer.codes))
     }
 
 

@@ -1,0 +1,333 @@
+"""Ways to a latent action side by side: the same states, pairs, batches and steps, another bottleneck each.
+
+The families stand in uwm/families.py: few codes (Genie, LAPO), LAPA's, Moto's, AdaWorld's Gaussian numbers,
+numbers under noise, ours, and the presets `paper` and `authors`. Each is trained briefly, and measured
+as Table 1 measures; on a corpus with a robot's actions, an adapter then learns to give the family's latent
+actions for real ones, from some labelled pairs and from all, and is judged by where the hand comes to be.
+
+    python experiments/families.py                                # scale mini, hours on one core
+    python experiments/families.py --only ours,moto               # some of them
+    python experiments/families.py --set families=ours,laq seeds=0
+
+Everything is trained for a twentieth of the released model's steps: `last_gain` says how much the held-out
+error still fell in the last half. Nothing is fine-tuned: the adapter meets the model as it was pre-trained.
+"""
+
+from uwm.runs.asking import answer_early
+
+if __name__ == "__main__":
+    answer_early(__file__)  # --status and its like need no torch
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from uwm.bounds import Bounded, Count, Counts, Names, Natural, OutOfBounds, Seeds, SomeNames, check_bounds
+from uwm.data.action_pairs import has_actions
+from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.splits import Split
+from uwm.evaluation.beyond import ACTION_ROWS, Beyond
+from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
+from uwm.evaluation.measure import FramePairs, measuring_code
+from uwm.evaluation.panels import panel_rows, write_panel_rows, write_tiles
+from uwm.evaluation.predictors import adapter_predictor, latent_action_predictor, predict_pairs
+from uwm.evaluation.probes import action_probes, eef_errors, eef_probe, has_eef_pos
+from uwm.evaluation.records import (
+    beyond,
+    column,
+    copy_atomically,
+    method_metrics,
+    read_beyond,
+    write_beyond,
+    write_evaluation,
+    write_samples,
+    write_table,
+)
+from uwm.evaluation.summary import measured_rows, table_text, title
+from uwm.evaluation.transfer import transfer_columns
+from uwm.evaluation.worlds import ShownModel, encoder_of
+from uwm.families import FAMILIES
+from uwm.metrics.perceptual import ProtocolName, load_lpips
+from uwm.models import ActionAdapterConfig
+from uwm.models.world import World
+from uwm.runs.artifacts import Artifact, Stage
+from uwm.runs.cli import main
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
+from uwm.stages.action_training import skip_where_fewer
+from uwm.stages.adapter import ADAPTER, AdapterRecipe, adapter_stage, obtain_adapter
+from uwm.stages.finetune import Domain
+from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.preflight import check_clips, nodes_lack
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, obtain_pretrained_mae, zero_shot_corpus
+from uwm.stages.testing import test_images, test_manifest
+from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
+from uwm.training.convergence import last_gain
+from uwm.training.distributed import default_device, environment_ranks
+
+SHOWN = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "hand_error_mm", "adapter_mm")
+ADAPTED = "adapter_mm"  # by all labelled pairs; `adapter_500_mm` by so many
+# Judged by what the frozen dynamics predict: the one target that suits codes and numbers, placed or not.
+JUDGED = ActionAdapterConfig(target="prediction")
+
+
+def adapter_recipe(scale: str, steps: int) -> AdapterRecipe:
+    """The scale's adapter for any family, trained briefly."""
+    recipe = ADAPTER[scale]
+    train = replace(recipe.train, steps=steps, checkpoint_every=steps, validate_every=steps)
+    return replace(recipe, train=train, model=JUDGED, change_weight=0.0)
+
+
+@dataclass(frozen=True)
+class Config(Bounded):
+    """Everything that changes a number."""
+
+    families: Names = tuple(FAMILIES)
+    corpora: Names = (BUNDLED[0], IN_DOMAIN)  # evaluated, besides those of --data
+    pretrain_on: SomeNames = BUNDLED
+    mae: MAERecipe = MAE["mini"]
+    pretrain: PretrainRecipe = PRETRAIN["mini-short"]  # the base, of which a family has another bottleneck
+    adapter: AdapterRecipe = adapter_recipe("mini", 200)
+    labelled: Counts = (500,)  # pairs of further adapters, beside all that there are
+    probe_pairs: Count = 2000  # training pairs for the probes, on corpora with real actions
+    test_split: Split = "test"
+    test_pairs: Count = 300  # per corpus
+    lpips: ProtocolName = "alex"
+    seeds: Seeds = (0,)
+    seed: Natural = 0  # of what is tested, not of what is trained
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        unknown = [name for name in self.families if name not in FAMILIES]
+        if unknown:
+            raise OutOfBounds(f"families: {unknown[0]!r} is none of {', '.join(FAMILIES)}")
+
+
+CONFIGS = {
+    "smoke": Config(
+        families=("ours", "adaworld", "pixels"),
+        pretrain_on=BUNDLED[:1],
+        mae=MAE["smoke"],
+        pretrain=PRETRAIN["smoke"],
+        adapter=adapter_recipe("smoke", 3),
+        labelled=(8,),
+        test_pairs=20,
+        probe_pairs=40,
+    ),
+    "mini": Config(),
+}
+
+
+def recipe_of(config: Config, cell: Cell) -> PretrainRecipe:
+    """The training of a cell's family."""
+    family = FAMILIES[cell.method]
+    return varied(config.pretrain, family.preset, family.settings).seeded(cell.seed)
+
+
+def mae_of(config: Config, cell: Cell) -> MAERecipe:
+    """What makes the states that a cell's family reads: the MAE, or for one over pixels none."""
+    if not FAMILIES[cell.method].pixels:
+        return config.mae
+    model = replace(config.mae.model, encoder_width=config.mae.model.patch_values)
+    return replace(config.mae, model=model, file=None, train=None, pixels=True)
+
+
+def adapters(config: Config, cell: Cell) -> dict[str, AdapterRecipe]:
+    """The adapters of a cell, by the metric that each gives."""
+    recipe = config.adapter.seeded(cell.seed)
+    some = {f"adapter_{pairs}_mm": replace(recipe, pairs=pairs) for pairs in config.labelled}
+    return {**some, ADAPTED: recipe}
+
+
+def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
+    """The corpora of the tables: the config's, then those of --data."""
+    return (*config.corpora, *(name for name in data if name not in config.corpora))
+
+
+def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
+    """Seeds x families x corpora: one training for each family and seed."""
+    names = corpora_of(config, data)
+    return [Cell(f, name, seed) for seed in config.seeds for f in config.families for name in names]
+
+
+def reads(config: Config, cell: Cell) -> dict[str, Any]:
+    """What of the config changes a cell's numbers: its own recipe, not the other families."""
+    fields = ("mae", "pretrain_on", "probe_pairs", "test_split", "test_pairs", "lpips", "seed")
+    found = {name: getattr(config, name) for name in fields} | {"pretrain": recipe_of(config, cell)}
+    if FAMILIES[cell.method].pixels:
+        found["reads"] = mae_of(config, cell)  # `mae` shows what it draws
+    return found | {"adapter": config.adapter.seeded(cell.seed), "labelled": config.labelled}
+
+
+def check_corpus(context: Context, name: str) -> None:
+    """UserError where a corpus has no test clip that can be read."""
+    check_clips(zero_shot_corpus(context, name), context.config.test_split)
+
+
+def domain_of(context: Context, cell: Cell) -> Domain:
+    """The cell's corpus, with the family's world model as it was pre-trained."""
+    config: Config = context.config
+    changed = replace(config, mae=mae_of(config, cell), pretrain=recipe_of(config, cell))
+    own = replace(context, config=changed)
+    return Domain(own, corpus_of(context, cell.corpus), None)
+
+
+def model_of(context: Context, cell: Cell, domain: Domain) -> ShownModel:
+    """The family's world model, and the MAE that shows what it predicts."""
+    world = domain.world.to(default_device(environment_ranks()))
+    if not FAMILIES[cell.method].pixels:
+        return ShownModel(world)
+    mae = obtain_pretrained_mae(context)
+    weights = {"mae": mae.sha256, "world-model": world.weights["world-model"]}
+    return ShownModel(World(mae.model, world.world_model, weights).to(world.device), world)
+
+
+def evaluate(context: Context, cell: Cell, folder: Path) -> None:
+    """Measure one family on one corpus; `folder` gets the numbers per pair, those of the whole and panels."""
+    config: Config = context.config
+    domain, method = domain_of(context, cell), column(cell)
+    model = model_of(context, cell, domain)
+    network = load_lpips(config.lpips).to(model.shown.device)
+    manifest, images = test_images(context, cell.corpus, model.shown.image_size)
+    pairs, frames, whole = model.measure(
+        method, network, FramePairs(manifest, images, cell.name), config.seed
+    )
+    gain = last_gain(pd.read_csv(context.artifacts.obtained["world-model"].path / "curve.csv"))
+    whole |= Beyond({} if gain is None else {"last_gain": Estimate(gain, 1)})
+    weights = {**model.shown.weights, "lpips": network.weights_sha256}
+    if has_actions(domain.corpus):
+        columns, further = acted(domain, cell, model, weights)
+        pairs = pairs.assign(**{f"{method}/{name}": values for name, values in columns.items()})
+        whole |= further
+    write_table(pairs, folder / "pairs.csv")
+    write_evaluation(folder, manifest, network.protocol, weights, {cell.method: whole})
+    rows, (o_t, o_next) = panel_rows(pairs), (images[:, k] / 255 for k in (0, 1))
+    tiles = {"o_t": o_t, "o_next": o_next, cell.method: frames}
+    write_tiles({name: frames[rows] for name, frames in tiles.items()}, folder / "panels")
+    write_panel_rows(pairs, rows, folder / "panels")
+
+
+def acted(
+    domain: Domain, cell: Cell, model: ShownModel, weights: dict[str, str]
+) -> tuple[dict[str, Any], Beyond]:
+    """Where a corpus has real actions: per pair, how far the hand is from where it came to be, by latent
+    actions and by the real ones through each adapter; and the probes and transfer of latent actions.
+
+    `weights` gets those of the adapters.
+    """
+    config: Config = domain.context.config
+    shown, world_model = model.shown, domain.world.world_model
+    device = shown.device
+    setting = EvalSetting(encoder_of(shown), domain.corpus, config.pretrain.short_side, config.pretrain.gap)
+    test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
+    inferred = model.through(latent_action_predictor(world_model))
+    whole = action_probes(inferred, device, setting, test, config.probe_pairs)
+    if not has_eef_pos(test.pairs):
+        return {}, whole
+    probe = eef_probe(setting, config.probe_pairs)
+    if not FAMILIES[cell.method].pixels:
+        columns = transfer_columns(world_model, probe, test, device)
+        whole |= beyond(ACTION_ROWS, test.pairs.manifest.table, columns, "")
+    states = {"still_mm": test.states[:, 0], "hand_error_mm": predict_pairs(inferred, test, device).state}
+    for name, recipe in adapters(config, cell).items():
+        adapter = obtain_adapter(recipe, domain)
+        weights[name.removesuffix("_mm").replace("_", "-")] = adapter.sha256
+        acting = model.through(adapter_predictor(world_model, adapter.model.to(device)))
+        states[name] = predict_pairs(acting, test, device).state
+    errors = {name: eef_errors(probe, test.pairs, test.states[:, 0], state) for name, state in states.items()}
+    return {name: error.cpu().numpy() for name, error in errors.items()}, whole
+
+
+def evaluation_stage(context: Context, cell: Cell) -> Stage:
+    """Identity of a cell's evaluation. Obtains its training."""
+    config: Config = context.config
+    domain = domain_of(context, cell)
+    fields = {"lpips": config.lpips, "seed": config.seed, "probe_pairs": config.probe_pairs}
+    inputs = {
+        "manifest": test_manifest(context, cell.corpus).sha256,
+        "lpips": load_lpips(config.lpips).weights_sha256,
+        **domain.world.weights,
+        "shown": obtain_pretrained_mae(context).sha256,
+    }
+    if has_actions(domain.corpus):
+        inputs |= {name: adapter_stage(r, domain).digest for name, r in adapters(config, cell).items()}
+    measured_by = measuring_code(evaluate, acted)
+    fields = {**fields, "corpus": cell.corpus, "method": column(cell), "measured_by": measured_by}
+    return Stage(f"family-{cell.file_name}", EXPERIMENT.version, fields, inputs)
+
+
+def run_cell(context: Context, cell: Cell) -> CellResult:
+    """One family on one corpus. SkipCell where the corpus has fewer labelled pairs than an adapter wants."""
+    config: Config = context.config
+    corpus = corpus_of(context, cell.corpus)
+    if has_actions(corpus):
+        for recipe in adapters(config, cell).values():
+            skip_where_fewer(recipe, corpus, "labelled")
+    compute = functools.partial(evaluate, context, cell)
+    artifact: Artifact = context.artifacts.obtain(evaluation_stage(context, cell), compute, together=False)
+    evaluation = json.loads((artifact.path / "evaluation.json").read_text())
+    pairs = pd.read_csv(artifact.path / "pairs.csv")
+    measured = method_metrics(pairs, column(cell), evaluation["protocol"])
+    whole = read_beyond(artifact.path, cell.method)
+    if cell.seed == config.seeds[0]:
+        for path in sorted((artifact.path / "panels").iterdir()):
+            copy_atomically(path, context.out / "panels" / cell.corpus / path.name)
+    return CellResult(
+        measured | whole.metrics,
+        write_samples(context, cell, pairs),
+        evaluation["manifest_sha256"],
+        evaluation["weights"],
+        further_samples=write_beyond(context, cell, whole),
+    )
+
+
+def summarize(context: Context) -> None:
+    """Print a table per corpus."""
+    for corpus in corpora_of(context.config, context.data):
+        rows = measured_rows(context, corpus)
+        if rows:
+            print(f"\nFamilies, {corpus} ({title(context, corpus, rows)})")
+            print(table_text(rows, SHOWN))
+
+
+def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
+    """The jobs of a cluster run: a training for each family and seed."""
+    return [
+        StageJob(
+            f"pretrain-{family}-s{seed}",
+            functools.partial(train_family, cell=Cell(family, "", seed)),
+            cells=(f"{family}/*/s{seed}",),
+        )
+        for family in config.families
+        for seed in config.seeds
+    ]
+
+
+def train_family(context: Context, cell: Cell) -> World:
+    """One family's training."""
+    config: Config = context.config
+    return obtain_pretrained(
+        replace(context, config=replace(config, mae=mae_of(config, cell))), recipe_of(config, cell)
+    )
+
+
+EXPERIMENT = Experiment(
+    name="families",
+    version=1,
+    configs=CONFIGS,
+    cells=cells,
+    run_cell=run_cell,
+    reads=reads,
+    summarize=summarize,
+    stages=stages,
+    checks=nodes_lack,
+    check_corpus=check_corpus,
+    description=(__doc__ or "").splitlines()[0],
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(EXPERIMENT))

@@ -1,0 +1,198 @@
+"""Families of latent actions side by side: one table, rank correlations with control, one figure.
+
+Each family has a row: how it does on frames, and how its actions serve a robot, on the corpus with real ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from paper.names import DASH, corpus_label, math
+from paper.store import MOVING, Measured, Results
+from paper.style import LEGEND_ROW, legend_above, look, plots
+from paper.table import Table
+from paper.tables import origins, shown
+from uwm.families import FAMILIES
+from uwm.methods import method_label
+from uwm.metrics.spec import METRICS, metric_label
+from uwm.metrics.statistics import bootstrap_spearman, spearman
+
+EXPERIMENT = "families"
+CONTROL_ERROR = "adapter_mm"  # what a cheap measure should tell: it wants a second training
+# Cheap ones: of frames (over the moving half), and of latent actions.
+FRAME_MEASURES = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy")
+ACTED_MEASURES = ("probe_r2", "transfer_mm", "hand_error_mm", "adapter_500_mm", CONTROL_ERROR)
+FURTHER_MEASURES = ("leak_lpips", "lpips_to_next", "psnr", "ssim", "state_mse")
+COSTS = (
+    "code_bits",
+    "perplexity",
+    "parameters",
+    "gflop",
+    "last_gain",
+    "delta_psnr",
+    "probe_r2_mlp",
+    "still_mm",
+)
+FEWEST = 4  # rows of a rank correlation
+OVER_BITS = (*(name + MOVING for name in ("state_ratio", "lpips_ratio", "leak")), CONTROL_ERROR)
+
+
+def family_corpora(results: Results, scale: str) -> tuple[str, str] | None:
+    """The corpus of frames and the robot's, which may be one; None where the latter was not measured."""
+    cells = [cell for cell in results.cells.get((scale, EXPERIMENT), []) if cell.status == "ok"]
+    robot = [cell.corpus for cell in cells if CONTROL_ERROR in cell.record["metrics"]]
+    others = sorted({cell.corpus for cell in cells} - {*robot})
+    return ((others or robot)[0], robot[0]) if robot else None
+
+
+def families_tables(results: Results, scale: str) -> list[Table]:
+    """The table of all families, what they cost, and which cheap measure tells control."""
+    corpora = family_corpora(results, scale)
+    if corpora is None:
+        return []
+    return [make(results, scale, *corpora) for make in (_overview, _costs, correlations)]
+
+
+def family_entries(
+    results: Results, scale: str, corpus: str, metrics: Sequence[str]
+) -> dict[str, dict[str, Measured | None]]:
+    """By family what was measured on a corpus, by metric; families without a record are left out."""
+    return {
+        name: {metric: results.measure(scale, EXPERIMENT, name, corpus, metric) for metric in metrics}
+        for name in FAMILIES
+        if results.find(scale, EXPERIMENT, name, corpus)
+    }
+
+
+def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
+    seen = family_entries(results, scale, frames, ["bits", *(name + MOVING for name in FRAME_MEASURES)])
+    acted = family_entries(results, scale, robot, ACTED_MEASURES)
+    rows = []
+    for name in FAMILIES:
+        texts = [shown(entry, "missing", metric.removesuffix(MOVING))
+                 for metric, entry in {**seen.get(name, {}), **acted.get(name, {})}.items()]  # fmt: skip
+        if name in seen and name in acted:
+            rows.append([method_label(name), *texts])
+    note = (
+        f"Up to the ratios: {corpus_label(frames)}, moving half. From the probe on: {corpus_label(robot)}, "
+        "on which nothing was trained but the adapters: millimetres between where the hand came to be and "
+        "where the prediction shows it, from latent actions of both frames, and from real actions through an "
+        "adapter of 500 labelled pairs or of all. 95% intervals over clips (and seeds) in brackets. All were "
+        "trained for the same few steps."
+    )
+    columns = ["", *(metric_label(m) for m in ("bits", *FRAME_MEASURES, *ACTED_MEASURES))]
+    told = origins(results, scale, EXPERIMENT, robot)
+    return Table(EXPERIMENT, f"Ways to a latent action, scale {scale}", columns, rows, note, told)
+
+
+def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
+    rows = [
+        [method_label(name), *(shown(entry, "missing", metric) for metric, entry in found.items())]
+        for name, found in family_entries(results, scale, robot, COSTS).items()
+    ]
+    note = (
+        "GFLOP: from two frames to the predicted one. Gain of the last half: by which share the held-out "
+        "error of the states still fell in it."
+    )
+    title = f"Ways to a latent action, {corpus_label(robot)}, scale {scale}, codes and costs"
+    columns = ["", *(metric_label(metric) for metric in COSTS)]
+    return Table(f"{EXPERIMENT}_costs", title, columns, rows, note, topic="codes and costs of the families")
+
+
+def correlations(results: Results, scale: str, frames: str, robot: str) -> Table:
+    """Rank correlation of each cheap measure with the adapter's hand error, over the families."""
+    wanted = family_entries(results, scale, robot, [CONTROL_ERROR])
+    rows: list[list[str]] = []
+    counts = set()
+    for corpus, metrics in {
+        frames: ["bits", *(name + MOVING for name in (*FRAME_MEASURES, *FURTHER_MEASURES))],
+        robot: [*(name + MOVING for name in (*FRAME_MEASURES, *FURTHER_MEASURES)), "probe_r2", "probe_r2_mlp",
+                "transfer_mm", "hand_error_mm", "adapter_500_mm"],
+    }.items():  # fmt: skip
+        rows.append([corpus_label(corpus)])
+        found = family_entries(results, scale, corpus, metrics)
+        for metric in metrics:
+            points = [
+                (_goodness(metric, measured.value), -control.value)
+                for name, by_metric in found.items()
+                if (measured := by_metric[metric]) and (control := wanted.get(name, {}).get(CONTROL_ERROR))
+            ]
+            counts |= {len(points)} - {0}
+            label = "More bits" if metric == "bits" else metric_label(metric.removesuffix(MOVING))
+            rows.append([label, *correlation_texts(points)])
+    note = (
+        "Spearman's rank correlation of being better by a measure with a smaller hand error by real actions "
+        f"(adapter of all labelled pairs, {corpus_label(robot)}); 1: it sorts the families as control does. "
+        "95% bootstrap intervals over families. An interval that holds 0 says that the order by this measure "
+        "may be chance. Of frames: moving half."
+    )
+    n = f", n = {', '.join(map(str, sorted(counts)))} families"
+    title = f"Does a cheap measure tell control? Scale {scale}{n}"
+    columns = ["", "Rank correlation", "95% interval", "Holds 0"]
+    return Table(f"{EXPERIMENT}_correlations", title, columns, rows, note)
+
+
+def correlation_texts(points: Sequence[tuple[float, float]]) -> list[str]:
+    """Correlation, interval, and whether this holds 0, of pairs of numbers; dashes where there is none."""
+    a, b = ([point[k] for point in points] for k in (0, 1))
+    if len(points) < FEWEST or np.isnan(spearman(a, b)):
+        return [DASH] * 3
+    found = bootstrap_spearman(a, b)
+    holds = "yes" if found.low <= 0 <= found.high else "no"
+    return [f"{found.estimate:+.2f}", f"{found.low:+.2f} to {found.high:+.2f}", holds]
+
+
+def _goodness(metric: str, value: float) -> float:
+    """Larger where it is better; of bits, where there are more."""
+    lower = metric != "bits" and METRICS[metric.removesuffix(MOVING)].better == "lower"
+    return -value if lower else value
+
+
+# The figure
+
+
+@dataclass(frozen=True)
+class Point:
+    """A family's bits, and a number with its interval."""
+
+    bits: float
+    measured: Measured
+
+
+def rate_points(results: Results, scale: str) -> dict[str, dict[str, Point]]:
+    """By the label of a measure, and family: what so many bits give. Empty where nothing was measured."""
+    corpora = family_corpora(results, scale)
+    if corpora is None:
+        return {}
+    found = {}
+    for metric in OVER_BITS:
+        corpus = corpora[metric == CONTROL_ERROR]
+        points = {
+            name: Point(bits.value, measured)
+            for name, by_metric in family_entries(results, scale, corpus, ["bits", metric]).items()
+            if (bits := by_metric["bits"]) and (measured := by_metric[metric])
+        }
+        if points:
+            found[f"{metric_label(metric.removesuffix(MOVING))} ({corpus_label(corpus)})"] = points
+    return found
+
+
+def rate_figure(drawn: Mapping[str, Mapping[str, Point]]) -> Figure:
+    """The measures below each other against bits, with 95% intervals, a marker for each family."""
+    names = list(dict.fromkeys(name for points in drawn.values() for name in points))
+    figure, axes = plots(len(drawn), 1.4, above=-(-len(names) // 2) * LEGEND_ROW + 0.05)
+    for axis, (label, points) in zip(axes, drawn.items(), strict=True):
+        for name, point in points.items():
+            low, high = (abs(point.measured.value - end) for end in (point.measured.low, point.measured.high))
+            style = look(name) | {"linestyle": ""}
+            axis.errorbar(
+                [point.bits], [point.measured.value], [[low], [high]], capsize=1.5, elinewidth=0.6, **style
+            )
+        axis.set(xscale="log", ylabel=math(label))
+    axes[-1].set(xlabel="bits a transition")
+    handles = [Line2D([], [], **(look(name) | {"linestyle": ""})) for name in names]
+    legend_above(axes[0], 2, handles=handles, labels=[math(method_label(name)) for name in names])
+    return figure

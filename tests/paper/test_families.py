@@ -1,0 +1,96 @@
+"""The families' table, figure and rank correlations, from made-up records."""
+
+from pathlib import Path
+
+import pytest
+from toy_records import toy_record
+
+from paper.families import (
+    OVER_BITS,
+    correlation_texts,
+    families_tables,
+    rate_figure,
+    rate_points,
+)
+from paper.leaderboard import leaderboard
+from paper.store import Results
+from uwm.families import FAMILIES
+
+MEASURED = list(FAMILIES)[:6]
+
+
+def entry(value: float) -> dict:
+    ci = [0.9 * value, 1.1 * value]
+    return {"value": value, "n": 9, "better": "lower", "ci": ci, "protocol": None}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """Six families, of which the one with more bits has the larger error by real actions; leak goes the other
+    way; the state's ratio is the same for all."""
+    folder = tmp_path / "mini" / "families"
+    for k, name in enumerate(MEASURED):
+        whole = {"bits": 3.0 * (k + 1), "gflop": 0.5, "probe_r2": 0.1}
+        frames = {"state_ratio_moving": 0.5, "leak_moving": 0.9 - 0.1 * k, "success_vs_copy_moving": 0.4}
+        acted = {"adapter_mm": 30.0 + k, "adapter_500_mm": 40.0, "hand_error_mm": 50.0 - k}
+        for corpus, found in (("sim-third-person", whole | frames), ("sim-panda", whole | frames | acted)):
+            metrics = {metric: entry(value) for metric, value in found.items()}
+            record = toy_record("mini", "families", f"{name}/{corpus}/s0", None, metrics=metrics)
+            record.write(folder)
+    return Results(tmp_path, ("mini",))
+
+
+def test_a_row_has_frames_and_control(results: Results) -> None:
+    overview, costs, _ = families_tables(results, "mini")
+    assert [row[0] for row in overview.rows] == [FAMILIES[name].label for name in MEASURED]
+    second = dict(zip(overview.columns, overview.rows[1], strict=True))
+    assert second["Bits"] == "6 [5, 7]"
+    assert second["State error / copy's"].startswith("0.500")
+    assert second["Hand error by real actions, mm"] == "31.0 [27.9, 34.1]"
+    assert costs.topic
+    assert all(len(row) == len(table.columns) for table in (overview, costs) for row in table.rows)
+
+
+def test_a_rank_correlation_is_of_better_with_better(results: Results) -> None:
+    _, _, table = families_tables(results, "mini")
+    frames = table.rows[: table.rows.index(["sim Panda"])]
+    found = {row[0]: row[1:] for row in frames}
+    assert found["More bits"] == ["-1.00", "-1.00 to -1.00", "no"]
+    # A leak of 1 is none, and the first family has the largest number and the smallest error.
+    assert found["Leak, state"][0] == "+1.00"
+    assert found["State error / copy's"] == ["–", "–", "–"]  # all alike
+    robot = {row[0]: row[1:] for row in table.rows[table.rows.index(["sim Panda"]) :]}
+    assert robot["Hand error, mm"][0] == "-1.00"
+    assert "n = 6 families" in table.title
+
+
+def test_a_wide_interval_says_so() -> None:
+    *_, holds = correlation_texts([(1, 2), (2, 1), (3, 4), (4, 3), (5, 2), (6, 5)])
+    assert holds == "yes"
+    assert correlation_texts([(1, 1), (2, 2), (3, 3)]) == ["–"] * 3
+
+
+def test_the_figure_has_a_marker_for_each_family(results: Results) -> None:
+    points = rate_points(results, "mini")
+    assert [label.partition(" (")[2] for label in points] == ["sim third person)"] * 2 + ["sim Panda)"]
+    assert len(points) == len(OVER_BITS) - 1  # no ratio of LPIPS was measured
+    figure = rate_figure(points)
+    assert len(figure.axes) == 3
+    assert all(len(axis.containers) == len(MEASURED) for axis in figure.axes)
+
+
+def test_families_stand_among_all_rows(results: Results) -> None:
+    board = leaderboard(results, "mini")
+    assert board is not None
+    rows = {row[0]: row for row in board.table.rows if row[1] == "sim Panda"}
+    row = dict(zip(board.table.columns, rows[f"{FAMILIES[MEASURED[1]].label} (brief)"], strict=True))
+    assert (row["Bits"], row["GFLOP a prediction"], row["Hand error by real actions, mm"]) == (
+        "6",
+        "0.5",
+        "31.0",
+    )
+
+
+def test_without_records_there_is_nothing(tmp_path: Path) -> None:
+    assert families_tables(Results(tmp_path, ("mini",)), "mini") == []
+    assert rate_points(Results(tmp_path, ("mini",)), "mini") == {}

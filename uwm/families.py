@@ -1,0 +1,76 @@
+"""Ways to a latent action, each with the bottleneck of the work that it is after (experiments/families.py).
+
+All else is the same for all: the frozen states, extractor and dynamics of the base recipe, the pairs, their
+order and the number of steps. No torch in here. A family is the base recipe with some of its fields set, in
+the words of `--set`.
+"""
+
+from dataclasses import dataclass
+
+from uwm.methods import BLACK, BLUE, GREEN, LONG, ORANGE, PINK, RED, SKY, Method, Style, declare
+
+ONE = "model.tokens.num_action_tokens=1"  # for the whole picture
+NO_CODEBOOK_STEPS = "model.continuous_steps=0"  # there is no codebook to wait for
+
+
+@dataclass(frozen=True)
+class Family:
+    """The base recipe with other values: `settings` are `field=value` of a `PretrainRecipe`.
+
+    `preset`: the model's, which the settings change. `pixels`: it reads patches of pixels, not states.
+    """
+
+    name: str
+    label: str
+    style: Style
+    settings: tuple[str, ...] = ()
+    preset: str | None = None
+    pixels: bool = False
+
+
+def _codes(tokens: int, codes: int) -> tuple[str, ...]:
+    return f"model.tokens.num_action_tokens={tokens}", f"model.quantizer.codes={codes}"
+
+
+def _noise(tokens: int, width: int) -> tuple[str, ...]:
+    sizes = f"model.tokens.num_action_tokens={tokens}", f"model.tokens.action_width={width}"
+    return *sizes, "model.bottleneck.kind=noise", NO_CODEBOOK_STEPS
+
+
+_FAMILIES = (
+    Family("ours", "Ours: 24 codes of 1,024", Style(BLUE, "-", "o")),
+    Family("laq", "As LAPA: 4 codes of 8", Style(GREEN, "--", "s"), _codes(4, 8)),
+    Family("moto", "As Moto: 8 codes of 128", Style(RED, "-.", "^"), _codes(8, 128)),
+    Family(
+        "adaworld",
+        "As AdaWorld: 32 Gaussian numbers",
+        Style(PINK, LONG, "D"),
+        (
+            ONE,
+            "model.tokens.action_width=32",
+            "model.bottleneck.kind=gaussian",
+            "model.extractor.standardize=none",
+            NO_CODEBOOK_STEPS,
+        ),
+    ),
+    Family("noise", "Noisy numbers: 128 in one", Style(SKY, "-", "P"), _noise(1, 128)),
+    # As many bits as `ours`, at the same places.
+    Family("noise-placed", "Noisy numbers: 24 times 20", Style(SKY, "--", "X"), _noise(24, 20)),
+    # Genie (Bruce et al. 2024) has 8 codes, one a frame; LAPO (Schmidt & Jiang 2024) as few.
+    Family("genie", "As Genie, LAPO: 1 code of 8", Style(ORANGE, ":", "v"), _codes(1, 8)),
+    Family("preset-paper", "Preset paper", Style(BLACK, "-", "<"), ("picture_weight=0",), "paper"),
+    Family("preset-authors", "Preset authors", Style(BLACK, "--", ">"), ("picture_weight=0",), "authors"),
+    # As `ours`, with pixels in place of states. The networks are as wide as those over states.
+    Family(
+        "pixels",
+        "Ours over pixels",
+        Style(BLUE, ":", "o"),
+        ("model.extractor.width=128", "model.dynamics.width=128"),
+        pixels=True,
+    ),
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in _FAMILIES}
+METHODS = {
+    name: declare(Method(name, family.label, ("families",), family.style))
+    for name, family in FAMILIES.items()
+}

@@ -1,0 +1,41 @@
+"""The frozen test pairs that the variations of a world model are compared on."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from uwm.data.crops import center_crop
+from uwm.data.manifest import Manifest
+from uwm.data.pairs import load_pairs
+from uwm.data.selection import frozen_pairs
+from uwm.runs.experiment import Context
+from uwm.stages.pretrained import zero_shot_corpus
+from uwm.stages.world_model import PretrainRecipe
+
+
+class Tested(Protocol):
+    """The fields of an experiment's config that say which pairs are measured, and how they are seen."""
+
+    @property
+    def pretrain(self) -> PretrainRecipe: ...
+    @property
+    def test_split(self) -> str: ...
+    @property
+    def test_pairs(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def test_manifest(context: Context, name: str) -> Manifest:
+    """The frozen test pairs of a corpus, the same for every variation."""
+    config: Tested = context.config
+    gap, pairs = config.pretrain.gap, config.test_pairs
+    return frozen_pairs(zero_shot_corpus(context, name), config.test_split, gap, pairs, config.seed)
+
+
+def test_images(context: Context, name: str, size: int) -> tuple[Manifest, Tensor]:
+    """Those pairs and their frames, cropped: uint8 (n, 2, 3, size, size)."""
+    config: Tested = context.config
+    manifest = test_manifest(context, name)
+    images = load_pairs(zero_shot_corpus(context, name), manifest, config.pretrain.short_side)
+    return manifest, center_crop(images, size, size)
