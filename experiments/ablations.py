@@ -57,7 +57,7 @@ from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.preflight import check_actions, check_clips, nodes_lack
+from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
@@ -129,7 +129,7 @@ def check_corpus(context: Context, name: str) -> None:
     check_clips(zero_shot_corpus(context, name), context.config.test_split)
     corpus = corpus_of(context, name)
     if can_be_probed(corpus):
-        check_actions(corpus)
+        check_all_actions(corpus)
 
 
 @torch.no_grad()

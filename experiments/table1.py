@@ -95,7 +95,7 @@ from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment,
 from uwm.runs.settings import plain_value
 from uwm.stages.given import Fitted, obtain_fitted
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.preflight import check_actions, check_clips, nodes_lack
+from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_jobs, zero_shot_corpus
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.convergence import last_gain
@@ -206,7 +206,7 @@ def check_corpus(context: Context, name: str) -> None:
     check_clips(zero_shot_corpus(context, name), context.config.test_split)
     corpus = corpus_of(context, name)
     if can_be_probed(corpus):
-        check_actions(corpus)
+        check_all_actions(corpus)
 
 
 def test_manifest(context: Context, name: str) -> Manifest:

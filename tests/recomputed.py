@@ -4,12 +4,12 @@ from pathlib import Path
 
 from paper.integrity import cell_problems
 from paper.reading import read_json
-from paper.store import Cell, Results
+from paper.store import RecordedCell, Results
 
 
 def assert_recomputed(folder: Path) -> None:
     """Each metric of each record in `folder` follows from its samples, interval included."""
-    cells = [Cell(path, read_json(path)) for path in sorted(folder.glob("*__*.json"))]
+    cells = [RecordedCell(path, read_json(path)) for path in sorted(folder.glob("*__*.json"))]
     assert cells
     results = Results(folder.parent, ())
     for cell in cells:

@@ -11,7 +11,7 @@ import pytest
 from tests.data.video_files import read_number, write_video
 from uwm.data.containers import counted, scan, spread
 from uwm.data.decoders import BadVideo
-from uwm.data.video import probe, read_beyond, read_frames
+from uwm.data.video import probe, read_frames, read_whole
 
 CODECS = {
     "b.avi": ("libx264", {"preset": "medium"}),
@@ -60,7 +60,7 @@ def check_every_frame(path: Path, expected: list[int]) -> None:
     info = probe(path)
     assert info.frames == len(expected)
     assert np.all(np.diff(info.timestamps) > 0)
-    whole = np.concatenate(list(read_beyond(path, chunk=16)))
+    whole = np.concatenate(list(read_whole(path, chunk=16)))
     assert [read_number(frame) for frame in whole] == expected
     places = range(info.frames - 1, -1, -1)
     by_time = [read_number(read_frames(path, [i], times=[info.timestamps[i]])[0]) for i in places]

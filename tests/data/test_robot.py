@@ -19,7 +19,7 @@ from uwm.data.robomimic.actions import PANDA_FINGERS, pair_actions
 from uwm.data.robot import main
 from uwm.data.simulation.clips import all_clips, read_rows
 from uwm.data.simulation.robot_corpus import SPLITS, TASKS, panda_clips, task_of
-from uwm.data.video import BadVideo, content_hash, probe, read_beyond, read_frames
+from uwm.data.video import BadVideo, content_hash, probe, read_frames, read_whole
 from uwm.errors import UserError, run_cli
 
 ASSETS = Path(__file__).parents[2] / "uwm" / "assets" / "corpora" / IN_DOMAIN
@@ -83,7 +83,7 @@ def test_a_demo_is_a_video(tmp_path):
     assert (info.frames, info.fps, info.width, info.height) == (7, 20.0, 24, 24)
     assert np.allclose(info.timestamps, np.arange(7) / 20)
     assert read_frames(path, [6, 0, 6])[:, 0, 0, 0].tolist() == [16, 10, 16]
-    assert np.concatenate(list(read_beyond(path, chunk=3)))[:, 0, 0, 0].tolist() == list(range(10, 17))
+    assert np.concatenate(list(read_whole(path, chunk=3)))[:, 0, 0, 0].tolist() == list(range(10, 17))
     pictures = np.stack([grey(10 + i, 24) for i in range(7)])
     assert content_hash(path) == hashlib.sha256(pictures.tobytes()).hexdigest()
     with pytest.raises(BadVideo, match="has 7 frames, frame 7 was asked for"):

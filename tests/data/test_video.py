@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.data.video_files import read_number, trim_with_edit_list, truncate, write_video
-from uwm.data.video import BadVideo, probe, read_beyond, read_frames
+from uwm.data.video import BadVideo, probe, read_frames, read_whole
 
 RATES = [("a.webm", 12), ("a.mp4", 25), ("b.mp4", Fraction(30000, 1001)), ("c.mp4", 60), ("b.webm", 30)]
 VARIABLE = [0, 1, 2, 4, 5, 9, 10, 11, 14, 15, 16, 18, 20, 23, 24, 25, 26, 30, 31, 32]
@@ -166,6 +166,6 @@ def test_frames_stored_out_of_order(tmp_path: Path, name, codec, options):
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm"])
 def test_a_whole_video_in_pieces(tmp_path: Path, name):
     path = write_video(tmp_path / name, 40, gop=15)
-    parts = list(read_beyond(path, chunk=16))
+    parts = list(read_whole(path, chunk=16))
     assert [len(part) for part in parts] == [16, 16, 8]
     assert numbers(np.concatenate(parts)) == list(range(40))

@@ -8,12 +8,14 @@ from toy_records import toy_results
 
 from paper import examples
 from paper.check import main as check
+from paper.readme import marks
 from paper.store import ROOT, Results
 from uwm.errors import UserError
 from uwm.runs.record import EXAMPLES, record_problems, validate_folder
 
 RECORDS = sorted((ROOT / "results" / EXAMPLES).glob("*/*/*.json"))
-PAGE = f"# Page\n\n{examples.MARKS[0]}\n{examples.MARKS[1]}\n\nAfter.\n"
+BEGIN, END = marks(examples.TABLES_MARK)
+PAGE = f"# Page\n\n{BEGIN}\n{END}\n\nAfter.\n"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper.integrity import LATE, SAMPLED_SINCE, UNSAMPLED, problems
+from paper.integrity import LATE, SAMPLED_SINCE, UNSAMPLED, record_faults
 from paper.store import Results
 from uwm.metrics.spec import METRICS
 from uwm.metrics.statistics import bootstrap_mean, bootstrap_ratio, gain, perplexity
@@ -56,7 +56,7 @@ def write(path: Path, content: dict) -> Path:
 
 
 def found(results: Path) -> str:
-    return "\n".join(problems(Results(results), results / "no experiments"))
+    return "\n".join(record_faults(Results(results), results / "no experiments"))
 
 
 def test_every_metric_is_computed_again(results: Path, record: Path) -> None:

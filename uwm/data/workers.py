@@ -152,7 +152,9 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
             pipe.send(error)
 
 
-def prefetched(items: Iterator[Given], ahead: int = 1, *, active: bool = True) -> Generator[Given, None, None]:
+def prefetched(
+    items: Iterator[Given], ahead: int = 1, *, active: bool = True
+) -> Generator[Given, None, None]:
     """The same items, up to `ahead` of them made by a thread while others are in use; exceptions too."""
     if not active:
         yield from items
