@@ -218,7 +218,7 @@ def test_what_lies_in_another_file_is_refused(tmp_path, kind, what):
         check_corpus_actions(corpus)
 
 
-@pytest.mark.parametrize("rate", ["fast", -5, "nan", [20]])
+@pytest.mark.parametrize("rate", ["fast", -5, "nan", [20], 0])
 def test_a_rate_that_is_none(tmp_path, rate):
     env = {"env_name": "Lift", "env_kwargs": {"control_freq": rate}}
     with pytest.raises(UserError, match=r"control_freq of env_args is .*, no rate above 0"):
