@@ -23,6 +23,8 @@ def home_path(text: Path | str) -> Path:
     try:
         path = Path(text).expanduser()
         os.fsencode(path)
+    except TypeError:
+        raise BadInput(f"{text!r} is no path; name a file or folder") from None
     except RuntimeError:
         raise BadInput(f"{text}: `~` is no home folder here; write the path in full") from None
     except UnicodeError:

@@ -218,7 +218,7 @@ def test_what_lies_in_another_file_is_refused(tmp_path, kind, what):
         check_corpus_actions(corpus)
 
 
-@pytest.mark.parametrize("rate", ["fast", -5, "nan", [20]])
+@pytest.mark.parametrize("rate", ["fast", -5, "nan", [20], 0])
 def test_a_rate_that_is_none(tmp_path, rate):
     env = {"env_name": "Lift", "env_kwargs": {"control_freq": rate}}
     with pytest.raises(UserError, match=r"control_freq of env_args is .*, no rate above 0"):
@@ -242,7 +242,11 @@ def test_claims_that_would_fill_the_memory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", ["obs is no group", "mask is a group", "range is empty", "env_args is a list"]
+    "change",
+    [
+        *("obs is no group", "mask is a group", "mask of numbers", "range is empty", "env_args is a list"),
+        *("actions of no number", "frames of unknown steps"),
+    ],
 )
 def test_other_broken_files_are_one_line(tmp_path, change):
     path = write_demos(tmp_path / "d.hdf5", [8] * 3)
@@ -252,6 +256,15 @@ def test_other_broken_files_are_one_line(tmp_path, change):
             file["data/demo_0/obs"] = 3
         elif change == "mask is a group":
             file.create_group("mask/train/x")
+        elif change == "mask of numbers":
+            file["mask/train"] = np.arange(3)
+        elif change == "actions of no number":
+            del file["data/demo_0/actions"]
+            file["data/demo_0/actions"] = np.zeros((8, 0))
+        elif change == "frames of unknown steps":
+            kept = file["data/demo_0/actions"][()]
+            del file["data/demo_0/actions"]
+            file["data/demo_0/actions"] = np.concatenate([kept, kept])
         elif change == "range is empty":
             file["data"].attrs["action_low"] = 2.0
         else:

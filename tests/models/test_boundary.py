@@ -47,19 +47,20 @@ BAD_IMAGES = {
     "bool": IMAGES > 0.5, "NaN": spoilt(IMAGES, NAN), "infinite": spoilt(IMAGES, INF),
     "one above": spoilt(IMAGES, 1.1), "one below": spoilt(IMAGES, -0.1), "no batch": IMAGES[0],
     "channels last": IMAGES.permute(0, 2, 3, 1), "grey": IMAGES[:, :1], "smaller": IMAGES[..., :32, :32],
-    "not square": IMAGES[..., :32], "five axes": IMAGES[None],
+    "not square": IMAGES[..., :32], "five axes": IMAGES[None], "sparse": IMAGES.to_sparse(),
+    "without values": IMAGES.to("meta"), "an array": IMAGES.numpy(), "nothing": None,
 }  # fmt: skip
 BAD_STATES = {
     "NaN": spoilt(STATES, NAN), "infinite": spoilt(STATES, -INF), "ints": STATES.long(),
     "no batch": STATES[0],
     "no CLS": STATES[:, 1:], "wider": torch.cat([STATES, STATES], 2), "transposed": STATES.transpose(1, 2),
-    "images": IMAGES,
+    "images": IMAGES, "double": STATES.double(), "half": STATES.half(), "sparse": STATES.to_sparse(),
 }  # fmt: skip
 BAD_ACTIONS = {
     "half": QUANTIZED[:, :12], "twice": torch.cat([QUANTIZED, QUANTIZED], 1), "narrow": QUANTIZED[..., :32],
     "one of two": QUANTIZED[:1], "NaN": spoilt(QUANTIZED, NAN),
     "codes": torch.zeros(2, 24, dtype=torch.int64),
-    "flat": QUANTIZED.flatten(1),
+    "flat": QUANTIZED.flatten(1), "double": QUANTIZED.double(),
 }  # fmt: skip
 
 
@@ -86,6 +87,12 @@ CALLS |= {
     "infer batch 2 against 1": lambda: WORLD.infer_actions(STATES, STATES[:1]),
     "infer batch 1 against 2": lambda: WORLD.infer_actions(STATES[:1], STATES),
     "roll out without steps": lambda: WORLD.rollout(STATES, QUANTIZED),
+    "roll out by no step": lambda: WORLD.rollout(STATES, QUANTIZED[:, None][:, :0]),
+    "quantise nothing": lambda: WORLD.quantizer(None),
+    "quantise ints": lambda: WORLD.quantizer(QUANTIZED.long()),
+    "quantise NaN": lambda: WORLD.quantizer(spoilt(QUANTIZED, NAN)),
+    "compare with nothing": lambda: load_lpips("random")(IMAGES, None),
+    "compare arrays": lambda: psnr(IMAGES.numpy(), IMAGES.numpy()),
     "adapter NaN": lambda: ADAPTER.infer_actions(STATES, spoilt(CONTROLS, NAN), MASK, WORLD.quantizer),
     "adapter too many": lambda: ADAPTER.infer_actions(
         STATES, CONTROLS.repeat(1, 2, 1), MASK.repeat(1, 2), WORLD.quantizer
@@ -95,6 +102,10 @@ CALLS |= {
     "adapter six numbers": lambda: ADAPTER.infer_actions(STATES, CONTROLS[..., :6], MASK, WORLD.quantizer),
     "adapter one of two": lambda: ADAPTER.infer_actions(STATES, CONTROLS[:1], MASK[:1], WORLD.quantizer),
 }
+
+
+for bad in (torch.tensor([-1]), torch.tensor([10**9]), torch.tensor([0.0]), None, torch.tensor([True])):
+    CALLS[f"look up {bad}"] = lambda bad=bad: WORLD.quantizer.lookup(bad)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -107,6 +118,7 @@ def test_a_wrong_tensor_is_a_value_error_of_one_line(call: str) -> None:
 def test_right_tensors_pass_and_what_the_mask_hides_is_not_read() -> None:
     with torch.no_grad():
         MAE.decode(MAE.encode(IMAGES.half().float()))
+        assert torch.equal(MAE.encode(IMAGES.double()), MAE.encode(IMAGES))
         MAE.encode(IMAGES + 1e-4)  # rounding
         assert len(WORLD.rollout(STATES, torch.stack([QUANTIZED, QUANTIZED], 1))[0]) == 2
         hidden, mask = spoilt(CONTROLS, NAN), MASK.clone()

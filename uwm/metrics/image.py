@@ -66,6 +66,8 @@ def _window_matrix(size: int, like: Tensor) -> Tensor:
 
 
 def _check(a: Tensor, b: Tensor) -> None:
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        raise ValueError(f"expected two tensors, got {type(a).__name__} and {type(b).__name__}")
     if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3:
         raise ValueError(
             f"expected two batches (B,3,H,W) of one shape, got {tuple(a.shape)}, {tuple(b.shape)}"

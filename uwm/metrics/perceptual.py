@@ -132,6 +132,8 @@ class LPIPS(nn.Module):
         return tuple(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10) for x in layers)
 
     def _check(self, images: Tensor) -> None:
+        if not isinstance(images, Tensor):
+            raise ValueError(f"LPIPS needs float images (B,3,H,W) with B > 0, got a {type(images).__name__}")
         if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0 or not images.is_floating_point():
             raise ValueError(
                 f"LPIPS needs float images (B,3,H,W) with B > 0, got {images.dtype} {tuple(images.shape)}"
@@ -146,6 +148,8 @@ class LPIPS(nn.Module):
 
 def check_comparable(a: Tensor, b: Tensor) -> None:
     """ValueError for two batches (B, C, H, W) of different sizes, which broadcasting may hide."""
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        raise ValueError(f"LPIPS compares two tensors, not {type(a).__name__} and {type(b).__name__}")
     if a.shape[1:] != b.shape[1:] or (len(a) != len(b) and 1 not in (len(a), len(b))):
         raise ValueError(f"LPIPS compares images of one size, not {tuple(a.shape)} and {tuple(b.shape)}")
 

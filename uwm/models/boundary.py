@@ -61,6 +61,24 @@ def check_tensor(name: str, tensor: Tensor, shape: tuple[int | None, ...], batch
         raise BadInput(f"{name} hold NaN or infinite values")
 
 
+def check_codes(codes: Tensor, count: int) -> None:
+    """Whole numbers from 0 to `count` - 1. Raises BadInput."""
+    if not isinstance(codes, Tensor) or codes.dtype not in (torch.int64, torch.int32):
+        kind = codes.dtype if isinstance(codes, Tensor) else f"a {type(codes).__name__}"
+        raise BadInput(f"codes are {kind}: give a tensor of int64")
+    low, high = _extent(codes)
+    if not 0 <= low <= high < count:
+        raise BadInput(f"codes run from {low:g} to {high:g}: there are {count}, from 0")
+
+
+def check_precision(name: str, tensor: Tensor, weights: Tensor) -> None:
+    """A tensor of the precision of a model's weights, unless autocast sees to that. Raises BadInput."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(tensor.device.type):
+        return
+    if tensor.dtype != weights.dtype:
+        raise BadInput(f"{name} are {tensor.dtype}, not {weights.dtype} as the weights: convert them")
+
+
 def _check_storage(name: str, tensor: Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_meta:
         kind = "on the device meta" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")

@@ -19,7 +19,7 @@ from uwm.errors import BadInput, UserError
 from uwm.files import home_path
 from uwm.models import mae_weights
 from uwm.models.blocks import transformer_blocks
-from uwm.models.boundary import check_images, check_tensor
+from uwm.models.boundary import check_images, check_precision, check_tensor
 from uwm.models.patches import (
     draw_masking,
     masked_error,
@@ -165,6 +165,7 @@ class MaskedAutoencoder(nn.Module):
         another shape, or not finite, are a `ValueError`.
         """
         check_tensor("states", states, (None, 1 + self.config.tokens, self.config.encoder_width))
+        check_precision("states", states, self.mean)
         if not self.config.norm_pix_loss:
             return self.denormalise_patches(self.decode_patches(states)).clamp(0, 1)
         if like is None:

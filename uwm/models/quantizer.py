@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Count, Decay, Natural, NotNegative, Share, check_bounds
+from uwm.models.boundary import check_codes, check_tensor
 from uwm.models.tokens import LatentActions
 
 # Spread of the copies where vectors must be drawn twice, in standard deviations of the batch's channel.
@@ -125,7 +126,8 @@ class VectorQuantizer(nn.Module):
 
     def forward(self, latents: Tensor) -> QuantizerOutput:
         """Quantise latents (B, L, W); ValueError if their last dimension isn't the codebook's."""
-        if latents.ndim != 3 or latents.shape[-1] != self.config.width or latents.numel() == 0:
+        check_tensor("latents", latents, (None,) * 3)
+        if latents.shape[-1] != self.config.width or latents.numel() == 0:
             raise ValueError(
                 f"latents have shape {tuple(latents.shape)}; give (batch, tokens, {self.config.width})"
             )
@@ -166,6 +168,7 @@ class VectorQuantizer(nn.Module):
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Rows (..., W) of the codebook for codes (...) int64 in [0, codes)."""
+        check_codes(codes, self.config.codes)
         return F.embedding(codes, self.codebook)
 
     def _loss(self, latents: Tensor, chosen: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uwm.bounds import Bounded, Natural, check_bounds, later
+from uwm.errors import BadInput
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.bottleneck import BottleneckConfig, GaussianBottleneck, continuous_bottleneck
-from uwm.models.boundary import check_tensor
+from uwm.models.boundary import check_precision, check_tensor
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.mae import MAEConfig
 from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, QuantizerOutput, VectorQuantizer
@@ -141,6 +142,7 @@ class WorldModel(StoredModel):
         self._check_states("s_t", s_t)
         if self.config.use_action:
             check_tensor("quantized", quantized, (None, *self._action_size), len(s_t))
+            check_precision("quantized", quantized, s_t)
         return self._predict(s_t, quantized)
 
     def _predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
@@ -152,6 +154,9 @@ class WorldModel(StoredModel):
         """K steps from `s_t` (B, 1+N, D) by `actions` (B, K, L, W) -> states (B, K, 1+N, D)."""
         self._check_states("s_t", s_t)
         check_tensor("actions", actions, (None, None, *self._action_size), len(s_t))
+        check_precision("actions", actions, s_t)
+        if not actions.shape[1]:
+            raise BadInput("actions are of no step: give (B, K, L, W) with K of 1 or more")
         states = []
         for action in actions.unbind(1):
             s_t = self._predict(s_t, action)
@@ -183,6 +188,7 @@ class WorldModel(StoredModel):
 
     def _check_states(self, name: str, states: Tensor, batch: int | None = None) -> None:
         check_tensor(name, states, (None, *self.config.tokens.state_size), batch)
+        check_precision(name, states, next(self.parameters()))
 
     def _quantize(self, latents: Tensor) -> QuantizerOutput:
         """The codebook, or in the first training steps the latents themselves."""

@@ -185,7 +185,9 @@ def _read_demo(file: h5py.File, name: str, camera: str | None, chosen: ActionRan
     frames = _frames(demo)
     stored = within(demo, "frame_steps")
     steps = np.arange(frames) if stored is None else stored[()].astype(np.int64)
-    if not frames or len(steps) != frames or steps[-1] > len(actions):
+    # Without a list, which steps far fewer frames are of would be a guess.
+    every = stored is not None or abs(frames - len(actions)) <= 1
+    if not (frames and every) or len(steps) != frames or steps[-1] > len(actions):
         raise UserError(f"{file.filename}: {name} has {frames} frames, {len(steps)} frame_steps "
                         f"and {len(actions)} actions, which do not fit")  # fmt: skip
     obs = demo.get("obs", {})

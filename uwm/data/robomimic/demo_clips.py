@@ -70,6 +70,8 @@ def _masks(file: h5py.File, demos: set[str]) -> dict[str, str]:
         if not isinstance(mask, h5py.Dataset):
             raise UserError(f"{file.filename}: mask/{theirs} is no list of demonstrations")
         names = [name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(mask[()])]
+        if names and not demos.intersection(names):
+            raise UserError(f"{file.filename}: mask/{theirs} names {names[0]!r} and no demo that is there")
         found |= {name: ours for name in names if name in demos}
     return found
 

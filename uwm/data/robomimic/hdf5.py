@@ -114,7 +114,8 @@ def environment(file: h5py.File) -> dict[str, Any]:
 
 def control_rate(file: h5py.File) -> float:
     """Control steps per second. `UserError` where the file gives none above 0."""
-    told = environment(file)["env_kwargs"].get("control_freq") or DEFAULT_CONTROL_HZ
+    told = environment(file)["env_kwargs"].get("control_freq")
+    told = DEFAULT_CONTROL_HZ if told is None else told
     try:
         rate = float(told)
     except (TypeError, ValueError):

@@ -148,7 +148,7 @@ def check_numbers(path: Path, name: str, actions: Floats, size: int) -> None:
 
 
 def _check_shape(path: Path, name: str, actions: Floats, size: int) -> None:
-    if actions.ndim != 2 or actions.shape[1] != size or not len(actions):
+    if actions.ndim != 2 or actions.shape[1] != size or not actions.size:
         raise UserError(f"{path}: {name} has actions {actions.shape}, the first demo has {size} numbers each")
 
 
