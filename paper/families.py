@@ -76,11 +76,13 @@ def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
                  for metric, entry in {**seen.get(name, {}), **acted.get(name, {})}.items()]  # fmt: skip
         if name in seen and name in acted:
             rows.append([method_label(name), *texts])
+    still = next((e["still_mm"] for e in entries(results, scale, robot, ["still_mm"]).values()), None)
     note = (
-        f"Up to the ratios: {corpus_label(frames)}, moving half. From the probe on: {corpus_label(robot)}, "
-        "on which nothing was trained but the adapters: millimetres between where the hand came to be and "
-        "where the prediction shows it, from latent actions of both frames, and from real actions through an "
-        "adapter of 500 labelled pairs or of all. 95% intervals over clips (and seeds) in brackets. All were "
+        f"Up to the share nearer than a copy: {corpus_label(frames)}, moving half. Then: "
+        f"{corpus_label(robot)}, on which nothing was trained but the adapters: millimetres between where "
+        "the hand came to be and where the prediction shows it, from latent actions of both frames, and from "
+        "real actions through an adapter of 500 labelled pairs or of all; by standing still "
+        f"{shown(still, 'missing', 'still_mm')}. 95% intervals over clips (and seeds) in brackets. All were "
         "trained for the same few steps."
     )
     columns = ["", *(metric_label(m) for m in ("bits", *FRAME_MEASURES, *ACTED_MEASURES))]

@@ -32,7 +32,7 @@ def results(tmp_path: Path) -> Results:
     for k, name in enumerate(MEASURED):
         whole = {"bits": 3.0 * (k + 1), "gflop": 0.5, "probe_r2": 0.1}
         frames = {"state_ratio_moving": 0.5, "leak_moving": 0.9 - 0.1 * k, "success_vs_copy_moving": 0.4}
-        acted = {"adapter_mm": 30.0 + k, "adapter_500_mm": 40.0, "hand_error_mm": 50.0 - k}
+        acted = {"adapter_mm": 30.0 + k, "adapter_500_mm": 40.0, "hand_error_mm": 50.0 - k, "still_mm": 46.0}
         for corpus, found in (("sim-third-person", whole | frames), ("sim-panda", whole | frames | acted)):
             metrics = {metric: entry(value) for metric, value in found.items()}
             record = toy_record("mini", "families", f"{name}/{corpus}/s0", None, metrics=metrics)
@@ -47,6 +47,7 @@ def test_a_row_has_frames_and_control(results: Results) -> None:
     assert second["Bits"] == "6 [5, 7]"
     assert second["State error / copy's"].startswith("0.500")
     assert second["Hand error by real actions, mm"] == "31.0 [27.9, 34.1]"
+    assert "by standing still 46.0 [41.4, 50.6]" in overview.note
     assert costs.topic
     assert all(len(row) == len(table.columns) for table in (overview, costs) for row in table.rows)
 

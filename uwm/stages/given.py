@@ -103,7 +103,7 @@ def fitted_stage(context: Context, given: Fitted) -> Stage:
     recipe = config.pretrain
     fields: dict[str, Any] = {"gap": recipe.gap, "short_side": recipe.short_side, "seed": recipe.train.seed}
     corpora = first_clips_of_each({n: corpus_of(context, n) for n in config.pretrain_on}, recipe.clips)
-    fields = {**fields, "budget": pairs_budget(context), "method": dict(given.identity)}
+    fields |= {"budget": pairs_budget(context), "method": dict(given.identity)}
     return Stage(f"fitted-{given.name}", 1, fields, training_manifests(corpora, recipe))
 
 
