@@ -17,8 +17,9 @@ from uwm.stages.baselines import (
 )
 from uwm.stages.decoder import DecoderRecipe, decoder_stage, obtain_decoder
 from uwm.stages.finetune import Domain
+from uwm.stages.reader import ReaderRecipe, obtain_reader, reader_stage
 
-DomainRecipe: TypeAlias = AdapterRecipe | DynamicsRecipe | FICCRecipe | DecoderRecipe
+DomainRecipe: TypeAlias = AdapterRecipe | DynamicsRecipe | FICCRecipe | DecoderRecipe | ReaderRecipe
 OpenDomain: TypeAlias = Callable[[Context], Domain]  # may raise SkipCell
 
 
@@ -53,6 +54,8 @@ def obtain(recipe: DomainRecipe, domain: Domain) -> object:
             return obtain_ficc(recipe, domain)
         case DecoderRecipe():
             return obtain_decoder(recipe, domain)
+        case ReaderRecipe():
+            return obtain_reader(recipe, domain)
 
 
 def stage_of(recipe: DomainRecipe, domain: Domain) -> Stage:
@@ -66,3 +69,5 @@ def stage_of(recipe: DomainRecipe, domain: Domain) -> Stage:
             return ficc_stage(ficc_recipe(recipe, domain), domain.corpus)
         case DecoderRecipe():
             return decoder_stage(recipe, domain.corpus, domain.world.weights["mae"])
+        case ReaderRecipe():
+            return reader_stage(recipe, domain)
