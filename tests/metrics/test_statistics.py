@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from uwm.metrics.statistics import bootstrap_difference, bootstrap_mean, bootstrap_ratio, wilson
+from uwm.metrics.statistics import (
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_ratio,
+    rank_correlation,
+    wilson,
+)
 
 
 def clustered(seed: int, clusters: int = 12, rows: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -181,3 +187,19 @@ def test_wilson_by_hand():
     for successes, n in ((-1, 3), (4, 3), (0, 0)):
         with pytest.raises(ValueError, match="trials"):
             wilson(successes, n)
+
+
+def test_rank_correlation_is_spearmans_with_ties():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 5, (2, 12)).astype(float)
+    found = rank_correlation(a, b)
+    assert found.estimate == pytest.approx(stats.spearmanr(a, b).statistic)
+    assert -1 <= found.low < found.estimate < found.high <= 1
+    assert found.n == 12
+    assert rank_correlation(np.exp(a), b).ci == found.ci  # the order alone counts
+    assert rank_correlation([1.0, 2.0, 4.0], [9.0, 5.0, 3.0]).ci == [-1, 1]  # of three rows nothing is known
+    assert rank_correlation([1.0, 2.0, 4.0], [9.0, 5.0, 3.0]).estimate == pytest.approx(-1)
+    with pytest.raises(ValueError, match="two different values"):
+        rank_correlation([1.0, 1.0], [0.0, 1.0])
+    with pytest.raises(ValueError, match="2 and 1 rows"):
+        rank_correlation([1.0, 1.0], [0.0])

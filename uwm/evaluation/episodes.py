@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from uwm.data.crops import center_crop
 from uwm.evaluation.filmstrips import Film, write_film, write_filmstrip
@@ -13,9 +14,15 @@ from uwm.evaluation.records import column, estimate
 from uwm.metrics.statistics import bootstrap_mean, wilson
 from uwm.models.world import World
 from uwm.planning.episodes import Episode, held_distances
+from uwm.planning.policies import Picture
 from uwm.runs.experiment import Cell, Estimate
 
 SHOWN = {"reached": True, "missed": False}  # the first episode of each kind
+
+
+def cropped(pictures: Picture, side: int) -> Tensor:
+    """Pictures (n, H, W, 3) -> the centres of them (n, 3, side, side), uint8, as corpora are seen."""
+    return center_crop(torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2), side, side)
 
 
 def told(episode: Episode) -> str:
@@ -73,8 +80,7 @@ def show_episodes(world: World, episodes: Sequence[Episode], out: Path, name: st
     for end, success in SHOWN.items():
         chosen = next((episode for episode in episodes if episode.success == success), None)
         if chosen is not None:
-            pictures = torch.from_numpy(np.concatenate([chosen.pictures, chosen.goal[None]]))
-            frames = center_crop(pictures.permute(0, 3, 1, 2), side, side) / 255  # (T + 2, 3, S, S)
+            frames = cropped(np.concatenate([chosen.pictures, chosen.goal[None]]), side) / 255  # (T + 2, ...)
             imagined = world.mae.decode(torch.from_numpy(chosen.imagined).to(world.device)).cpu()
             film = Film(frames[:-1], imagined, frames[-1])
             write_filmstrip(film, out / "panels" / f"{name}-{end}")

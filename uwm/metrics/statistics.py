@@ -138,3 +138,41 @@ def wilson(successes: int, n: int) -> Interval:
 def gain(ratio: Interval) -> Interval:
     """1 minus a ratio, with its interval."""
     return Interval(1 - ratio.estimate, 1 - ratio.high, 1 - ratio.low, ratio.n, ratio.clusters)
+
+
+FEWEST_ROWS = 4  # of which an interval of a rank correlation says something
+
+
+def rank_correlation(a: ArrayLike, b: ArrayLike, *, samples: int = 2000, seed: int = 0) -> Interval:
+    """Spearman's rank correlation of a and b (n,), equal values sharing their mean rank, with a bootstrap
+    interval over the n rows: [-1, 1] of fewer than four.
+
+    Raises ValueError for lengths that differ, and where a or b has one value only.
+    """
+    first, second = _column("a", a)[:, 0], _column("b", b)[:, 0]
+    if len(first) != len(second):
+        raise ValueError(f"a and b have {len(first)} and {len(second)} rows")
+    estimate = _spearman(first, second)
+    if estimate is None:
+        raise ValueError("a rank correlation needs two different values of each")
+    low, high = -1.0, 1.0
+    if len(first) >= FEWEST_ROWS:
+        draws = np.random.default_rng(seed).integers(len(first), size=(samples, len(first)))
+        found = [r for rows in draws if (r := _spearman(first[rows], second[rows])) is not None]
+        low, high = (float(limit) for limit in np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    return Interval(estimate, low, high, len(first), len(first))
+
+
+def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    """None where one of them has one value only."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks (n,) from 0; equal values have the mean of theirs."""
+    below = (values[:, None] > values).sum(1)
+    equal = (values[:, None] == values).sum(1)
+    ranks: NDArray[np.float64] = below + (equal - 1) / 2
+    return ranks

@@ -1,0 +1,99 @@
+"""Tables of planning: which measure of Figure 5 predicts success, and what fails: model, cost or solver."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from paper.names import DASH
+from paper.store import Results
+from paper.table import Table
+from uwm.methods import AHEAD, FEW_SAMPLES, R_GT, SIMULATOR, TRUE_COST, TRUE_GOAL, Variant, parse
+from uwm.metrics.spec import metric_label, metric_text
+from uwm.metrics.statistics import rank_correlation
+
+PLANNING, OFFLINE, SUCCESS = "planning", "figure5", "success"
+# Measures of predictions, after one step and after five: do they predict how often a planner succeeds?
+MEASURES: tuple[tuple[str, Variant | None], ...] = (
+    ("lpips_to_next", None),
+    ("hand_error_mm", None),
+    ("lpips_to_next", AHEAD),
+    ("hand_error_mm", AHEAD),
+)
+FEWEST = 3  # rows, of which an order can be right or wrong
+
+
+class Parts(NamedTuple):
+    """What a planner is made of; the simulator's own parts are the right ones."""
+
+    model: str
+    cost: str
+    solver: str
+
+
+LEARNED, OWN = "learned", "the simulator's"
+REPLACED = {
+    R_GT.name: Parts("R_GT", LEARNED, "three rounds"),
+    R_GT.variant(TRUE_GOAL): Parts("R_GT", "learned, goal told", "three rounds"),
+    R_GT.variant(FEW_SAMPLES): Parts("R_GT", LEARNED, OWN),
+    SIMULATOR.name: Parts(OWN, LEARNED, OWN),
+    SIMULATOR.variant(TRUE_COST): Parts(OWN, OWN, OWN),
+}
+
+
+def planning_tables(results: Results, scale: str, task: str) -> Iterator[Table]:
+    """Those that the task has enough records for."""
+    for table in (prediction_table(results, scale, task), replacement_table(results, scale, task)):
+        if table.rows:
+            yield table
+
+
+def prediction_table(results: Results, scale: str, task: str) -> Table:
+    """Rank correlations over the rows that Figure 5 has too."""
+    rows = []
+    for metric, ahead in MEASURES:
+        pairs = list(measured_twice(results, scale, task, metric, ahead))
+        offline, success = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        if len(pairs) < FEWEST or len(set(offline)) == 1 or len(set(success)) == 1:
+            continue
+        found = rank_correlation(offline, success)
+        label = f"{metric_label(metric)}{', five steps' if ahead else ''}"
+        rows.append([label, f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]", str(len(pairs))])
+    note = "Spearman's rank correlation of Figure 5's measure with the share of goals reached, over the "
+    note += "methods that both measured; 95% intervals over methods. Below 0: the method with the smaller "
+    note += "measure succeeds more often. The methods are few, so the intervals are wide."
+    title = f"planning, scale {scale}, {task}: which measure predicts success"
+    return Table(f"planning_{task}_predictors", title, ["", "Correlation", "Methods"], rows, note)
+
+
+def measured_twice(
+    results: Results, scale: str, task: str, metric: str, ahead: Variant | None
+) -> Iterator[tuple[float, float]]:
+    """A method's number in Figure 5, and its success here."""
+    for cell in results.cells.get((scale, PLANNING), []):
+        corpus, parsed = cell.record["config"].get("corpus"), parse(cell.method)
+        if cell.corpus != task or parsed.variant or cell.status != "ok" or corpus is None:
+            continue
+        name = f"{parsed.base}-{ahead.suffix}" if ahead else parsed.base
+        for other in results.find(scale, OFFLINE, name, corpus):
+            entry = other.record["metrics"].get(metric)
+            if other.seed == cell.seed and entry is not None:
+                yield float(entry["value"]), float(cell.record["metrics"][SUCCESS]["value"])
+
+
+def replacement_table(results: Results, scale: str, task: str) -> Table:
+    """One part after the other replaced by the simulator's."""
+    rows = []
+    for method, parts in REPLACED.items():
+        found = results.measure(scale, PLANNING, method, task, SUCCESS)
+        if found is not None:
+            low, high = (metric_text(SUCCESS, limit) for limit in (found.low, found.high))
+            rows.append([*parts, f"{metric_text(SUCCESS, found.value)} [{low}, {high}]", str(found.n)])
+    note = "Where planning fails, shown by replacing one of model, cost and solver by the simulator's. The "
+    note += (
+        "learned cost reads the hand's (and block's) place off the states; told the goal, it reads it off "
+    )
+    note += f"the predictions alone. Wilson's 95% intervals; {DASH} for what was not measured."
+    columns = ["Model", "Cost", "Solver", "Success, %", "Episodes"]
+    rows = rows if len(rows) > 1 else []
+    return Table(
+        f"planning_{task}_parts", f"planning, scale {scale}, {task}: parts replaced", columns, rows, note
+    )
