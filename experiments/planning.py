@@ -154,8 +154,9 @@ CONFIGS = {
         tasks=("reach", "push", "lift"),
         episodes=20,
         solver=_ONE_ACTION,
-        # A look ahead in the simulator takes 0.14 s.
-        simulator_solver=replace(_ONE_ACTION, samples=12, iterations=2, elites=3),
+        # A look ahead in the simulator takes 0.08 s. On 20 decisions of seeds from 1000 on, the best of 12
+        # samples by the read-off cost ends 82 mm from the goal, that of 32 ends at 76.
+        simulator_solver=replace(_ONE_ACTION, samples=24, iterations=2, elites=5),
         corpus=IN_DOMAIN,
         pretrain_on=BUNDLED,
         mae=MAE["mini"],

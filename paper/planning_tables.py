@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from paper.names import DASH
 from paper.store import Results
 from paper.table import Table
 from uwm.methods import AHEAD, FEW_SAMPLES, R_GT, SIMULATOR, TRUE_COST, TRUE_GOAL, Variant, parse
@@ -22,20 +21,19 @@ FEWEST = 3  # rows, of which an order can be right or wrong
 
 
 class Parts(NamedTuple):
-    """What a planner is made of; the simulator's own parts are the right ones."""
+    """Of a planner, besides its solver; the simulator's own are the right ones."""
 
     model: str
     cost: str
-    solver: str
 
 
 LEARNED, OWN = "learned", "the simulator's"
 REPLACED = {
-    R_GT.name: Parts("R_GT", LEARNED, "three rounds"),
-    R_GT.variant(TRUE_GOAL): Parts("R_GT", "learned, goal told", "three rounds"),
-    R_GT.variant(FEW_SAMPLES): Parts("R_GT", LEARNED, OWN),
-    SIMULATOR.name: Parts(OWN, LEARNED, OWN),
-    SIMULATOR.variant(TRUE_COST): Parts(OWN, OWN, OWN),
+    R_GT.name: Parts("R_GT", LEARNED),
+    R_GT.variant(TRUE_GOAL): Parts("R_GT", "learned, goal told"),
+    R_GT.variant(FEW_SAMPLES): Parts("R_GT", LEARNED),
+    SIMULATOR.name: Parts(OWN, LEARNED),
+    SIMULATOR.variant(TRUE_COST): Parts(OWN, OWN),
 }
 
 
@@ -85,13 +83,17 @@ def replacement_table(results: Results, scale: str, task: str) -> Table:
     for method, parts in REPLACED.items():
         found = results.measure(scale, PLANNING, method, task, SUCCESS)
         if found is not None:
+            solver = results.find(scale, PLANNING, method, task)[0].record["config"]["solver"]
             low, high = (metric_text(SUCCESS, limit) for limit in (found.low, found.high))
-            rows.append([*parts, f"{metric_text(SUCCESS, found.value)} [{low}, {high}]", str(found.n)])
-    note = "Where planning fails, shown by replacing one of model, cost and solver by the simulator's. The "
+            success = f"{metric_text(SUCCESS, found.value)} [{low}, {high}]"
+            rows.append([*parts, f"{solver['samples']} x {solver['iterations']}", success, str(found.n)])
+    note = (
+        "Where planning fails, shown by replacing its parts by the simulator's, and by a smaller search. The "
+    )
     note += (
         "learned cost reads the hand's (and block's) place off the states; told the goal, it reads it off "
     )
-    note += f"the predictions alone. Wilson's 95% intervals; {DASH} for what was not measured."
+    note += "the predictions alone. Solver: samples x rounds. Wilson's 95% intervals."
     columns = ["Model", "Cost", "Solver", "Success, %", "Episodes"]
     rows = rows if len(rows) > 1 else []
     return Table(
