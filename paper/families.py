@@ -76,7 +76,7 @@ def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
                  for metric, entry in {**seen.get(name, {}), **acted.get(name, {})}.items()]  # fmt: skip
         if name in seen and name in acted:
             rows.append([method_label(name), *texts])
-    still = next((e["still_mm"] for e in entries(results, scale, robot, ["still_mm"]).values()), None)
+    still = next((e["still_mm"] for e in family_entries(results, scale, robot, ["still_mm"]).values()), None)
     note = (
         f"Up to the share nearer than a copy: {corpus_label(frames)}, moving half. Then: "
         f"{corpus_label(robot)}, on which nothing was trained but the adapters: millimetres between where "

@@ -26,6 +26,7 @@ from paper.layout import (
     Topic,
 )
 from paper.names import DASH, FAILED_MARK, corpus_label, experiment_label
+from paper.planning_tables import planning_tables
 from paper.store import Measured, Results
 from paper.table import Table
 from uwm.errors import UserError
@@ -274,3 +275,5 @@ def experiment_tables(results: Results, scale: str) -> Iterator[Table]:
             control = control_table(results, scale, experiment, corpus)
             if control:
                 yield control
+            if experiment in UNDIVIDED:
+                yield from planning_tables(results, scale, corpus)

@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
             "uwm.data",
             "uwm.training",
             "uwm.runs",
+            "uwm.planning",
         ),
     ),
     "uwm.planning": ("uwm.models",),

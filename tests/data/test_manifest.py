@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,14 @@ def test_same_bytes_each_time_and_after_reading(corpus, tmp_path):
     assert first.sha256 == again.sha256 != other.sha256
     write_manifest(first, tmp_path / "deep" / "m.csv")
     assert read_manifest(tmp_path / "deep" / "m.csv").sha256 == first.sha256
+
+
+def test_several_may_write_the_same_manifest_at_once(corpus, tmp_path):
+    manifest, path = build_manifest(corpus, "train", pairs=6), tmp_path / "m.csv"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: write_manifest(manifest, path), range(100)))
+    assert read_manifest(path).sha256 == manifest.sha256
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_quota_and_what_there_is(corpus):

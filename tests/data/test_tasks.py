@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.data.robot_simulator import needs_robosuite
-from uwm.data.simulation.tasks import TASKS, TaskConfig, TaskEnvironment
+from uwm.data.simulation.task_config import TASKS, TaskConfig
+from uwm.data.simulation.tasks import TaskEnvironment
 from uwm.errors import UserError
 
 ACTIONS = np.random.default_rng(0).uniform(-1, 1, (3, 7))
@@ -45,8 +46,11 @@ def test_looking_ahead_is_stepping_robosuite_by_hand_and_leaves_no_trace():
     with playing(TaskConfig("reach", size=32)) as environment:
         scene = environment.scene
         first, info = environment.reset(7)
-        foreseen, distances = environment.look_ahead(ACTIONS)
-        environment.look_ahead(-ACTIONS)
+        foreseen, distances = (
+            ahead(ACTIONS, range(3)) for ahead in (environment.pictures_ahead, environment.distances_ahead)
+        )
+        assert np.array_equal(environment.pictures_ahead(ACTIONS, [2]), foreseen[2:])
+        environment.pictures_ahead(-ACTIONS, [0, 2])
         stepped = [environment.step(action) for action in ACTIONS]
         states = [scene.state()]
 
@@ -100,7 +104,7 @@ def test_the_way_straight_to_the_goal_reaches_it():
         environment.reset(5)
         for _ in range(environment.config.steps):
             action = environment.held
-            away = environment._goal_place - environment.scene.hand()
+            away = environment.goal_place - environment.scene.hand()
             action[:3] = np.clip(away / 0.2, -1, 1)
             _, _, done, late, info = environment.step(action)
             if done or late:

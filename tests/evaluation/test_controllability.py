@@ -40,7 +40,7 @@ def seen(count: int, seed: int) -> EvalPairs:
     gripper = rng.uniform(0, 1, (count, 2)).astype(np.float32)
     hand = 0.5 + position[:, :, :2]
     limits = np.full(7, -1, np.float32), np.full(7, 1, np.float32)
-    found = PairActions(actions, np.ones((count, 4), bool), *limits, hand, position, gripper)
+    found = PairActions(actions, np.ones((count, 4), bool), *limits, hand, position, gripper, position)
     table = pd.DataFrame({"video": [f"clip{i % 6}" for i in range(count)]})
     pairs = ActionPairs(str(seed), bundled(BUNDLED[0]), Manifest(table), found)
     places = torch.from_numpy(np.concatenate([position, gripper[..., None]], axis=2))

@@ -16,8 +16,8 @@ from uwm.runs.experiment import Cell, load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = load_experiment(ROOT / "experiments" / "planning.py")
-SOME = "random,simulator/reach,r_gt-8/reach/s0,cloning-8"
-METHODS = {"random/reach", "simulator/reach", "r_gt-8/reach/s0", "cloning-8/reach/s0"}
+SOME = "random,simulator/reach,r_gt/reach/s0,cloning-8"
+METHODS = {"random/reach", "simulator/reach", "r_gt/reach/s0", "cloning-8/reach/s0"}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_every_cell_has_its_numbers(finished: Path) -> None:
         assert ("calls_per_decision" in metrics) == (column != "random")
         starts = samples[f"{column}/start_distance_mm"]
         assert starts.between(100, 200).all()
-    planned = next(record for record in found if record["cell"] == "r_gt-8/reach/s0")["metrics"]
+    planned = next(record for record in found if record["cell"] == "r_gt/reach/s0")["metrics"]
     assert planned["calls_per_decision"]["value"] == 2 * 4 + 1
     assert planned["seconds_per_decision"]["value"] > 0
     kinds = {path.name.partition("_")[2] for path in (finished / "first" / "panels").glob("*/*.png")}
@@ -68,16 +68,17 @@ def test_every_cell_has_its_numbers(finished: Path) -> None:
 def test_a_killed_run_goes_on_with_the_episode_that_is_missing(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kept one is not run again; the other becomes the same, byte for byte."""
-    kept, lost = (next((finished / "runs").rglob(f"r_gt-8__reach__s0/{seed}.npz")) for seed in (0, 1))
+    """The kept one is not run again; the other becomes the same, byte for byte, in another process, where no
+    episode came before it."""
+    kept, lost = (next((finished / "runs").rglob(f"r_gt__reach__s0/{seed}.npz")) for seed in (0, 1))
     stamp = kept.stat().st_mtime_ns
     lost.unlink()
     monkeypatch.setenv("UWM_RUNS", str(finished / "runs"))
     monkeypatch.setenv("UWM_CACHE", str(finished / "cache"))
-    assert main(EXPERIMENT, command(finished / "second", "r_gt-8/reach/s0")) == 0
+    assert main(EXPERIMENT, command(finished / "second", "r_gt/reach/s0", "--jobs", "2")) == 0
     assert kept.stat().st_mtime_ns == stamp
     assert lost.is_file()
-    tables = [finished / run / "samples" / "r_gt-8__reach__s0.csv" for run in ("first", "second")]
+    tables = [finished / run / "samples" / "r_gt__reach__s0.csv" for run in ("first", "second")]
     assert tables[0].read_bytes() == tables[1].read_bytes()
 
 
@@ -116,7 +117,8 @@ def test_a_cell_reads_what_its_numbers_depend_on() -> None:
         return set(EXPERIMENT.reads(config, Cell(method, corpus, int(seed[0][1:]) if seed else None)))
 
     assert {"reader", "solver", "adapter", "finetune"} <= read("r_gt-500/reach/s0")
-    assert "reader" not in read("r_gt-500-state-cost/reach/s0") | read("r_gt-500/push/s0")
+    assert "reader" not in read("r_gt-500-state-cost/reach/s0") | read("simulator-true-cost/push")
+    assert "reader" in read("r_gt-500/push/s0") & read("r_gt-true-goal/reach/s0")
     assert not read("random/reach") & {"mae", "solver", "reader", "pretrain"}
     assert read("cloning-500/reach/s0") >= {"cloning"}
     assert "adapter" not in read("direct/reach/s0")

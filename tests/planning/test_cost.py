@@ -46,7 +46,7 @@ def test_a_head_reads_states_and_goal():
     def first_token(states):
         return states[:, 0]
 
-    cost = ReadOffDistance(first_token, GOAL)
+    cost = ReadOffDistance(first_token, first_token(GOAL[None])[0])
     assert cost(PREDICTED).tolist() == pytest.approx([2**0.5, 0.0])
 
 

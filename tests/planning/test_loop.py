@@ -71,6 +71,8 @@ def test_a_model_is_asked_step_by_step():
     actions = torch.tensor([[[1.0, 0.0], [-0.5, 0.0]], [[0.0, 0.0], [0.2, 9.0]]])
     found = LearnedDynamics(moved, 2, batch=1).roll_out(torch.tensor([[7.0]]), actions)
     assert found[..., 0, 0].tolist() == [[17.0, 12.0], [7.0, 9.0]]
+    last = LearnedDynamics(moved, 2).roll_out(torch.tensor([[7.0]]), actions, ends=True)
+    assert torch.equal(last, found[:, 1:])
     assert LearnedDynamics(copied, 2).roll_out(torch.tensor([[7.0]]), actions).unique().tolist() == [7.0]
 
 
@@ -83,9 +85,19 @@ def test_shuffled_consequences_are_those_of_another_plan():
 
 
 def test_the_simulator_is_asked_for_each_plan():
-    ahead = SimulatedDynamics(lambda plan: plan.cumsum(0)[:, None])
+    looks = []
+
+    def look_ahead(plan, looked):
+        looks.append(list(looked))
+        return plan.cumsum(0)[list(looked)]
+
+    ahead = SimulatedDynamics(look_ahead, lambda seen: torch.from_numpy(seen).float()[:, None])
     actions = torch.rand(4, 3, 2)
-    assert torch.equal(ahead.roll_out(torch.zeros(1, 1), actions), actions.cumsum(1)[:, :, None])
+    everything = ahead.roll_out(torch.zeros(1, 1), actions)
+    assert torch.allclose(everything, actions.cumsum(1)[:, :, None])
+    last = ahead.roll_out(torch.zeros(1, 1), actions, ends=True)
+    assert torch.equal(last, everything[:, -1:])
+    assert looks == [[0, 1, 2]] * 4 + [[2]] * 4
 
 
 def test_a_planner_with_the_true_model_reaches_the_goal_and_chance_does_not():

@@ -56,6 +56,20 @@ def test_a_process_takes_cell_after_cell(project):
     assert str(os.getpid()) not in processes
 
 
+def test_processes_share_the_parts_of_a_cell_which_comes_after_them(project):
+    """Also where one fails: the cell does itself what it does not find. One process needs no parts."""
+    code, *_ = project.run("--only", "uwm/ours/s0", "--jobs", "3")
+    (work,) = project.root.glob("runs/mini/toy-*")
+    assert (code, (work / "parts-of-uwm__ours__s0").read_text()) == (0, "abc")
+    processes = {path.read_text() for path in work.glob("part-*")}
+    assert str(os.getpid()) not in processes
+    code, *_ = project.run("--only", "uwm/ours/s1", "--jobs", "2", "--set", "fault=part")
+    (found,) = project.root.glob("runs/mini/toy-*/parts-of-uwm__ours__s1")
+    assert (code, found.read_text() in ("a", "ac")) == (0, True)  # another may have begun with c
+    project.run("--only", "uwm/ours/s1")
+    assert not list(work.glob("part-uwm__ours__s1-*"))
+
+
 def test_the_cells_after_a_killed_one_go_on_in_another_process(project):
     code, _, error = project.run("--set", "fault=killed", "--jobs", "2")
     assert code == 1

@@ -11,7 +11,7 @@ from uwm.errors import Interrupted, UserError
 from uwm.metrics.spec import Metric, declare
 from uwm.runs.artifacts import Stage
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, Parts, SkipCell, StageJob
 
 ERROR = declare(Metric("error", "Error", "lower"))
 
@@ -57,6 +57,16 @@ def _train(context: Context, folder: Path) -> None:
     (folder / "weights.txt").write_text(str(context.config.training.steps))
 
 
+def parts(config: Config, cell: Cell) -> list[str]:
+    return ["a", "b", "c"] if cell.method == "uwm" else []
+
+
+def run_part(context: Context, cell: Cell, part: str) -> None:
+    if context.config.fault == "part" and part == "b":
+        raise ValueError("no part b")
+    context.work.joinpath(f"part-{cell.file_name}-{part}").write_text(str(os.getpid()))
+
+
 def run_cell(context: Context, cell: Cell) -> CellResult:
     faults: dict[str, BaseException] = {
         "error": ValueError("it\nbroke"),
@@ -71,6 +81,8 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         raise faults[context.config.fault]
     if cell.method == "copy" and context.config.fault == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    found = sorted(path.name[-1] for path in context.work.glob(f"part-{cell.file_name}-*"))
+    context.work.joinpath(f"parts-of-{cell.file_name}").write_text("".join(found))
     context.work.joinpath(f"process-of-{cell.file_name}").write_text(str(os.getpid()))
     value = float((train(context) / "weights.txt").read_text()) / 3
     if context.config.fault == "nan":
@@ -93,6 +105,7 @@ EXPERIMENT = Experiment(
     cells=cells,
     run_cell=run_cell,
     summarize=summarize,
+    parts=Parts(parts, run_part),
     stages=lambda config, data: [
         StageJob("weights", train, weights_stage, operations=lambda context: 7.2e15)
     ],

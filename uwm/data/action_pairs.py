@@ -45,6 +45,7 @@ class ActionPairs:
             found.hand[index],
             found.hand_position[index],
             found.gripper[index],
+            found.block[index],
         )
         return replace(self, sha256=f"{self.sha256}/{index}", manifest=manifest, actions=some)
 

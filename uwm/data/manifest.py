@@ -8,7 +8,6 @@ s), frame0, frame1, width, height, fps, sha256 (`content_hash` of the file).
 """
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -31,6 +30,7 @@ from uwm.data.video import BadVideo, VideoInfo, content_hash, probe
 from uwm.data.workers import Failure, crash_proof_map
 from uwm.env import max_bad_share as told_bad_share
 from uwm.errors import UserError, run_cli
+from uwm.files import write_atomically
 
 COLUMNS = ["video", "t0", "t1", "gap", "frame0", "frame1", "width", "height", "fps", "sha256"]
 CHECK_EVERY = 200  # clips between two looks at the share of bad ones
@@ -224,10 +224,7 @@ def to_csv(table: pd.DataFrame) -> bytes:
 
 def write_manifest(manifest: Manifest, path: Path | str) -> None:
     """Write the table as CSV, atomically."""
-    partial = Path(f"{path}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(to_csv(manifest.table))
-    os.replace(partial, path)
+    write_atomically(Path(path), to_csv(manifest.table))
 
 
 def write_skipped(skipped: Skipped, path: Path | str) -> None:

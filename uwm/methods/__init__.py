@@ -71,7 +71,12 @@ AHEAD = Variant(f"{STEPS_AHEAD}-steps", f"{STEPS_AHEAD} steps ahead")
 STATE_COST = Variant("state-cost", "distance of states")
 CHANGED_COST = Variant("changed-cost", "distance of changed tokens")
 TRUE_COST = Variant("true-cost", "the simulator's own distance")
-VARIANTS = (MAE_DECODER, LPIPS_DECODER, AHEAD, STATE_COST, CHANGED_COST, TRUE_COST)
+TRUE_GOAL = Variant("true-goal", "the goal's place told by the simulator")
+FEW_SAMPLES = Variant("few-samples", "the simulator row's solver")
+VARIANTS = (
+    *(MAE_DECODER, LPIPS_DECODER, AHEAD, STATE_COST, CHANGED_COST, TRUE_COST),
+    *(TRUE_GOAL, FEW_SAMPLES),
+)
 
 T1, F4, F5, P = ("table1",), ("figure4",), ("figure5",), ("planning",)
 UWM = Method("uwm", "Universal world model", T1)

@@ -22,6 +22,9 @@ class Cost(Protocol):
     def __call__(self, predicted: Tensor) -> Tensor: ...
 
 
+MakeCost = Callable[[Tensor, Tensor], Cost]  # states (1+N, D) of start and goal -> what to minimise
+
+
 @dataclass(frozen=True)
 class CostConfig(Bounded):
     """How the predictions of a plan's H steps become one number."""
@@ -51,11 +54,11 @@ class StateDistance:
 
 
 class ReadOffDistance:
-    """Distance between what a learned head reads off the predicted states and off the goal's."""
+    """Distance between what a learned head reads off the predicted states and what is wanted."""
 
-    def __init__(self, read: ReadOff, goal: Tensor, config: CostConfig = CostConfig()) -> None:
-        """`goal` (1+N, D)."""
-        self.read, self.goal, self.discount = read, read(goal[None])[0], config.discount
+    def __init__(self, read: ReadOff, wanted: Tensor, config: CostConfig = CostConfig()) -> None:
+        """`wanted` (Q,), such as what the head reads off the goal's state."""
+        self.read, self.goal, self.discount = read, wanted, config.discount
 
     def __call__(self, predicted: Tensor) -> Tensor:
         """(B, H, 1+N, D) -> (B,), in the head's unit."""
@@ -102,3 +105,32 @@ def changed_tokens(start: Tensor, goal: Tensor, left_out: float) -> Tensor:
     tokens = torch.zeros(len(change), dtype=torch.bool)
     tokens[change.argsort(descending=True, stable=True)[:kept].cpu()] = True
     return tokens.to(start.device)
+
+
+def state_cost(config: CostConfig) -> MakeCost:
+    """The distance of the states, over all tokens."""
+    return lambda start, goal: StateDistance(goal, torch.ones(len(goal), dtype=torch.bool), config)
+
+
+def changed_cost(config: CostConfig) -> MakeCost:
+    """The distance of the states, over the tokens in which start and goal differ most."""
+    return lambda start, goal: StateDistance(goal, changed_tokens(start, goal, config.left_out), config)
+
+
+def read_cost(
+    heads: Sequence[ReadOff], config: CostConfig, told: Callable[[], Tensor] | None = None
+) -> MakeCost:
+    """What heads read off the states, and the distance of all tokens, each as a share of that at the start.
+
+    `told` gives what the first head is to read (Q,), in place of what it reads off the goal.
+    """
+
+    def both(start: Tensor, goal: Tensor) -> Cost:
+        parts: list[tuple[float, Cost]] = [(config.state_weight, state_cost(config)(start, goal))]
+        for place, read in enumerate(heads):
+            own = read(goal[None])[0]
+            wanted = told().to(own) if told is not None and place == 0 else own
+            parts.append((1.0, ReadOffDistance(read, wanted, config)))
+        return Sum(parts, start)
+
+    return both

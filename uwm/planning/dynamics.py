@@ -1,20 +1,25 @@
 """What a planner asks for the consequences of actions: a learned model, the simulator, or none."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from uwm.models.dynamics import DynamicsFunction
 
+# Carries out actions (H, A) from where the simulator stands, gives an array of what is seen after those that
+# are named, and leaves the simulator as it was.
+LookAhead = Callable[[Any, Sequence[int]], Any]
+
 
 class Dynamics(Protocol):
     """Where actions lead from the present observation."""
 
-    def roll_out(self, state: Tensor, actions: Tensor) -> Tensor:
+    def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
         """`state` (1+N, D) of the present picture, `actions` (B, H, A), each held for a step of the planner,
-        -> the states (B, H, 1+N, D) after each of them."""
+        -> the states (B, H, 1+N, D) after each of them; with `ends` (B, 1, 1+N, D), after the last alone."""
         ...
 
 
@@ -32,7 +37,7 @@ class LearnedDynamics:
         return self.model(states, held, mask)
 
     @torch.no_grad()
-    def roll_out(self, state: Tensor, actions: Tensor) -> Tensor:
+    def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
         """As `Dynamics.roll_out`."""
         parts = []
         for some in actions.split(self.batch):
@@ -40,6 +45,7 @@ class LearnedDynamics:
             for k in range(some.shape[1]):
                 now = self.predict(now, some[:, k])
                 found.append(now)
+            found = found[-1:] if ends else found
             parts.append(torch.stack(found, dim=1))
         return torch.cat(parts)
 
@@ -55,19 +61,26 @@ class ShuffledDynamics:
     def __init__(self, inner: Dynamics) -> None:
         self.inner = inner
 
-    def roll_out(self, state: Tensor, actions: Tensor) -> Tensor:
+    def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
         """As `Dynamics.roll_out`. The plans are random, so that the next one's are any other's."""
-        return self.inner.roll_out(state, actions).roll(1, 0)
+        return self.inner.roll_out(state, actions, ends=ends).roll(1, 0)
 
 
 class SimulatedDynamics:
-    """The simulator itself: each plan is carried out from the present state, looked at, and undone."""
+    """The simulator itself: each plan is carried out from where it stands, looked at, and undone."""
 
-    def __init__(self, look_ahead: Callable[[Tensor], Tensor]) -> None:
-        """`look_ahead` carries out actions (H, A) from where the simulator stands, gives the states
-        (H, 1+N, D) of what is seen after each, and leaves the simulator as it was."""
-        self.look_ahead = look_ahead
+    def __init__(self, look_ahead: LookAhead, as_states: Callable[[Any], Tensor]) -> None:
+        """`as_states` makes states (n, 1+N, D) of what `look_ahead` saw of n steps, put together."""
+        self.look_ahead, self.as_states = look_ahead, as_states
 
-    def roll_out(self, state: Tensor, actions: Tensor) -> Tensor:
+    def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
         """As `Dynamics.roll_out`; `state` is not asked, since the simulator knows where it stands."""
-        return torch.stack([self.look_ahead(plan) for plan in actions])
+        steps = actions.shape[1]
+        looked = range(steps - 1, steps) if ends else range(steps)
+        seen = [self.look_ahead(plan.double().numpy(), looked) for plan in actions]
+        return self.as_states(np.concatenate(seen)).unflatten(0, (len(actions), len(looked)))
+
+
+def as_distances(measured: Any) -> Tensor:
+    """Distances (n,) in the form of states (n, 1, 1), for `cost.MeasuredDistance`."""
+    return torch.from_numpy(measured)[:, None, None]

@@ -2,13 +2,15 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from uwm.planning.policies import Picture, Policy
@@ -99,6 +101,50 @@ def _filled(states: list[Any]) -> NDArray[np.float32]:
     known = next((state for state in states if state is not None), np.zeros((0, 0), np.float32))
     empty = np.full_like(known, np.nan)
     return np.stack([empty if state is None else state for state in states])
+
+
+class Player:
+    """Episodes by their seeds: each from its file in a folder, or played now and kept there.
+
+    `make` gives environment and policy once an episode is missing. `identity` names all that the episodes
+    depend on: files of another one do not count.
+    """
+
+    def __init__(self, folder: Path, identity: str, make: Callable[[], tuple[Environment, Policy]]) -> None:
+        self.folder, self.identity, self.make = folder, identity, make
+        self.made: tuple[Environment, Policy] | None = None
+
+    def episode(self, seed: int) -> Episode:
+        """The episode of a seed."""
+        path = self.folder / f"{seed}.npz"
+        found = Episode.load(path, self.identity)
+        if found is None:
+            self.made = self.made or self.make()
+            with one_thread():
+                found = run_episode(*self.made, seed)
+            found.save(path, self.identity)
+        return found
+
+
+_kept: list[Player] = []
+
+
+def kept_player(folder: Path, identity: str, make: Callable[[], tuple[Environment, Policy]]) -> Player:
+    """The player of this process, kept while it is asked for episodes of the same folder and identity."""
+    if not _kept or (_kept[-1].folder, _kept[-1].identity) != (folder, identity):
+        _kept[:] = [Player(folder, identity, make)]
+    return _kept[-1]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the number of processes that share the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def held_distances(episodes: Iterable[Episode], steps: int) -> NDArray[np.float64]:

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uwm.bounds import Bounded, Count
-from uwm.planning.cost import Cost
+from uwm.planning.cost import MakeCost
 from uwm.planning.dynamics import Dynamics
 from uwm.planning.solvers import Limits, Solver, shifted
 
 Picture = NDArray[np.uint8]
 Encode = Callable[[Picture], Tensor]  # a picture (H, W, 3) -> its state (1+N, D)
-MakeCost = Callable[[Tensor, Tensor], Cost]  # states of start and goal -> what to minimise
 
 
 class Decision(NamedTuple):
@@ -81,6 +80,7 @@ class PlanningPolicy:
     solver: Solver
     space: ActionSpace
     config: PlannerConfig = field(default_factory=PlannerConfig)
+    ends: bool = False  # whether the cost looks at nothing but where a plan ends
 
     @torch.no_grad()
     def reset(self, picture: Picture, goal: Picture, seed: int) -> None:
@@ -102,7 +102,8 @@ class PlanningPolicy:
         start = None if self.last is None else shifted(self.last, self.config.act)
 
         def objective(chosen: Tensor) -> Tensor:
-            return self.cost(self.dynamics.roll_out(state, self._held(chosen))).float().cpu()
+            states = self.dynamics.roll_out(state, self._held(chosen), ends=self.ends)
+            return self.cost(states).float().cpu()
 
         found = self.solver.solve(objective, self.space.limits, self.generator, start)
         self.last = found.actions

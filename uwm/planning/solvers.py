@@ -95,9 +95,9 @@ class SamplingSolver:
             self._iterate(search, objective, limits, generator)
         if self.config.kind == "shooting":
             return Plan(search.best, search.least, search.calls)
-        # Good samples on both sides of an obstacle have a bad mean.
+        # Good samples on both sides of an obstacle have a bad mean; of equal costs the start stays.
         cost = float(objective(search.mean[None])[0])
-        if cost > search.least:
+        if cost >= search.least:
             return Plan(search.best, search.least, search.calls + 1)
         return Plan(search.mean, cost, search.calls + 1)
 

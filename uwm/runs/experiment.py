@@ -107,6 +107,19 @@ class StageJob:
     operations: Callable[["Context"], float] | None = None
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Work of a cell that several processes do ahead of it (`--jobs`), part by part and in any order.
+
+    `names(config, cell)` are a cell's parts; `run(context, cell, part)` does one and leaves a file, which the
+    cell looks for. The cell does itself what it does not find, so that the number of processes changes
+    nothing but the time.
+    """
+
+    names: Callable[[Any, Cell], Sequence[str]] = lambda config, cell: ()
+    run: Callable[["Context", Cell, str], None] = lambda context, cell, part: None
+
+
 @dataclass
 class Context:
     """What a cell may know: its config, the data folders given by the user, the artifacts, where to write.
@@ -177,7 +190,7 @@ class Experiment:
     `context.records()` at the end. `reading`: patterns of the cells that only read what stages left; a
     cluster packs them into jobs without a GPU. `checks` gives a warning for each thing that a cluster's nodes
     may lack, and raises UserError for what they need. `check_corpus` raises UserError for a corpus that can't
-    be measured; it is asked before anything is computed.
+    be measured; it is asked before anything is computed. `parts`: what several processes share of a cell.
     """
 
     name: str
@@ -192,6 +205,7 @@ class Experiment:
     reading: tuple[str, ...] = ()
     checks: Callable[[Context], Iterable[str]] = lambda context: ()
     check_corpus: Callable[[Context, str], None] = lambda context, name: None
+    parts: Parts = Parts()
 
     @property
     def file(self) -> Path:

@@ -11,15 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Queue
-from typing import Self
+from typing import NamedTuple, Self
 
 from uwm.env import REPOSITORY
 from uwm.errors import UserError, run_cli
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.gpus import gpu_of, visible_gpus
+from uwm.runs.measuring import one_line
 from uwm.runs.plan import Plan, find_cell, say
 from uwm.runs.stopping import Stop
-from uwm.runs.task import CellFailed, join_ranks, run_item
+from uwm.runs.task import CellFailed, join_ranks, run_item, run_part
+
+PART = "\t"  # between a cell's name and a part's, in what a worker is told
 
 
 def run_local(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:
@@ -78,36 +81,82 @@ def _say_outcome(context: Context, cell: Cell) -> None:
 
 
 def _run_processes(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:
-    """Each process takes cell after cell, so that cells share what they hold in memory (encoded states).
+    """Each process takes item after item, so that cells share what they hold in memory (encoded states).
 
     Where there are GPUs, each process sees one of them.
     """
-    file, left = plan.write(), deque(cells)
+    file, queue = plan.write(), _Queue(context, cells)
     environment, gpus = _worker_environment(jobs), visible_gpus()
-    codes: dict[str, int] = {}
 
     def work(number: int) -> None:
         worker, mine = None, environment | gpu_of(number, gpus)
         with ExitStack() as stack:
-            while True:
-                try:
-                    cell = left.popleft()
-                except IndexError:
-                    return
+            while (item := queue.next()) is not None:
                 if worker is None or worker.ended:
                     worker = stack.enter_context(_Worker(file, mine))
-                codes[cell.name] = worker.run(cell)
+                queue.ended(item, worker.run(item))
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            for future in [pool.submit(work, number) for number in range(min(jobs, len(cells)))]:
+            for future in [pool.submit(work, number) for number in range(min(jobs, len(queue)))]:
                 future.result()
         except BaseException:  # Ctrl-C: no further cell
-            left.clear()
+            queue.clear()
             raise
-    if 2 in codes.values():
+    if 2 in queue.codes.values():
         raise UserError("the run ended for the reason above")
-    return {c.name: _failure(context, c, codes[c.name]) for c in cells if codes[c.name] != 0}
+    return {c.name: _failure(context, c, queue.codes[c.name]) for c in cells if queue.codes[c.name] != 0}
+
+
+class _Item(NamedTuple):
+    """What a worker is told to run: a cell, or one of its parts."""
+
+    cell: str
+    part: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.cell}{PART}{self.part}" if self.part else self.cell
+
+
+class _Queue:
+    """Cells in their order, each after its parts. `codes`: how the cells ended."""
+
+    def __init__(self, context: Context, cells: list[Cell]) -> None:
+        names = context.experiment.parts.names
+        parts = {cell.name: list(names(context.config, cell)) for cell in cells}
+        self.open = {cell: len(mine) for cell, mine in parts.items()}
+        self.left = deque(
+            item for cell, mine in parts.items() for item in [_Item(cell, p) for p in mine] or [_Item(cell)]
+        )
+        self.codes: dict[str, int] = {}
+        self.lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def next(self) -> _Item | None:
+        """The next item; None when none is left, or all that are left wait for parts that others run."""
+        with self.lock:
+            return self.left.popleft() if self.left else None
+
+    def ended(self, item: _Item, code: int) -> None:
+        """Notes how an item ended. After the last part the cell; it says why one failed."""
+        with self.lock:
+            if not item.part:
+                self.codes[item.cell] = code
+                return
+            self.open[item.cell] -= 1
+            if code != 0:
+                rest = [other for other in self.left if other.cell == item.cell]
+                self.left = deque(other for other in self.left if other.cell != item.cell)
+                self.open[item.cell] -= len(rest)
+            if self.open[item.cell] == 0:
+                self.left.appendleft(_Item(item.cell))
+
+    def clear(self) -> None:
+        """Nothing more is to be run."""
+        with self.lock:
+            self.left.clear()
 
 
 def _worker_environment(jobs: int) -> dict[str, str]:
@@ -139,11 +188,11 @@ class _Worker:
     def ended(self) -> bool:
         return self.process.poll() is not None
 
-    def run(self, cell: Cell) -> int:
-        """The cell's exit code: the worker's answer, or, where it ended without one, how it ended."""
+    def run(self, item: _Item) -> int:
+        """The item's exit code: the worker's answer, or, where it ended without one, how it ended."""
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
-            print(cell.name, file=self.process.stdin, flush=True)
+            print(item, file=self.process.stdin, flush=True)
         answer = self.answers.readline()
         return int(answer) if answer else self.process.wait()
 
@@ -154,18 +203,38 @@ def _failure(context: Context, cell: Cell, code: int) -> str:
 
 
 def _work(argv: list[str]) -> int:
-    """`python -m uwm.runs.launch PLAN FD`: the cells of a written plan that stdin names, one a line. How each
-    ended goes to the open file FD."""
+    """`python -m uwm.runs.launch PLAN FD`: the cells of a written plan, or parts of them, that stdin names,
+    one a line. How each ended goes to the open file FD."""
     file, answers = argv
     plan = Plan.read(Path(file))
     context = plan.context()
     names = _Names()
     with os.fdopen(int(answers), "w") as told:
         while name := names.next():
-            failed = run_local(plan, context, [find_cell(context, name)], 1)
+            cell, _, part = name.partition(PART)
+            if part:
+                failed = _run_part(context, find_cell(context, cell), part)
+            else:
+                failed = bool(run_local(plan, context, [find_cell(context, cell)], 1))
             names.busy = False
-            print(int(bool(failed)), file=told, flush=True)
+            print(int(failed), file=told, flush=True)
     return 0
+
+
+def _run_part(context: Context, cell: Cell, part: str) -> bool:
+    """Whether a part failed: the cell meets the same error, and its record tells it."""
+    stop = Stop()
+    stop.install()
+    try:
+        run_part(context, cell, part, stop)
+    except UserError:
+        raise
+    except Exception as error:
+        say(f"{cell.name}, part {part}: {one_line(error)}")
+        return True
+    finally:
+        stop.uninstall()
+    return False
 
 
 class _Names:

@@ -9,7 +9,7 @@ from typing import Any
 from uwm.env import REPOSITORY, launched_rank
 from uwm.errors import Interrupted, UserError
 from uwm.runs import ranks, state
-from uwm.runs.experiment import Context, SkipCell
+from uwm.runs.experiment import Cell, Context, SkipCell
 from uwm.runs.listing import STAGE
 from uwm.runs.measuring import give_up, measure, one_line
 from uwm.runs.plan import Plan, find_cell, find_stage
@@ -74,6 +74,17 @@ def _until_done(context: Context, item: str, stop: Stop, rank: int) -> str:
     while True:
         try:
             return _attempt(context, item, rank)
+        except Interrupted:
+            if stop.asked:
+                stop.after_checkpoint()
+
+
+def run_part(context: Context, cell: Cell, part: str, stop: Stop) -> None:
+    """A part of a cell, ahead of it. SystemExit: asked to stop, a checkpoint was left."""
+    context.stop = lambda: stop.wished() or context.artifacts.lock_lost()
+    while True:
+        try:
+            return context.experiment.parts.run(context, cell, part)
         except Interrupted:
             if stop.asked:
                 stop.after_checkpoint()

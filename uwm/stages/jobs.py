@@ -18,13 +18,16 @@ from uwm.stages.baselines import (
 from uwm.stages.counting import Recipe, training_operations
 from uwm.stages.decoder import DecoderRecipe, decoder_stage, obtain_decoder
 from uwm.stages.finetune import Domain, FinetuneRecipe
+from uwm.stages.reader import ReaderRecipe, obtain_reader, reader_stage
 
-DomainRecipe: TypeAlias = AdapterRecipe | DynamicsRecipe | FICCRecipe | DecoderRecipe
+DomainRecipe: TypeAlias = AdapterRecipe | DynamicsRecipe | FICCRecipe | DecoderRecipe | ReaderRecipe
 OpenDomain: TypeAlias = Callable[[Context], Domain]  # may raise SkipCell
 
 
-def operations_of(recipe: Recipe) -> Callable[[Context], int]:
-    """Counts what a recipe's training takes in an experiment."""
+def operations_of(recipe: Recipe | ReaderRecipe) -> Callable[[Context], int] | None:
+    """Counts what a recipe's training takes in an experiment; a small reader's is not counted."""
+    if isinstance(recipe, ReaderRecipe):
+        return None
     return lambda context: training_operations(recipe, context.config.mae, context.config.pretrain)
 
 
@@ -61,6 +64,8 @@ def obtain(recipe: DomainRecipe, domain: Domain) -> object:
             return obtain_ficc(recipe, domain)
         case DecoderRecipe():
             return obtain_decoder(recipe, domain)
+        case ReaderRecipe():
+            return obtain_reader(recipe, domain)
 
 
 def stage_of(recipe: DomainRecipe, domain: Domain) -> Stage:
@@ -74,3 +79,5 @@ def stage_of(recipe: DomainRecipe, domain: Domain) -> Stage:
             return ficc_stage(ficc_recipe(recipe, domain), domain.corpus)
         case DecoderRecipe():
             return decoder_stage(recipe, domain.corpus, domain.world.weights["mae"])
+        case ReaderRecipe():
+            return reader_stage(recipe, domain)

@@ -1,11 +1,10 @@
-"""Networks that read numbers off states, as cached stages: the hand's place, behaviour cloning's action."""
+"""Networks that read numbers off states, as cached stages: places of hand and block, cloning's action."""
 
 import functools
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,16 +22,17 @@ from uwm.training.distributed import std_over_ranks
 from uwm.training.loop import TrainConfig, train
 
 READ_VERSION = 1
+Reads = Literal["hand", "block", "action"]
 
 
 @dataclass(frozen=True)
 class ReaderRecipe(ActionRecipe):
-    """What is read: the place of the hand off one state, or off a state and the next one the action between.
+    """What is read: the place of hand or block off one state, or the action between a state and the next one.
 
-    The second is behaviour cloning whose goals are what was reached (hindsight, arXiv:1707.01495).
+    The last is behaviour cloning whose goals are what was reached (hindsight, arXiv:1707.01495).
     """
 
-    reads: Literal["hand", "action"] = "hand"
+    reads: Reads = "hand"
     model: ReaderConfig = ReaderConfig()  # its sizes are set by what is read
     noise: NotNegative = 0.3  # added to the states in training, in their deviations
 
@@ -70,19 +70,23 @@ def obtain_reader(recipe: ReaderRecipe, domain: Domain) -> Trained:
     return obtain_trained(domain.context, reader_stage(recipe, domain), StateReader, compute)
 
 
-def examples(data: ActionData, reads: Literal["hand", "action"]) -> Examples:
-    """What a reader learns from. UserError where the corpus does not know the hand's place."""
+def examples(data: ActionData, reads: Reads) -> Examples:
+    """What a reader learns from. UserError where the corpus does not know the hand's place, or no block's."""
     states, places = data.states()
     actions = data.pairs.actions
     if reads == "action":
         held, mask = data.pairs.controls
         mean = (held * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # (n, A)
         return Examples(states[0], places, mean)
-    if not np.isfinite(actions.hand_position).all():
+    found = torch.from_numpy(actions.hand_position if reads == "hand" else actions.block)  # (n, 2, 3)
+    if reads == "hand" and not found.isfinite().all():
         raise UserError(f"{data.corpus.name}: the hand's place is not known in every frame (robot0_eef_pos)")
-    targets = torch.zeros(states.shape[1], 3)
-    targets[places.flatten()] = torch.from_numpy(actions.hand_position).flatten(0, 1)
-    return Examples(states[0], torch.arange(len(targets))[:, None], targets)
+    targets = torch.full((states.shape[1], 3), torch.nan)
+    targets[places.flatten()] = found.flatten(0, 1)
+    known = targets.isfinite().all(1).nonzero()  # (m, 1): the frames of tasks with a block
+    if not len(known):
+        raise UserError(f"{data.corpus.name}: no frame with a block (object_pos of a cube)")
+    return Examples(states[0], known, targets[known[:, 0]])
 
 
 class ReadingError(nn.Module):

@@ -33,7 +33,8 @@ class PairActions:
     actions (n,T,A) float32, all of those between the frames, padded with 0; mask (n,T) bool, where there is
     one; low, high (A,) float32, the controller's range; hand (n,2,2) float32, the gripper's place (x, y) in
     frame t and t+1 as fractions of the picture's width and height from the top left; hand_position (n,2,3)
-    float32 metres; gripper (n,2) float32, opening in [0, 1]. The last three are NaN where unknown.
+    float32 metres; gripper (n,2) float32, opening in [0, 1]; block (n,2,3) float32 metres, the place of the
+    first thing where that is a cube. The last four are NaN where unknown.
     """
 
     actions: Floats
@@ -43,17 +44,19 @@ class PairActions:
     hand: Floats
     hand_position: Floats
     gripper: Floats
+    block: Floats
 
 
 @dataclass(frozen=True)
 class _Demo:
-    """One demo: actions (N,A), and per frame (F,...) steps, place, hand and opening."""
+    """One demo: actions (N,A), and per frame (F,...) steps, place, hand, opening and block."""
 
     actions: Floats
     steps: NDArray[np.int64]
     place: Floats
     hand: Floats
     opening: Floats
+    block: Floats
 
 
 def pair_actions(corpus: Corpus, manifest: Manifest) -> PairActions:
@@ -133,19 +136,17 @@ def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActio
     )
     actions = np.zeros((pairs, longest, len(low)), np.float32)
     mask = np.zeros((pairs, longest), bool)
-    hand, position, gripper = (np.full((pairs, 2, *s), np.nan, np.float32) for s in ((2,), (3,), ()))
+    sizes: tuple[tuple[int, ...], ...] = ((2,), (3,), (), (3,))
+    known = [np.full((pairs, 2, *size), np.nan, np.float32) for size in sizes]
     for index, demo, frames in rows:
         first, last = demo.steps[frames].T  # (m,) each
         steps = first[:, None] + np.arange(longest)  # (m, T)
         between = steps < last[:, None]
         actions[index] = np.where(between[..., None], demo.actions[np.where(between, steps, 0)], 0)
         mask[index] = between
-        hand[index], position[index], gripper[index] = (
-            demo.place[frames],
-            demo.hand[frames],
-            demo.opening[frames],
-        )
-    return PairActions(actions, mask, low, high, hand, position, gripper)
+        for found, measured in zip(known, (demo.place, demo.hand, demo.opening, demo.block), strict=True):
+            found[index] = measured[frames]
+    return PairActions(actions, mask, low, high, *known)
 
 
 def action_files(corpus: Corpus) -> list[Path]:
@@ -195,7 +196,7 @@ def _read_demo(file: h5py.File, name: str, camera: str | None, chosen: ActionRan
         camera = next((key.removesuffix("_hand") for key in obs if key.endswith("_hand")), "")
     place = _known(obs, f"{camera}_hand", (frames, 2))
     hand = _known(obs, "robot0_eef_pos", (frames, 3))
-    return _Demo(actions, steps, place, hand, _opening(file, obs, frames))
+    return _Demo(actions, steps, place, hand, _opening(file, obs, frames), _block(obs, frames))
 
 
 def _frames(demo: h5py.Group) -> int:
@@ -207,6 +208,15 @@ def _known(obs: Any, name: str, shape: tuple[int, ...]) -> Floats:
     if name in obs and obs[name].shape == shape and (item := within(obs, name)) is not None:
         return np.asarray(item[()], np.float32)
     return np.full(shape, np.nan, np.float32)
+
+
+def _block(obs: Any, frames: int) -> Floats:
+    """The place (F, 3) of the first thing where it is a cube; NaN for others."""
+    things = obs.get("object_pos")
+    named = things is not None and str(things.attrs.get("names", "")).startswith("cube")
+    if named and things.ndim == 3 and things.shape[::2] == (frames, 3):
+        return np.asarray(things[:, 0], np.float32)
+    return np.full((frames, 3), np.nan, np.float32)
 
 
 def _opening(file: h5py.File, obs: Any, frames: int) -> Floats:

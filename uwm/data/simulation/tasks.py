@@ -7,79 +7,24 @@ corpus `sim-panda` (`uwm.data.simulation.robot_corpus`), so that what was traine
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uwm.data.simulation.policies import Workspace, workspace_around
-from uwm.data.simulation.robot_scene import WORKSPACE_CAMERA, Array, Picture, RobotScene, SceneConfig
-from uwm.data.simulation.scene import CONTROL_HZ, SIZE
+from uwm.data.simulation.robot_scene import Array, Picture, RobotScene, SceneConfig
 from uwm.data.simulation.snapshot import Snapshot, restore, save
-from uwm.errors import UserError, nearest
+from uwm.data.simulation.task_config import TaskConfig
 
-TaskName = Literal["reach", "push", "lift"]
-TASKS: tuple[str, ...] = get_args(TaskName)
+Looked = TypeVar("Looked")
 SCENE = "Lift"  # robosuite's: a table with one cube
-ACTION_SIZES = {"OSC_POSE": 7, "OSC_POSITION": 4}  # of a Panda: displacement, (rotation,) gripper
-CAMERAS = (WORKSPACE_CAMERA, "agentview", "frontview", "sideview", "birdview")
 TRANSLATION, METRES_PER_UNIT = 3, 0.05  # the first numbers of an action, and the controller's scale of them
 MILLIMETRES = 1000.0
-VIEW = np.array(
-    [[0.2, 0.3], [0.8, 0.8]]
-)  # least and largest (x, y) in the picture where a whole hand is seen
+# Least and largest (x, y) in the picture where a whole hand is seen.
+VIEW = np.array([[0.2, 0.3], [0.8, 0.8]])
 OPEN, CLOSED = -1.0, 1.0
-
-
-class Ranges(NamedTuple):
-    """Millimetres: how near is done, and how far apart start and goal are drawn."""
-
-    tolerance: float
-    nearest: float
-    farthest: float
-
-
-# Meta-World's tolerance for reaching (arXiv:1910.10897); a step at full speed brings the hand as far. Lifting
-# has a test of its own.
-RANGES = {"reach": Ranges(50, 100, 200), "push": Ranges(30, 60, 120), "lift": Ranges(40, 40, 200)}
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-    """A task and how it is seen and driven.
-
-    Raises:
-        UserError: no such task, camera or controller.
-    """
-
-    task: str = "reach"
-    camera: str = WORKSPACE_CAMERA
-    controller: str = "OSC_POSE"
-    size: int = SIZE  # side of the square pictures, pixels
-    control_steps: int = 4  # per step of a planner: 0.2 s
-    steps: int = 10  # of an episode, at most
-
-    def __post_init__(self) -> None:
-        known = {"task": TASKS, "camera": CAMERAS, "controller": tuple(ACTION_SIZES)}
-        for name, words in known.items():
-            if (given := getattr(self, name)) not in words:
-                raise UserError(f"no {name} {given!r} to plan for{nearest(given, words)}")
-
-    @property
-    def ranges(self) -> Ranges:
-        """Of the task's distances."""
-        return RANGES[self.task]
-
-    @property
-    def action_size(self) -> int:
-        """Numbers of an action."""
-        return ACTION_SIZES[self.controller]
-
-    @property
-    def seconds(self) -> float:
-        """Of a step of the planner."""
-        return self.control_steps / CONTROL_HZ
 
 
 class Observation(NamedTuple):
@@ -104,7 +49,7 @@ class TaskEnvironment:
         self.scene = RobotScene(SceneConfig(SCENE, ("Panda",), **look))
         self.steps_done = 0
         self._goal_picture: Picture = np.zeros((config.size, config.size, 3), np.uint8)
-        self._goal_place: Array = np.zeros(3)
+        self.goal_place: Array = np.zeros(3)  # of hand or block, metres in the world
 
     def close(self) -> None:
         """Frees the simulator."""
@@ -153,16 +98,25 @@ class TaskEnvironment:
         for _ in range(self.config.control_steps):
             self.scene.step(given)
 
-    def look_ahead(self, actions: NDArray[np.floating[Any]]) -> tuple[Picture, Array]:
-        """What actions (H, A) would lead to: pictures (H, size, size, 3), and distances (H,) in mm to the
-        goal. The simulator then stands where it stood, bit for bit."""
-        here, pictures, distances = save(self.scene), [], []
-        for action in actions:
+    def pictures_ahead(self, actions: NDArray[np.floating[Any]], looked: Collection[int]) -> Picture:
+        """What is seen after those of the actions (H, A) that `looked` names: (n, size, size, 3)."""
+        return np.stack(self._ahead(actions, looked, self.scene.picture))
+
+    def distances_ahead(self, actions: NDArray[np.floating[Any]], looked: Collection[int]) -> Array:
+        """The distances (n,) to the goal, mm, after those of the actions (H, A) that `looked` names."""
+        return np.array(self._ahead(actions, looked, self.distance_mm))
+
+    def _ahead(
+        self, actions: NDArray[np.floating[Any]], looked: Collection[int], look: Callable[[], Looked]
+    ) -> list[Looked]:
+        """Carries out actions, looks, and puts the simulator back to where it stood, bit for bit."""
+        here, found = save(self.scene), []
+        for place, action in enumerate(actions):
             self.hold(action)
-            pictures.append(self.scene.picture())
-            distances.append(self.distance_mm())
+            if place in looked:
+                found.append(look())
         restore(self.scene, here)
-        return np.stack(pictures), np.array(distances)
+        return found
 
     def observe(self) -> Observation:
         """What is seen now."""
@@ -177,7 +131,7 @@ class TaskEnvironment:
 
     def distance_mm(self) -> float:
         """Of the hand (reach) or the block (push, lift) from where the goal frame shows it."""
-        return float(np.linalg.norm(self._place() - self._goal_place)) * MILLIMETRES
+        return float(np.linalg.norm(self._place() - self.goal_place)) * MILLIMETRES
 
     # Starts and goals. Each is a place that the arm has reached, so that it can be reached.
 
@@ -215,7 +169,7 @@ class TaskEnvironment:
         return bool(np.all((VIEW[0] <= place) & (place <= VIEW[1])))
 
     def _keep_goal(self) -> None:
-        self._goal_picture, self._goal_place = self.scene.picture(), self._place()
+        self._goal_picture, self.goal_place = self.scene.picture(), self._place()
 
     def _draw_reach(self, rng: np.random.Generator) -> Snapshot:
         """Two places of the workspace: the goal is where the hand came to, the start where it came from."""
@@ -276,6 +230,19 @@ class TaskEnvironment:
             if self.scene.env._check_success():
                 self._keep_goal()
                 return start
+
+
+_kept: list[TaskEnvironment] = []
+
+
+def kept_environment(config: TaskConfig) -> TaskEnvironment:
+    """The environment of this process: kept for all that want the same, as an episode depends on nothing that
+    was before. One of another config is closed first, for there is one OpenGL context at a time."""
+    while _kept and _kept[-1].config != config:
+        _kept.pop().close()
+    if not _kept:
+        _kept.append(TaskEnvironment(config))
+    return _kept[-1]
 
 
 def _direction(rng: np.random.Generator) -> Array:

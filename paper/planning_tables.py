@@ -1,0 +1,101 @@
+"""Tables of planning: which measure of Figure 5 predicts success, and what fails: model, cost or solver."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from paper.store import Results
+from paper.table import Table
+from uwm.methods import AHEAD, FEW_SAMPLES, R_GT, SIMULATOR, TRUE_COST, TRUE_GOAL, Variant, parse
+from uwm.metrics.spec import metric_label, metric_text
+from uwm.metrics.statistics import bootstrap_spearman
+
+PLANNING, OFFLINE, SUCCESS = "planning", "figure5", "success"
+# Measures of predictions, after one step and after five: do they predict how often a planner succeeds?
+OFFLINE_MEASURES: tuple[tuple[str, Variant | None], ...] = (
+    ("lpips_to_next", None),
+    ("hand_error_mm", None),
+    ("lpips_to_next", AHEAD),
+    ("hand_error_mm", AHEAD),
+)
+FEWEST_PLANNERS = 4  # rows, of which an interval says something
+
+
+class PlannerParts(NamedTuple):
+    """Of a planner, besides its solver; the simulator's own are the right ones."""
+
+    model: str
+    cost: str
+
+
+LEARNED, OWN = "learned", "the simulator's"
+REPLACED = {
+    R_GT.name: PlannerParts("R_GT", LEARNED),
+    R_GT.variant(TRUE_GOAL): PlannerParts("R_GT", "learned, goal told"),
+    R_GT.variant(FEW_SAMPLES): PlannerParts("R_GT", LEARNED),
+    SIMULATOR.name: PlannerParts(OWN, LEARNED),
+    SIMULATOR.variant(TRUE_COST): PlannerParts(OWN, OWN),
+}
+
+
+def planning_tables(results: Results, scale: str, task: str) -> Iterator[Table]:
+    """Those that the task has enough records for."""
+    for table in (prediction_table(results, scale, task), replacement_table(results, scale, task)):
+        if table.rows:
+            yield table
+
+
+def prediction_table(results: Results, scale: str, task: str) -> Table:
+    """Rank correlations over the rows that Figure 5 has too."""
+    rows = []
+    for metric, ahead in OFFLINE_MEASURES:
+        pairs = list(measured_twice(results, scale, task, metric, ahead))
+        offline, success = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        if len(pairs) < FEWEST_PLANNERS or len(set(offline)) == 1 or len(set(success)) == 1:
+            continue
+        found = bootstrap_spearman(offline, success)
+        label = f"{metric_label(metric)}{', five steps' if ahead else ''}"
+        rows.append([label, f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]", str(len(pairs))])
+    note = "Spearman's rank correlation of Figure 5's measure with the share of goals reached, over the "
+    note += "methods that both measured; 95% intervals over methods. Below 0: the method with the smaller "
+    note += "measure succeeds more often. The methods are few, so the intervals are wide."
+    title = f"planning, scale {scale}, {task}: which measure predicts success"
+    return Table(f"planning_{task}_predictors", title, ["", "Correlation", "Methods"], rows, note)
+
+
+def measured_twice(
+    results: Results, scale: str, task: str, metric: str, ahead: Variant | None
+) -> Iterator[tuple[float, float]]:
+    """A method's number in Figure 5, and its success here."""
+    for cell in results.cells.get((scale, PLANNING), []):
+        corpus, parsed = cell.record["config"].get("corpus"), parse(cell.method)
+        if cell.corpus != task or parsed.variant or cell.status != "ok" or corpus is None:
+            continue
+        name = f"{parsed.base}-{ahead.suffix}" if ahead else parsed.base
+        for other in results.find(scale, OFFLINE, name, corpus):
+            entry = other.record["metrics"].get(metric)
+            if other.seed == cell.seed and entry is not None:
+                yield float(entry["value"]), float(cell.record["metrics"][SUCCESS]["value"])
+
+
+def replacement_table(results: Results, scale: str, task: str) -> Table:
+    """One part after the other replaced by the simulator's."""
+    rows = []
+    for method, parts in REPLACED.items():
+        found = results.measure(scale, PLANNING, method, task, SUCCESS)
+        if found is not None:
+            solver = results.find(scale, PLANNING, method, task)[0].record["config"]["solver"]
+            low, high = (metric_text(SUCCESS, limit) for limit in (found.low, found.high))
+            success = f"{metric_text(SUCCESS, found.value)} [{low}, {high}]"
+            rows.append([*parts, f"{solver['samples']} x {solver['iterations']}", success, str(found.n)])
+    note = (
+        "Where planning fails, shown by replacing its parts by the simulator's, and by a smaller search. The "
+    )
+    note += (
+        "learned cost reads the hand's (and block's) place off the states; told the goal, it reads it off "
+    )
+    note += "the predictions alone. Solver: samples x rounds. Wilson's 95% intervals."
+    columns = ["Model", "Cost", "Solver", "Success, %", "Episodes"]
+    rows = rows if len(rows) > 1 else []
+    return Table(
+        f"planning_{task}_parts", f"planning, scale {scale}, {task}: parts replaced", columns, rows, note
+    )
