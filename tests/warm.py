@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 # Not pandas: it starts a thread (of pyarrow's allocator).
 LIBRARIES = ("torch._dynamo", "torchvision", "timm", "lpips", "h5py", "av", "PIL.Image", "scipy.ndimage",
@@ -106,7 +107,10 @@ def _become(words: list[str]) -> None:
     if module:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
-        runpy.run_path(str(Path(words[0]).absolute()), run_name="__main__")
+        file = Path(words[0]).absolute()
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        main.__file__ = str(file)
+        exec(compile(file.read_bytes(), file, "exec"), main.__dict__)
 
 
 if __name__ == "__main__":
