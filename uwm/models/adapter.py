@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from uwm.bounds import Bounded, Count, Natural, check_bounds
 from uwm.errors import BadInput
 from uwm.models.blocks import ModulatedConvolution, known_heads, transformer_blocks
-from uwm.models.boundary import check_tensor
+from uwm.models.boundary import check_precision, check_tensor
 from uwm.models.patches import sincos_positions
 from uwm.models.quantizer import VectorQuantizer
 from uwm.models.storage import StoredModel
@@ -209,6 +209,8 @@ class ActionAdapter(StoredModel):
 
     def _check(self, s_t: Tensor, actions: Tensor, mask: Tensor) -> None:
         check_tensor("s_t", s_t, (None, *self.tokens.state_size))
+        check_precision("s_t", s_t, next(self.parameters()))
         check_mask(actions, mask)
         given = actions.masked_fill(~mask[..., None], 0.0)
         check_tensor("actions", given, (None, None, len(self.controls.middle)), len(s_t))
+        check_precision("actions", given, s_t)
