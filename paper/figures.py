@@ -159,9 +159,10 @@ def main(argv: list[str]) -> int:
     results = chosen_results(options)
     for path, reason in [*results.unreadable, *community(results).unreadable][:1]:
         raise UserError(f"{path}: {reason}; nothing was drawn")
+    wanted = readme.refreshed(options.readme, results)[1] if options.readme else ""  # before all is drawn
     write_all(results, options.out, options.deviations, options.processes)
     if options.readme:
-        write_atomically(options.readme, readme.refreshed(options.readme, results)[1])
+        write_atomically(options.readme, wanted)
     print(f"wrote {options.out}")
     return 0
 
