@@ -72,10 +72,9 @@ def note(results: Results, found: Results, cell: RecordedCell) -> str:
     same = bool(ours) and ours[0].record["inputs"]["weights"] == used
     named = ", ".join(f"{name} {digest[:12]}" for name, digest in used.items())
     kind = "those of the committed records" if same else "others than the committed records have now"
-    return (
-        f"{len(seen.pairs)} pairs of {len(set(seen.clips))} clips, with 95% intervals over clips. "
-        f"Weights, {kind}: {named}."
-    )
+    known = cell.record["metrics"]["lpips_to_next"]["ci"] is not None
+    intervals = "with 95% intervals over clips" if known else "too few for intervals over clips"
+    return f"{len(seen.pairs)} pairs of {len(set(seen.clips))} clips, {intervals}. Weights, {kind}: {named}."
 
 
 def main(argv: list[str]) -> int:

@@ -168,9 +168,11 @@ def main(argv: list[str]) -> int:
     results = chosen_results(options)
     for path, reason in [*results.unreadable, *community(results).unreadable][:1]:
         raise UserError(f"{path}: {reason}; nothing was drawn")
+    # Before all is drawn: a page may lack its places.
+    wanted = {path: readme.refreshed(path, results)[1] for path in options.readme}
     write_all(results, options.out, options.deviations, options.processes)
-    for path in options.readme:
-        write_atomically(path, readme.refreshed(path, results)[1])
+    for path, text in wanted.items():
+        write_atomically(path, text)
     print(f"wrote {options.out}")
     return 0
 

@@ -121,7 +121,7 @@ def _sample_problems(results: Results, cell: RecordedCell) -> Iterator[str]:
         if entry["n"] != again.n:
             yield f"altered: {name} has n = {entry['n']}, its samples {again.n}"
         # Another seed of the bootstrap may move it a little; records hold six digits.
-        tolerance = max(0.25 * (again.high - again.low), ABSOLUTE)
+        tolerance = max(0.25 * (again.high - again.low), ABSOLUTE, RELATIVE * abs(again.estimate))
         for limit, ours in zip(entry["ci"] or [], again.ci, strict=False):
             if abs(limit - ours) > tolerance:
                 yield f"altered: {name} has interval limit {limit:g}, its samples give {ours:g}"

@@ -12,7 +12,7 @@ from uwm.bounds import Bounded, Count, Natural, OutOfBounds, check_bounds
 from uwm.errors import BadInput
 from uwm.models.blocks import ModulatedConvolution, known_heads, transformer_blocks
 from uwm.models.bottleneck import ContinuousBottleneck
-from uwm.models.boundary import check_tensor
+from uwm.models.boundary import check_precision, check_tensor
 from uwm.models.patches import sincos_positions
 from uwm.models.quantizer import VectorQuantizer
 from uwm.models.storage import StoredModel
@@ -216,6 +216,8 @@ class ActionAdapter(StoredModel):
 
     def _check(self, s_t: Tensor, actions: Tensor, mask: Tensor) -> None:
         check_tensor("s_t", s_t, (None, *self.tokens.state_size))
+        check_precision("s_t", s_t, next(self.parameters()))
         check_mask(actions, mask)
         given = actions.masked_fill(~mask[..., None], 0.0)
         check_tensor("actions", given, (None, None, len(self.controls.middle)), len(s_t))
+        check_precision("actions", given, s_t)

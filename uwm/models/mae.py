@@ -260,7 +260,7 @@ class MaskedAutoencoder(nn.Module):
     ) -> "MaskedAutoencoder":
         """Read a FAIR `.pth` with a decoder, a HF ViTMAE directory or file, or a file written by `save`.
 
-        The model comes in float32, in evaluation mode. `norm_pix_loss` overrides what the file (or its
+        In float32 and evaluation mode. `norm_pix_loss` overrides what the file (or its
         name) says; the heads are for FAIR's files, which do not tell them (assumed ones give a warning).
         Raises `UserError` for encoder-only files, wrong shapes, missing or unknown keys.
         """
