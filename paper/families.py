@@ -49,11 +49,14 @@ def family_corpora(results: Results, scale: str) -> tuple[str, str] | None:
 
 
 def families_tables(results: Results, scale: str) -> list[Table]:
-    """The table of all families, what they cost, and which cheap measure tells control."""
+    """The table of all families, what they cost, and of enough of them which cheap measure tells control."""
     corpora = family_corpora(results, scale)
     if corpora is None:
         return []
-    return [make(results, scale, *corpora) for make in (_overview, _costs, correlations)]
+    makers = [_overview, _costs]
+    if len(family_entries(results, scale, corpora[1], [CONTROL_ERROR])) >= FEWEST:
+        makers.append(correlations)
+    return [make(results, scale, *corpora) for make in makers]
 
 
 def family_entries(

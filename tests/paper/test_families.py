@@ -92,6 +92,14 @@ def test_families_stand_among_all_rows(results: Results) -> None:
     )
 
 
+def test_few_families_have_no_rank_correlation(results: Results, tmp_path: Path) -> None:
+    for name in MEASURED[3:]:
+        for path in (tmp_path / "mini" / "families").glob(f"{name}__*.json"):
+            path.unlink()
+    tables = families_tables(Results(tmp_path, ("mini",)), "mini")
+    assert [table.name for table in tables] == ["families", "families_costs"]
+
+
 def test_without_records_there_is_nothing(tmp_path: Path) -> None:
     assert families_tables(Results(tmp_path, ("mini",)), "mini") == []
     assert rate_points(Results(tmp_path, ("mini",)), "mini") == {}
