@@ -5,7 +5,17 @@ from typing import NamedTuple
 
 from paper.store import Results
 from paper.table import Table
-from uwm.methods import AHEAD, FEW_SAMPLES, R_GT, SIMULATOR, TRUE_COST, TRUE_GOAL, Variant, parse
+from uwm.methods import (
+    AHEAD,
+    FEW_SAMPLES,
+    MORE_SAMPLES,
+    R_GT,
+    SIMULATOR,
+    TRUE_COST,
+    TRUE_GOAL,
+    Variant,
+    parse,
+)
 from uwm.metrics.spec import metric_label, metric_text
 from uwm.metrics.statistics import bootstrap_spearman
 
@@ -33,6 +43,7 @@ REPLACED = {
     R_GT.variant(TRUE_GOAL): PlannerParts("R_GT", "learned, goal told"),
     R_GT.variant(FEW_SAMPLES): PlannerParts("R_GT", LEARNED),
     SIMULATOR.name: PlannerParts(OWN, LEARNED),
+    SIMULATOR.variant(MORE_SAMPLES): PlannerParts(OWN, LEARNED),
     SIMULATOR.variant(TRUE_COST): PlannerParts(OWN, OWN),
 }
 
@@ -87,13 +98,11 @@ def replacement_table(results: Results, scale: str, task: str) -> Table:
             low, high = (metric_text(SUCCESS, limit) for limit in (found.low, found.high))
             success = f"{metric_text(SUCCESS, found.value)} [{low}, {high}]"
             rows.append([*parts, f"{solver['samples']} x {solver['iterations']}", success, str(found.n)])
-    note = (
-        "Where planning fails, shown by replacing its parts by the simulator's, and by a smaller search. The "
-    )
+    note = "Where planning fails, shown by replacing its parts by the simulator's, and by other numbers of "
     note += (
-        "learned cost reads the hand's (and block's) place off the states; told the goal, it reads it off "
+        "samples. The learned cost reads the hand's (and block's) place off the states; told the goal, it "
     )
-    note += "the predictions alone. Solver: samples x rounds. Wilson's 95% intervals."
+    note += "reads it off the predictions alone. Solver: samples x rounds. Wilson's 95% intervals."
     columns = ["Model", "Cost", "Solver", "Success, %", "Episodes"]
     rows = rows if len(rows) > 1 else []
     return Table(

@@ -72,10 +72,11 @@ STATE_COST = Variant("state-cost", "distance of states")
 CHANGED_COST = Variant("changed-cost", "distance of changed tokens")
 TRUE_COST = Variant("true-cost", "the simulator's own distance")
 TRUE_GOAL = Variant("true-goal", "the goal's place told by the simulator")
-FEW_SAMPLES = Variant("few-samples", "the simulator row's solver")
+FEW_SAMPLES = Variant("few-samples", "the simulator rows' solver")
+MORE_SAMPLES = Variant("more-samples", "the other rows' solver")
 VARIANTS = (
     *(MAE_DECODER, LPIPS_DECODER, AHEAD, STATE_COST, CHANGED_COST, TRUE_COST),
-    *(TRUE_GOAL, FEW_SAMPLES),
+    *(TRUE_GOAL, FEW_SAMPLES, MORE_SAMPLES),
 )
 
 T1, F4, F5, P = ("table1",), ("figure4",), ("figure5",), ("planning",)

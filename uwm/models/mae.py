@@ -261,7 +261,8 @@ class MaskedAutoencoder(nn.Module):
         """Read a FAIR `.pth` with a decoder, a HF ViTMAE directory or file, or a file written by `save`.
 
         In float32 and evaluation mode. `norm_pix_loss` overrides what the file or its name says; heads are
-        for FAIR's files, which do not tell them (assumed ones give a warning). Raises `UserError` for encoder-only files, wrong shapes, missing or unknown keys.
+        for FAIR's files, which do not tell them (assumed ones give a warning). Raises `UserError` for
+        encoder-only files, wrong shapes, missing or unknown keys.
         """
         heads = {"encoder": encoder_heads, "decoder": decoder_heads}
         fields, tensors = mae_weights.read_published(home_path(path), norm_pix_loss, heads)
