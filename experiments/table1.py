@@ -411,8 +411,9 @@ def evaluation_stage(context: Context, name: str) -> Stage:
     names = [method.name for method in methods(config)]
     fields: dict[str, Any] = {"corpus": name, "methods": names, "lpips": config.lpips, "seed": config.seed}
     fields |= {"probe_pairs": config.probe_pairs, "measured_by": measuring_code(predictions, controls)}
+    models = obtain_models(context)  # a plan ends here where they are not there: it opens no test clips
     inputs = {"manifest": test_manifest(context, name).sha256}
-    for method, world in obtain_models(context).items():
+    for method, world in models.items():
         inputs |= {"mae": world.weights["mae"], method.name: world.weights["world-model"]}
     inputs["lpips"] = load_lpips(config.lpips).weights_sha256
     return Stage(f"evaluation-{name}", EXPERIMENT.version, fields, inputs)

@@ -79,7 +79,7 @@ def test_lists_of_pairs_are_a_job_without_a_gpu_and_no_plan_makes_them(name, wil
     assert training.after_ok == (lists.name,)
     assert [job.name for job in jobs.values() if lists.name in job.after_ok] == [training.name]
     assert stage_identity(context, stages["pretrain"]) is None
-    assert list(tmp_path.glob("cache/manifests/wild-train-*.csv")) == []
+    assert list(tmp_path.glob("cache/manifests/wild-*.csv")) == []
     stages["manifests"].run(context)
     assert len(list(tmp_path.glob("cache/manifests/wild-train-*.digests.json"))) == 1
     assert stage_identity(context, stages["pretrain"]) is not None
