@@ -84,6 +84,7 @@ def main(argv: list[str]) -> int:
 def refreshed(page: Path, results: Results) -> str:
     """The page with its tables as the records have them now."""
     block = "\n".join(table.markdown() for table in example_tables(results))
+    block = block or "No record is here yet; the commands above make them."
     return replaced(page.read_text(encoding="utf-8"), block, MARKS)
 
 
