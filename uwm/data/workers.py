@@ -4,7 +4,7 @@ import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
@@ -148,7 +148,7 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
             pipe.send(error)
 
 
-def prefetched(items: Iterator[Item], ahead: int = 1, *, active: bool = True) -> Iterator[Item]:
+def prefetched(items: Iterator[Item], ahead: int = 1, *, active: bool = True) -> Generator[Item, None, None]:
     """The same items, up to `ahead` of them made by a thread while others are in use; exceptions too."""
     if not active:
         yield from items
