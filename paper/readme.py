@@ -7,6 +7,7 @@ python -m paper.readme --check   write nothing; exit 1 when it is out of date
 import sys
 from pathlib import Path
 
+from paper.options import check_folder
 from paper.reported import Reported
 from paper.reported_tables import reproduced
 from paper.store import ROOT, Results
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--file", type=named_path, default=ROOT / "README.md")
     parser.add_argument("--results", type=named_path, default=ROOT / "results")
     options = parser.parse_args(argv)
+    check_folder(options.results)
     text, wanted = refreshed(options.file, Results(options.results))
     if options.check:
         state = "up to date" if text == wanted else "out of date; run make figures"
