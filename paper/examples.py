@@ -91,6 +91,7 @@ def main(argv: list[str]) -> int:
 def refreshed_examples(page: Path, results: Results) -> str:
     """The page with its tables as the records have them now."""
     block = "\n".join(table.markdown() for table in example_tables(results))
+    block = block or "No record is here yet; the commands above make them."
     return readme_with(page.read_text(encoding="utf-8"), TABLES_MARK, block)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paper.costs import costs
+from paper.options import check_folder
 from paper.reported import Reported
 from paper.reported_tables import reproduced
 from paper.store import ROOT, Results
@@ -58,6 +59,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--file", type=named_path, nargs="+", default=PAGES)
     parser.add_argument("--results", type=named_path, default=ROOT / "results")
     options = parser.parse_args(argv)
+    check_folder(options.results)
     results, old = Results(options.results), 0
     for path in options.file:
         text, wanted = refreshed(path, results)

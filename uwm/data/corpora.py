@@ -160,7 +160,7 @@ def _opened(name: str, root: Path, choices: Choices) -> Corpus:
     found = read_layout(name, root, choices)
     if choices.actions and found.layout != "hdf5":
         raise UserError(
-            f"--data {name}={root}: actions-{choices.actions} is for demonstrations; these are videos"
+            f"--data {name}={root}: actions-{choices.actions} is for demonstrations in HDF5, these are videos"
         )
     return _corpus(name, root, choices, found)
 

@@ -160,9 +160,8 @@ class MaskedAutoencoder(nn.Module):
     def decode(self, states: Tensor, like: Tensor | None = None) -> Tensor:
         """States (B, 1 + N, D) -> images (B, 3, H, W), clamped to [0, 1].
 
-        A `norm_pix_loss` model predicts patches without their mean and variance; these are then taken from
-        the images `like` (B, 3, H, W) in [0, 1]. Without `like` such a model raises `UserError`; states of
-        another shape, or not finite, are a `ValueError`.
+        A `norm_pix_loss` model predicts patches without mean and variance, which come from the images `like`
+        (B, 3, H, W), else `UserError`. States of another shape or precision, or not finite: `ValueError`.
         """
         check_tensor("states", states, (None, 1 + self.config.tokens, self.config.encoder_width))
         check_precision("states", states, self.mean)

@@ -126,11 +126,10 @@ class VectorQuantizer(nn.Module):
 
     def forward(self, latents: Tensor) -> QuantizerOutput:
         """Quantise latents (B, L, W); ValueError if their last dimension isn't the codebook's."""
+        shape = tuple(latents.shape) if isinstance(latents, Tensor) else ()
+        if len(shape) != 3 or shape[-1] != self.config.width or 0 in shape:
+            raise ValueError(f"latents have shape {shape}; give (batch, tokens, {self.config.width})")
         check_tensor("latents", latents, (None,) * 3)
-        if latents.shape[-1] != self.config.width or latents.numel() == 0:
-            raise ValueError(
-                f"latents have shape {tuple(latents.shape)}; give (batch, tokens, {self.config.width})"
-            )
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.to(self.codebook.dtype)
             vectors = latents.detach().flatten(0, 1)  # (B*L, W)
