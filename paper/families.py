@@ -37,6 +37,8 @@ COSTS = (
     "still_mm",
 )
 FEWEST = 4  # rows of a rank correlation
+BIT_TICKS = (3, 10, 30, 100, 300)  # bits
+SHORT_LABELS = {CONTROL_ERROR: "Hand error, mm"}  # where there is little room
 OVER_BITS = (*(name + MOVING for name in ("state_ratio", "lpips_ratio", "leak")), CONTROL_ERROR)
 
 
@@ -181,7 +183,7 @@ def rate_points(results: Results, scale: str) -> dict[str, dict[str, Point]]:
             if (bits := by_metric["bits"]) and (measured := by_metric[metric])
         }
         if points:
-            found[f"{metric_label(metric.removesuffix(MOVING))} ({corpus_label(corpus)})"] = points
+            found[SHORT_LABELS.get(metric) or metric_label(metric.removesuffix(MOVING))] = points
     return found
 
 
@@ -197,7 +199,9 @@ def rate_figure(drawn: Mapping[str, Mapping[str, Point]]) -> Figure:
                 [point.bits], [point.measured.value], [[low], [high]], capsize=1.5, elinewidth=0.6, **style
             )
         axis.set(xscale="log", ylabel=math(label))
-    axes[-1].set(xlabel="bits a transition")
+    axes[-1].set(xlabel="bits a transition", xlim=(2, 400))
+    axes[-1].set_xticks(BIT_TICKS, [str(bits) for bits in BIT_TICKS])
+    axes[-1].set_xticks([], minor=True)
     handles = [Line2D([], [], **(look(name) | {"linestyle": ""})) for name in names]
     legend_above(axes[0], 2, handles=handles, labels=[math(method_label(name)) for name in names])
     return figure

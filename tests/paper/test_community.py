@@ -226,9 +226,9 @@ const frame = document.getElementById("page")
 frame.onload = () => {
   const table = frame.contentDocument.querySelector("table.sortable")
   const buttons = [...table.tHead.querySelectorAll("button")]
-  const rows = () => [...table.tBodies[0].rows].map(row => row.cells[4].firstChild.data.trim()).join(" ")
+  const rows = () => [...table.tBodies[0].rows].map(row => row.cells[5].firstChild.data.trim()).join(" ")
   const seen = []
-  for (const column of [4, 4]) { buttons[column].click(); seen.push(rows()) }
+  for (const column of [5, 5]) { buttons[column].click(); seen.push(rows()) }
   document.body.dataset.probe = seen.join(" then ")
 }
 frame.srcdoc = TEXT
