@@ -29,7 +29,7 @@ from uwm.metrics.spec import METRICS
 from uwm.variations import BASE, CODECS, LENGTH, PRESETS, RATE, VARIATIONS
 
 EXPERIMENTS = ("table1", "figure4", "figure5")
-OWN_TABLES = ("families",)  # whose rows are of several corpora: paper/families.py
+OWN_TABLES = frozenset({"families"})  # whose rows are of several corpora: paper/families.py
 MOST_ROWS = 12  # of a table in the main text
 PAIR_COUNTS = {
     W_FT: (100, 500, 10_000),

@@ -38,8 +38,7 @@ def name_weights(record: dict) -> None:
     record["config"]["method"] = METHOD
     record["inputs"]["weights"] |= {"lpips": "cd" * 32, "mine.py": "12" * 32, "mine.pt": "34" * 32}
     entry = {"n": 48, "better": "lower", "ci": None, "protocol": None}
-    record["metrics"] |= {"bits": entry | {"value": 12.0}, "code_bits": entry | {"value": 9.5}}
-    record["metrics"]["parameters"] = entry | {"value": 4.5}
+    record["metrics"] |= {"bits": entry | {"value": 12.0}, "parameters": entry | {"value": 4.5}}
 
 
 def name_lpips(record: dict) -> None:
@@ -98,13 +97,18 @@ def failed(record: dict) -> None:
     record.update(status="failed", error="ValueError: x", metrics={}, samples=None)
 
 
+def fewer_bits(record: dict) -> None:
+    metric("bits", value=3.0)(record)
+    record["metrics"]["code_bits"] = {**record["metrics"]["bits"], "value": 9.5}
+
+
 FORGED = {
     "a better mean": (metric("lpips_to_next", value=0.01, ci=[0, 0.02]), "altered: lpips_to_next is 0.01"),
     "a better ratio": (metric("lpips_ratio", value=0.3, ci=[0.2, 0.4]), "altered: lpips_ratio is 0.3"),
     "another share": (metric("success_vs_copy", value=0.5), "altered: success_vs_copy is 0.5"),
     "a narrower interval": (metric("lpips_to_next_moving", ci=[0.0599, 0.0601]), "has interval limit"),
     "more pairs": (metric("lpips_to_next", n=4800), "has n = 4800"),
-    "fewer bits": (metric("bits", value=3.0), "carry 9.5 bits, more than its 3"),
+    "fewer bits": (fewer_bits, "carry 9.5 bits, more than its 3"),
     "no bits": (lambda record: record["metrics"].pop("bits"), "names no bits"),
     "other pairs": (other_pairs, "is of other pairs than the committed records"),
     "another MAE": (other_mae, "another mae"),
