@@ -90,7 +90,7 @@ def test_a_backward_pass_costs_twice_its_forward_and_frozen_parts_less():
 
 def test_every_training_is_counted_once(monkeypatch):
     """By hand: methods and numbers of pairs, times seeds, of the three experiments."""
-    monkeypatch.setattr(cost, "_cost", lambda *_: SimpleNamespace(total=1))
+    monkeypatch.setattr(cost, "cost_of_alike", lambda *_: SimpleNamespace(total=1))
     found = {(one.experiment, one.kind): one.times for one in cost.trainings("paper")}
     assert found == {
         ("table1", "pre-training"): 1,
