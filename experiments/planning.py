@@ -453,10 +453,11 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     yield from pretrain_jobs(config)
     for name, recipe in readers(config, cell).items():
         yield domain_job(name, recipe, domain, "pretrain")
-    if cell.seed is None:
+    finetuned = finetuning(config, cell)
+    if finetuned is None:
         return
     parent = f"finetune-s{cell.seed}"
-    yield finetune_job(parent, domain)
+    yield finetune_job(parent, finetuned, domain)
     base = f"adapter-{R_GT}" if parsed.method == SHUFFLED else parsed.base
     yield domain_job(f"{base}-s{cell.seed}", own_recipe(config, cell), domain, parent)
 

@@ -320,7 +320,7 @@ def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path
     write_table(pairs, folder / "pairs.csv")
     write_manifest(test.manifest, folder / "manifest.csv")
     write_panels(world, test, (given.name, drawn.cpu()), pairs, folder / "panels")
-    whole = frame_model_rates(model.model, actions) | frame_model_cost(model, test.images)
+    whole = frame_model_rates(model.model, actions) | Beyond(frame_model_cost(model, test.images))
     whole |= read_off(context, name, world, frame_predictor(model))
     identity = given.identity()
     weights = {"mae": world.weights["mae"], "lpips": network.weights_sha256}

@@ -99,7 +99,7 @@ def test_a_metric_is_one_file_and_is_measured_in_spite_of_a_cache(tree, cache):
 
 def test_a_record_by_others_is_taken_until_it_is_falsified(tree, cache):
     """The section's commands, at scale smoke instead of mini, beside a record of ours at that scale."""
-    [(_, text)] = blocks(ROOT / "docs" / "your-model.md", "python")
+    (_, text), *_ = blocks(ROOT / "docs" / "your-model.md", "python")
     (tree / "mine.py").write_text(text)
     words = ["python", "experiments/table1.py", "--scale", "smoke", "--only", "copy"]
     for given in (["python", "mine.py"], words):

@@ -50,8 +50,8 @@ def test_a_missing_in_domain_corpus_names_the_command():
     ("words", "problem"),
     [
         (["--part", "3/3"], "counts from 0"),
-        (["--size", "4"], "--size must"),
-        (["--jobs", "0"], "--jobs must"),
+        (["--size", "4"], "--size: 4 is too small"),
+        (["--jobs", "0"], "--jobs: 0 is too small"),
     ],
 )
 def test_a_bad_command_line_is_one_line(tmp_path, words, problem):
