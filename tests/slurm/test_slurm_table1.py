@@ -56,8 +56,10 @@ def trained(local, tmp_path):
 
 def assert_equal(folder, local):
     assert records(folder / "out") == records(local / "out")
-    for path in (local / "out/samples").iterdir():
-        assert path.read_bytes() == (folder / "out/samples" / path.name).read_bytes()
+    samples = [path for path in (local / "out/samples").rglob("*") if path.is_file()]
+    assert {path.suffix for path in samples} == {".csv"}
+    for path in samples:
+        assert path.read_bytes() == (folder / "out" / path.relative_to(local / "out")).read_bytes()
 
 
 def test_collected_equals_the_local_run(cluster, local, tmp_path, capsys):
