@@ -37,6 +37,10 @@ COSTS = (
     "still_mm",
 )
 FEWEST = 4  # rows of a rank correlation
+CHEAP = (  # what the hand's error is compared with
+    *("bits", *(name + MOVING for name in (*FRAME_MEASURES, "lpips_to_next"))),
+    *("probe_r2", "transfer_mm", "hand_error_mm", "adapter_500_mm"),
+)
 BIT_TICKS = (3, 10, 30, 100, 300)  # bits
 SHORT_LABELS = {CONTROL_ERROR: "Hand error, mm"}  # where there is little room
 OVER_BITS = (*(name + MOVING for name in ("state_ratio", "lpips_ratio", "leak")), CONTROL_ERROR)
@@ -55,10 +59,10 @@ def families_tables(results: Results, scale: str) -> list[Table]:
     corpora = family_corpora(results, scale)
     if corpora is None:
         return []
-    makers = [_overview, _costs]
+    tables = [make(results, scale, *corpora) for make in (_overview, _costs)]
     if len(family_entries(results, scale, corpora[1], [CONTROL_ERROR])) >= FEWEST:
-        makers.append(correlations)
-    return [make(results, scale, *corpora) for make in makers]
+        tables.append(correlations(results, scale, corpora[1]))
+    return tables
 
 
 def family_entries(
@@ -109,27 +113,19 @@ def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
     return Table(f"{EXPERIMENT}_costs", title, columns, rows, note, topic="codes and costs of the families")
 
 
-def correlations(results: Results, scale: str, frames: str, robot: str) -> Table:
+def correlations(results: Results, scale: str, robot: str) -> Table:
     """Rank correlation of each cheap measure with the adapter's hand error, over the families."""
-    wanted = family_entries(results, scale, robot, [CONTROL_ERROR])
-    rows: list[list[str]] = []
-    counts = set()
-    for corpus, metrics in {
-        frames: ["bits", *(name + MOVING for name in (*FRAME_MEASURES, *FURTHER_MEASURES))],
-        robot: [*(name + MOVING for name in (*FRAME_MEASURES, *FURTHER_MEASURES)), "probe_r2", "probe_r2_mlp",
-                "transfer_mm", "hand_error_mm", "adapter_500_mm"],
-    }.items():  # fmt: skip
-        rows.append([corpus_label(corpus)])
-        found = family_entries(results, scale, corpus, metrics)
-        for metric in metrics:
-            points = [
-                (_goodness(metric, measured.value), -control.value)
-                for name, by_metric in found.items()
-                if (measured := by_metric[metric]) and (control := wanted.get(name, {}).get(CONTROL_ERROR))
-            ]
-            counts |= {len(points)} - {0}
-            label = "More bits" if metric == "bits" else metric_label(metric.removesuffix(MOVING))
-            rows.append([label, *correlation_texts(points)])
+    found = family_entries(results, scale, robot, [CONTROL_ERROR, *CHEAP])
+    rows, counts = [], set()
+    for metric in CHEAP:
+        points = [
+            (_goodness(metric, measured.value), -control.value)
+            for by_metric in found.values()
+            if (measured := by_metric[metric]) and (control := by_metric[CONTROL_ERROR])
+        ]
+        counts |= {len(points)} - {0}
+        label = "More bits" if metric == "bits" else metric_label(metric.removesuffix(MOVING))
+        rows.append([label, *correlation_texts(points)])
     note = (
         "Spearman's rank correlation of being better by a measure with a smaller hand error by real actions "
         f"(adapter of all labelled pairs, {corpus_label(robot)}); 1: it sorts the families as control does. "
