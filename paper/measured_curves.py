@@ -153,7 +153,8 @@ def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
     lines = [line for plot in drawn for line in (*plot.lines.values(), *plot.trends.values())]
     ticks = sorted({place for line in lines for place in line})
     places = {place: float(np.log10(place)) for place in ticks}
-    figure = measured_figure(drawn, places, [f"{place:,.0f}" for place in ticks], xlabel)
+    names = [f"{place / 1000:g}k" if place >= 1000 else f"{place:g}" for place in ticks]
+    figure = measured_figure(drawn, places, names, xlabel)
     for axis, plot in zip(figure.axes, drawn, strict=True):
         values = [entry.value for line in plot.lines.values() for entry in line.values()]
         values += [value for trend_line in plot.trends.values() for value in trend_line.values()]
