@@ -8,8 +8,9 @@ uwm/variations.py, as assignments to the recipe.
     python experiments/ablations.py --only base,codes-12         # some of them
     python experiments/ablations.py --set variations=base,depth-4
 
-Every training is short (a twentieth of the released model's) and has one seed, so that small differences say
-nothing; `released` is the released model itself. All are measured as in Table 1, on the same pairs.
+All but those of the length are short trainings of the same number of steps, and all have one seed, so that
+small differences say nothing; `released` is the released model itself. All are measured as in Table 1, on
+the same pairs.
 """
 
 from uwm.runs.asking import answer_early

@@ -9,8 +9,9 @@ actions for real ones, from some labelled pairs and from all, and is judged by w
     python experiments/families.py --only ours,moto               # some of them
     python experiments/families.py --set families=ours,laq seeds=0
 
-Everything is trained for a twentieth of the released model's steps: `last_gain` says how much the held-out
-error still fell in the last half. Nothing is fine-tuned: the adapter meets the model as it was pre-trained.
+Everything is trained for a small part of the released model's steps: `last_gain` says how much of the
+held-out error the last quarter took away. Nothing is fine-tuned: the adapter meets the model as it was
+pre-trained.
 """
 
 from uwm.runs.asking import answer_early

@@ -43,10 +43,7 @@ from torch import Tensor
 from uwm.bounds import Bounded, Count, Names, Natural, SomeNames
 from uwm.data.action_pairs import can_be_probed
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
-from uwm.data.crops import center_crop
-from uwm.data.manifest import Manifest, write_manifest
-from uwm.data.pairs import load_pairs
-from uwm.data.selection import frozen_pairs
+from uwm.data.manifest import write_manifest
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
 from uwm.errors import UserError
@@ -97,6 +94,7 @@ from uwm.stages.given import Fitted, obtain_fitted
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_jobs, zero_shot_corpus
+from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.convergence import last_gain
 from uwm.training.distributed import default_device, environment_ranks
@@ -209,18 +207,9 @@ def check_corpus(context: Context, name: str) -> None:
         check_all_actions(corpus)
 
 
-def test_manifest(context: Context, name: str) -> Manifest:
-    """The frozen test pairs of a corpus."""
-    config: Config = context.config
-    gap, pairs = config.pretrain.gap, config.test_pairs
-    return frozen_pairs(zero_shot_corpus(context, name), config.test_split, gap, pairs, config.seed)
-
-
 def test_frames(context: Context, name: str, size: int) -> FramePairs:
-    """Those pairs and their frames, cropped to `size`."""
-    manifest = test_manifest(context, name)
-    images = load_pairs(zero_shot_corpus(context, name), manifest, context.config.pretrain.short_side)
-    return FramePairs(manifest, center_crop(images, size, size), name)
+    """The frozen test pairs of a corpus and their frames, cropped to `size`."""
+    return FramePairs(*test_images(context, name, size), name)
 
 
 # Evaluation: one pass over a corpus measures all methods, for their images share features.
