@@ -5,10 +5,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from uwm.runs.stopping import SILENT_S, Stop
+from uwm.runs.experiment import Cell, load_experiment
+from uwm.runs.launch import _Queue
+from uwm.runs.stopping import ORPHANED, SILENT_S, Stop
 
 FAULTS = ["error", "input", "skip", "disk", "memory", "pipe", "interrupt"]
 
@@ -145,6 +148,21 @@ def test_control_c_ends_at_once_where_no_training_asks():
         stop.on_term(signal.SIGINT)
 
 
+def test_a_parent_that_ends_by_the_same_signal_is_no_second_wish():
+    stop = Stop()
+    stop.wished()
+    stop.on_term(signal.SIGINT)
+    stop.on_term(ORPHANED)
+    assert (stop.asked, stop.code) == (True, 130)
+    stop = Stop()
+    stop.wished()
+    stop.on_term(ORPHANED)  # the parent was killed
+    assert (stop.asked, stop.code) == (True, 143)
+    stop = Stop()
+    with pytest.raises(SystemExit):  # no training asks
+        stop.on_term(ORPHANED)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -240,3 +258,14 @@ def test_numbers_have_bounds(project, flag, value):
     code, out, error = project.run("--dry-run", f"{flag}={value}")
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert error.startswith(f"error: argument {flag}: ")
+
+
+def test_after_control_c_no_cell_starts_whose_last_part_ends_then(project):
+    experiment = load_experiment(project.file)
+    context = SimpleNamespace(experiment=experiment, config=experiment.configs["mini"])
+    queue = _Queue(context, [Cell("uwm", "ours", 0)])
+    items = [queue.next() for _ in range(3)]  # its parts
+    queue.close()
+    for item in items:
+        queue.ended(item, 0)
+    assert queue.next() is None

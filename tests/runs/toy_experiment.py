@@ -51,7 +51,7 @@ def _train(context: Context, folder: Path) -> None:
             (folder / "half.txt").write_text("half")
             raise Interrupted("stopped half way")
         (folder / "busy.txt").touch()
-        time.sleep(0.01)
+        time.sleep(0.2)  # longer than it takes from a signal to the end of the parent
     with open(folder / "attempts.txt", "a") as file:
         file.write("x")
     (folder / "weights.txt").write_text(str(context.config.training.steps))

@@ -19,7 +19,7 @@ from uwm.runs.experiment import Cell, Context
 from uwm.runs.gpus import gpu_of, visible_gpus
 from uwm.runs.measuring import one_line
 from uwm.runs.plan import Plan, find_cell, say
-from uwm.runs.stopping import Stop
+from uwm.runs.stopping import ORPHANED, Stop
 from uwm.runs.task import CellFailed, join_ranks, run_item, run_part
 
 PART = "\t"  # between a cell's name and a part's, in what a worker is told
@@ -101,7 +101,7 @@ def _run_processes(plan: Plan, context: Context, cells: list[Cell], jobs: int) -
             for future in [pool.submit(work, number) for number in range(min(jobs, len(queue)))]:
                 future.result()
         except BaseException:  # Ctrl-C: no further cell
-            queue.clear()
+            queue.close()
             raise
     if 2 in queue.codes.values():
         raise UserError("the run ended for the reason above")
@@ -129,6 +129,7 @@ class _Queue:
             item for cell, mine in parts.items() for item in [_Item(cell, p) for p in mine] or [_Item(cell)]
         )
         self.codes: dict[str, int] = {}
+        self.closed = False
         self.lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -137,7 +138,7 @@ class _Queue:
     def next(self) -> _Item | None:
         """The next item; None when none is left, or all that are left wait for parts that others run."""
         with self.lock:
-            return self.left.popleft() if self.left else None
+            return self.left.popleft() if self.left and not self.closed else None
 
     def ended(self, item: _Item, code: int) -> None:
         """Notes how an item ended. After the last part the cell; it says why one failed."""
@@ -153,10 +154,10 @@ class _Queue:
             if self.open[item.cell] == 0:
                 self.left.appendleft(_Item(item.cell))
 
-    def clear(self) -> None:
-        """Nothing more is to be run."""
+    def close(self) -> None:
+        """Nothing more is to be run, not even the cell whose last part ends now."""
         with self.lock:
-            self.left.clear()
+            self.closed = True
 
 
 def _worker_environment(jobs: int) -> dict[str, str]:
@@ -261,7 +262,7 @@ class _Names:
             self.queue.put(line.strip())
         self.queue.put("")
         if self.busy:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), ORPHANED)
             time.sleep(self.grace_s)
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -19,6 +19,7 @@ from uwm.runs.plan import say
 from uwm.runs.slurm import queue as slurm_queue
 
 REQUEUE_EVERY_S = 5.0
+ORPHANED = signal.SIGUSR1
 
 
 class OutOfTime(BaseException):
@@ -40,7 +41,7 @@ class Stop:
 
     def install(self) -> None:
         """Listen to the signals (main thread only), but to none that is ignored, as SIGHUP is under nohup."""
-        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT, ORPHANED):
             if signal.getsignal(number) != signal.SIG_IGN:
                 self.before[number] = signal.signal(number, self.on_term)
 
@@ -55,11 +56,15 @@ class Stop:
             signal.signal(number, handler)
 
     def on_term(self, number: int = signal.SIGTERM, *_: object) -> None:
-        """Note the wish; the second time, or where no training asks for it, end at once."""
+        """Note the wish; the second time, or where no training asks for it, end at once.
+
+        A parent that ends by the signal that this process got too is no second wish.
+        """
         if os.getpid() != self.process:  # a forked worker inherits the handler
             return
-        self.code = 128 + number if number in (signal.SIGINT, signal.SIGHUP) else 143
-        if self.asked or time.monotonic() - self.last_asked > SILENT_S:
+        if not (self.asked and number == ORPHANED):
+            self.code = 128 + number if number in (signal.SIGINT, signal.SIGHUP) else 143
+        if (self.asked and number != ORPHANED) or time.monotonic() - self.last_asked > SILENT_S:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(self.code)
         self.asked = True
         if number == signal.SIGINT:
