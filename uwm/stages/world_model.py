@@ -7,7 +7,6 @@ from pathlib import Path
 
 from uwm.bounds import Bounded, NotNegative, OutOfBounds, check_bounds, later
 from uwm.data.selection import Corpora, first_clips_of_each
-from uwm.errors import UserError
 from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models import (
     QUANTIZER_PRESETS,
@@ -27,8 +26,10 @@ from uwm.stages.mae import MAERecipe, mae_identity, obtain_mae
 from uwm.stages.pair_training import (
     PairRecipe,
     cached_states,
+    check_trained,
     held_out_states,
     live_video,
+    shown_lpips,
     training_manifests,
     watched,
 )
@@ -59,8 +60,7 @@ class PretrainRecipe(PairRecipe):
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.perceptual.lpips in ("random", "lpips-random"):
-            raise OutOfBounds("perceptual.lpips must be a trained network, such as squeeze, not a random one")
+        check_trained(self.perceptual.lpips)
         if self.views and self.pairs is not None:
             raise OutOfBounds(
                 f"pairs must be none where views are computed once (views={self.views}), since these hold "
@@ -243,10 +243,9 @@ def _train_perceptually(
     folder: Path,
 ) -> None:
     """Go on where the same recipe without `perceptual` ends."""
-    network = load_lpips(recipe.perceptual.lpips, allow_random=False)  # before hours of training
+    load_lpips(recipe.perceptual.lpips, allow_random=False)  # fails before hours of training
     world = obtain_world(mae, replace(recipe, perceptual=PerceptualRecipe()), corpora, artifacts, stop)
-    if world.mae.config.norm_pix_loss:
-        raise UserError("an MAE of normalised pixels shows no picture to compare: set perceptual.weight=0")
+    network = shown_lpips(world.mae, recipe.perceptual.lpips)
     _train(recipe, world, corpora, stop, folder, network)
 
 
