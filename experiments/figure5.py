@@ -119,11 +119,12 @@ from uwm.stages.jobs import domain_job, finetune_job
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, pretrain_jobs
+from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import derangement
 
-SHOWN = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accuracy", "hand_error_mm")
+SHOWN = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accuracy", "hand_error_px")
 TILES = ("o_t", "o_next", R_LA.name, R_GT.name)
 ROLLED = (COPY, ORACLE, R_LA, R_GT, DIRECT, NO_ACTION, NO_STATE)
 WITH_STEPS = (R_LA, R_GT, SHUFFLED, NO_STATE, DIRECT, NO_ACTION)  # measured some steps ahead too
@@ -144,8 +145,10 @@ class Config(Bounded):
     decoder: DecoderRecipe = DECODER["paper"]
     dynamics: DynamicsRecipe = DYNAMICS["paper"]
     ficc: FICCRecipe = FICC_RECIPE["paper"]
+    reader: ReaderRecipe = READER["paper"]  # sees where the gripper is
     curve: Counts = (100, 500, 2000)  # further numbers of labelled pairs
     seeds: Seeds = (0, 1, 2)
+    first_seed_alone: Names = ()  # methods that have no other
     test_split: Split = "test"
     test_pairs: Count = 1000
     test_seed: Natural = 0
@@ -167,6 +170,7 @@ CONFIGS = {
         decoder=DECODER["smoke"],
         dynamics=DYNAMICS["smoke"],
         ficc=FICC_RECIPE["smoke"],
+        reader=READER["smoke"],
         curve=(8,),
         seeds=(0,),
         test_pairs=12,
@@ -185,6 +189,8 @@ CONFIGS = {
         decoder=DECODER["mini"],
         dynamics=DYNAMICS["mini"],
         ficc=FICC_RECIPE["mini"],
+        reader=READER["mini"],
+        first_seed_alone=(NO_STATE.name, NO_ACTION.name, R_GT.with_pairs(100), R_GT.with_pairs(2000)),
     ),
     "small": Config(
         pretrain_on=("ssv2",),
@@ -241,6 +247,13 @@ def own_recipe(config: Config, cell: Cell) -> AdapterRecipe | DynamicsRecipe | F
     return None if recipe is None else recipe.seeded(cell.seed)
 
 
+def finetuned(config: Config, cell: Cell) -> FinetuneRecipe | None:
+    """The fine-tuning of the world model, for a method that predicts by one."""
+    if cell.seed is None or isinstance(own_recipe(config, cell), DynamicsRecipe | FICCRecipe):
+        return None
+    return config.finetune.seeded(cell.seed)
+
+
 def decoder(config: Config, variant: Variant | None) -> DecoderRecipe | None:
     """What shows the states of a method's variant; None: the MAE's own decoder."""
     if variant == LPIPS_DECODER:
@@ -257,6 +270,7 @@ def seeds(config: Config) -> dict[str, tuple[int, ...]]:
     once = [method.name for target, method in R_GT_TARGETS.items() if target != config.adapter.model.target]
     once += [DIRECT.with_pairs(pairs) for pairs in config.curve]
     once += [FICC.name, FICC_LATENT.name]
+    once += [*config.first_seed_alone]
     once += [method.variant(end) for end in (MAE_DECODER, LPIPS_DECODER) for method in (R_LA, R_GT)]
     found |= dict.fromkeys(once, config.seeds[:1])
     return found | {method.variant(AHEAD): found[method.name] for method in WITH_STEPS}
@@ -280,9 +294,10 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     parsed, fields = parse(cell.method), ("mae", "pretrain_on", "pretrain", "test_split", "test_pairs")
     found = {name: getattr(config, name) for name in (*fields, "test_seed", "probe_pairs", "lpips")}
     found |= {"gap": config.adapter.gap, "short_side": config.adapter.short_side}
-    found["decoder"] = decoder(config, parsed.variant)
-    if cell.seed is not None:
-        found["finetune"] = config.finetune.seeded(cell.seed)
+    found |= {"decoder": decoder(config, parsed.variant), "reader": config.reader}
+    tuned = finetuned(config, cell)
+    if tuned is not None:
+        found["finetune"] = tuned
     if cell.method in names(ROLLED):
         found |= {"horizon": config.horizon, "rollouts": config.rollouts}
     own = own_recipe(config, cell)
@@ -303,7 +318,8 @@ def names(methods: Iterable[Method]) -> list[str]:
 
 
 def domain_of(context: Context, cell: Cell) -> Domain:
-    """The cell's corpus, with the fine-tuned world model of its seed, or else the pre-trained one.
+    """The cell's corpus, with the fine-tuned world model of its seed where it predicts by one, or else the
+    pre-trained one.
 
     Raises:
         SkipCell: a recipe of the cell wants more pairs than there are.
@@ -318,8 +334,7 @@ def domain_of(context: Context, cell: Cell) -> Domain:
         elif isinstance(recipe, ActionRecipe):
             own = short and name in ("adapter", "dynamics")
             skip_where_fewer(recipe, corpus, "curve" if own else f"{name}.pairs")
-    finetuned = None if cell.seed is None else config.finetune.seeded(cell.seed)
-    return Domain(context, corpus, finetuned)
+    return Domain(context, corpus, finetuned(config, cell))
 
 
 def evaluation_of(domain: Domain, cell: Cell) -> RobotEvaluation:
@@ -330,7 +345,10 @@ def evaluation_of(domain: Domain, cell: Cell) -> RobotEvaluation:
     shown = domain.world if recipe is None else obtain_decoder(recipe, domain)
     setting = EvalSetting(domain.encoder, domain.corpus, config.adapter.short_side, config.adapter.gap)
     network = load_lpips(config.lpips).to(device)
-    return RobotEvaluation(setting, domain.world.to(device), shown.to(device), network, config.probe_pairs)
+    reader = obtain_picture_reader(config.reader, domain.context, domain.corpus)
+    seen = reader.model.to(device) if reader else None
+    world = domain.world.to(device)
+    return RobotEvaluation(setting, world, shown.to(device), network, config.probe_pairs, seen)
 
 
 def test_pairs(
@@ -505,21 +523,26 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     """The trainings behind a cell, each after those that it needs itself."""
     yield from pretrain_jobs(config)
     parsed, place = parse(cell.method), f"{cell.corpus}-s{cell.seed}"
+    unseeded = partial(domain_of, cell=replace(cell, method=COPY.name, seed=None))
     recipe = decoder(config, parsed.variant)
     if recipe is not None:  # the same for all seeds, for it needs the MAE alone
         name = "decoder-lpips" if recipe.objective == "mse+lpips" else "decoder"
-        unseeded = partial(domain_of, cell=replace(cell, method=COPY.name, seed=None))
         yield domain_job(f"{name}-{cell.corpus}", recipe, unseeded, "pretrain")
+    reader = replace(config.reader, reads="hand-in-picture")
+    yield domain_job(f"reader-{cell.corpus}", reader, unseeded, "pretrain")
     if cell.seed is None:
         return
-    yield finetune_job(f"finetune-{place}", config.finetune.seeded(cell.seed), partial(domain_of, cell=cell))
+    tuned, before = finetuned(config, cell), "pretrain"
+    if tuned is not None:
+        before = f"finetune-{place}"
+        yield finetune_job(before, tuned, partial(domain_of, cell=cell))
     own, base = own_recipe(config, cell), parsed.base
     if isinstance(own, AdapterRecipe):
         base = f"adapter-{R_GT if parsed.method == SHUFFLED else base}"
     elif isinstance(own, FICCRecipe):  # the adapter to it is small, and trained in its cell
         base = "ficc"
     if own is not None:
-        yield domain_job(f"{base}-{place}", own, partial(domain_of, cell=cell), f"finetune-{place}")
+        yield domain_job(f"{base}-{place}", own, partial(domain_of, cell=cell), before)
 
 
 EXPERIMENT = Experiment(

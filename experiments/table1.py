@@ -41,7 +41,7 @@ import torch
 from torch import Tensor
 
 from uwm.bounds import Bounded, Count, Names, Natural, SomeNames
-from uwm.data.action_pairs import can_be_probed
+from uwm.data.action_pairs import can_be_probed, hand_in_picture
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.manifest import write_manifest
 from uwm.data.splits import Split
@@ -68,7 +68,7 @@ from uwm.evaluation.records import (
     write_table,
 )
 from uwm.evaluation.summary import table_text, title
-from uwm.evaluation.transfer import transfer_columns
+from uwm.evaluation.transfer import transfer_columns, transfer_in_picture
 from uwm.methods import (
     CONTINUOUS,
     COPY,
@@ -94,6 +94,7 @@ from uwm.stages.given import Fitted, obtain_fitted
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_jobs, zero_shot_corpus
+from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.convergence import last_gain
@@ -115,6 +116,7 @@ class Config(Bounded):
     high_rate: PretrainRecipe | None = None  # of `uwm-1960`
     no_action: PretrainRecipe | None = PRETRAIN["paper-no-action"]
     probe_pairs: Count = 2000  # training pairs for the probe of real actions, on corpora that have them
+    reader: ReaderRecipe = READER["paper"]  # sees where a robot's gripper is
     test_split: Split = "test"
     test_pairs: Count = 1000  # per corpus
     given_methods: Names = ()  # rows by others, NAME=FILE.py:CLASS each; --method
@@ -130,6 +132,7 @@ CONFIGS = {
         pretrain=PRETRAIN["smoke"],
         high_rate=PRETRAIN["smoke-high-rate"],
         no_action=PRETRAIN["smoke-no-action"],
+        reader=READER["smoke"],
         test_pairs=20,
         probe_pairs=40,
     ),
@@ -140,6 +143,7 @@ CONFIGS = {
         pretrain=PRETRAIN["mini"],
         high_rate=PRETRAIN["mini-1960"],
         no_action=PRETRAIN["mini-no-action"],
+        reader=READER["mini"],
         test_pairs=600,
     ),
     "small": Config(
@@ -196,6 +200,8 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     found["pretrain"] = own or config.pretrain
     if cell.method in [method.name for method in MODELS]:
         found |= {"no_action": config.no_action, "probe_pairs": config.probe_pairs}
+        if cell.corpus not in config.pretrain_on:  # may be a robot's
+            found["reader"] = config.reader
     return found
 
 
@@ -348,6 +354,11 @@ def read_off(
     if transferred is None or not has_eef_pos(test.pairs):
         return found
     columns = transfer_columns(transferred, eef_probe(setting, config.probe_pairs), test, world.device)
+    reader = None if name in config.pretrain_on else obtain_picture_reader(config.reader, context, corpus)
+    if reader is not None:
+        places = hand_in_picture(test.pairs, setting.short_side, world.image_size)
+        seen = reader.model.to(world.device)
+        columns |= transfer_in_picture(transferred, seen, test, places, world.device)
     return found | beyond(ACTION_ROWS, test.pairs.manifest.table, columns, "")
 
 
@@ -400,6 +411,7 @@ def evaluation_stage(context: Context, name: str) -> Stage:
     names = [method.name for method in methods(config)]
     fields: dict[str, Any] = {"corpus": name, "methods": names, "lpips": config.lpips, "seed": config.seed}
     fields |= {"probe_pairs": config.probe_pairs, "measured_by": measuring_code(predictions, controls)}
+    fields["reader"] = plain_value(config.reader)
     models = obtain_models(context)  # a plan ends here where they are not there: it opens no test clips
     inputs = {"manifest": test_manifest(context, name).sha256}
     for method, world in models.items():

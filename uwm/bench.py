@@ -39,7 +39,7 @@ from uwm.training.batches import micro_batch_size
 from uwm.training.device import peak_tflops
 from uwm.training.distributed import Ranks
 from uwm.training.loop import train
-from uwm.training.objectives import LatentActionPrediction
+from uwm.training.objectives import LatentActionPrediction, PictureLoss
 
 TIMED_SCALES = ("smoke", "small", "paper")
 WARM_UP = 5  # steps: memory is reserved, kernels are chosen, blocks compiled
@@ -75,7 +75,7 @@ def time_steps(recipe: PretrainRecipe, mae: MAERecipe, ranks: Ranks, steps: int,
     pairs = micro_batch_size(config.batch_size, config.accumulate, ranks.world_size)
     source = Repeated(random_batch(recipe, encoder, pairs))
     seen = None if recipe.views else encoder
-    objective = LatentActionPrediction(model, seen, decoder=encoder, picture_weight=recipe.picture_weight)
+    objective = LatentActionPrediction(model, seen, PictureLoss(encoder, recipe.picture_weight))
     train(objective, source, config, folder, name="bench", tensorboard=False)
     asked = source.asked[:: config.accumulate]
     return statistics.median(b - a for a, b in zip(asked[WARM_UP:-1], asked[WARM_UP + 1 :], strict=True))

@@ -4,12 +4,22 @@ import pytest
 import torch
 
 from tests.robot_toy import SIDE, write_toy
-from uwm.data.action_pairs import ActionPairs, action_pairs
+from uwm.baselines.reader import ReaderConfig, StateReader
+from uwm.data.action_pairs import ActionPairs, action_pairs, hand_in_picture
 from uwm.data.corpora import open_corpus
 from uwm.data.manifest import build_manifest
 from uwm.data.states import evaluation_images
-from uwm.evaluation.gripper import crop_side, crops, enlarged, gripper_measures, gripper_places, places_known
+from uwm.evaluation.gripper import (
+    crop_side,
+    crops,
+    enlarged,
+    gripper_measures,
+    gripper_places,
+    moved_in_picture,
+    places_known,
+)
 from uwm.metrics.perceptual import load_lpips
+from uwm.models import TokenConfig
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +42,19 @@ def test_the_place_is_where_the_square_is(pairs: ActionPairs, short_side: int, s
     y = (bright.sum(3) * across).sum(-1) / bright.sum((2, 3))
     seen = torch.stack([x, y], -1).mean(1)
     assert (seen - found)[whole].abs().max() < 1.5
+
+
+def test_motion_in_the_picture_by_one_that_sees_it(pairs: ActionPairs) -> None:
+    """A reader of two numbers of the state: true places give the true motion, the same state none."""
+    true = hand_in_picture(pairs, SIDE, SIDE)  # (n, 2, 2)
+    tokens = TokenConfig(state_width=2, state_tokens=2)
+    reader = StateReader(ReaderConfig(outputs=2, channels=4, width=8, tokens=tokens))
+    reader.scaled = lambda states: states[:, 0, 1].float()  # type: ignore[method-assign]
+    states = true[:, :, None].expand(-1, -1, 2, -1)  # (n, 2, 1+N, D)
+    moved = moved_in_picture(reader, states[:, 0], states[:, 1])
+    assert (moved - true.diff(dim=1)[:, 0]).abs().max() < 1e-4
+    assert moved_in_picture(reader, states[:, 0], states[:, 0]).abs().max() == 0
+    assert torch.equal(true.mean(1), gripper_places(pairs, SIDE, SIDE))
 
 
 def test_crops_stay_inside() -> None:

@@ -14,6 +14,7 @@ from uwm.stages.world_model import high_rate
 from uwm.training.objectives import (
     LatentActionPrediction,
     MaskedReconstruction,
+    PictureLoss,
     action_gap,
     code_counts,
     derangement,
@@ -109,7 +110,7 @@ def test_the_picture_loss_trains_the_world_model_alone() -> None:
     mae, model = MaskedAutoencoder(MAE), WorldModel(high_rate(64).fitted(MAE))
     states = torch.randn(4, 2, 17, 48, generator=generator())
     plain = LatentActionPrediction(model)(states, Draws(generator()))
-    with_picture = LatentActionPrediction(model, decoder=mae, picture_weight=0.5)
+    with_picture = LatentActionPrediction(model, picture=PictureLoss(mae, 0.5))
     losses = with_picture(states, Draws(generator()))
     assert losses["loss"].item() == pytest.approx((plain["loss"] + 0.5 * losses["picture_loss"]).item())
     shown = structure_loss(mae.decode_patches(states[:, 0]), mae.decode_patches(states[:, 1]), 16)

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,6 +70,19 @@ def all_action_pairs(corpus: Corpus, gap: float, clips: int | None) -> ActionPai
     """Every training pair of a corpus."""
     corpus = first_clips(corpus, clips)
     return action_pairs(corpus, frozen_pairs(corpus, "train", gap, None, 0))
+
+
+def hand_in_picture(pairs: ActionPairs, short_side: int, size: int) -> Tensor:
+    """The gripper's place (x, y) in both frames, in pixels of the evaluated crop: (n, 2, 2) float64.
+
+    From fractions of the whole picture, through the resizing to `short_side` and the centre crop to `size`.
+    NaN where it is not known.
+    """
+    table = pairs.manifest.table
+    sides = torch.tensor(table[["width", "height"]].to_numpy(np.float64).copy())
+    resized = (sides * short_side / sides.amin(1, keepdim=True)).round()  # (n, 2)
+    corner = (resized - size).div(2, rounding_mode="floor")
+    return torch.from_numpy(pairs.actions.hand).double() * resized[:, None] - corner[:, None]
 
 
 def check_action_sizes(pairs: ActionPairs, steps: int, width: int) -> None:

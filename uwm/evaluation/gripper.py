@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uwm.data.action_pairs import ActionPairs
+from uwm.baselines.reader import StateReader
+from uwm.data.action_pairs import ActionPairs, hand_in_picture
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS
 
@@ -25,15 +26,19 @@ def places_known(pairs: ActionPairs) -> bool:
 
 
 def gripper_places(pairs: ActionPairs, short_side: int, size: int) -> Tensor:
-    """The gripper's place (x, y) in pixels of the evaluated crop, midway between both frames: (n, 2).
+    """The gripper's place (x, y) in pixels of the evaluated crop, midway between both frames: (n, 2)."""
+    return hand_in_picture(pairs, short_side, size).mean(1)
 
-    From fractions of the whole picture, through the resizing to `short_side` and the centre crop to `size`.
-    """
-    table = pairs.manifest.table
-    sides = torch.tensor(table[["width", "height"]].to_numpy(np.float64).copy())
-    resized = (sides * short_side / sides.amin(1, keepdim=True)).round()
-    place = torch.from_numpy(pairs.actions.hand).double().mean(1)  # (n, 2)
-    return place * resized - (resized - size).div(2, rounding_mode="floor")
+
+@torch.no_grad()
+def moved_in_picture(reader: StateReader, s_t: Tensor, s_next: Tensor) -> Tensor:
+    """By how many pixels (n, 2) the gripper moves between two states (n, 1+N, D), as a reader sees it."""
+    device = next(reader.parameters()).device
+    here, there = (
+        torch.cat([reader(part[:, None].to(device).float()).double().cpu() for part in states.split(64)])
+        for states in (s_t, s_next)
+    )
+    return there - here
 
 
 def crops(images: Tensor, places: Tensor, side: int) -> Tensor:

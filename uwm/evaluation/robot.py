@@ -8,10 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from uwm.baselines.reader import StateReader
+from uwm.data.action_pairs import hand_in_picture
 from uwm.evaluation.beyond import ACTION_ROWS, ROLLOUT_ROWS, Beyond
 from uwm.evaluation.controllability import command_columns
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, RolloutSegments, load_eval_pairs
-from uwm.evaluation.gripper import gripper_measures, gripper_places, places_known
+from uwm.evaluation.gripper import gripper_measures, gripper_places, moved_in_picture, places_known
 from uwm.evaluation.measure import FramePairs, Measuring, frame_distances, measure_pairs, region_distances
 from uwm.evaluation.predictors import (
     Prediction,
@@ -30,7 +32,7 @@ from uwm.evaluation.probes import (
 )
 from uwm.evaluation.records import beyond
 from uwm.evaluation.rollouts import rollout_columns
-from uwm.evaluation.transfer import transfer_columns
+from uwm.evaluation.transfer import transfer_columns, transfer_in_picture
 from uwm.methods import COPY, ORACLE
 from uwm.metrics.perceptual import LPIPS
 from uwm.models import LatentActions
@@ -42,7 +44,7 @@ class RobotEvaluation:
     """What predictions of a robot's pairs are measured with.
 
     `world` has the world model, and the MAE whose states it predicts; `shown` decodes the states. Linear
-    probes are fitted to `probe_pairs` training pairs.
+    probes are fitted to `probe_pairs` training pairs. `reader` sees where in the picture the gripper is.
     """
 
     setting: EvalSetting
@@ -50,6 +52,7 @@ class RobotEvaluation:
     shown: World
     network: LPIPS
     probe_pairs: int
+    reader: StateReader | None = None
 
     @property
     def device(self) -> torch.device:
@@ -106,9 +109,16 @@ class RobotEvaluation:
             places = gripper_places(test.pairs, self.setting.short_side, self.world.image_size)
             o_next = test.images[:, 1] / 255
             found |= gripper_measures(self.network, frame, r_next, o_next, places)
+            if self.reader is not None:
+                true = self._places(test).diff(dim=1)[:, 0]
+                seen = moved_in_picture(self.reader, test.states[:, 0], state)
+                found["hand_error_px"] = (seen - true).norm(dim=1)
         if has_eef_pos(test.pairs):
             found["hand_error_mm"] = eef_errors(self.gripper_probe(), test.pairs, test.states[:, 0], state)
         return found
+
+    def _places(self, test: EvalPairs) -> Tensor:
+        return hand_in_picture(test.pairs, self.setting.short_side, self.world.image_size)
 
     def real_actions(self, predictor: Predictor, test: EvalPairs) -> Beyond:
         """R^2 of a linear probe that reads the robot's actions off the method's latent ones."""
@@ -121,7 +131,11 @@ class RobotEvaluation:
     def transfer(self, test: EvalPairs) -> Beyond:
         """How the gripper moves by latent actions of another clip."""
         probe, world_model = self.gripper_probe(), self.world.world_model
-        return self._of_pairs(test, transfer_columns(world_model, probe, test, self.device))
+        found = transfer_columns(world_model, probe, test, self.device)
+        if self.reader is not None:
+            places = self._places(test)
+            found |= transfer_in_picture(world_model, self.reader, test, places, self.device)
+        return self._of_pairs(test, found)
 
     def commands(self, predictor: Predictor, test: EvalPairs) -> Beyond:
         """How the gripper moves under constant commands."""

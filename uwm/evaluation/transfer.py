@@ -4,8 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uwm.baselines.reader import StateReader
 from uwm.data.action_pairs import ActionPairs
 from uwm.evaluation.eval_pairs import EvalPairs
+from uwm.evaluation.gripper import moved_in_picture
 from uwm.evaluation.probes import MM_PER_METRE, EefProbe, eef_positions
 from uwm.models import WorldModel
 from uwm.training.objectives import derangement
@@ -32,6 +34,20 @@ def transferred(world_model: WorldModel, s_t: Tensor, given: Tensor, device: tor
         latents = world_model.infer_actions(*there.to(device).unbind(1))
         parts.append(world_model.predict(here.to(device), latents.quantized))
     return torch.cat(parts)
+
+
+def transfer_in_picture(
+    world_model: WorldModel, reader: StateReader, test: EvalPairs, places: Tensor, device: torch.device
+) -> dict[str, np.ndarray]:
+    """As `transfer_columns`, in pixels (n,): what can be carried over to another camera is what one sees.
+
+    `places` (n, 2, 2): the gripper's true ones.
+    """
+    moved, nearest = places[:, 1] - places[:, 0], donors(test.pairs)  # (n, 2)
+    predicted = transferred(world_model, test.states[:, 0], test.states[nearest], device)
+    error = moved_in_picture(reader, test.states[:, 0], predicted) - moved[nearest]
+    found = {"transfer_px": error, "transfer_still_px": moved[nearest]}
+    return {name: distance.norm(dim=1).numpy() for name, distance in found.items()}
 
 
 def transfer_columns(

@@ -11,9 +11,9 @@ from typing import Literal
 
 from uwm.errors import UserError
 
-UnitName = Literal["", "dB", "mm", "share", "count", "bits"]
+UnitName = Literal["", "dB", "mm", "px", "share", "count", "bits"]
 MOVING = "_moving"  # ends the names of metrics over the moving half of the pairs
-DECIMALS: dict[UnitName, int] = {"": 3, "dB": 1, "mm": 1, "share": 1, "count": 1, "bits": 0}
+DECIMALS: dict[UnitName, int] = {"": 3, "dB": 1, "mm": 1, "px": 2, "share": 1, "count": 1, "bits": 0}
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ _DECLARED = (
     Metric("latent_mse", "Latent action MSE", "lower"),
     Metric("code_accuracy", "Right codes, %", "higher", "share"),
     Metric("hand_error_mm", "Hand error, mm", "lower", "mm"),
+    Metric("hand_error_px", "Hand error in the picture, px", "lower", "px"),
     Metric("still_mm", "The same, standing still, mm", "lower", "mm"),
     # By an adapter from the robot's actions, of all labelled pairs or of so many.
     Metric("adapter_mm", "Hand error by real actions, mm", "lower", "mm"),
@@ -133,6 +134,14 @@ _DECLARED = (
     Metric("transfer_random_mm", "The same, any donor, mm", "lower", "mm"),
     Metric("transfer_still_mm", "The same, standing still, mm", "lower", "mm"),
     Metric("transfer", "Transferred / standing still", "lower", ratio=("transfer_mm", "transfer_still_mm")),
+    Metric("transfer_px", "Error of a transferred action, px", "lower", "px"),
+    Metric("transfer_still_px", "The same, standing still, px", "lower", "px"),
+    Metric(
+        "transfer_picture",
+        "Transferred / standing still, in the picture",
+        "lower",
+        ratio=("transfer_px", "transfer_still_px"),
+    ),
     # Episodes of a planner, each a row of the samples. A decision's time is no property of the method alone.
     Metric("success", "Success, %", "higher", "share", binomial=True),
     Metric("final_distance_mm", "Distance at the end, mm", "lower", "mm"),

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from uwm.baselines.direct import DirectDynamics, direct_config
 from uwm.baselines.ficc import FICC, FICCConfig
+from uwm.bounds import NotNegative, check_bounds, later
 from uwm.data.corpora import Corpus
 from uwm.data.crops import random_crops
 from uwm.data.draws import Draws
 from uwm.data.states import FrozenEncoder, frames_of
+from uwm.metrics.perceptual import LPIPS, load_lpips
 from uwm.models import ActionAdapter, ActionAdapterConfig
 from uwm.runs.artifacts import Stage
 from uwm.runs.settings import identity_fields
@@ -24,11 +26,14 @@ from uwm.stages.action_training import (
     training_pairs,
 )
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, FrozenLatents, train_adapter
-from uwm.stages.finetune import Domain
+from uwm.stages.finetune import FINETUNE, Domain
+from uwm.stages.pair_training import check_trained
 from uwm.stages.trained import Trained, TrainingRun, finish_training, obtain_trained
+from uwm.stages.world_model import PerceptualRecipe
 from uwm.training.adaptation import CycleConsistency, NextState
 from uwm.training.batches import IndexSource
 from uwm.training.loop import train
+from uwm.training.objectives import PictureLoss
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,13 @@ class DynamicsRecipe(ActionRecipe):
     model: ActionAdapterConfig = (
         ActionAdapterConfig()
     )  # the adapter's network; the dynamics are the world model's
+    # Then for more steps with the picture in the loss, as the world model that the adapter moves.
+    picture_weight: NotNegative = later(0.0)
+    perceptual: PerceptualRecipe = later(PerceptualRecipe())
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        check_trained(self.perceptual.lpips)
 
 
 @dataclass(frozen=True)
@@ -48,9 +60,13 @@ class FICCRecipe(ActionRecipe):
     model: FICCConfig = FICCConfig()
 
 
+# As many steps as the fine-tuning of the world model has.
+SHARPER = PerceptualRecipe(
+    weight=1.0, train=replace(FINETUNE["mini"].train, validate_every=200, checkpoint_every=200)
+)
 # Trained as the adapter is, so that the difference is in the method; at scale paper for more steps, since
 # they start from nothing.
-DYNAMICS = {
+DYNAMICS: dict[str, DynamicsRecipe] = {
     scale: DynamicsRecipe(
         replace(adapter.train, steps=steps),
         short_side=adapter.short_side,
@@ -65,6 +81,7 @@ DYNAMICS = {
         ("smoke", ADAPTER["smoke"], 3),
     )
 }
+DYNAMICS["mini"] = replace(DYNAMICS["mini"], picture_weight=0.5, perceptual=SHARPER)
 FICC_RECIPE = {
     scale: FICCRecipe(
         replace(adapter.train, **training),
@@ -95,17 +112,33 @@ def dynamics_stage(recipe: DynamicsRecipe, domain: Domain) -> Stage:
 
 def obtain_dynamics(recipe: DynamicsRecipe, domain: Domain) -> Trained:
     """Direct or action-free dynamics over the states of a domain: cached, or trained now."""
-    compute = functools.partial(_train_dynamics, recipe, domain)
+    train_it = _sharpen_dynamics if recipe.perceptual.weight else _train_dynamics
+    compute = functools.partial(train_it, recipe, domain)
     return obtain_trained(domain.context, dynamics_stage(recipe, domain), DirectDynamics, compute)
 
 
 def _train_dynamics(recipe: DynamicsRecipe, domain: Domain, folder: Path) -> None:
-    world = domain.world
-    config = world.world_model.config
+    config = domain.world.world_model.config
     adapter = recipe.model.fitted(config, controller(recipe, domain.corpus))
     direct = direct_config(adapter, config.dynamics, use_action=recipe.kind == "direct")
-    model = DirectDynamics(direct, recipe.train.seed)
-    objective = NextState(model, None if recipe.views else world.mae)
+    _fit_dynamics(recipe, domain, DirectDynamics(direct, recipe.train.seed), folder)
+
+
+def _sharpen_dynamics(recipe: DynamicsRecipe, domain: Domain, folder: Path) -> None:
+    """Go on where the same recipe without `perceptual` ends."""
+    network = load_lpips(recipe.perceptual.lpips, allow_random=False)  # before the training
+    first = obtain_dynamics(replace(recipe, perceptual=PerceptualRecipe()), domain)
+    now = replace(recipe, train=replace(recipe.perceptual.train, seed=recipe.train.seed))
+    _fit_dynamics(now, domain, first.model.train().requires_grad_(True), folder, network)
+
+
+def _fit_dynamics(
+    recipe: DynamicsRecipe, domain: Domain, model: DirectDynamics, folder: Path, network: LPIPS | None = None
+) -> None:
+    """Train by `recipe.train`, with the picture in the loss."""
+    mae = domain.world.mae
+    picture = PictureLoss(mae, recipe.picture_weight, network, recipe.perceptual.weight)
+    objective = NextState(model, None if recipe.views else mae, picture)
     data = ActionData(recipe, domain.corpus, domain.encoder)
     fit_action_pairs(data, objective, model, model, TrainingRun(folder, domain.context.stop))
 

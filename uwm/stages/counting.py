@@ -26,6 +26,7 @@ from uwm.stages.finetune import FROZEN, FinetuneRecipe, PartialTraining
 from uwm.stages.mae import MAERecipe
 from uwm.stages.world_model import PretrainRecipe
 from uwm.training.adaptation import AdapterRegression, CycleConsistency, DecoderReconstruction, NextState
+from uwm.training.objectives import PictureLoss
 
 COUNTED_PAIRS = 2  # counted together: a batch of one has no variance to standardise by
 ROBOT = ControllerConfig(low=(-1.0,) * 7, high=(1.0,) * 7, steps=4)  # an arm with a gripper, 0.2 s at 20 Hz
@@ -72,6 +73,8 @@ def step_cost(recipe: Recipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -
     read = [mae] if encodes or isinstance(recipe, DecoderRecipe) else []
     # Frozen networks hide in tuples, so that they are no part of the training's state.
     hidden = [module for value in vars(objective).values() if isinstance(value, tuple) for module in value]
+    picture = getattr(objective, "picture", None)
+    hidden += [picture.decoder] if isinstance(picture, PictureLoss) else []
     modules = [objective, *read, *(module for module in hidden if isinstance(module, nn.Module))]
     weights = {id(parameter): parameter for module in modules for parameter in module.parameters()}
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
@@ -132,10 +135,8 @@ def _step(
 
     if isinstance(recipe, PretrainRecipe | FinetuneRecipe):
         kept = FROZEN[recipe.trained] if isinstance(recipe, FinetuneRecipe) else ()
-        objective = PartialTraining(
-            world_model, None, kept, decoder=mae, picture_weight=recipe.picture_weight
-        )
-        return objective.train(), states
+        picture = PictureLoss(mae, recipe.picture_weight)
+        return PartialTraining(world_model, None, kept, picture).train(), states
     if isinstance(recipe, AdapterRecipe):
         adapter = ActionAdapter(recipe.model.fitted(world_model.config, ROBOT))
         weights = recipe.change_weight, recipe.commitment
@@ -144,7 +145,8 @@ def _step(
     if isinstance(recipe, DynamicsRecipe):
         fitted, dynamics = recipe.model.fitted(world_model.config, ROBOT), world_model.config.dynamics
         direct = direct_config(fitted, dynamics, use_action=recipe.kind == "direct")
-        return NextState(DirectDynamics(direct)).train(), labelled
+        picture = PictureLoss(mae, recipe.picture_weight)
+        return NextState(DirectDynamics(direct), None, picture).train(), labelled
     if isinstance(recipe, DecoderRecipe):
         network = load_lpips(recipe.lpips) if recipe.objective == "mse+lpips" else None
         shown = DecoderReconstruction(mae, network, recipe.lpips_weight)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 
@@ -19,7 +19,7 @@ from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_frames
 from uwm.data.selection import first_clips, frozen_pairs, nested_pairs, rows_in_bank
 from uwm.data.states import FrozenEncoder
-from uwm.metrics.perceptual import ProtocolName
+from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models import MaskedAutoencoder, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Stage
@@ -33,7 +33,6 @@ from uwm.stages.pair_training import (
     check_trained,
     held_out_states,
     pair_stream,
-    shown_lpips,
     watched,
 )
 from uwm.stages.pretrained import obtain_pretrained, obtain_pretrained_mae, pretrain_stage
@@ -41,7 +40,7 @@ from uwm.stages.trained import WEIGHTS, finish_training
 from uwm.stages.world_model import PretrainRecipe
 from uwm.training.batches import BatchSource, IndexSource
 from uwm.training.loop import TrainConfig, train
-from uwm.training.objectives import LatentActionPrediction
+from uwm.training.objectives import LatentActionPrediction, PictureLoss
 from uwm.training.sources import state_pairs
 
 # What stays as it is for each choice of `trained`.
@@ -181,9 +180,13 @@ class PartialTraining(LatentActionPrediction):
     """
 
     def __init__(
-        self, world_model: WorldModel, mae: MaskedAutoencoder | None, kept: tuple[str, ...], **picture: Any
+        self,
+        world_model: WorldModel,
+        mae: MaskedAutoencoder | None,
+        kept: tuple[str, ...],
+        picture: PictureLoss | None = None,
     ) -> None:
-        super().__init__(world_model, mae, **picture)
+        super().__init__(world_model, mae, picture)
         self.kept = kept
         for part in kept:
             world_model.get_submodule(part).requires_grad_(False)
@@ -198,10 +201,9 @@ class PartialTraining(LatentActionPrediction):
 def _finetune(
     context: Context, recipe: FinetuneRecipe, corpus: Corpus, mae: MaskedAutoencoder, folder: Path
 ) -> None:
-    picture: dict[str, Any] = {"decoder": mae, "picture_weight": recipe.picture_weight}
-    if recipe.perceptual_weight:
-        picture["perceptual"] = shown_lpips(mae, recipe.perceptual_lpips)
-        picture["perceptual_weight"] = recipe.perceptual_weight
+    lpips, weight = recipe.perceptual_lpips, recipe.perceptual_weight
+    network = load_lpips(lpips, allow_random=False) if weight else None
+    picture = PictureLoss(mae, recipe.picture_weight, network, weight)
     manifest = finetuning_pairs(recipe, corpus)
     world_model = _start(context, recipe, mae)
     cached = recipe.views > 0
@@ -211,7 +213,7 @@ def _finetune(
     else:
         stream = pair_stream(recipe, corpus, manifest, mae.config.image_size, recipe.train.batch_size)
         source = LiveBatches([stream])
-    objective = PartialTraining(world_model, None if cached else mae, FROZEN[recipe.trained], **picture)
+    objective = PartialTraining(world_model, None if cached else mae, FROZEN[recipe.trained], picture)
     held_out = {corpus.name: held_out_states(recipe, mae, corpus)}
     validate = watched(recipe, world_model, held_out)
     train(

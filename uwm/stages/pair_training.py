@@ -24,7 +24,7 @@ from uwm.data.shards import find_shards
 from uwm.data.stream import BUFFER, PER_VISIT, Crop, PairStream, video_stream
 from uwm.env import cache_root, ranks_here, shards_root
 from uwm.errors import UserError
-from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips, tensors_sha256
+from uwm.metrics.perceptual import tensors_sha256
 from uwm.models import (
     MaskedAutoencoder,
     WorldModel,
@@ -64,13 +64,6 @@ def check_trained(lpips: str) -> None:
     """OutOfBounds for an LPIPS that is not trained, as part of a loss."""
     if lpips in ("random", "lpips-random"):
         raise OutOfBounds("LPIPS in a loss must be of a trained network, such as squeeze, not a random one")
-
-
-def shown_lpips(mae: MaskedAutoencoder, lpips: ProtocolName) -> LPIPS:
-    """The frozen LPIPS of a loss on the pictures that an MAE shows. UserError for one that shows none."""
-    if mae.config.norm_pix_loss:
-        raise UserError("an MAE of normalised pixels shows no picture: set the weight of LPIPS to 0")
-    return load_lpips(lpips, allow_random=False)
 
 
 def training_manifests(corpora: Corpora, recipe: PairRecipe) -> dict[str, str]:

@@ -5,15 +5,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.baselines.reader import ReaderConfig, StateReader
 from uwm.bounds import NotNegative
+from uwm.data.action_pairs import hand_in_picture
+from uwm.data.corpora import Corpus
 from uwm.data.draws import Draws
 from uwm.errors import UserError
 from uwm.runs.artifacts import Stage
+from uwm.runs.experiment import Context
 from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
 from uwm.stages.finetune import Domain
 from uwm.stages.trained import Trained, finish_training, obtain_trained
@@ -22,12 +26,14 @@ from uwm.training.distributed import std_over_ranks
 from uwm.training.loop import TrainConfig, train
 
 READ_VERSION = 1
-Reads = Literal["hand", "block", "action"]
+SOURCES = {"hand": "robot0_eef_pos", "hand-in-picture": "CAMERA_hand"}  # of a hand's place, in an HDF5 file
+Reads = Literal["hand", "hand-in-picture", "block", "action"]
 
 
 @dataclass(frozen=True)
 class ReaderRecipe(ActionRecipe):
-    """What is read: the place of hand or block off one state, or the action between a state and the next one.
+    """What is read: the place of hand or block off one state (in metres, or of the hand in pixels of the
+    picture), or the action between a state and the next one.
 
     The last is behaviour cloning whose goals are what was reached (hindsight, arXiv:1707.01495).
     """
@@ -57,11 +63,25 @@ class Examples(NamedTuple):
     targets: Tensor
 
 
+def sees_hand(recipe: ReaderRecipe, corpus: Corpus) -> bool:
+    """Whether the gripper's place in the picture is known in every training frame."""
+    return bool(np.isfinite(training_pairs(recipe, corpus).actions.hand).all())
+
+
 def reader_stage(recipe: ReaderRecipe, domain: Domain) -> Stage:
     """Identity of a reader; trains nothing."""
     mae = domain.stage.inputs["mae"]
     inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, "mae": mae}
     return Stage(f"reader-{recipe.reads}", READ_VERSION, asdict(recipe), inputs)
+
+
+def obtain_picture_reader(recipe: ReaderRecipe, context: Context, corpus: Corpus) -> Trained | None:
+    """What sees where in the picture a robot's gripper is; None where the corpus does not know it.
+
+    It reads the MAE's states, whatever the world model.
+    """
+    recipe = replace(recipe, reads="hand-in-picture")
+    return obtain_reader(recipe, Domain(context, corpus, None)) if sees_hand(recipe, corpus) else None
 
 
 def obtain_reader(recipe: ReaderRecipe, domain: Domain) -> Trained:
@@ -78,10 +98,14 @@ def examples(data: ActionData, reads: Reads) -> Examples:
         held, mask = data.pairs.controls
         mean = (held * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # (n, A)
         return Examples(states[0], places, mean)
-    found = torch.from_numpy(actions.hand_position if reads == "hand" else actions.block)  # (n, 2, 3)
-    if reads == "hand" and not found.isfinite().all():
-        raise UserError(f"{data.corpus.name}: the hand's place is not known in every frame (robot0_eef_pos)")
-    targets = torch.full((states.shape[1], 3), torch.nan)
+    if reads == "hand-in-picture":
+        found = hand_in_picture(data.pairs, data.recipe.short_side, data.encoder.image_size).float()
+    else:
+        found = torch.from_numpy(actions.hand_position if reads == "hand" else actions.block)  # (n, 2, 3)
+    if reads != "block" and not found.isfinite().all():
+        source = SOURCES[reads]
+        raise UserError(f"{data.corpus.name}: the hand's place is not known in every frame ({source})")
+    targets = torch.full((states.shape[1], found.shape[2]), torch.nan)
     targets[places.flatten()] = found.flatten(0, 1)
     known = targets.isfinite().all(1).nonzero()  # (m, 1): the frames of tasks with a block
     if not len(known):

@@ -29,13 +29,12 @@ from uwm.stages.pair_training import (
     check_trained,
     held_out_states,
     live_video,
-    shown_lpips,
     training_manifests,
     watched,
 )
 from uwm.stages.trained import WEIGHTS, ShouldStop, finish_training
 from uwm.training.loop import TrainConfig, train
-from uwm.training.objectives import LatentActionPrediction
+from uwm.training.objectives import LatentActionPrediction, PictureLoss
 
 
 @dataclass(frozen=True)
@@ -243,9 +242,8 @@ def _train_perceptually(
     folder: Path,
 ) -> None:
     """Go on where the same recipe without `perceptual` ends."""
-    load_lpips(recipe.perceptual.lpips, allow_random=False)  # fails before hours of training
+    network = load_lpips(recipe.perceptual.lpips, allow_random=False)  # before hours of training
     world = obtain_world(mae, replace(recipe, perceptual=PerceptualRecipe()), corpora, artifacts, stop)
-    network = shown_lpips(world.mae, recipe.perceptual.lpips)
     _train(recipe, world, corpora, stop, folder, network)
 
 
@@ -264,14 +262,8 @@ def _train(
     mae, world_model = world.mae, world.world_model.train().requires_grad_(True)
     cached = now.views > 0
     source = cached_states(now, mae, corpora) if cached else live_video(now, mae, corpora)
-    objective = LatentActionPrediction(
-        world_model,
-        None if cached else mae,
-        decoder=mae,
-        picture_weight=now.picture_weight,
-        perceptual=network,
-        perceptual_weight=now.perceptual.weight,
-    )
+    picture = PictureLoss(mae, now.picture_weight, network, now.perceptual.weight)
+    objective = LatentActionPrediction(world_model, None if cached else mae, picture)
     held_out = {name: held_out_states(now, mae, corpus) for name, corpus in corpora.items()}
     validate = watched(now, world_model, held_out)
     train(objective, source, now.train, folder / "run", validate=validate, name="world model", stop=stop)

@@ -11,6 +11,7 @@ from uwm.errors import UserError
 from uwm.models import ActionAdapter, MaskedAutoencoder, VectorQuantizer, WorldModel
 from uwm.models.tokens import regions_of_patches
 from uwm.training.distributed import environment_ranks, sum_over_ranks
+from uwm.training.objectives import PictureLoss
 
 if TYPE_CHECKING:
     from uwm.baselines.ficc import FICC
@@ -141,15 +142,24 @@ class DecoderReconstruction(nn.Module):
 
 
 class NextState(OnLabelledPairs):
-    """Trains a dynamics network with real actions (or none): the mean squared error of the next state."""
+    """Trains a dynamics network with real actions (or none): the mean squared error of the next state, and
+    with a `picture` loss that of what is shown."""
 
-    def __init__(self, dynamics: nn.Module, mae: MaskedAutoencoder | None = None) -> None:
+    def __init__(
+        self, dynamics: nn.Module, mae: MaskedAutoencoder | None = None, picture: PictureLoss | None = None
+    ) -> None:
         super().__init__(mae)
         self.dynamics = dynamics
+        self.picture = picture if picture and picture.counts else None
 
     def forward(self, batch: Labelled, draws: Draws) -> dict[str, Tensor]:
         s_t, s_next = self.states(batch)
-        return {"loss": F.mse_loss(self.dynamics(s_t, batch["actions"], batch["mask"]), s_next)}
+        prediction = self.dynamics(s_t, batch["actions"], batch["mask"])
+        state_mse = F.mse_loss(prediction, s_next)
+        if not self.picture:
+            return {"loss": state_mse}
+        terms = self.picture(prediction, s_next)
+        return {"loss": state_mse + self.picture.weighted(terms), "state_mse": state_mse, **terms}
 
 
 class CycleConsistency(nn.Module):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.data.draws import Draws
+from uwm.errors import UserError
 from uwm.metrics.statistics import perplexity
 from uwm.models.mae import MaskedAutoencoder
 from uwm.models.world_model import WorldModel
@@ -44,60 +45,80 @@ class MaskedReconstruction(nn.Module):
         return {"loss": torch.stack(list(losses.values())).mean(), **losses}
 
 
+class PictureLoss:
+    """Distances of the pictures that a predicted and the true next state show, by a frozen MAE's decoder.
+
+    What matters in a state is what can be seen of it. `structure_loss` counts with `structure_weight`, and
+    LPIPS by the frozen `network`, if there is one, with `perceptual_weight`. Not a module: no part of what is
+    trained. UserError for a network with an MAE that shows no pictures.
+    """
+
+    def __init__(
+        self,
+        decoder: MaskedAutoencoder,
+        structure_weight: float = 0.0,
+        network: "LPIPS | None" = None,
+        perceptual_weight: float = 0.0,
+    ) -> None:
+        if network and decoder.config.norm_pix_loss:
+            raise UserError("an MAE of normalised pixels shows no picture: set the weight of LPIPS to 0")
+        self.decoder, self.network = decoder.eval().requires_grad_(False), network
+        self.weights = {"picture_loss": structure_weight, "lpips": perceptual_weight}
+
+    @property
+    def counts(self) -> bool:
+        """Whether any of it is more than nothing."""
+        return bool(self.weights["picture_loss"] or self.network)
+
+    def __call__(self, prediction: Tensor, s_next: Tensor) -> dict[str, Tensor]:
+        """States (B, 1+N, D) -> the terms by name, not weighted."""
+        decoder = self.decoder.to(s_next.device)
+        with torch.no_grad():
+            wanted = decoder.decode_patches(s_next)
+        shown = decoder.decode_patches(prediction)
+        found = {"picture_loss": structure_loss(shown, wanted, decoder.config.patch_size)}
+        if self.network is not None:
+            images = (decoder.denormalise_patches(patches).clamp(0, 1) for patches in (shown, wanted))
+            found["lpips"] = self.network.to(s_next.device).loss(*images).mean()
+        return found
+
+    def weighted(self, terms: dict[str, Tensor]) -> "Tensor | int":
+        """The sum of the terms, each times its weight."""
+        return sum(self.weights[name] * value for name, value in terms.items())
+
+
 class LatentActionPrediction(nn.Module):
     """Trains a world model on pairs of states (eq. 12), or on pairs of images through a frozen MAE.
 
-    With a `picture_weight` above 0, the frozen `decoder` shows prediction and true next state, and their
-    `structure_loss` is added with that weight: what matters in a state is what can be seen of it. With
-    `perceptual`, their LPIPS by that frozen network is added too, times `perceptual_weight`.
+    With a `picture` loss, that of what prediction and true next state show is added.
     """
 
     def __init__(
         self,
         world_model: WorldModel,
         mae: MaskedAutoencoder | None = None,
-        *,
-        decoder: MaskedAutoencoder | None = None,
-        picture_weight: float = 0.0,
-        perceptual: "LPIPS | None" = None,
-        perceptual_weight: float = 0.0,
+        picture: PictureLoss | None = None,
     ) -> None:
         super().__init__()
         self.world_model = world_model
-        # Tuples: not a part of the state.
+        # A tuple: not a part of the state.
         self._mae = (mae.eval().requires_grad_(False),) if mae else None
-        shown = decoder is not None and (picture_weight or perceptual)
-        self._decoder = (decoder.eval().requires_grad_(False),) if decoder and shown else None
-        self._perceptual = (perceptual,)
-        self.picture_weight, self.perceptual_weight = picture_weight, perceptual_weight
+        self.picture = picture if picture and picture.counts else None
 
     def forward(self, batch: Tensor, draws: Draws) -> dict[str, Tensor]:
         """`batch`: states (B, 2, 1+N, D), or uint8 images (B, 2, 3, H, W) where an MAE was given."""
         states = self._encode(batch) if self._mae else batch.float()
         out = self.world_model(states[:, 0], states[:, 1])
-        picture = self._picture_losses(out.prediction, states[:, 1]) if self._decoder else {}
-        weights = {"picture_loss": self.picture_weight, "lpips": self.perceptual_weight}
+        terms = self.picture(out.prediction, states[:, 1]) if self.picture else {}
         return {
-            "loss": out.loss + sum(weights[name] * value for name, value in picture.items()),
-            **picture,
+            "loss": out.loss + (self.picture.weighted(terms) if self.picture else 0),
+            **terms,
             "state_mse": out.state_mse,
             "quantizer_loss": out.quantizer_loss,
             "perplexity": out.perplexity,
             "used": out.used,
             "ema_perplexity": out.ema_perplexity,
         }
-
-    def _picture_losses(self, prediction: Tensor, s_next: Tensor) -> dict[str, Tensor]:
-        assert self._decoder is not None
-        decoder, network = self._decoder[0].to(s_next.device), self._perceptual[0]
-        with torch.no_grad():
-            wanted = decoder.decode_patches(s_next)
-        shown = decoder.decode_patches(prediction)
-        found = {"picture_loss": structure_loss(shown, wanted, decoder.config.patch_size)}
-        if network is not None:
-            images = (decoder.denormalise_patches(patches).clamp(0, 1) for patches in (shown, wanted))
-            found["lpips"] = network.to(s_next.device).loss(*images).mean()
-        return found
 
     def _encode(self, images: Tensor) -> Tensor:
         assert self._mae is not None
