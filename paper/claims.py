@@ -38,7 +38,7 @@ REACHED, NOT_REACHED = "target reached", "target not reached"
 NOT_COMPARED = "not compared"
 # A model "matches" another when it is worse by less than this share of the other's mean, interval included.
 MATCHING_MARGIN = 0.10
-HAND = "hand_error_mm"
+HAND = "hand_error_px"
 
 
 @dataclass(frozen=True)

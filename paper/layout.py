@@ -100,7 +100,7 @@ REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "s
 LATENT_METRICS = ["bits", "state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips"]
 LATENT_METRICS += ["cycle", "reversal"]
 # How right the frames are and the movement; and the actions.
-ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_mm"]
+ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_px"]
 ACTIONS = ["code_accuracy", "latent_mse"]
 # An experiment's tables by the end of their names. The first is the one of the main text.
 USUAL = {"": MAIN, "_latent": LATENT_METRICS, "_more": MORE, "_region": REGION}
@@ -110,7 +110,7 @@ UNDIVIDED = {"planning": "All episodes"}  # tables of no pairs, without a moving
 VARIED = ["state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy"]
 RATES = ["bits", "code_bits", "perplexity", "probe_r2", "probe_r2_mlp"]
 VIEWS = {
-    "table1": {**USUAL, "_rates": [*RATES, "transfer", "parameters", "last_gain"]},
+    "table1": {**USUAL, "_rates": [*RATES, "transfer_picture", "transfer", "parameters", "last_gain"]},
     "planning": {"": PLANNED},
     "figure5": {"": ACTED, "_actions": ACTIONS, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]},
     "ablations": {"": VARIED, "_rates": RATES, "_frames": MAIN},
@@ -130,7 +130,7 @@ DIFFERENCES = {
 }
 COMPARED = {
     "figure4": ["lpips_to_next", "lpips_region", "psnr_region", "state_mse"],
-    "figure5": ["lpips_to_next", "lpips_region", "lpips_hand", "hand_error_mm"],
+    "figure5": ["lpips_to_next", "lpips_region", "lpips_hand", "hand_error_px"],
 }
 TITLES = {
     "": "",

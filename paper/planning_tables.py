@@ -23,9 +23,9 @@ PLANNING, OFFLINE, SUCCESS = "planning", "figure5", "success"
 # Measures of predictions, after one step and after five: do they predict how often a planner succeeds?
 OFFLINE_MEASURES: tuple[tuple[str, Variant | None], ...] = (
     ("lpips_to_next", None),
-    ("hand_error_mm", None),
+    ("hand_error_px", None),
     ("lpips_to_next", AHEAD),
-    ("hand_error_mm", AHEAD),
+    ("hand_error_px", AHEAD),
 )
 FEWEST_PLANNERS = 4  # rows, of which an interval says something
 
