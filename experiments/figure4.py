@@ -121,7 +121,7 @@ CONFIGS = {
         mae=MAE["mini"],
         pretrain=PRETRAIN["mini"],
         finetune=FINETUNE["mini"],
-        scratch_steps=2000,
+        scratch_steps=2400,
         first_seed_alone=(
             *(W_TFS.name, SCRATCH.name, W_FT_DYNAMICS.name, W_FT_NO_CODEBOOK.name),
             *(W_FT.with_pairs(pairs) for pairs in (100, 500, 10_000)),

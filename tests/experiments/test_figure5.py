@@ -50,7 +50,8 @@ def test_every_cell_and_its_measures_are_there(finished: Path) -> None:
     assert set(found) == METHODS
     assert_recomputed(finished / "first")
     assert {record["status"] for record in found.values()} == {"ok"}
-    everywhere = {"lpips_to_next", "psnr", "ssim", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_mm"}
+    everywhere = {"lpips_to_next", "psnr", "ssim", "lpips_region", "lpips_hand", "psnr_hand"}
+    everywhere |= {"hand_error_mm", "hand_error_px"}
     for cell, record in found.items():
         assert everywhere <= set(record["metrics"]), cell
         assert record["metrics"]["lpips_to_next"]["n"] == 12

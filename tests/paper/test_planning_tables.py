@@ -27,11 +27,11 @@ def test_measures_are_set_against_success_and_parts_are_replaced(tmp_path: Path)
         for other in (0, 1) if method in MEASURED else ():
             name = f"{method}/sim-panda" + (f"/s{other}" if seed else "")
             error = MEASURED[method][0] + 50 * other  # another seed's weights are not those that planned
-            metrics = {"hand_error_mm": entry(error)}
+            metrics = {"hand_error_px": entry(error)}
             if seed or not other:
                 toy_record("mini", "figure5", name, None, metrics=metrics, config=config).write(offline)
     predictors, parts = planning_tables(Results(tmp_path), "mini", "reach")
-    assert [row[0] for row in predictors.rows] == ["Hand error, mm"]
+    assert [row[0] for row in predictors.rows] == ["Hand error in the picture, px"]
     # By error: direct, r_gt, copy, r_gt-500; by success: copy, r_gt-500, direct, r_gt. d = (2, 2, 2, 2).
     assert predictors.rows[0][1].startswith("-0.60 [-1.00, ")
     assert predictors.rows[0][2] == "4"

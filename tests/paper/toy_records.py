@@ -162,7 +162,7 @@ def toy_figure5(root: Path, corpus: str = "sim-panda", *, horizon: int = 3) -> P
         path = folder / f"{method}__{corpus}.json"
         record = json.loads(path.read_text())
         values = {f"rollout_lpips_{k}": distance * k for k in range(1, horizon + 1)}
-        values |= {"lpips_hand": distance, "code_accuracy": 0.25, "hand_error_mm": 12.34, "control_open": 0.5}
+        values |= {"lpips_hand": distance, "code_accuracy": 0.25, "hand_error_px": 2.34, "control_open": 0.5}
         for name, value in values.items():
             entry = {
                 "value": value,

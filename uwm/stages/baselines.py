@@ -60,10 +60,7 @@ class FICCRecipe(ActionRecipe):
     model: FICCConfig = FICCConfig()
 
 
-# As many steps as the fine-tuning of the world model has.
-SHARPER = PerceptualRecipe(
-    weight=1.0, train=replace(FINETUNE["mini"].train, validate_every=200, checkpoint_every=200)
-)
+SHARPER = PerceptualRecipe(weight=1.0, train=replace(FINETUNE["mini"].train, steps=600))
 # Trained as the adapter is, so that the difference is in the method; at scale paper for more steps, since
 # they start from nothing.
 DYNAMICS: dict[str, DynamicsRecipe] = {
