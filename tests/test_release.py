@@ -93,52 +93,59 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_a_release_replaces_the_one_before(tmp_path: Path) -> None:
     for digest in (OLD, NEW):
-        release(finished(tmp_path / "cache", digest), tmp_path / "released")
-    other = release(finished(tmp_path / "cache", OLD, "world-model-2"), tmp_path / "released")
+        release(finished(tmp_path / "cache", digest), target=tmp_path / "released")
+    (other,) = release(finished(tmp_path / "cache", OLD, "world-model-2"), target=tmp_path / "released")
     assert {path.name for path in (tmp_path / "released").iterdir()} == {f"world-model-{NEW}", other.name}
     folder = tmp_path / "released" / f"world-model-{NEW}"
     assert sorted(path.name for path in folder.iterdir()) == sorted(RELEASED_FILES)
     assert sorted(verify_stage(folder)["files"]) == ["curve.csv", WEIGHTS]
 
 
+def test_stages_of_one_name_are_released_together(tmp_path: Path) -> None:
+    old, *new = (finished(tmp_path / "cache", digit * 16, "finetune") for digit in "123")
+    release(old, target=tmp_path / "released")
+    release(*new, target=tmp_path / "released")
+    assert {path.name for path in (tmp_path / "released").iterdir()} == {path.name for path in new}
+
+
 def inside(tmp_path: Path, stage: Path) -> Path:
-    return release(finished(tmp_path / "released", NEW), tmp_path / "released")
+    return release(finished(tmp_path / "released", NEW), target=tmp_path / "released")[0]
 
 
 def round_about(tmp_path: Path, stage: Path) -> Path:
-    return release(stage, stage / "released")
+    return release(stage, target=stage / "released")[0]
 
 
 def unfinished(tmp_path: Path, stage: Path) -> Path:
     (stage / WEIGHTS).unlink()
-    return release(stage, tmp_path / "released")
+    return release(stage, target=tmp_path / "released")[0]
 
 
 def altered(tmp_path: Path, stage: Path) -> Path:
     (stage / WEIGHTS).write_text("x" * len(NEW))
-    return release(stage, tmp_path / "released")
+    return release(stage, target=tmp_path / "released")[0]
 
 
 def without_a_name(tmp_path: Path, stage: Path) -> Path:
-    return release(stage.rename(tmp_path / "weights"), tmp_path / "released")
+    return release(stage.rename(tmp_path / "weights"), target=tmp_path / "released")[0]
 
 
 def too_large(tmp_path: Path, stage: Path) -> Path:
     with open(stage / WEIGHTS, "wb") as file:
         file.truncate(LARGEST_RELEASE + 1)
-    return release(stage, tmp_path / "released")
+    return release(stage, target=tmp_path / "released")[0]
 
 
 def over_other_files(tmp_path: Path, stage: Path) -> Path:
     (tmp_path / "released" / f"world-model-{OLD}" / "thesis.tex").write_text("years of work")
-    return release(stage, tmp_path / "released")
+    return release(stage, target=tmp_path / "released")[0]
 
 
 @pytest.mark.parametrize(
     "fault", [inside, round_about, unfinished, altered, without_a_name, too_large, over_other_files]
 )
 def test_a_refused_release_leaves_the_one_before(fault: Any, tmp_path: Path) -> None:
-    before = files(release(finished(tmp_path / "cache", OLD), tmp_path / "released"))
+    before = files(release(finished(tmp_path / "cache", OLD), target=tmp_path / "released")[0])
     stage = finished(tmp_path / "cache", NEW)
     with pytest.raises(UserError) as caught:
         fault(tmp_path, stage)

@@ -1,7 +1,8 @@
 """`python -m uwm.release FOLDER ...`: put trained stages among the released ones, in `uwm/assets/weights`.
 
 A folder is a finished stage of the cache, `.cache/uwm/<name>-<digest>`. Weights, curve and `stage.json` (the
-recipe and what it read) are copied, checkpoints and logs are not. A released stage of that name is replaced.
+recipe and what it read) are copied, checkpoints and logs are not. Released stages of that name are replaced by
+those named together, of which several may have one name: `finetune` of W_ft and of W_tfs.
 """
 
 import os
@@ -22,29 +23,33 @@ DESCRIPTION = ("name", "version", "fields", "inputs", "digest")  # of `stage.jso
 LARGEST_RELEASE = 12_000_000  # bytes of weights that a clone should have to carry
 
 
-def release(folder: Path, target: Path = RELEASED) -> Path:
-    """Copy one finished stage; the released one of that name goes once the new one is complete beside it.
+def release(*folders: Path, target: Path = RELEASED) -> list[Path]:
+    """Copy finished stages; those released under their names go once the new ones are complete beside them.
 
     Raises:
         UserError: no finished stage, damaged or too large weights, a folder inside the released ones (or
             round them), or a released one that holds files of others.
     """
-    folder, target = folder.resolve(), target.resolve()
-    if folder.is_relative_to(target) or target.is_relative_to(folder):
-        raise UserError(f"{folder} and the released stages lie in each other; name a stage of the cache")
-    content = _finished_stage(folder)
+    found, target = list(dict.fromkeys(folder.resolve() for folder in folders)), target.resolve()
+    for folder in found:
+        if folder.is_relative_to(target) or target.is_relative_to(folder):
+            raise UserError(f"{folder} and the released stages lie in each other; name a stage of the cache")
+    contents = {folder: _finished_stage(folder) for folder in found}
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".release-", dir=target) as temporary:
-        made = Path(temporary) / folder.name
-        made.mkdir()
-        for name in RELEASED_FILES:
-            shutil.copyfile(folder / name, made / name)
-        about: dict[str, Any] = {key: content[key] for key in DESCRIPTION}
-        write_stage(made, about, content["finished"])
-        for old in _released(target, content["name"]):
+        for folder, content in contents.items():
+            made = Path(temporary) / folder.name
+            made.mkdir()
+            for name in RELEASED_FILES:
+                shutil.copyfile(folder / name, made / name)
+            about: dict[str, Any] = {key: content[key] for key in DESCRIPTION}
+            write_stage(made, about, content["finished"])
+        replaced = [old for name in {c["name"] for c in contents.values()} for old in _released(target, name)]
+        for old in replaced:
             remove_listed(old, RELEASED_FILES)
-        os.replace(made, target / folder.name)
-    return target / folder.name
+        for folder in found:
+            os.replace(Path(temporary) / folder.name, target / folder.name)
+    return [target / folder.name for folder in found]
 
 
 def _finished_stage(folder: Path) -> dict[str, Any]:
@@ -78,8 +83,7 @@ def main() -> int:
     """Release the folders of the command line, and say where they went."""
     if len(sys.argv) < 2:
         raise UserError("name the stage folders to release, e.g. .cache/uwm/mae-*")
-    for folder in sys.argv[1:]:
-        print(release(Path(folder)))
+    print(*release(*map(Path, sys.argv[1:])), sep="\n")
     return 0
 
 
