@@ -89,7 +89,7 @@ from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
-from uwm.runs.settings import plain_value
+from uwm.runs.settings import identity_fields, plain_value
 from uwm.stages.given import Fitted, obtain_fitted
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
@@ -411,7 +411,7 @@ def evaluation_stage(context: Context, name: str) -> Stage:
     names = [method.name for method in methods(config)]
     fields: dict[str, Any] = {"corpus": name, "methods": names, "lpips": config.lpips, "seed": config.seed}
     fields |= {"probe_pairs": config.probe_pairs, "measured_by": measuring_code(predictions, controls)}
-    fields["reader"] = plain_value(config.reader)
+    fields["reader"] = identity_fields(config.reader)
     models = obtain_models(context)  # a plan ends here where they are not there: it opens no test clips
     inputs = {"manifest": test_manifest(context, name).sha256}
     for method, world in models.items():

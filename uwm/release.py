@@ -1,8 +1,8 @@
 """`python -m uwm.release FOLDER ...`: put trained stages among the released ones, in `uwm/assets/weights`.
 
 A folder is a finished stage of the cache, `.cache/uwm/<name>-<digest>`. Weights, curve and `stage.json` (the
-recipe and what it read) are copied, checkpoints and logs are not. Released stages of that name are replaced by
-those named together, of which several may have one name: `finetune` of W_ft and of W_tfs.
+recipe and what it read) are copied, checkpoints and logs are not. Released stages of that name make way
+for those named together, of which several may have one name: `finetune` of W_ft and of W_tfs.
 """
 
 import os

@@ -1,17 +1,20 @@
 """The stage jobs of Figures 4 and 5 are the trainings that their cells look for."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from uwm.data.corpora import BUNDLED, bundled
+from uwm.runs.artifacts import NotThere
 from uwm.runs.cli import build_parser, choose, plan_of, run_experiment
 from uwm.runs.experiment import load_experiment
 from uwm.runs.plan import stage_identity
 from uwm.runs.slurm.plan import plan_jobs
 from uwm.runs.slurm.resources import Resources
 from uwm.runs.slurm.site import Site
+from uwm.stages.testing import test_manifest as frozen_test_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Site("site", Resources(), Resources())
@@ -84,6 +87,17 @@ def test_lists_of_pairs_are_a_job_without_a_gpu_and_no_plan_makes_them(name, wil
     assert len(list(tmp_path.glob("cache/manifests/wild-train-*.digests.json"))) == 1
     assert stage_identity(context, stages["pretrain"]) is not None
     assert f"{name}-manifests" not in [job.name for job in planned(context, "copy")]
+
+
+def test_no_plan_lists_test_pairs(wild, tmp_path, monkeypatch):
+    monkeypatch.setattr("uwm.data.selection.MANY_CLIPS", 3)
+    context = context_of("table1", "--data", f"wild={wild}", "--out", str(tmp_path / "out"))
+    plan = replace(context, artifacts=replace(context.artifacts, find_only=True))
+    with pytest.raises(NotThere, match="test pairs of wild"):
+        frozen_test_pairs(plan, "wild")
+    assert list(tmp_path.glob("cache/manifests/wild-*")) == []
+    made = frozen_test_pairs(context, "wild")
+    assert frozen_test_pairs(plan, "wild").sha256 == made.sha256
 
 
 def test_figure5_shares_jobs_between_cells():

@@ -32,7 +32,7 @@ def cached_manifest(
     A file counts as the same while its path, size and time of change are. `workers` only makes it faster.
     A run that was stopped goes on where it was.
     """
-    path = cache / f"{corpus.name}-{split}-{files_key(corpus, split, arguments)}.csv"
+    path = kept_manifest(cache, corpus, split, arguments)
     if _is_whole(path):
         return Manifest(read_manifest(path).table, read_skipped(path))
     cache.mkdir(parents=True, exist_ok=True)
@@ -46,6 +46,11 @@ def cached_manifest(
     write_atomically(digests_path(path), json.dumps(digests, indent=1) + "\n")
     journal.unlink(missing_ok=True)
     return manifest
+
+
+def kept_manifest(cache: Path, corpus: Corpus, split: str, arguments: dict[str, Any]) -> Path:
+    """Where `cached_manifest` keeps what it makes."""
+    return cache / f"{corpus.name}-{split}-{files_key(corpus, split, arguments)}.csv"
 
 
 def digests_path(manifest: Path) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from uwm.data.corpora import SPLITS, Corpus, announce
 from uwm.data.manifest import Manifest
-from uwm.data.manifest_cache import cached_manifest
+from uwm.data.manifest_cache import cached_manifest, kept_manifest
 from uwm.data.pairs import FrameBank
 from uwm.env import cache_root
 from uwm.errors import UserError
@@ -54,6 +54,14 @@ def frozen_pairs(
     for file, reason in manifest.skipped:
         print(f"skipped {corpus.name} ({split}): {file}: {reason}", file=sys.stderr)
     return manifest
+
+
+def quickly_listed(corpus: Corpus, split: str, gap: float, pairs: int | None, seed: int) -> bool:
+    """Whether `frozen_pairs` opens few clips, or none since the list is kept."""
+    if len(corpus.of(split)) <= MANY_CLIPS:
+        return True
+    arguments = {"gap": gap, "pairs": pairs, "seed": seed}
+    return kept_manifest(cache_root() / "manifests", corpus, split, arguments).is_file()
 
 
 def reading_workers(clips: int) -> int:

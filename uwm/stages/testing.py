@@ -7,7 +7,8 @@ from torch import Tensor
 from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
-from uwm.data.selection import frozen_pairs
+from uwm.data.selection import frozen_pairs, quickly_listed
+from uwm.runs.artifacts import NotThere
 from uwm.runs.experiment import Context
 from uwm.stages.pretrained import zero_shot_corpus
 from uwm.stages.world_model import PretrainRecipe
@@ -27,10 +28,17 @@ class Tested(Protocol):
 
 
 def test_manifest(context: Context, name: str) -> Manifest:
-    """The frozen test pairs of a corpus, the same for every variation."""
+    """The frozen test pairs of a corpus, the same for every variation.
+
+    Raises:
+        NotThere: a plan asks (`find_only`), and listing them would take long: the job that measures does it.
+    """
     config: Tested = context.config
-    gap, pairs = config.pretrain.gap, config.test_pairs
-    return frozen_pairs(zero_shot_corpus(context, name), config.test_split, gap, pairs, config.seed)
+    choice = (config.test_split, config.pretrain.gap, config.test_pairs, config.seed)
+    corpus = zero_shot_corpus(context, name)
+    if context.artifacts.find_only and not quickly_listed(corpus, *choice):
+        raise NotThere(f"test pairs of {name}")
+    return frozen_pairs(corpus, *choice)
 
 
 def test_images(context: Context, name: str, size: int) -> tuple[Manifest, Tensor]:

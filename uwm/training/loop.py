@@ -75,8 +75,8 @@ def train(
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     training = _Training(objective, config, run_dir, name, ranks, device)
-    # Squares of small gradients underflow, and a CPU reckons with such numbers a hundred times more slowly: an
-    # adapter's step took 0.9 s instead of 0.13 s.
+    # Squares of small gradients underflow, and a CPU is far slower with such numbers: an adapter's step took
+    # 0.9 s instead of 0.13 s.
     torch.set_flush_denormal(True)
     with shapes_alone():  # a step makes its own batches, and NonFiniteLoss notices what is not finite
         return training.run(source, validate, stop, tensorboard)
