@@ -223,7 +223,7 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     method = parse(cell.method).method
     if method == RANDOM:
         return {name: getattr(config, name) for name in names}
-    names += ["cost", "mae", "corpus", "pretrain_on", "pretrain"]
+    names += ["cost", "mae", "corpus", "pretrain_on"]
     found = {name: getattr(config, name) for name in names}
     if method != CLONING:
         found["solver"] = solver_of(config, cell)
@@ -232,7 +232,9 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     if cell.seed is not None:
         recipe = own_recipe(config, cell)
         kinds = {AdapterRecipe: "adapter", DynamicsRecipe: "dynamics", ReaderRecipe: "cloning"}
-        found |= {"finetune": finetuning(config, cell), kinds[type(recipe)]: recipe}
+        found[kinds[type(recipe)]] = recipe
+    if (tuned := finetuning(config, cell)) is not None:
+        found |= {"pretrain": config.pretrain, "finetune": tuned}
     return found
 
 
@@ -244,8 +246,8 @@ def solver_of(config: Config, cell: Cell) -> SolverConfig:
 
 
 def finetuning(config: Config, cell: Cell) -> FinetuneRecipe | None:
-    """Of the world model: for what is trained."""
-    if cell.seed is None:
+    """Of the world model: for what plans by it."""
+    if cell.seed is None or not isinstance(own_recipe(config, cell), AdapterRecipe):
         return None
     return replace(config.finetune, train=replace(config.finetune.train, seed=cell.seed))
 
@@ -387,7 +389,9 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         seconds = task_of(context, cell.corpus).seconds
         show_episodes(world, episodes, context.out, cell.corpus, seconds)
     samples = write_samples(context, cell, sample_table(cell, episodes, config.steps))
-    weights = {} if parse(cell.method).method == RANDOM else world.weights
+    planned = finetuning(context.config, cell) is not None
+    read = [] if parse(cell.method).method == RANDOM else [*world.weights] if planned else ["mae"]
+    weights = {name: world.weights[name] for name in read}
     return CellResult(episode_metrics(episodes, config.steps), samples, weights=weights)
 
 
@@ -397,7 +401,7 @@ def seeds(config: Config) -> range:
 
 
 def domain_of(context: Context, cell: Cell) -> Domain:
-    """The robot's domain, with the cell's fine-tuned world model where its method is trained."""
+    """The robot's domain, with the cell's fine-tuned world model where its method plans by it."""
     config: Config = context.config
     return Domain(context, corpus_of(context, config.corpus), finetuning(config, cell))
 
@@ -453,11 +457,12 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     yield from pretrain_jobs(config)
     for name, recipe in readers(config, cell).items():
         yield domain_job(name, recipe, domain, "pretrain")
-    finetuned = finetuning(config, cell)
-    if finetuned is None:
+    if cell.seed is None:
         return
-    parent = f"finetune-s{cell.seed}"
-    yield finetune_job(parent, finetuned, domain)
+    tuned, parent = finetuning(config, cell), "pretrain"
+    if tuned is not None:
+        parent = f"finetune-s{cell.seed}"
+        yield finetune_job(parent, tuned, domain)
     base = f"adapter-{R_GT}" if parsed.method == SHUFFLED else parsed.base
     yield domain_job(f"{base}-s{cell.seed}", own_recipe(config, cell), domain, parent)
 
