@@ -35,6 +35,7 @@ from paper.store import ROOT, Results
 from paper.style import Drawing, draw
 from paper.table import Table
 from paper.training_curves import OF_CELL, code_use_figure, compared, compared_figure, curve_figure
+from paper.training_tables import training_tables
 from uwm.arguments import Parser, named_path, whole
 from uwm.errors import UserError, run_cli
 from uwm.files import write_atomically
@@ -130,7 +131,11 @@ def write_tables(results: Results, out: Path, deviations: Path) -> tuple[dict[st
     """All but the figures and what shows them. Returns the page's tables, by scale and across scales."""
     reported = Reported()
     by_scale = {
-        scale: [*tables.experiment_tables(results, scale), *families_tables(results, scale)]
+        scale: [
+            *tables.experiment_tables(results, scale),
+            *families_tables(results, scale),
+            *training_tables(results, scale),
+        ]
         for scale in results.scales
     }
     for scale, found in by_scale.items():

@@ -62,6 +62,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
             "uwm.metrics.spec",
             "uwm.metrics.statistics",
             "uwm.runs.record",
+            "uwm.training.convergence",
         ),
     ),
 }

@@ -26,7 +26,10 @@ from uwm.training.distributed import std_over_ranks
 from uwm.training.loop import TrainConfig, train
 
 READ_VERSION = 1
-SOURCES = {"hand": "robot0_eef_pos", "hand-in-picture": "CAMERA_hand"}  # of a hand's place, in an HDF5 file
+NAMED_IN_FILES = {
+    "hand": "robot0_eef_pos",
+    "hand-in-picture": "CAMERA_hand",
+}  # of a hand's place, in an HDF5 file
 Reads = Literal["hand", "hand-in-picture", "block", "action"]
 
 
@@ -103,7 +106,7 @@ def examples(data: ActionData, reads: Reads) -> Examples:
     else:
         found = torch.from_numpy(actions.hand_position if reads == "hand" else actions.block)  # (n, 2, 3)
     if reads != "block" and not found.isfinite().all():
-        source = SOURCES[reads]
+        source = NAMED_IN_FILES[reads]
         raise UserError(f"{data.corpus.name}: the hand's place is not known in every frame ({source})")
     targets = torch.full((states.shape[1], found.shape[2]), torch.nan)
     targets[places.flatten()] = found.flatten(0, 1)
