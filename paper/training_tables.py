@@ -19,7 +19,7 @@ def training_table(results: Results, scale: str, experiment: str) -> Table | Non
     rows = []
     for path in sorted((results.root / scale / experiment / "curves").glob("*.csv")):
         curve = read_table(path)
-        errors = [name for name in curve if name.startswith(STATE_ERROR)]
+        errors = [name for name in map(str, curve.columns) if name.startswith(STATE_ERROR)]
         if len(errors) != 1:
             continue  # of the pre-training, which Table 1 has, or of a network that predicts nothing
         copied = curve[errors[0].replace(STATE_ERROR, COPY_ERROR)].dropna()
