@@ -45,8 +45,8 @@ class DynamicsRecipe(ActionRecipe):
         ActionAdapterConfig()
     )  # the adapter's network; the dynamics are the world model's
     # Then for more steps with the picture in the loss, as the world model that the adapter moves.
-    picture_weight: NotNegative = later(0.0)
     perceptual: PerceptualRecipe = later(PerceptualRecipe())
+    picture_weight: NotNegative = later(0.0)  # of 1 - SSIM in those steps
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -122,9 +122,9 @@ def _train_dynamics(recipe: DynamicsRecipe, domain: Domain, folder: Path) -> Non
 
 
 def _sharpen_dynamics(recipe: DynamicsRecipe, domain: Domain, folder: Path) -> None:
-    """Go on where the same recipe without `perceptual` ends."""
+    """Go on where the same recipe without the picture in its loss ends."""
     network = load_lpips(recipe.perceptual.lpips, allow_random=False)  # before the training
-    first = obtain_dynamics(replace(recipe, perceptual=PerceptualRecipe()), domain)
+    first = obtain_dynamics(replace(recipe, picture_weight=0.0, perceptual=PerceptualRecipe()), domain)
     now = replace(recipe, train=replace(recipe.perceptual.train, seed=recipe.train.seed))
     _fit_dynamics(now, domain, first.model.train().requires_grad_(True), folder, network)
 
