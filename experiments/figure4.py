@@ -12,7 +12,8 @@ paper shows pictures; here all test pairs are measured, with intervals.
 Methods: `w_pre`; `w_ft` (2k pairs); `w_tfs` (from scratch on all pairs); `scratch` (from scratch on the pairs
 of `w_ft`); `w_ft-100`, `w_ft-500`, `w_ft-10k` (for one seed, parts of one another); `w_ft-dynamics` and
 `w_ft-no-codebook` (less is trained); `copy` (R_t as the prediction) and `oracle` (the MAE's R_t+1). A seed
-draws pairs, batches and first weights. One recipe for all, but that from scratch takes more steps.
+draws pairs, batches and first weights; `first_seed_alone` says which have one. One recipe for all, but that
+from scratch takes more steps.
 
 What to expect: `w_ft` nearer to O_t+1 than `w_pre` and `scratch`. The numbers stand in the report's tables.
 """

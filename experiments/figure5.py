@@ -17,11 +17,12 @@ actions, inferred from both frames); `r_gt` (adapter, all labelled pairs), `r_gt
 `ficc`, `ficc-la` (eq. 6, from real actions and from its own latent ones); `copy`, `oracle` (R_t, R_t+1).
 `X-mae-decoder` and `X-lpips-decoder` are shown by the MAE's own decoder, and by one tuned with LPIPS too;
 `X-5-steps` predicts five steps (1 s) ahead, each from what the one before predicted.
-Trained methods have three seeds; the adapter's other targets, `direct-N`, FICC and the other decoders one.
+Trained methods have three seeds; `first_seed_alone`, the adapter's other targets, `direct-N`, FICC and the
+other decoders one.
 
 Measured besides Table 1's: the moving region, a crop around the gripper, right codes, rollouts of 1 to 10
-steps, and the gripper's displacement (by a linear probe) as predicted, under commands, and with latent
-actions of another clip.
+steps; how the gripper moves in the picture, as a small network sees it; and, by a linear probe, how it moves
+in space, as predicted, under commands, and with latent actions of another clip.
 """
 
 from uwm.runs.asking import answer_early

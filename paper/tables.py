@@ -258,7 +258,8 @@ def control_table(results: Results, scale: str, experiment: str, corpus: str) ->
         for row, metric in enumerate(wanted)
     ]
     title = f"{_title(experiment, scale, corpus)}, commands and transfer"
-    note = "As a linear probe reads it off the predicted state; 95% intervals over clips in brackets, of "
+    note = "As a linear probe reads it off the predicted state, in pixels a small network; "
+    note += "95% intervals over clips in brackets, of "
     note += "several seeds from the lowest to the highest limit."
     columns = ["", *(method_label(method) for method in found)]
     name = f"{experiment}_{corpus}_control"
