@@ -29,15 +29,16 @@ from typing import Any
 import pandas as pd
 
 from uwm.bounds import Bounded, Count, Counts, Names, Natural, OutOfBounds, Seeds, SomeNames, check_bounds
-from uwm.data.action_pairs import has_actions
+from uwm.data.action_pairs import hand_in_picture, has_actions
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.data.splits import Split
 from uwm.evaluation.beyond import ACTION_ROWS, Beyond
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
+from uwm.evaluation.gripper import moved_in_picture
 from uwm.evaluation.measure import FramePairs, measuring_code
 from uwm.evaluation.panels import panel_rows, write_panel_rows, write_tiles
 from uwm.evaluation.predictors import adapter_predictor, latent_action_predictor, predict_pairs
-from uwm.evaluation.probes import action_probes, eef_errors, eef_probe, has_eef_pos
+from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import (
     beyond,
     column,
@@ -50,7 +51,7 @@ from uwm.evaluation.records import (
     write_table,
 )
 from uwm.evaluation.summary import measured_rows, table_text, title
-from uwm.evaluation.transfer import transfer_columns
+from uwm.evaluation.transfer import transfer_in_picture
 from uwm.evaluation.worlds import ShownModel, encoder_of
 from uwm.families import FAMILIES
 from uwm.metrics.perceptual import ProtocolName, load_lpips
@@ -65,13 +66,14 @@ from uwm.stages.finetune import Domain
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, obtain_pretrained_mae, zero_shot_corpus
+from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.convergence import last_gain
 from uwm.training.distributed import default_device, environment_ranks
 
-SHOWN = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "hand_error_mm", "adapter_mm")
-ADAPTED = "adapter_mm"  # by all labelled pairs; `adapter_500_mm` by so many
+SHOWN = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "hand_error_px", "adapter_px")
+ADAPTED = "adapter_px"  # by all labelled pairs; `adapter_500_px` by so many
 # Judged by what the frozen dynamics predict: the one target that suits codes and numbers, placed or not.
 JUDGED = ActionAdapterConfig(target="prediction")
 
@@ -94,6 +96,7 @@ class Config(Bounded):
     pretrain: PretrainRecipe = PRETRAIN["mini-short"]  # the base, of which a family has another bottleneck
     adapter: AdapterRecipe = adapter_recipe("mini", 200)
     labelled: Counts = (500,)  # pairs of further adapters, beside all that there are
+    reader: ReaderRecipe = READER["mini"]  # sees where a robot's gripper is
     probe_pairs: Count = 2000  # training pairs for the probes, on corpora with real actions
     test_split: Split = "test"
     test_pairs: Count = 300  # per corpus
@@ -115,6 +118,7 @@ CONFIGS = {
         mae=MAE["smoke"],
         pretrain=PRETRAIN["smoke"],
         adapter=adapter_recipe("smoke", 3),
+        reader=READER["smoke"],
         labelled=(8,),
         test_pairs=20,
         probe_pairs=40,
@@ -140,7 +144,7 @@ def mae_of(config: Config, cell: Cell) -> MAERecipe:
 def adapters(config: Config, cell: Cell) -> dict[str, AdapterRecipe]:
     """The adapters of a cell, by the metric that each gives."""
     recipe = config.adapter.seeded(cell.seed)
-    some = {f"adapter_{pairs}_mm": replace(recipe, pairs=pairs) for pairs in config.labelled}
+    some = {f"adapter_{pairs}_px": replace(recipe, pairs=pairs) for pairs in config.labelled}
     return {**some, ADAPTED: recipe}
 
 
@@ -161,6 +165,8 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     found = {name: getattr(config, name) for name in fields} | {"pretrain": recipe_of(config, cell)}
     if FAMILIES[cell.method].pixels:
         found["reads"] = mae_of(config, cell)  # `mae` shows what it draws
+    if cell.corpus not in config.pretrain_on:
+        found["reader"] = config.reader
     return found | {"adapter": config.adapter.seeded(cell.seed), "labelled": config.labelled}
 
 
@@ -201,7 +207,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     whole |= Beyond({} if gain is None else {"last_gain": Estimate(gain, 1)})
     weights = {**model.shown.weights, "lpips": network.weights_sha256}
     if has_actions(domain.corpus):
-        columns, further = acted(domain, cell, model, weights)
+        columns, further = acted(context, domain, cell, model, weights)
         pairs = pairs.assign(**{f"{method}/{name}": values for name, values in columns.items()})
         whole |= further
     write_table(pairs, folder / "pairs.csv")
@@ -213,34 +219,37 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
 
 
 def acted(
-    domain: Domain, cell: Cell, model: ShownModel, weights: dict[str, str]
+    context: Context, domain: Domain, cell: Cell, model: ShownModel, weights: dict[str, str]
 ) -> tuple[dict[str, Any], Beyond]:
     """Where a corpus has real actions: per pair, how far the hand is from where it came to be, by latent
     actions and by the real ones through each adapter; and the probes and transfer of latent actions.
 
     `weights` gets those of the adapters.
     """
-    config: Config = domain.context.config
+    config: Config = context.config
     shown, world_model = model.shown, domain.world.world_model
     device = shown.device
     setting = EvalSetting(encoder_of(shown), domain.corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
     inferred = model.through(latent_action_predictor(world_model))
     whole = action_probes(inferred, device, setting, test, config.probe_pairs)
-    if not has_eef_pos(test.pairs):
+    robot = domain.corpus.name not in config.pretrain_on
+    reader = obtain_picture_reader(config.reader, context, domain.corpus) if robot else None
+    if reader is None:
         return {}, whole
-    probe = eef_probe(setting, config.probe_pairs)
+    seen, places = reader.model.to(device), hand_in_picture(test.pairs, setting.short_side, shown.image_size)
     if not FAMILIES[cell.method].pixels:
-        columns = transfer_columns(world_model, probe, test, device)
+        columns = transfer_in_picture(world_model, seen, test, places, device)
         whole |= beyond(ACTION_ROWS, test.pairs.manifest.table, columns, "")
-    states = {"still_mm": test.states[:, 0], "hand_error_mm": predict_pairs(inferred, test, device).state}
+    states = {"still_px": test.states[:, 0], "hand_error_px": predict_pairs(inferred, test, device).state}
     for name, recipe in adapters(config, cell).items():
         adapter = obtain_adapter(recipe, domain)
-        weights[name.removesuffix("_mm").replace("_", "-")] = adapter.sha256
+        weights[name.removesuffix("_px").replace("_", "-")] = adapter.sha256
         acting = model.through(adapter_predictor(world_model, adapter.model.to(device)))
         states[name] = predict_pairs(acting, test, device).state
-    errors = {name: eef_errors(probe, test.pairs, test.states[:, 0], state) for name, state in states.items()}
-    return {name: error.cpu().numpy() for name, error in errors.items()}, whole
+    true = places.diff(dim=1)[:, 0]
+    moved = {name: moved_in_picture(seen, test.states[:, 0], state) for name, state in states.items()}
+    return {name: (found - true).norm(dim=1).numpy() for name, found in moved.items()}, whole
 
 
 def evaluation_stage(context: Context, cell: Cell) -> Stage:

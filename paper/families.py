@@ -21,10 +21,10 @@ from uwm.metrics.spec import METRICS, metric_label
 from uwm.metrics.statistics import bootstrap_spearman, spearman
 
 EXPERIMENT = "families"
-CONTROL_ERROR = "adapter_mm"  # what a cheap measure should tell: it wants a second training
+CONTROL_ERROR = "adapter_px"  # what a cheap measure should tell: it wants a second training
 # Cheap ones: of frames (over the moving half), and of latent actions.
 FRAME_MEASURES = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy")
-ACTED_MEASURES = ("probe_r2", "transfer_mm", "hand_error_mm", "adapter_500_mm", CONTROL_ERROR)
+ACTED_MEASURES = ("probe_r2", "transfer_px", "hand_error_px", "adapter_500_px", CONTROL_ERROR)
 FURTHER_MEASURES = ("leak_lpips", "lpips_to_next", "psnr", "ssim", "state_mse")
 COSTS = (
     "code_bits",
@@ -34,12 +34,12 @@ COSTS = (
     "last_gain",
     "delta_psnr",
     "probe_r2_mlp",
-    "still_mm",
+    "still_px",
 )
 FEWEST = 4  # rows of a rank correlation
 CHEAP = (  # what the hand's error is compared with
     *("bits", *(name + MOVING for name in (*FRAME_MEASURES, "lpips_to_next"))),
-    *("probe_r2", "transfer_mm", "hand_error_mm", "adapter_500_mm"),
+    *("probe_r2", "transfer_px", "hand_error_px", "adapter_500_px"),
 )
 BIT_TICKS = (3, 10, 30, 100, 300)  # bits
 SHORT_LABELS = {CONTROL_ERROR: "Hand error, mm"}  # where there is little room
@@ -85,13 +85,13 @@ def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
                  for metric, entry in {**seen.get(name, {}), **acted.get(name, {})}.items()]  # fmt: skip
         if name in seen and name in acted:
             rows.append([method_label(name), *texts])
-    still = next((e["still_mm"] for e in family_entries(results, scale, robot, ["still_mm"]).values()), None)
+    still = next((e["still_px"] for e in family_entries(results, scale, robot, ["still_px"]).values()), None)
     note = (
         f"Up to the share nearer than a copy: {corpus_label(frames)}, moving half. Then: "
-        f"{corpus_label(robot)}, on which nothing was trained but the adapters: millimetres between where "
-        "the hand came to be and where the prediction shows it, from latent actions of both frames, and from "
+        f"{corpus_label(robot)}, on which nothing was trained but the adapters: pixels between how the "
+        "hand moved and how it moves in the prediction, from latent actions of both frames, and from "
         "real actions through an adapter of 500 labelled pairs or of all; by standing still "
-        f"{shown(still, 'missing', 'still_mm')}. 95% intervals over clips (and seeds) in brackets. All were "
+        f"{shown(still, 'missing', 'still_px')}. 95% intervals over clips (and seeds) in brackets. All were "
         "trained for the same few steps."
     )
     columns = ["", *(metric_label(m) for m in ("bits", *FRAME_MEASURES, *ACTED_MEASURES))]

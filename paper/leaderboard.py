@@ -18,9 +18,9 @@ RANKED_EXPERIMENTS = {"table1": "", FAMILIES: "brief"}
 # Over the moving half where they are means over pairs.
 MEASURES = (
     *("bits", "parameters", "gflop", "lpips_ratio", "lpips_to_next", "success_vs_copy", "psnr"),
-    *("state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "probe_r2", "adapter_mm"),
+    *("state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "probe_r2", "adapter_px"),
 )
-WITHOUT_HALVES = ("bits", "parameters", "gflop", "probe_r2", "adapter_mm")
+WITHOUT_HALVES = ("bits", "parameters", "gflop", "probe_r2", "adapter_px")
 PEEKED_PICTURES = {"o_t": "O_t", "o_next": "O_t+1"}
 PAIR = 3  # of Figure 3's five, that of median motion
 

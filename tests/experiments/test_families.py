@@ -57,16 +57,16 @@ def test_smoke_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(records) == {f"{name}__sim-panda__s0" for name in ("ours", "adaworld", "pixels")}
     for name, record in records.items():
         found = record["metrics"]
-        for metric in ("adapter_mm", "adapter_8_mm", "hand_error_mm", "still_mm", "leak", "state_ratio"):
+        for metric in ("adapter_px", "adapter_8_px", "hand_error_px", "still_px", "leak", "state_ratio"):
             assert found[metric]["value"] > 0, (name, metric)
         assert {"adapter", "adapter-8", "world-model", "mae", "lpips"} <= set(record["inputs"]["weights"])
         assert found["gflop"]["value"] > 0
-        assert ("transfer_mm" in found) == (not name.startswith("pixels"))
+        assert ("transfer_px" in found) == (not name.startswith("pixels"))
         assert ("code_bits" in found) == (not name.startswith("adaworld"))
     rates = {name.split("__")[0]: record["metrics"]["bits"]["value"] for name, record in records.items()}
     assert rates["ours"] == rates["pixels"] == 240
     assert 0 < rates["adaworld"] < 100
-    still = {record["metrics"]["still_mm"]["value"] for record in records.values()}
+    still = {record["metrics"]["still_px"]["value"] for record in records.values()}
     assert len(still) == 1  # all are judged by the same probe, on the same pairs
     pictures = {path.name for path in (tmp_path / "panels" / "sim-panda").glob("1_*.png")}
     assert pictures == {f"1_{kind}.png" for kind in ("o_t", "o_next", "ours", "adaworld", "pixels")}

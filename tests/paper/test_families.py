@@ -32,7 +32,7 @@ def results(tmp_path: Path) -> Results:
     for k, name in enumerate(MEASURED):
         whole = {"bits": 3.0 * (k + 1), "gflop": 0.5, "probe_r2": 0.1}
         frames = {"state_ratio_moving": 0.5, "leak_moving": 0.9 - 0.1 * k, "success_vs_copy_moving": 0.4}
-        acted = {"adapter_mm": 30.0 + k, "adapter_500_mm": 40.0, "hand_error_mm": 50.0 - k, "still_mm": 46.0}
+        acted = {"adapter_px": 30.0 + k, "adapter_500_px": 40.0, "hand_error_px": 50.0 - k, "still_px": 46.0}
         for corpus, found in (("sim-third-person", whole | frames), ("sim-panda", whole | frames | acted)):
             metrics = {metric: entry(value) for metric, value in found.items()}
             record = toy_record("mini", "families", f"{name}/{corpus}/s0", None, metrics=metrics)
@@ -46,8 +46,8 @@ def test_a_row_has_frames_and_control(results: Results) -> None:
     second = dict(zip(overview.columns, overview.rows[1], strict=True))
     assert second["Bits"] == "6 [5, 7]"
     assert second["State error / copy's"].startswith("0.500")
-    assert second["Hand error by real actions, mm"] == "31.0 [27.9, 34.1]"
-    assert "by standing still 46.0 [41.4, 50.6]" in overview.note
+    assert second["Hand error by real actions, px"] == "31.00 [27.90, 34.10]"
+    assert "by standing still 46.00 [41.40, 50.60]" in overview.note
     assert costs.topic
     assert all(len(row) == len(table.columns) for table in (overview, costs) for row in table.rows)
 
@@ -58,7 +58,7 @@ def test_a_rank_correlation_is_of_better_with_better(results: Results) -> None:
     assert found["More bits"] == ["-1.00", "-1.00 to -1.00", "no"]
     # A leak of 1 is none, and the first family has the largest number and the smallest error.
     assert found["Leak, state"][0] == "+1.00"
-    assert found["Hand error, mm"][0] == "-1.00"
+    assert found["Hand error in the picture, px"][0] == "-1.00"
     assert found["State error / copy's"] == ["–", "–", "–"]  # all alike
     assert "n = 6 families" in table.title
 
@@ -71,7 +71,7 @@ def test_a_wide_interval_says_so() -> None:
 
 def test_the_figure_has_a_marker_for_each_family(results: Results) -> None:
     points = rate_points(results, "mini")
-    assert list(points) == ["State error / copy's", "Leak, state", "Hand error, mm"]
+    assert list(points) == ["State error / copy's", "Leak, state", "Hand error in the picture, px"]
     assert len(points) == len(OVER_BITS) - 1  # no ratio of LPIPS was measured
     figure = rate_figure(points)
     assert len(figure.axes) == 3
@@ -83,7 +83,7 @@ def test_families_stand_among_all_rows(results: Results) -> None:
     assert board is not None
     rows = {row[0]: row for row in board.table.rows if row[1] == "sim Panda"}
     row = dict(zip(board.table.columns, rows[f"{FAMILIES[MEASURED[1]].label} (brief)"], strict=True))
-    assert (row["Bits"], row["GFLOP a prediction"], row["Hand error by real actions, mm"]) == (
+    assert (row["Bits"], row["GFLOP a prediction"], row["Hand error by real actions, px"]) == (
         "6",
         "0.5",
         "31.0",

@@ -71,11 +71,11 @@ _DECLARED = (
     Metric("code_accuracy", "Right codes, %", "higher", "share"),
     Metric("hand_error_mm", "Hand error, mm", "lower", "mm"),
     Metric("hand_error_px", "Hand error in the picture, px", "lower", "px"),
-    Metric("still_mm", "The same, standing still, mm", "lower", "mm"),
+    Metric("still_px", "The same, standing still, px", "lower", "px"),
     # By an adapter from the robot's actions, of all labelled pairs or of so many.
-    Metric("adapter_mm", "Hand error by real actions, mm", "lower", "mm"),
-    Metric("adapter_500_mm", "The same, 500 labelled pairs, mm", "lower", "mm"),
-    Metric("adapter_8_mm", "The same, 8 labelled pairs, mm", "lower", "mm"),
+    Metric("adapter_px", "Hand error by real actions, px", "lower", "px"),
+    Metric("adapter_500_px", "The same, 500 labelled pairs, px", "lower", "px"),
+    Metric("adapter_8_px", "The same, 8 labelled pairs, px", "lower", "px"),
     Metric("perplexity", "Code perplexity", "higher", "count", counted=True),
     Metric(
         "probe_r2",

@@ -9,6 +9,13 @@ from torch import Tensor
 from uwm.models import MaskedAutoencoder, WorldModel
 
 
+@torch.no_grad()
+def encode_images_by(mae: MaskedAutoencoder, images: Tensor) -> Tensor:
+    """uint8 images (B, ..., 3, S, S), on any device -> states (B, ..., 1+N, D) on the MAE's."""
+    flat = images.flatten(0, -4).to(mae.mean.device).float() / 255
+    return mae.encode(flat).unflatten(0, images.shape[:-3])
+
+
 class World:
     """A frozen MAE and a world model over its states, with what a record must say of their weights."""
 
@@ -31,8 +38,6 @@ class World:
         """Where the models are."""
         return self.mae.mean.device
 
-    @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """uint8 images (B, ..., 3, S, S), on any device -> states (B, ..., 1+N, D) on the model's."""
-        flat = images.flatten(0, -4).to(self.device).float() / 255
-        return self.mae.encode(flat).unflatten(0, images.shape[:-3])
+        return encode_images_by(self.mae, images)

@@ -21,11 +21,12 @@ from uwm.data.selection import first_clips, frozen_pairs, nested_pairs, rows_in_
 from uwm.data.states import FrozenEncoder
 from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models import MaskedAutoencoder, WorldModel
-from uwm.models.world import World
+from uwm.models.world import World, encode_images_by
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context, SkipCell
 from uwm.runs.record import file_sha256
 from uwm.runs.settings import identity_fields
+from uwm.stages.mae import ObtainedMAE
 from uwm.stages.pair_training import (
     LiveBatches,
     PairRecipe,
@@ -39,6 +40,7 @@ from uwm.stages.pretrained import obtain_pretrained, obtain_pretrained_mae, pret
 from uwm.stages.trained import WEIGHTS, finish_training
 from uwm.stages.world_model import PretrainRecipe
 from uwm.training.batches import BatchSource, IndexSource
+from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import LatentActionPrediction, PictureLoss
 from uwm.training.sources import state_pairs
@@ -277,7 +279,15 @@ class Domain:
             return pretrain_stage(self.context)
         return finetune_stage(self.context, self.recipe, self.corpus)
 
+    @cached_property
+    def mae(self) -> ObtainedMAE:
+        """The MAE alone: what reads states needs no world model."""
+        found = obtain_pretrained_mae(self.context)
+        found.model.to(default_device(environment_ranks()))
+        return found
+
     @property
     def encoder(self) -> FrozenEncoder:
         """The MAE's encoder."""
-        return FrozenEncoder(self.world.weights["mae"], self.world.image_size, self.world.encode)
+        mae, sha256, _ = self.mae
+        return FrozenEncoder(sha256, mae.config.image_size, functools.partial(encode_images_by, mae))

@@ -16,6 +16,7 @@ from uwm.data.action_pairs import hand_in_picture
 from uwm.data.corpora import Corpus
 from uwm.data.draws import Draws
 from uwm.errors import UserError
+from uwm.models import TokenConfig
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context
 from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
@@ -135,11 +136,9 @@ class ReadingError(nn.Module):
 def _train(recipe: ReaderRecipe, domain: Domain, folder: Path) -> None:
     found = examples(ActionData(recipe, domain.corpus, domain.encoder), recipe.reads)
     count, outputs = found.places.shape[1], found.targets.shape[1]
-    sizes: dict[str, Any] = {
-        "tokens": domain.world.world_model.config.tokens,
-        "states": count,
-        "outputs": outputs,
-    }
+    mae = domain.mae.model.config
+    tokens = TokenConfig(state_width=mae.encoder_width, state_tokens=1 + mae.tokens)
+    sizes: dict[str, Any] = {"tokens": tokens, "states": count, "outputs": outputs}
     model: Any = StateReader(replace(recipe.model, **sizes), seed=recipe.train.seed)
     model.mean.copy_(found.targets.mean(0))
     model.deviation.copy_(found.targets.std(0).clamp_min(1e-6))
