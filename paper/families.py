@@ -42,7 +42,7 @@ CHEAP = (  # what the hand's error is compared with
     *("probe_r2", "transfer_px", "hand_error_px", "adapter_500_px"),
 )
 BIT_TICKS = (3, 10, 30, 100, 300)  # bits
-SHORT_LABELS = {CONTROL_ERROR: "Hand error, mm"}  # where there is little room
+SHORT_LABELS = {CONTROL_ERROR: "Hand error, px"}  # where there is little room
 OVER_BITS = (*(name + MOVING for name in ("state_ratio", "lpips_ratio", "leak")), CONTROL_ERROR)
 
 

@@ -161,7 +161,7 @@ NOTES = {
     "frames. ",
     "figure5": INTERVALS
     + "Region: where the two frames differ. Gripper: a crop around it, PSNR to the sharp "
-    "O_t+1. Hand error: between the gripper's predicted and true displacement, by a linear probe. ",
+    "O_t+1. Hand error: between the gripper's true motion in the picture and the predicted one. ",
     "planning": "Success: reached within the time, with Wilson's 95% interval; all else: 95% intervals over "
     "episodes. A step is 0.2 s. The time is of one processor core, for one decision. ",
     "ablations": INTERVALS + "State error over the copy's and over that with another pair's action; leak: "

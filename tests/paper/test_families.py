@@ -71,7 +71,7 @@ def test_a_wide_interval_says_so() -> None:
 
 def test_the_figure_has_a_marker_for_each_family(results: Results) -> None:
     points = rate_points(results, "mini")
-    assert list(points) == ["State error / copy's", "Leak, state", "Hand error in the picture, px"]
+    assert list(points) == ["State error / copy's", "Leak, state", "Hand error, px"]
     assert len(points) == len(OVER_BITS) - 1  # no ratio of LPIPS was measured
     figure = rate_figure(points)
     assert len(figure.axes) == 3
