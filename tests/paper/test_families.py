@@ -86,7 +86,7 @@ def test_families_stand_among_all_rows(results: Results) -> None:
     assert (row["Bits"], row["GFLOP a prediction"], row["Hand error by real actions, px"]) == (
         "6",
         "0.5",
-        "31.0",
+        "31.00",
     )
 
 
