@@ -66,6 +66,20 @@ def test_a_plan_that_costs_nothing_to_choose_stays_in_the_middle():
     assert plan.actions.abs().max() < 0.1
 
 
+@pytest.mark.parametrize("kind", ["cem", "mppi", "shooting"])
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+def test_of_equal_costs_the_start_stays(kind, noise):
+    """Also where the last digits differ, as those of a network's outputs over one batch do."""
+    config = SolverConfig(kind=kind, samples=32, iterations=3, horizon=1, elites=6)
+    generator = torch.Generator().manual_seed(1)
+    plan = SamplingSolver(config).solve(
+        lambda plans: 0.7 + noise * torch.rand(len(plans), generator=generator),
+        Limits(torch.full((3,), -1.0), torch.full((3,), 1.0)),
+        torch.Generator().manual_seed(0),
+    )
+    assert torch.equal(plan.actions, torch.zeros(1, 3))
+
+
 def test_the_rest_of_a_plan_is_the_next_start():
     plan = torch.arange(6.0).view(3, 2)
     assert shifted(plan, 1).tolist() == [[2, 3], [4, 5], [4, 5]]

@@ -46,6 +46,10 @@ class Limits(NamedTuple):
     high: Tensor
 
 
+# Costs that differ by less are the same: a network gives equal states of one batch other last digits.
+EQUAL = 1e-5
+
+
 class Plan(NamedTuple):
     """The actions (H, A) that a solver found, their cost, and for how many sequences it was asked."""
 
@@ -97,7 +101,7 @@ class SamplingSolver:
             return Plan(search.best, search.least, search.calls)
         # Good samples on both sides of an obstacle have a bad mean; of equal costs the start stays.
         cost = float(objective(search.mean[None])[0])
-        if cost >= search.least:
+        if cost >= search.least - EQUAL:
             return Plan(search.best, search.least, search.calls + 1)
         return Plan(search.mean, cost, search.calls + 1)
 
@@ -114,8 +118,8 @@ class SamplingSolver:
         if costs.shape != (config.samples,) or not torch.isfinite(costs).all():
             raise ValueError(f"an objective must give {config.samples} finite costs, not {costs}")
         search.calls += config.samples
-        place = int(costs.argmin())
-        if float(costs[place]) < search.least:
+        place = int((costs <= costs.min() + EQUAL).nonzero()[0])
+        if float(costs[place]) < search.least - EQUAL:
             search.best, search.least = samples[place], float(costs[place])
         self._moved(search, samples, costs)
         floor = config.least_spread * (high - low)
