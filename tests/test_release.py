@@ -17,8 +17,10 @@ from uwm.models.storage import read_metadata
 from uwm.models.world import World
 from uwm.release import LARGEST_RELEASE, RELEASED_FILES, release
 from uwm.runs.artifacts import RELEASED, Artifacts
+from uwm.runs.cli import build_parser, choose, plan_of
 from uwm.runs.experiment import load_experiment
 from uwm.runs.finished import verify_stage, write_stage
+from uwm.runs.plan import stage_identity
 from uwm.stages.mae import reconstruction_psnr
 from uwm.stages.trained import WEIGHTS
 from uwm.stages.world_model import obtain_world
@@ -45,6 +47,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def test_each_has_its_weights_curve_and_recipe() -> None:
     folders = [path for path in RELEASED.iterdir() if path.is_dir()]
     names = {"mae", "world-model", "world-model-1960", "no-action"}
+    names |= {"finetune", "adapter", "decoder", "reader-hand", "reader-hand-in-picture"}
     assert {folder.name.rpartition("-")[0] for folder in folders} == names
     for folder in folders:
         assert {path.name for path in folder.iterdir()} == set(RELEASED_FILES)
@@ -52,6 +55,27 @@ def test_each_has_its_weights_curve_and_recipe() -> None:
         assert json.loads((folder / "stage.json").read_text())["digest"] in folder.name
         assert read_metadata(folder / WEIGHTS)["card"]["recipe"]
         assert pd.read_csv(folder / "curve.csv").filter(like="val/").notna().any().all()
+
+
+REPRODUCED = [("figure4", "w_pre,w_ft/*/s0,w_tfs/*/s0"), ("figure5", "copy,r_la/*/s0,r_gt/*/s0")]
+
+
+@pytest.mark.parametrize(("name", "pattern"), [*REPRODUCED, ("planning", "r_gt/reach")])
+def test_make_reproduce_trains_nothing(
+    name: str, pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert name == "planning" or f"--only {pattern} " in (ROOT / "Makefile").read_text()
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
+    options = build_parser(experiment).parse_args(["--scale", "mini", "--out", str(tmp_path / "out")])
+    context = plan_of(experiment, options, [], None).context(experiment)
+    chosen = {cell.name for cell in choose(context.cells, [pattern])}
+    jobs = [job for job in experiment.stages(context.config, context.data) if chosen & set(job.cells)]
+    assert jobs
+    for job in jobs:
+        stage = stage_identity(context, job)
+        assert stage is not None, job.name
+        assert context.artifacts.find(stage) is not None, job.name
 
 
 def test_the_mae_shows_pictures_that_it_has_not_seen(world: World) -> None:
