@@ -155,3 +155,23 @@ def test_the_table_has_a_dash_for_what_is_not_measured() -> None:
     head, row = table_text({"copy": {"psnr_moving": entry}}, ("lpips_ratio", "psnr")).splitlines()
     assert head.split() == ["method", "lpips_ratio", "psnr"]
     assert row.split() == ["copy", "-", "0.250", "[0.200,", "0.300]"]
+
+
+def test_metrics_are_those_of_the_samples(tmp_path: Path) -> None:
+    """Also where two distances differ by less than samples tell."""
+    pairs = pd.DataFrame(
+        {
+            "video": ["a", "b"],
+            "t0": [0.0, 0.0],
+            "t1": [0.2, 0.2],
+            "moving": [True, False],
+            "lpips_of_copy": [0.5, 0.5],
+            "mine/lpips_to_current": [0.12345614, 0.2],
+            "mine/lpips_to_next": [0.12345612, 0.1],
+        }
+    )
+    found = method_metrics(pairs, "mine", "lpips-random")
+    write_table(pairs, tmp_path / "pairs.csv")
+    again = method_metrics(pd.read_csv(tmp_path / "pairs.csv"), "mine", "lpips-random")
+    assert found == again
+    assert found["success_vs_current"].value == 0.5

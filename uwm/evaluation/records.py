@@ -22,10 +22,24 @@ FEWEST_CLIPS = 5  # of which a bootstrap over clips says something
 # Metrics of a record
 
 
+DIGITS = "%.6g"  # of numbers in samples
+
+
 def method_metrics(pairs: pd.DataFrame, method: str, protocol: str) -> dict[str, Estimate]:
-    """The metrics of one method over all pairs and, with `_moving`, over their moving half."""
+    """The metrics of one method over all pairs and, with `_moving`, over their moving half.
+
+    Of the digits that samples are written with, so that these give the same numbers: a distance that is the
+    nearer one by less counts as equal.
+    """
+    pairs = as_written(pairs)
     moving = metrics(pairs[pairs["moving"]], method, protocol, "_moving")
     return metrics(pairs, method, protocol) | moving
+
+
+def as_written(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as `write_table` writes it."""
+    floats = table.select_dtypes("floating")
+    return table.assign(**{str(name): [float(DIGITS % x) for x in floats[name]] for name in floats})
 
 
 def metrics(pairs: pd.DataFrame, method: str, protocol: str, suffix: str = "") -> dict[str, Estimate]:
@@ -82,7 +96,7 @@ def estimate(interval: Interval, name: str, protocol: str) -> Estimate:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """CSV, the same bytes for the same numbers."""
-    table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+    table.to_csv(path, index=False, lineterminator="\n", float_format=DIGITS)
 
 
 def write_evaluation(
