@@ -38,7 +38,7 @@ def method_metrics(pairs: pd.DataFrame, method: str, protocol: str) -> dict[str,
 
 def as_written(table: pd.DataFrame) -> pd.DataFrame:
     """The table as `write_table` writes it."""
-    floats = table.select_dtypes(include=["floating"])
+    floats = table.select_dtypes(include=[np.floating])
     return table.assign(**{str(name): [float(DIGITS % x) for x in floats[name]] for name in floats})
 
 
