@@ -179,7 +179,7 @@ PRETRAIN = {
     "small-no-action": without_actions(SMALL, 2000),
     "mini": MINI,
     "mini-short": MINI_SHORT,
-    "mini-1960": MINI_1960,  # and the world model of Figures 4 and 5 at scale mini
+    "mini-1960": MINI_1960,  # of Table 1's `uwm-1960`
     "mini-no-action": without_actions(MINI, 1500),
     "smoke": SMOKE,
     "smoke-high-rate": replace(SMOKE, model=high_rate(64), stage="world-model-1960"),
