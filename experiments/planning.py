@@ -50,6 +50,7 @@ from uwm.data.simulation.task_config import TaskConfig
 from uwm.data.simulation.tasks import TaskEnvironment, kept_environment
 from uwm.errors import UserError
 from uwm.evaluation.episodes import cropped, episode_metrics, sample_table, show_episodes, told
+from uwm.evaluation.measure import measuring_code
 from uwm.evaluation.predictors import adapter_predictor, as_dynamics
 from uwm.evaluation.records import write_samples
 from uwm.evaluation.summary import measured_rows, table_text
@@ -99,6 +100,7 @@ from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 
 SHOWN = ("success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision")
 MILLIMETRES = 1000.0
+PLAYS = ("planning", "data/simulation")  # packages of `uwm` whose code an episode depends on
 Recipe = AdapterRecipe | DynamicsRecipe | ReaderRecipe
 REACH, LIFT = "reach", "lift"
 READ = {REACH: ("hand",), "push": ("hand", "block"), LIFT: ("hand", "block")}  # off the goal picture
@@ -427,8 +429,12 @@ def episodes_identity(context: Context, cell: Cell) -> str:
     """Digest of all that a cell's episodes depend on: they are taken for finished where it is the same."""
     jobs = {job.name: job.stage(context) for job in needs(context.config, cell) if job.stage}
     trained = {name: stage.digest for name, stage in jobs.items() if stage}
-    config = context.cell_config(cell)
-    return digest_of({"cell": cell.name, "config": config, "stages": trained, "version": EXPERIMENT.version})
+    config, code = (
+        context.cell_config(cell),
+        measuring_code(make_policy, make_dynamics, make_cost, packages=PLAYS),
+    )
+    found = {"cell": cell.name, "config": config, "stages": trained, "played_by": code}
+    return digest_of({**found, "version": EXPERIMENT.version})
 
 
 def summarize(context: Context) -> None:

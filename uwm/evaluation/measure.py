@@ -32,13 +32,15 @@ def in_batches(function: Callable[..., Any], *tensors: Tensor, size: int = 64) -
     return type(parts[0])(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
-def measuring_code(*functions: Callable[..., Any]) -> str:
-    """A digest of the code that measures: `uwm.metrics`, this package, and the experiment's own `functions`.
+def measuring_code(
+    *functions: Callable[..., Any], packages: Sequence[str] = ("evaluation", "metrics")
+) -> str:
+    """A digest of the code that measures: packages of `uwm`, and the experiment's own `functions`.
 
     A cached evaluation bears it, so that a changed measure is measured again.
     """
-    here = Path(__file__).resolve()
-    files = [*sorted(here.parent.glob("*.py")), *sorted((here.parents[1] / "metrics").rglob("*.py"))]
+    root = Path(__file__).resolve().parents[1]
+    files = [path for package in packages for path in sorted((root / package).rglob("*.py"))]
     texts = [
         *(path.read_text(encoding="utf-8") for path in files),
         *(inspect.getsource(function) for function in functions),
