@@ -429,11 +429,8 @@ def episodes_identity(context: Context, cell: Cell) -> str:
     """Digest of all that a cell's episodes depend on: they are taken for finished where it is the same."""
     jobs = {job.name: job.stage(context) for job in needs(context.config, cell) if job.stage}
     trained = {name: stage.digest for name, stage in jobs.items() if stage}
-    config, code = (
-        context.cell_config(cell),
-        measuring_code(make_policy, make_dynamics, make_cost, packages=PLAYS),
-    )
-    found = {"cell": cell.name, "config": config, "stages": trained, "played_by": code}
+    code = measuring_code(make_policy, make_dynamics, make_cost, packages=PLAYS)
+    found = {"cell": cell.name, "config": context.cell_config(cell), "stages": trained, "played_by": code}
     return digest_of({**found, "version": EXPERIMENT.version})
 
 
