@@ -69,7 +69,7 @@ def topics(results: Results, scale: str, experiment: str, corpus: str) -> Iterat
     main, named = expected(experiment), {m for topic in TOPICS.get(experiment, ()) for m in topic.methods}
     everything = methods(results, scale, experiment, corpus)
     others = [method for method in everything if method not in {*main, *named}]
-    room = max(0, MOST_ROWS - len(main))
+    room = max(0, MOST_ROWS - 1 - len(main))  # one row is a heading
     order = {name: place for place, name in enumerate(METHODS)}
     yield Topic("", "", sorted([*main, *others[:room]], key=lambda name: order.get(_base(name), len(order))))
     for topic in TOPICS.get(experiment, ()):

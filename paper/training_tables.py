@@ -22,11 +22,15 @@ def training_table(results: Results, scale: str, experiment: str) -> Table | Non
         errors = [name for name in map(str, curve.columns) if name.startswith(STATE_ERROR)]
         if len(errors) != 1:
             continue  # of the pre-training, which Table 1 has, or of a network that predicts nothing
-        copied = curve[errors[0].replace(STATE_ERROR, COPY_ERROR)].dropna()
+        copied = errors[0].replace(STATE_ERROR, COPY_ERROR)
+        measured = curve[[name for name in (*errors, copied) if name in curve]].dropna()
+        if measured.shape[1] < 2 or measured.empty:
+            continue
+        own, still = measured.iloc[-1]
         gain = last_gain(curve)
-        last = curve[errors[0]].dropna().iloc[-1] / copied.iloc[-1]
         text = DASH if gain is None else metric_text("last_gain", gain)
-        rows.append([_training(path.stem), f"{round(curve['step'].max(), -1):,.0f}", f"{last:.3f}", text])
+        steps = f"{round(curve['step'].max(), -1):,.0f}"
+        rows.append([_training(path.stem), steps, f"{own / still:.3f}", text])
     if not rows:
         return None
     note = (
