@@ -23,6 +23,7 @@ from uwm.models.boundary import shapes_alone
 from uwm.training import distributed
 from uwm.training.batches import BatchSource, micro_batch_size, seeded_generator
 from uwm.training.checkpoint import checkpoint_files, newest_file, read_checkpoint, save_checkpoint
+from uwm.training.denormals import flushed_denormals
 from uwm.training.device import DeviceBatches, Speed, compile_blocks, counting_flops, set_arithmetic
 from uwm.training.distributed import Ranks
 from uwm.training.logs import TrainingLog
@@ -74,8 +75,7 @@ def train(
     distributed.join(ranks, device)
     (run_dir := Path(run_dir)).mkdir(parents=True, exist_ok=True)
     training = _Training(objective, config, run_dir, name, ranks, device)
-    torch.set_flush_denormal(True)  # else underflow slows a CPU down: an adapter's step by seven times
-    with shapes_alone():  # a step makes its own batches, and NonFiniteLoss notices what is not finite
+    with shapes_alone(), flushed_denormals():  # NonFiniteLoss notices what is not finite
         return training.run(source, validate, stop, tensorboard)
 
 
