@@ -201,6 +201,7 @@ CONFIGS = {
         decoder=DECODER["small"],
         dynamics=DYNAMICS["small"],
         ficc=FICC_RECIPE["small"],
+        reader=READER["small"],
     ),
     "paper": Config(),
 }
@@ -332,7 +333,7 @@ def domain_of(context: Context, cell: Cell) -> Domain:
     for name, recipe in reads(config, cell).items():
         if isinstance(recipe, FinetuneRecipe):
             skip_where_few(recipe, corpus, f"{name}.pairs")
-        elif isinstance(recipe, ActionRecipe):
+        elif isinstance(recipe, ActionRecipe) and not isinstance(recipe, ReaderRecipe):
             own = short and name in ("adapter", "dynamics")
             skip_where_fewer(recipe, corpus, "curve" if own else f"{name}.pairs")
     return Domain(context, corpus, finetuned(config, cell))

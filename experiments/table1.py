@@ -151,6 +151,7 @@ CONFIGS = {
         pretrain_on=("ssv2",),
         pretrain=PRETRAIN["small"],
         no_action=PRETRAIN["small-no-action"],
+        reader=READER["small"],
     ),
     "paper": Config(),
 }

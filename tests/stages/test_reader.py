@@ -1,11 +1,15 @@
 """Training a network that reads numbers off states."""
 
+from dataclasses import replace
+
 import torch
 
 from uwm.baselines.reader import ReaderConfig, StateReader
+from uwm.data.action_pairs import all_action_pairs
+from uwm.data.corpora import IN_DOMAIN, bundled
 from uwm.data.draws import Draws
 from uwm.models import TokenConfig
-from uwm.stages.reader import ReadingError
+from uwm.stages.reader import READER, ReadingError, _at_most, sees_hand
 
 TOKENS = TokenConfig(state_width=4, state_tokens=5)
 
@@ -26,3 +30,14 @@ def test_a_place_is_learnt():
         objective({"states": states, "targets": targets}, draws)["loss"].backward()
         optimizer.step()
     assert (reader(states) - targets).abs().max() < 0.2
+
+
+def test_places_are_read_from_at_most_so_many_pairs_and_cloning_from_just_so_many() -> None:
+    corpus, recipe = bundled(IN_DOMAIN), READER["smoke"]
+    there = len(all_action_pairs(corpus, recipe.gap, recipe.clips))
+    more = replace(recipe, pairs=there + 1)
+    assert sees_hand(more, corpus)
+    assert _at_most(more, corpus).pairs is None
+    assert _at_most(recipe, corpus) == recipe
+    cloning = replace(more, reads="action")
+    assert _at_most(cloning, corpus) == cloning

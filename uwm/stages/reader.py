@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from uwm.baselines.reader import ReaderConfig, StateReader
 from uwm.bounds import NotNegative
-from uwm.data.action_pairs import hand_in_picture
+from uwm.data.action_pairs import all_action_pairs, hand_in_picture
 from uwm.data.corpora import Corpus
 from uwm.data.draws import Draws
 from uwm.errors import UserError
@@ -20,17 +20,15 @@ from uwm.models import TokenConfig
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context
 from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
-from uwm.stages.finetune import Domain
+from uwm.stages.finetune import SMALL_CLIPS, Domain
 from uwm.stages.trained import Trained, finish_training, obtain_trained
 from uwm.training.batches import IndexSource
 from uwm.training.distributed import std_over_ranks
 from uwm.training.loop import TrainConfig, train
 
 READ_VERSION = 1
-NAMED_IN_FILES = {
-    "hand": "robot0_eef_pos",
-    "hand-in-picture": "CAMERA_hand",
-}  # of a hand's place, in an HDF5 file
+# What an HDF5 file calls the hand's place.
+NAMED_IN_FILES = {"hand": "robot0_eef_pos", "hand-in-picture": "CAMERA_hand"}
 Reads = Literal["hand", "hand-in-picture", "block", "action"]
 
 
@@ -44,6 +42,7 @@ class ReaderRecipe(ActionRecipe):
 
     reads: Reads = "hand"
     model: ReaderConfig = ReaderConfig()  # its sizes are set by what is read
+    # `pairs` of a place's reader are at most so many, of cloning's just so many.
     noise: NotNegative = 0.3  # added to the states in training, in their deviations
 
 
@@ -51,7 +50,11 @@ _MINI = TrainConfig(
     steps=1500, batch_size=64, learning_rate=2e-3, weight_decay=0.05, warmup_steps=50, checkpoint_every=500
 )
 READER = {
-    "paper": ReaderRecipe(replace(_MINI, steps=5000, precision="bf16"), views=1),
+    # So many pairs' states are held in memory, as for the decoder.
+    "paper": ReaderRecipe(replace(_MINI, steps=5000, precision="bf16"), pairs=20_000, views=1),
+    "small": ReaderRecipe(
+        replace(_MINI, steps=5000, precision="bf16"), pairs=5000, clips=SMALL_CLIPS, views=1
+    ),
     "mini": ReaderRecipe(_MINI, pairs=4000, short_side=128, views=1),
     "smoke": ReaderRecipe(
         TrainConfig(steps=3, batch_size=4, learning_rate=1e-3), pairs=8, short_side=64, clips=4, views=1
@@ -67,14 +70,22 @@ class Examples(NamedTuple):
     targets: Tensor
 
 
+def _at_most(recipe: ReaderRecipe, corpus: Corpus) -> ReaderRecipe:
+    """The recipe for a corpus that may have fewer pairs. Cloning from fewer would be another method."""
+    if recipe.reads == "action" or recipe.pairs is None:
+        return recipe
+    there = len(all_action_pairs(corpus, recipe.gap, recipe.clips))
+    return replace(recipe, pairs=None) if recipe.pairs > there else recipe
+
+
 def sees_hand(recipe: ReaderRecipe, corpus: Corpus) -> bool:
     """Whether the gripper's place in the picture is known in every training frame."""
-    return bool(np.isfinite(training_pairs(recipe, corpus).actions.hand).all())
+    return bool(np.isfinite(training_pairs(_at_most(recipe, corpus), corpus).actions.hand).all())
 
 
 def reader_stage(recipe: ReaderRecipe, domain: Domain) -> Stage:
     """Identity of a reader; trains nothing."""
-    mae = domain.stage.inputs["mae"]
+    recipe, mae = _at_most(recipe, domain.corpus), domain.stage.inputs["mae"]
     inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, "mae": mae}
     return Stage(f"reader-{recipe.reads}", READ_VERSION, asdict(recipe), inputs)
 
@@ -90,6 +101,7 @@ def obtain_picture_reader(recipe: ReaderRecipe, context: Context, corpus: Corpus
 
 def obtain_reader(recipe: ReaderRecipe, domain: Domain) -> Trained:
     """A reader of the states of a domain's MAE: cached, or trained now."""
+    recipe = _at_most(recipe, domain.corpus)
     compute = functools.partial(_train, recipe, domain)
     return obtain_trained(domain.context, reader_stage(recipe, domain), StateReader, compute)
 
