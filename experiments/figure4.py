@@ -73,10 +73,10 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.jobs import shared_jobs
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
-from uwm.stages.jobs import finetune_job
+from uwm.stages.jobs import finetune_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, pretrain_jobs
+from uwm.stages.pretrained import corpus_of
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 

@@ -116,10 +116,10 @@ from uwm.stages.baselines import (
 )
 from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
-from uwm.stages.jobs import domain_job, finetune_job
+from uwm.stages.jobs import domain_job, finetune_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, pretrain_jobs
+from uwm.stages.pretrained import corpus_of
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks

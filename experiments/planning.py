@@ -92,9 +92,9 @@ from uwm.runs.record import digest_of
 from uwm.stages.adapter import ADAPTER, AdapterRecipe
 from uwm.stages.baselines import DYNAMICS, DynamicsRecipe
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
-from uwm.stages.jobs import domain_job, finetune_job, obtain
+from uwm.stages.jobs import domain_job, finetune_job, obtain, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
-from uwm.stages.pretrained import corpus_of, pretrain_jobs
+from uwm.stages.pretrained import corpus_of
 from uwm.stages.reader import READER, ReaderRecipe
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 

@@ -91,9 +91,10 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.settings import identity_fields, plain_value
 from uwm.stages.given import Fitted, obtain_fitted
+from uwm.stages.jobs import pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_jobs, zero_shot_corpus
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe

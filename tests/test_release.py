@@ -17,9 +17,10 @@ from uwm.models.storage import read_metadata
 from uwm.models.world import World
 from uwm.release import LARGEST_RELEASE, RELEASED_FILES, release
 from uwm.runs.artifacts import RELEASED, Artifacts
-from uwm.runs.cli import build_parser, choose, plan_of
+from uwm.runs.cli import choose, plan_of
 from uwm.runs.experiment import load_experiment
 from uwm.runs.finished import verify_stage, write_stage
+from uwm.runs.options import build_parser
 from uwm.runs.plan import stage_identity
 from uwm.stages.mae import reconstruction_psnr
 from uwm.stages.trained import WEIGHTS
@@ -67,7 +68,7 @@ def test_make_reproduce_trains_nothing(
     assert name == "planning" or f"--only {pattern} " in (ROOT / "Makefile").read_text()
     monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
     experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
-    options = build_parser(experiment).parse_args(["--scale", "mini", "--out", str(tmp_path / "out")])
+    options = build_parser(experiment.name).parse_args(["--scale", "mini", "--out", str(tmp_path / "out")])
     context = plan_of(experiment, options, [], None).context(experiment)
     chosen = {cell.name for cell in choose(context.cells, [pattern])}
     jobs = [job for job in experiment.stages(context.config, context.data) if chosen & set(job.cells)]

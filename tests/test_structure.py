@@ -162,31 +162,37 @@ def test_an_illegal_import_is_noticed(module: str, line: str, tmp_path: Path) ->
     assert len(found) == 1, found
 
 
-def test_no_circles() -> None:
-    """Imports at the top of modules have an order; those inside functions are not asked."""
-    known = modules()
-    graph: dict[str, set[str]] = {}
-    for module, path in known.items():
-        tree = ast.parse(path.read_text())
-        top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
-        names: set[str] = set()
-        for node in ast.walk(top):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        graph[module] = imported_modules(names, set(known)) - {module}
+def circle(files: dict[str, Path]) -> list[str]:
+    """Modules that import each other, from one round to the same again; none: []. Imports anywhere count."""
+    graph = {name: imported_modules(imports(path), set(files)) - {name} for name, path in files.items()}
     done: set[str] = set()
 
-    def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, f"circle: {' -> '.join((*path, module))}"
+    def visit(module: str, path: tuple[str, ...]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        found: list[str] = []
         if module not in done:
             for other in sorted(graph[module]):
-                visit(other, (*path, module))
+                found = found or visit(other, (*path, module))
             done.add(module)
+        return found
 
-    for module in sorted(graph):
-        visit(module, ())
+    return next((found for module in sorted(graph) if (found := visit(module, ()))), [])
+
+
+def test_no_circles() -> None:
+    """A circle that hangs on an import inside a function is one too."""
+    assert circle(modules()) == []
+
+
+@pytest.mark.parametrize("line", ["import one", "def late():\n    from one import first"])
+def test_a_circle_is_noticed(line: str, tmp_path: Path) -> None:
+    for name, text in {"one": "from two import second", "two": "import three", "three": line}.items():
+        (tmp_path / f"{name}.py").write_text(f"{text}\n")
+    files = {name: tmp_path / f"{name}.py" for name in ("one", "two", "three")}
+    assert circle(files) == ["one", "two", "three", "one"]
+    files["three"].write_text("import pathlib\n")
+    assert circle(files) == []
 
 
 def test_figures_and_records_load_no_torch() -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from uwm.data.corpora import BUNDLED, bundled
 from uwm.runs.artifacts import NotThere
-from uwm.runs.cli import build_parser, choose, plan_of, run_experiment
+from uwm.runs.cli import choose, plan_of, run_experiment
 from uwm.runs.experiment import load_experiment
+from uwm.runs.options import build_parser
 from uwm.runs.plan import stage_identity
 from uwm.runs.slurm.plan import plan_jobs
 from uwm.runs.slurm.resources import Resources
@@ -22,7 +23,7 @@ SITE = Site("site", Resources(), Resources())
 
 def context_of(name, *words):
     experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
-    options = build_parser(experiment).parse_args(["--scale", "smoke", *words])
+    options = build_parser(experiment.name).parse_args(["--scale", "smoke", *words])
     return plan_of(experiment, options, [], None).context(experiment)
 
 

@@ -10,13 +10,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from uwm.env import runs_root
 from uwm.errors import UserError, run_cli
 from uwm.runs import report
 from uwm.runs.listing import Listing, find_listing
+from uwm.runs.options import build_parser, data_folders
 from uwm.runs.plan import say
 from uwm.runs.provenance import file_blob
 from uwm.runs.settings import nearest
@@ -30,14 +30,11 @@ def answer_early(file: str) -> None:
 
     Returns where the command line asks nothing, or no such run was started from here.
     """
-    from uwm.runs.cli import build_parser  # the command line itself asks this module
-
     arguments = sys.argv[1:]
     if not any(f"--{question}" in arguments for question in QUESTIONS) or "--submit" in arguments:
         return
     path = Path(file).resolve()
-    about: Any = SimpleNamespace(name=path.stem, description=None)
-    code = run_cli(lambda: _early(build_parser(about).parse_args(arguments), path))
+    code = run_cli(lambda: _early(build_parser(path.stem).parse_args(arguments), path))
     if code >= 0:
         raise SystemExit(code)
 
@@ -54,8 +51,6 @@ def _early(options: argparse.Namespace, path: Path) -> int:
 
 def run_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options that say which run is meant, as they are kept in its listing."""
-    from uwm.runs.cli import data_folders
-
     out = str(Path(options.out).absolute()) if options.out else None
     data = data_folders(options.data)
     chosen = {"set": list(options.set), **({"method": list(options.method)} if options.method else {})}

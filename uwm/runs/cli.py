@@ -8,74 +8,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from uwm.arguments import Parser, check_corpus_name, named_path, real, whole
 from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
-from uwm.files import home_path
 from uwm.runs import asking, launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
 from uwm.runs.given import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
+from uwm.runs.options import build_parser, data_folders
 from uwm.runs.plan import Plan, make_plan, named_places, recomputing, say, stage_identity
-from uwm.runs.settings import nearest, split_assignment
+from uwm.runs.settings import nearest
 from uwm.runs.slurm import submit as slurm
 from uwm.runs.slurm.site import Resources, Site, load_site
-
-
-def build_parser(experiment: Experiment) -> argparse.ArgumentParser:
-    """The options of every experiment."""
-    parser = Parser(prog=f"{experiment.name}.py", description=experiment.description or None)
-    parser.add_argument(
-        "--scale", default="mini", help="smoke (seconds), mini (default), small (one GPU) or paper"
-    )
-    parser.add_argument("--only", action="extend", nargs="+", default=[], metavar="PATTERN",
-                        help="cells to run, e.g. 'uwm/*' or uwm (all of a method)")  # fmt: skip
-    parser.add_argument("--data", action="extend", nargs="+", default=[], metavar="NAME=DIR",
-                        help="add a corpus: a folder of video files")  # fmt: skip
-    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE",
-                        help="change a config field, nested ones with dots: pretrain.steps=100")  # fmt: skip
-    parser.add_argument("--method", action="extend", nargs="+", default=[], metavar="NAME=FILE.py:CLASS",
-                        help="add a row: a model of your own, docs/your-model.md")  # fmt: skip
-    parser.add_argument(
-        "--pretrain-on", metavar="NAME[,NAME]", help="the same as --set pretrain_on=NAME[,NAME]"
-    )
-    parser.add_argument("--max-bad-share", type=real(0, 1), metavar="SHARE",
-                        help="of a corpus's clips, that may be unusable (0.2)")  # fmt: skip
-    parser.add_argument("--recompute", action="store_true", help="ignore released and cached stages")
-    parser.add_argument(
-        "--missing", action="store_true", help="run only cells that have no current ok record"
-    )
-    parser.add_argument(
-        "--jobs", type=whole(1, 1024), metavar="N", help="cells at a time, each in its own process"
-    )
-    parser.add_argument(
-        "--out",
-        type=named_path,
-        metavar="DIR",
-        help="where the records go (default: results/SCALE/EXPERIMENT)",
-    )
-    group = parser.add_argument_group("clusters, and what became of a run")
-    group.add_argument("--submit", action="store_true", help="run as Slurm jobs")
-    group.add_argument("--site", type=named_path, metavar="FILE", help="site file, slurm/*.toml")
-    group.add_argument("--max-parallel", type=whole(1), metavar="N", help="array tasks at a time")
-    group.add_argument("--dry-run", action="store_true", help="print what would run")
-    group.add_argument(
-        "--check", action="store_true", help="with --dry-run: ask the site (sbatch --test-only)"
-    )
-    group.add_argument("--graph", action="store_true", help="with --dry-run: what waits for what")
-    group.add_argument("--rerun", action="store_true", help="with --submit: cells with a record as well")
-    flags = {
-        "status": "state of each cell",
-        "follow": "print each change of state until all jobs have ended",
-        "wait": "wait until all jobs have ended; exit code 1 if a cell failed (also with --submit)",
-        "logs": "logs of failed cells",
-        "collect": "copy the records of a submitted run into --out",
-        "cancel": "cancel the jobs of this run",
-        "json": "machine-readable output",
-    }
-    for flag, text in flags.items():
-        group.add_argument(f"--{flag}", action="store_true", help=text)
-    return parser
 
 
 def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
@@ -87,7 +30,7 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
 def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     """Do what a command line asks. Returns the exit code; raises UserError for bad input."""
     launched_rank()
-    options = build_parser(experiment).parse_args(argv)
+    options = build_parser(experiment.name, experiment.description).parse_args(argv)
     check_flags(options)
     site = site_of(options)
     plan = plan_of(experiment, options, argv, site)
@@ -231,30 +174,6 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
         replaced=given.keys(),
     )
     return dataclasses.replace(plan, max_bad_share=options.max_bad_share)
-
-
-def data_folders(assignments: list[str]) -> dict[str, str]:
-    """`NAME=DIR` options as absolute folders by name; also `NAME=FILE`, and names inside a file.
-
-    What stands between NAME and `=`, as in NAME:LAYOUT=DIR, stays before the folder: `LAYOUT:/DIR`.
-
-    Raises:
-        UserError: a name that a cell cannot bear, a name given twice, a missing folder.
-    """
-    folders: dict[str, str] = {}
-    for text in assignments:
-        head, folder = split_assignment(text, "--data")
-        name, colon, choices = head.partition(":")
-        check_corpus_name(name, f"--data {text}")
-        if name in folders:
-            raise UserError(f"--data {text}: {name} is given twice")
-        path = home_path(folder).absolute()
-        if not folder:  # the current folder, were it taken as a path
-            raise UserError(f"--data {text}: no folder after the equals sign")
-        if not path.is_dir() and not any(place.is_file() for place in (path, *path.parents)):
-            raise UserError(f"--data {text}: no folder {folder}")
-        folders[name] = f"{choices}{colon}{path}"
-    return folders
 
 
 def choose(cells: list[Cell], patterns: list[str]) -> list[Cell]:

@@ -1,8 +1,10 @@
-"""The trainings in a robot's domain as jobs of their own on a cluster."""
+"""Trainings as jobs of their own on a cluster: the pre-training, and those in a robot's domain."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
+from uwm.data.corpora import BUNDLED, IN_DOMAIN
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context, StageJob
 from uwm.stages.adapter import AdapterRecipe, adapter_stage, obtain_adapter
@@ -18,10 +20,33 @@ from uwm.stages.baselines import (
 from uwm.stages.counting import Recipe, training_operations
 from uwm.stages.decoder import DecoderRecipe, decoder_stage, obtain_decoder
 from uwm.stages.finetune import Domain, FinetuneRecipe
+from uwm.stages.pretrained import (
+    Pretrained,
+    manifests_stage,
+    obtain_manifests,
+    obtain_pretrained,
+    pretrain_stage,
+)
 from uwm.stages.reader import ReaderRecipe, obtain_reader, reader_stage
 
 DomainRecipe: TypeAlias = AdapterRecipe | DynamicsRecipe | FICCRecipe | DecoderRecipe | ReaderRecipe
 OpenDomain: TypeAlias = Callable[[Context], Domain]  # may raise SkipCell
+
+
+def pretrain_jobs(config: Pretrained, cells: tuple[str, ...] = ("*",)) -> list[StageJob]:
+    """The pre-training as a job of its own on a cluster; `cells` read it themselves.
+
+    Before it, where it is on a user's corpora, a job without a GPU that lists their pairs: it opens every
+    clip, which takes hours for large corpora.
+    """
+    operations = operations_of(config.pretrain)
+    pretrain = StageJob("pretrain", obtain_pretrained, pretrain_stage, cells=cells, operations=operations)
+    if set(config.pretrain_on) <= {*BUNDLED, IN_DOMAIN}:
+        return [pretrain]
+    manifests = StageJob(
+        "manifests", obtain_manifests, manifests_stage, trains=False, computes=False, cells=()
+    )
+    return [manifests, replace(pretrain, needs=("manifests",))]
 
 
 def operations_of(recipe: Recipe | ReaderRecipe) -> Callable[[Context], int] | None:

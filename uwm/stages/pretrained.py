@@ -4,16 +4,15 @@ The same recipes give the same stage digests, so Table 1, Figure 4 and Figure 5 
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from uwm.data.corpora import BUNDLED, IN_DOMAIN, Corpus, open_corpus
+from uwm.data.corpora import Corpus, open_corpus
 from uwm.data.manifest_cache import files_key
 from uwm.data.selection import MANY_CLIPS, first_clips_of_each
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, NotThere, Stage
-from uwm.runs.experiment import Context, StageJob
+from uwm.runs.experiment import Context
 from uwm.stages.mae import MAERecipe, ObtainedMAE, obtain_mae
 from uwm.stages.pair_training import training_manifests
 from uwm.stages.world_model import PretrainRecipe, obtain_world, world_stage
@@ -65,31 +64,6 @@ def pretrain_stage(context: Context) -> Stage:
     """Identity of that world model; trains nothing."""
     config: Pretrained = context.config
     return world_stage(config.mae, config.pretrain, _corpora(context))
-
-
-def pretrain_jobs(config: Pretrained, cells: tuple[str, ...] = ("*",)) -> list[StageJob]:
-    """The pre-training as a job of its own on a cluster; `cells` read it themselves.
-
-    Before it, where it is on a user's corpora, a job without a GPU that lists their pairs: it opens every
-    clip, which takes hours for large corpora.
-    """
-    pretrain = StageJob(
-        "pretrain", obtain_pretrained, pretrain_stage, cells=cells, operations=pretrain_operations
-    )
-    if set(config.pretrain_on) <= {*BUNDLED, IN_DOMAIN}:
-        return [pretrain]
-    manifests = StageJob(
-        "manifests", obtain_manifests, manifests_stage, trains=False, computes=False, cells=()
-    )
-    return [manifests, replace(pretrain, needs=("manifests",))]
-
-
-def pretrain_operations(context: Context) -> int:
-    """Operations of the world model's pre-training."""
-    from uwm.stages.counting import training_operations  # which imports trainings that start from this one
-
-    config: Pretrained = context.config
-    return training_operations(config.pretrain, config.mae, config.pretrain)
 
 
 def manifests_stage(context: Context) -> Stage:
