@@ -25,7 +25,6 @@ CONTROL_ERROR = "adapter_px"  # what a cheap measure should tell: it wants a sec
 # Cheap ones: of frames (over the moving half), and of latent actions.
 FRAME_MEASURES = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy")
 ACTED_MEASURES = ("probe_r2", "transfer_px", "hand_error_px", "adapter_500_px", CONTROL_ERROR)
-FURTHER_MEASURES = ("leak_lpips", "lpips_to_next", "psnr", "ssim", "state_mse")
 COSTS = (
     "code_bits",
     "perplexity",

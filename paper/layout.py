@@ -39,9 +39,6 @@ PAIR_COUNTS = {
 COMPARED_AHEAD = (R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, COPY)
 
 
-DECODERS = (None, MAE_DECODER, LPIPS_DECODER)
-
-
 @dataclass(frozen=True)
 class Topic:
     """Rows that belong together; `suffix` ends the name of their tables."""

@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -289,6 +289,46 @@ def test_a_second_home_is_noticed(tmp_path: Path) -> None:
         (tmp_path / f"{name}.py").write_text(text)
     files = {name: tmp_path / f"{name}.py" for name in ("one", "two")}
     assert defined_twice(files) == {"Cell": ["one", "two"]}
+
+
+# Public names that the project itself never uses, each with its reason.
+FOR_READERS = {
+    "Embeds": "a protocol: what a class of others may offer",
+    "Fits": "a protocol: what it may offer",
+    "load_row": "to look at a pair in a shard",
+}
+
+
+def unused(files: dict[str, Path], further: Iterable[Path] = ()) -> set[str]:
+    """Public functions, classes and constants at the top of modules that no file mentions but to define."""
+    defined: set[str] = set()
+    mentioned: set[str] = set()
+    for path in (*files.values(), *further):
+        tree = ast.parse(path.read_text())
+        for node in tree.body if path in files.values() else []:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                defined.add(node.name)
+            elif isinstance(node, ast.Assign):
+                defined |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                mentioned.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                mentioned.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                mentioned |= set(re.findall(r"\w+", node.value)) if len(node.value) < 60 else set()
+    return {name for name in defined - mentioned if name[0] != "_"}
+
+
+def test_nothing_is_there_for_its_tests_alone() -> None:
+    further = sorted((ROOT / "docs").rglob("*.py"))
+    assert unused(modules(), further) == set(FOR_READERS)
+
+
+def test_what_nobody_uses_is_noticed(tmp_path: Path) -> None:
+    one = tmp_path / "one.py"
+    one.write_text("A = 1\nB = A\ndef used(): ...\ndef dead(): ...\nclass Dead: ...\nused()\n")
+    assert unused({"one": one}) == {"B", "dead", "Dead"}
 
 
 def test_no_pickle_of_user_files() -> None:

@@ -3,12 +3,15 @@ from pathlib import Path
 import pytest
 
 from uwm.data.corpora import BUNDLED, SPLITS, bundled, open_corpus
-from uwm.data.splits import split_by_clip
+from uwm.data.splits import split_by_group
 from uwm.errors import UserError
 
 
 def splits(count: int) -> dict[str, str]:
-    return {clip.path: clip.split for clip in split_by_clip([f"clip{i}.mp4" for i in range(count)])}
+    return {
+        clip.path: clip.split
+        for clip in split_by_group({f"clip{i}.mp4": f"clip{i}.mp4" for i in range(count)})
+    }
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 34, 300])

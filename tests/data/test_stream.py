@@ -3,12 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from tests.data.video_files import read_number, truncate, write_video
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import build_manifest
-from uwm.data.stream import Crop, VideoPairs, video_stream, visits
+from uwm.data.stream import Crop, video_stream, visits
 from uwm.errors import UserError
 
 
@@ -123,31 +122,6 @@ def test_a_file_that_breaks_later_is_replaced_and_named_once(tmp_path: Path):
     assert [name for name, _ in stream.bad.skipped] == ["2.mp4"]
 
 
-def test_dataset_gives_the_manifest_s_pairs(corpus, manifest):
-    data = VideoPairs(corpus, manifest, 64, short_side=64)
-    data.crop = Crop(64, 64, flip=False)
-    assert len(data) == 54
-    one, other = data[3], data.__getitems__([50, 3, 7])
-    assert torch.equal(one, other[1])
-    narrow = build_manifest(corpus, "train", pairs_per_clip=1)
-    assert len(VideoPairs(corpus, narrow, 64)) == 6
-
-
-def test_dataset_and_stream_crop_alike(corpus, manifest, stream):
-    data = VideoPairs(corpus, manifest, 64, short_side=64)
-    shown = {pair.numpy().tobytes() for pair in data.__getitems__(list(range(54)))}
-    made = stream(batch_size=54)
-    assert {pair.numpy().tobytes() for pair in next(made.batches())} == shown
-    data.set_epoch(1)
-    assert {pair.numpy().tobytes() for pair in data.__getitems__(list(range(54)))} != shown
-
-
 def test_too_few_pairs_for_a_batch(corpus, manifest):
     with pytest.raises(UserError, match="do not fill"):
         video_stream(corpus, manifest, 64, 100)
-
-
-def test_dataset_in_a_data_loader(corpus, manifest):
-    data = VideoPairs(corpus, manifest, 64, short_side=64)
-    loader = DataLoader(data, batch_size=9, shuffle=True, generator=torch.Generator().manual_seed(0))
-    assert [batch.shape for batch in loader] == [(9, 2, 3, 64, 64)] * 6

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.toy import newest_checkpoint
 from uwm.errors import UserError
-from uwm.training.checkpoint import checkpoint_files, newest_checkpoint, save_checkpoint
+from uwm.training.checkpoint import checkpoint_files, save_checkpoint
 
 
 def state(value: float, size: int = 1000) -> dict:

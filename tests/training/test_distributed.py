@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.toy import CONFIG, PATIENCE, Toy, free_port, rank_main, start, train_toy
+from tests.training.toy import (
+    CONFIG,
+    PATIENCE,
+    Toy,
+    free_port,
+    newest_checkpoint,
+    rank_main,
+    start,
+    train_toy,
+)
 from uwm.errors import UserError
-from uwm.training.checkpoint import newest_checkpoint
 from uwm.training.distributed import Ranks, environment_ranks
 
 ROOT = Path(__file__).parents[2]

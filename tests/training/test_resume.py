@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.toy import CONFIG, PATIENCE, Toy, finished_training, killed_training, start, train_toy
-from uwm.training.checkpoint import checkpoint_files, newest_checkpoint
+from tests.training.toy import (
+    CONFIG,
+    PATIENCE,
+    Toy,
+    finished_training,
+    killed_training,
+    newest_checkpoint,
+    start,
+    train_toy,
+)
+from uwm.training.checkpoint import checkpoint_files
 
 
 def finish(run_dir: Path) -> None:

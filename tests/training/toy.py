@@ -36,6 +36,12 @@ CONFIG = TrainConfig(
 )
 
 
+def newest_checkpoint(run_dir: Path) -> tuple[int, dict[str, Any]] | None:
+    """Step and state of the newest whole checkpoint; None without one."""
+    path = checkpoint.newest_file(run_dir)
+    return (int(path.name.split("-")[1]), checkpoint.read_checkpoint(path)) if path else None
+
+
 def rows() -> tuple[Tensor, Tensor]:
     x = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(1))
     return x, x.sum(1, keepdim=True)

@@ -40,11 +40,6 @@ def split_by_hash(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(by_hash, splits, strict=True))
 
 
-def split_by_clip(paths: Sequence[str]) -> tuple[Clip, ...]:
-    """Each clip on its own."""
-    return split_by_group({path: path for path in paths})
-
-
 def split_by_group(groups: Mapping[str, str]) -> tuple[Clip, ...]:
     """Clips of one group (path -> group) always land in the same split."""
     splits = split_by_hash(sorted(set(groups.values())))

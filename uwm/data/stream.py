@@ -20,7 +20,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import BadClips, Manifest
@@ -249,42 +248,3 @@ def _visit_task(found: list[Visit], unit: int, rows: Rows, epoch: int) -> Visit:
     visit = found[unit]
     place = rows - visit.rows[0]
     return Visit(visit.video, rows, visit.frames[place], visit.times[place], epoch)
-
-
-class VideoPairs(Dataset[Tensor]):
-    """The pairs of a manifest for a `DataLoader`: (2,3,S,S) uint8, with the same crops as `video_stream`.
-
-    Call `set_epoch` before each epoch. Indices that come together are decoded visit by visit. A file that
-    cannot be read raises `BadVideo`; `video_stream` goes on without it.
-    """
-
-    def __init__(
-        self,
-        corpus: Corpus,
-        manifest: Manifest,
-        image_size: int,
-        *,
-        short_side: int | None = None,
-        seed: int = 0,
-        decoder: DecoderName = "auto",
-    ) -> None:
-        self.corpus, self.table, self.decoder, self.epoch = corpus, manifest.table, decoder, 0
-        self.crop = Crop(image_size, short_side or round(image_size * 8 / 7), seed)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: list[int]) -> list[Tensor]:
-        pairs: dict[int, Tensor] = {}
-        for visit in visits(self.table.iloc[sorted(indices)], len(indices)):
-            rows = [sorted(indices)[i] for i in visit.rows]
-            frames = decode_visit(self.corpus.folder, self.crop.short_side, self.decoder, visit)
-            cropped = crop_all(self.crop, frames, self.epoch, rows)  # (m,2,3,S,S)
-            pairs |= zip(rows, map(torch.from_numpy, cropped), strict=True)
-        return [pairs[index] for index in indices]

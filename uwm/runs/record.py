@@ -151,12 +151,6 @@ def read_record(path: Path) -> Record:
     return Record(**content)
 
 
-def read_records(folder: Path) -> dict[str, Record]:
-    """Records of a folder `results/<scale>/<experiment>` by cell name, in the order of the file names."""
-    records = (read_record(path) for path in sorted(folder.glob("*__*.json")))
-    return {record.cell: record for record in records}
-
-
 @cache
 def _validator() -> Any:
     import jsonschema

@@ -61,12 +61,6 @@ def newest_file(run_dir: Path) -> Path | None:
     return next((path for path in reversed(checkpoint_files(run_dir)) if _is_whole(path)), None)
 
 
-def newest_checkpoint(run_dir: Path) -> tuple[int, dict[str, Any]] | None:
-    """Step and state (tensors on the CPU) of the newest valid checkpoint, or None where there is none."""
-    path = newest_file(run_dir)
-    return (_step(path), read_checkpoint(path)) if path else None
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state stored in a valid checkpoint file, tensors on the CPU."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

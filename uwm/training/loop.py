@@ -40,7 +40,6 @@ class TrainResult:
 
     steps: int
     seconds: float  # of training, over all attempts, up to their last checkpoints
-    log_path: Path
     metrics: dict[str, float] = field(default_factory=dict)  # last logged value of each number
 
 
@@ -188,7 +187,7 @@ class _Training:
                 self.run_steps(source, validate, stop, log)
             finally:
                 log.close()
-        return TrainResult(self.step, self.seconds, self.run_dir / "log.jsonl", dict(self.metrics))
+        return TrainResult(self.step, self.seconds, dict(self.metrics))
 
     def run_steps(
         self,
