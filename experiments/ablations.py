@@ -37,7 +37,14 @@ from uwm.evaluation.actions import rates
 from uwm.evaluation.beyond import Beyond
 from uwm.evaluation.compute import world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
-from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
+from uwm.evaluation.measure import (
+    FramePairs,
+    Measuring,
+    called_functions,
+    in_batches,
+    measure_pairs,
+    measuring_code,
+)
 from uwm.evaluation.predictors import latent_action_predictor
 from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import (
@@ -195,7 +202,7 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
         "lpips": load_lpips(config.lpips).weights_sha256,
         **world.weights,
     }
-    measured_by = measuring_code(coded)
+    measured_by = measuring_code(*called_functions(evaluate))
     fields = {**fields, "corpus": cell.corpus, "method": cell.method, "measured_by": measured_by}
     return Stage(f"ablation-{cell.method}-{cell.corpus}", EXPERIMENT.version, fields, inputs)
 

@@ -35,7 +35,7 @@ from uwm.data.splits import Split
 from uwm.evaluation.beyond import ACTION_ROWS, Beyond
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.gripper import moved_in_picture
-from uwm.evaluation.measure import FramePairs, measuring_code
+from uwm.evaluation.measure import FramePairs, called_functions, measuring_code
 from uwm.evaluation.panels import panel_rows, write_panel_rows, write_tiles
 from uwm.evaluation.predictors import adapter_predictor, latent_action_predictor, predict_pairs
 from uwm.evaluation.probes import action_probes
@@ -265,7 +265,7 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
     }
     if has_actions(domain.corpus):
         inputs |= {name: adapter_stage(r, domain).digest for name, r in adapters(config, cell).items()}
-    measured_by = measuring_code(evaluate, acted)
+    measured_by = measuring_code(*called_functions(evaluate))
     fields = {**fields, "corpus": cell.corpus, "method": column(cell), "measured_by": measured_by}
     return Stage(f"family-{cell.file_name}", EXPERIMENT.version, fields, inputs)
 

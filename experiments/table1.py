@@ -52,7 +52,14 @@ from uwm.evaluation.beyond import ACTION_ROWS, Beyond
 from uwm.evaluation.compute import frame_model_cost, world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
-from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs, measuring_code
+from uwm.evaluation.measure import (
+    FramePairs,
+    Measuring,
+    called_functions,
+    in_batches,
+    measure_pairs,
+    measuring_code,
+)
 from uwm.evaluation.panels import TILES, draw_tiles, write_panels
 from uwm.evaluation.predictors import Predictor, latent_action_predictor
 from uwm.evaluation.probes import action_probes, eef_probe, has_eef_pos
@@ -412,7 +419,7 @@ def evaluation_stage(context: Context, name: str) -> Stage:
     config: Config = context.config
     names = [method.name for method in methods(config)]
     fields: dict[str, Any] = {"corpus": name, "methods": names, "lpips": config.lpips, "seed": config.seed}
-    fields |= {"probe_pairs": config.probe_pairs, "measured_by": measuring_code(predictions, controls)}
+    fields |= {"probe_pairs": config.probe_pairs, "measured_by": measuring_code(*called_functions(evaluate))}
     fields["reader"] = identity_fields(config.reader)
     models = obtain_models(context)  # a plan ends here where they are not there: it opens no test clips
     inputs = {"manifest": test_manifest(context, name).sha256}
@@ -431,7 +438,7 @@ def obtain_given(context: Context, given: GivenMethod, name: str) -> Artifact:
 def given_stage(context: Context, given: GivenMethod, name: str) -> Stage:
     config: Config = context.config
     fields = {**reads(config, Cell(given.name, name)), "corpus": name}
-    fields |= {"measured_by": measuring_code(evaluate_given, read_off)}
+    fields |= {"measured_by": measuring_code(*called_functions(evaluate_given))}
     world = obtain_references(context)
     inputs = {"manifest": test_manifest(context, name).sha256, **world.weights}
     inputs |= build_given(context, given)[1]

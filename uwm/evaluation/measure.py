@@ -5,9 +5,10 @@ MAE shows them (R_t and R_t+1, so that all are blurred alike, section 5.2) and a
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -46,6 +47,30 @@ def measuring_code(
         *(inspect.getsource(function) for function in functions),
     ]
     return digest_of(texts)
+
+
+def called_functions(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """`function`, and all functions of its own file that it calls, itself or through each other."""
+    own, found = inspect.unwrap(function).__globals__, dict[str, Callable[..., Any]]()
+
+    def visit(called: Any) -> None:
+        called = inspect.unwrap(called)
+        if called.__globals__ is own and called.__name__ not in found:
+            found[called.__name__] = called
+            for name in _names(called.__code__):
+                if inspect.isfunction(own.get(name)):
+                    visit(own[name])
+
+    visit(function)
+    return [found[name] for name in sorted(found)]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The global names that code reads, also in functions inside it."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
 
 
 # Predictions against observations
