@@ -69,8 +69,8 @@ reproduce-all: setup  ## the same from scratch: trains the MAE and the world mod
 	$(MAKE) --no-print-directory figures check
 
 figures:  ## tables and figures of the paper from results/, without torch
-	$(LIGHT) -m paper.figures --readme README.md experiments/README.md
 	$(LIGHT) -m paper.quoted
+	$(LIGHT) -m paper.figures --readme README.md experiments/README.md
 	$(LIGHT) -m paper.examples
 
 check:  ## measured against reported numbers and claims

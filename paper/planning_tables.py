@@ -69,7 +69,7 @@ def prediction_table(results: Results, scale: str, task: str) -> Table:
     note = "Spearman's rank correlation of Figure 5's measure with the share of goals reached, over the "
     note += "methods that both measured; 95% intervals over methods. Below 0: the method with the smaller "
     note += "measure succeeds more often. The methods are few, so the intervals are wide."
-    title = f"planning, scale {scale}, {task}: which measure predicts success"
+    title = f"Planning, scale {scale}, {task}: which measure predicts success"
     return Table(f"planning_{task}_predictors", title, ["", "Correlation", "Methods"], rows, note)
 
 
@@ -106,5 +106,5 @@ def replacement_table(results: Results, scale: str, task: str) -> Table:
     columns = ["Model", "Cost", "Solver", "Success, %", "Episodes"]
     rows = rows if len(rows) > 1 else []
     return Table(
-        f"planning_{task}_parts", f"planning, scale {scale}, {task}: parts replaced", columns, rows, note
+        f"planning_{task}_parts", f"Planning, scale {scale}, {task}: parts replaced", columns, rows, note
     )

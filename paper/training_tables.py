@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from paper.names import DASH, corpus_label
+from paper.names import DASH, corpus_label, experiment_label
 from paper.reading import read_table
 from paper.store import Results
 from paper.table import Table
@@ -38,7 +38,7 @@ def training_table(results: Results, scale: str, experiment: str) -> Table | Non
     )
     note += "counts as converged. Where a perceptual loss came after, the steps with it."
     columns = ["", "Steps", "State error / copy's", METRICS["last_gain"].label]
-    title = f"{experiment.capitalize()}, trainings, scale {scale}"
+    title = f"{experiment_label(experiment)}, trainings, scale {scale}"
     return Table(f"{experiment}_trainings", title, columns, rows, note, topic="trainings")
 
 
