@@ -16,7 +16,10 @@ from tests.robot_toy import write_toy
 from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 
-PAGES = ["README.md", "experiments/README.md", "uwm/data/README.md", "slurm/README.md", "CONTRIBUTING.md"]
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "experiments/README.md", "uwm/data/README.md", "slurm/README.md"),
+    *("uwm/assets/weights/README.md", "results/examples/README.md"),
+]
 RUNBOOK = "docs/paper-scale.md"  # its commands are run by tests/test_paper_scale.py
 YOUR_MODEL = "docs/your-model.md"  # tests/test_your_model.py
 PROGRAMS = ("python", "make", "pip")
@@ -57,6 +60,17 @@ PLANNED = [text for text in KEPT if text.startswith("python experiments/")]
 TOOLS = [text for text in (*KEPT, *map(" ".join, commands_of(RUNBOOK))) if text.startswith("python -m ")]
 
 
+def test_no_page_has_commands_that_are_not_tried():
+    """Pages that are generated aside: those have none of their own."""
+    tried = {*PAGES, RUNBOOK, YOUR_MODEL}
+    folders = ("docs", "experiments", "paper", "results", "slurm", "uwm")
+    pages = [*ROOT.glob("*.md"), *(page for folder in folders for page in (ROOT / folder).rglob("*.md"))]
+    names = {page.relative_to(ROOT).as_posix() for page in pages}
+    names -= {name for name in names if name.startswith("paper/out/")}
+    assert names >= tried
+    assert [name for name in sorted(names - tried) if list(blocks(ROOT / name))] == []
+
+
 def test_every_exception_is_needed():
     assert [reason for reason in LEFT_OUT if not any(reason in text for text in ALL)] == []
     assert len(PLANNED) > 8
@@ -68,7 +82,8 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("data")
     videos = ROOT / "uwm" / "assets" / "corpora" / "sim-ego" / "test"
     toy = write_toy(folder / "toy.hdf5", demos=90)  # Figure 5 takes 2,000 pairs
-    return {"DIR": str(videos), "FILE.hdf5": str(toy), "SITE.toml": "cpu.toml"}
+    folders = {"DIR": str(videos), "robosuite-demos": str(videos)}
+    return {**folders, "FILE.hdf5": str(toy), "SITE.toml": "cpu.toml"}
 
 
 @pytest.fixture
@@ -83,7 +98,8 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", PLANNED)
 @pytest.mark.usefixtures("folders")
 def test_experiments_plan_what_the_pages_say(text, names, capsys):
-    words = [re.sub(r"\b(DIR|FILE\.hdf5|SITE\.toml)\b", lambda m: names[m[0]], word) for word in text.split()]
+    places = re.compile(r"(?<![\w-])(DIR|FILE\.hdf5|SITE\.toml|(?<==)robosuite-demos)\b")
+    words = [places.sub(lambda m: names[m[0]], word) for word in shlex.split(text)]
     arguments = [*words[2:], *([] if "--dry-run" in words else ["--dry-run"])]
     code = main(load_experiment(ROOT / words[1]), arguments)
     assert code == 0, capsys.readouterr().err[-1000:]

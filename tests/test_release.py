@@ -1,6 +1,7 @@
 """The released weights: they are the current recipe's, small, documented, and they work."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,25 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = obtain_world(MINI.mae, MINI.pretrain, corpora, artifacts, stop)
     assert {artifact.origin for artifact in artifacts.obtained.values()} == {"released"}
     return world
+
+
+def test_the_page_names_each_stage_and_its_recipe() -> None:
+    """Steps, batches and seeds of the table are those of the stages, and of no others."""
+    lines = (RELEASED / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| `")]
+    table = {name: row[-2] for row in rows for name in re.findall(r"`([\w-]+)`", row[1])}
+    stages: dict[str, list[dict]] = {}
+    for path in RELEASED.glob("*/stage.json"):
+        stage = json.loads(path.read_text())
+        stages.setdefault(stage["name"], []).append(stage["fields"])
+    assert set(table) == set(stages)
+    for name, fields in stages.items():
+        trains = [field["train"] for field in fields]
+        also = [field["perceptual"] for field in fields if field.get("perceptual")]
+        further = [recipe["train"] for recipe in also if recipe["weight"]]
+        said = {text.replace(",", "") for text in re.findall(r"\d[\d,]*", table[name])}
+        wanted = {str(train[key]) for train in trains for key in ("steps", "batch_size", "seed")}
+        assert said == wanted | {str(train["steps"]) for train in further}, name
 
 
 def test_each_has_its_weights_curve_and_recipe() -> None:
