@@ -207,7 +207,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     whole |= Beyond({} if gain is None else {"last_gain": Estimate(gain, 1)})
     weights = {**model.shown.weights, "lpips": network.weights_sha256}
     if has_actions(domain.corpus):
-        columns, further = acted(context, domain, cell, model, weights)
+        columns, further = robot_columns(context, domain, cell, model, weights)
         pairs = pairs.assign(**{f"{method}/{name}": values for name, values in columns.items()})
         whole |= further
     write_table(pairs, folder / "pairs.csv")
@@ -218,7 +218,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     write_panel_rows(pairs, rows, folder / "panels")
 
 
-def acted(
+def robot_columns(
     context: Context, domain: Domain, cell: Cell, model: ShownModel, weights: dict[str, str]
 ) -> tuple[dict[str, Any], Beyond]:
     """Where a corpus has real actions: per pair, how far the hand is from where it came to be, by latent

@@ -1,4 +1,4 @@
-"""What the records of each experiment took, as they say themselves: the table of experiments/README.md."""
+"""Time and memory that the records of each experiment took: the table of experiments/README.md."""
 
 from paper.layout import EXPERIMENTS
 from paper.names import experiment_label

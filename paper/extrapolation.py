@@ -14,7 +14,7 @@ FURTHER = 4.0  # drawn up to so many times the longest
 def lengths(results: Results, scale: str, corpus: str, metric: str) -> dict[float, Measured]:
     """Steps of the training -> the number of the variation that has them, in ascending order.
 
-    Of trainings on one loss: what a perceptual one adds is no matter of length.
+    All have the same loss: what a perceptual loss adds does not come from length.
     """
     found: dict[float, Measured] = {}
     for name in (BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == LENGTH)):

@@ -24,7 +24,7 @@ EXPERIMENT = "families"
 CONTROL_ERROR = "adapter_px"  # what a cheap measure should tell: it wants a second training
 # Cheap ones: of frames (over the moving half), and of latent actions.
 FRAME_MEASURES = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy")
-ACTED_MEASURES = ("probe_r2", "transfer_px", "hand_error_px", "adapter_500_px", CONTROL_ERROR)
+ROBOT_MEASURES = ("probe_r2", "transfer_px", "hand_error_px", "adapter_500_px", CONTROL_ERROR)
 COSTS = (
     "code_bits",
     "perplexity",
@@ -54,7 +54,8 @@ def family_corpora(results: Results, scale: str) -> tuple[str, str] | None:
 
 
 def families_tables(results: Results, scale: str) -> list[Table]:
-    """The table of all families, what they cost, and of enough of them which cheap measure tells control."""
+    """The table of all families, that of their costs and, with enough families, that of which cheap measure
+    predicts control."""
     corpora = family_corpora(results, scale)
     if corpora is None:
         return []
@@ -77,12 +78,12 @@ def family_entries(
 
 def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
     seen = family_entries(results, scale, frames, ["bits", *(name + MOVING for name in FRAME_MEASURES)])
-    acted = family_entries(results, scale, robot, ACTED_MEASURES)
+    on_robot = family_entries(results, scale, robot, ROBOT_MEASURES)
     rows = []
     for name in FAMILIES:
         texts = [shown(entry, "missing", metric.removesuffix(MOVING))
-                 for metric, entry in {**seen.get(name, {}), **acted.get(name, {})}.items()]  # fmt: skip
-        if name in seen and name in acted:
+                 for metric, entry in {**seen.get(name, {}), **on_robot.get(name, {})}.items()]  # fmt: skip
+        if name in seen and name in on_robot:
             rows.append([method_label(name), *texts])
     still = next((e["still_px"] for e in family_entries(results, scale, robot, ["still_px"]).values()), None)
     note = (
@@ -93,7 +94,7 @@ def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
         f"{shown(still, 'missing', 'still_px')}. 95% intervals over clips (and seeds) in brackets. All were "
         "trained for the same few steps."
     )
-    columns = ["", *(metric_label(m) for m in ("bits", *FRAME_MEASURES, *ACTED_MEASURES))]
+    columns = ["", *(metric_label(m) for m in ("bits", *FRAME_MEASURES, *ROBOT_MEASURES))]
     told = origins(results, scale, EXPERIMENT, robot)
     return Table(EXPERIMENT, f"Ways to a latent action, scale {scale}", columns, rows, note, told)
 

@@ -99,7 +99,7 @@ def _suffix(method: str, base: str) -> int | None:
 
 
 def pairs_figure(drawn: Sequence[Plot]) -> Figure:
-    """The numbers of pairs in logarithmic distance; all there are stand at the end."""
+    """The number of pairs on a logarithmic axis; at its end stands the training on all pairs."""
     ticks = sorted({pairs for plot in drawn for line in plot.lines.values() for pairs in line})
     last = 4 * max((pairs for pairs in ticks if pairs < ALL), default=1)
     places = {pairs: float(np.log10(min(pairs, last))) for pairs in ticks}
@@ -149,7 +149,7 @@ def _by_bits(
 
 
 def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
-    """Bits or steps in logarithmic distance; values too, where they differ more than tenfold."""
+    """Bits or steps on a logarithmic axis; values too, where they differ more than tenfold."""
     lines = [line for plot in drawn for line in (*plot.lines.values(), *plot.trends.values())]
     ticks = sorted({place for line in lines for place in line})
     places = {place: float(np.log10(place)) for place in ticks}

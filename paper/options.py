@@ -1,4 +1,4 @@
-"""The options that the commands on records share, and what they refuse: nothing to read is no success."""
+"""The options that the commands on records share. To find no record is an error."""
 
 import argparse
 from pathlib import Path

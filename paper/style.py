@@ -73,8 +73,8 @@ def plots(
 
 
 def log_scale(axis: Axes) -> None:
-    """A logarithmic y axis with plain numbers: at powers of ten, on a shorter one at 1, 2 and 5, on a very
-    short one evenly."""
+    """A logarithmic y axis with plain numbers. They stand at powers of ten, in a short range at 1, 2 and 5
+    too, and evenly in a very short one."""
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     powers = LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5), numticks=12)
@@ -89,7 +89,7 @@ def legend_above(axis: Axes, columns: int, **entries: Sequence[Any]) -> None:
 
 
 def draw(drawing: Drawing, stem: Path) -> None:
-    """Draw and save; what a process of its own runs."""
+    """Draw and save one figure, in a process of its own."""
     save_figure(drawing(), stem)
 
 

@@ -245,7 +245,7 @@ def _difference_table(
 
 
 def control_table(results: Results, scale: str, experiment: str, corpus: str) -> Table | None:
-    """What the gripper does when it is told to, a method a column. None where nothing was measured."""
+    """How the gripper follows commands, a column for each method. None where nothing was measured."""
     elsewhere = {metric for view in VIEWS.get(experiment, USUAL).values() for metric in view}
     wanted = [metric for metric in CONTROL if metric not in elsewhere]
     found = {

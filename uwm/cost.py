@@ -1,4 +1,4 @@
-"""What the trainings of a scale cost, before anybody has paid for them.
+"""What the trainings of a scale will cost, counted before they run.
 
     python -m uwm.cost                                # pre-training of scale paper, one GPU at 400 TFLOP/s
     python -m uwm.cost --gpus 8 --tflops 250          # others

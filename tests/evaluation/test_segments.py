@@ -17,7 +17,7 @@ from uwm.evaluation.animation import write_animation
 from uwm.evaluation.eval_pairs import EvalPairs, RolloutSegments
 from uwm.evaluation.predictors import Prediction
 from uwm.evaluation.rollouts import roll_out
-from uwm.evaluation.segments import continued_segments, rollout_segments
+from uwm.evaluation.segments import rollout_segments, segments_from
 
 
 def manifest(**clips: list[int]) -> Manifest:
@@ -69,7 +69,7 @@ def timed(pairs: Manifest) -> Manifest:
 def test_runs_go_on_from_the_first_frames_that_are_asked_for() -> None:
     pairs = timed(manifest(a=list(range(9)), b=[0, 2, 6]))
     starts = timed(manifest(a=[3, 1, 5], b=[0, 2]))
-    chosen, places, ends = continued_segments(pairs, starts, 3)
+    chosen, places, ends = segments_from(pairs, starts, 3)
     assert frames((chosen, places)) == [[3, 5, 7], [1, 3, 5]]  # 5 is too late in a, and b has a gap
     assert set(chosen.table["video"]) == {"a"}
     found = ends.table[["video", "frame0", "frame1", "t0", "t1", "gap"]].to_numpy().tolist()
@@ -80,7 +80,7 @@ def test_runs_go_on_from_the_first_frames_that_are_asked_for() -> None:
 def test_starts_that_nothing_follows_are_one_line() -> None:
     pairs = timed(manifest(a=[0, 1]))
     with pytest.raises(UserError, match="no clip has 2 pairs") as caught:
-        continued_segments(pairs, pairs, 2)
+        segments_from(pairs, pairs, 2)
     assert "\n" not in str(caught.value)
 
 

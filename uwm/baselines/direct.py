@@ -28,8 +28,8 @@ def direct_config(
 
 
 class DirectDynamics(StoredModel):
-    """Adapter and dynamics as one network, trained from scratch on real actions; nothing between is
-    discretised, and no extractor says what it should be. `seed` draws the weights."""
+    """Adapter and dynamics as one network, trained from scratch on real actions; nothing in between is
+    discretised, and no extractor gives targets. `seed` draws the weights."""
 
     config_type = DirectDynamicsConfig
 

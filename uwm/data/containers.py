@@ -81,7 +81,7 @@ def scan(path: Path | str) -> Index:
 def _packet_times(
     path: Path | str, container: av.container.InputContainer, video: int
 ) -> tuple[NDArray[np.int64], int]:
-    """When pictures are shown by a file's packets (n,), as stored, and how many packets do not say it."""
+    """The display times (n,) that a file's packets store, and the number of packets that store none."""
     pts, untimed, end, key_seen = [], 0, 0.0, False
     try:
         for packet in container.demux():
@@ -174,7 +174,7 @@ def _counted_index(path: str, size: int, changed: int) -> Index:
 
 
 def spread(pts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Frames (n,) with the same time, which a coarse clock gives, share the stretch until the next time."""
+    """Times (n,) of which equal ones, as a coarse clock gives them, are spread evenly up to the next time."""
     times, first, count = np.unique(pts, return_index=True, return_counts=True)
     length = np.diff(times, append=times[-1] + np.median(np.diff(times)))
     rank = np.arange(len(pts)) - np.repeat(first, count)

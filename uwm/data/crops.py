@@ -35,8 +35,8 @@ def random_crops(images: Tensor, size: int, draws: Draws, *, flip: bool = True) 
 def fixed_views(
     frames: Tensor, clips: Tensor, size: int, views: int, seed: int, *, flip: bool = True
 ) -> Iterator[Tensor]:
-    """Croppings that a frozen encoder need see only once: per view and clip, one random crop
-    and, with `flip`, a flip.
+    """Crops that are made once, for a frozen encoder: per view and clip, one random crop and, with `flip`, a
+    flip.
 
     `frames` (F, 3, H, W) uint8, `clips` (F,) the number of each frame's clip. Yields (F, 3, size, size),
     `views` times.

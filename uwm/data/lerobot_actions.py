@@ -1,4 +1,4 @@
-"""Actions of a LeRobot data set, v2 or v3, put where a corpus of videos has them: `robot.hdf5` beside.
+"""Copies the actions of a LeRobot data set, v2 or v3, into `robot.hdf5` beside its videos.
 
     python -m uwm.data.lerobot_actions DIR
     python experiments/figure5.py --data arm=DIR

@@ -21,8 +21,8 @@ BlockLoad = Callable[[Any], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Plan:
-    """One block of pairs: its stretches of one unit each, what reads them, and which of the block's rows each
-    batch that is not yet seen has."""
+    """One block of pairs: its stretches of one unit each, the function that reads them, and for each coming
+    batch its rows in the block."""
 
     runs: list[Rows]
     tasks: list[Any]
@@ -100,7 +100,8 @@ def _tasks(plans: Sequence[Iterator[Plan]], waiting: deque[tuple[int, Plan]]) ->
 def _announced(
     streams: Sequence[Stream], tasks: Iterator[tuple[int, Any]], ahead: int
 ) -> Iterator[tuple[int, Any]]:
-    """The same tasks; the system hears of each before `ahead` others, so that it has the bytes in time."""
+    """The same tasks. Each is announced to the system `ahead` tasks early, so that its bytes are there in
+    time."""
     coming: deque[tuple[int, Any]] = deque()
     for own, task in tasks:
         if announce := streams[own].announce:

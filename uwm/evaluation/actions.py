@@ -37,7 +37,7 @@ class StatePairs(NamedTuple):
     o_t: Tensor | None = None
 
     def read_by(self, model: "ActionModel") -> tuple[Tensor, Tensor]:
-        """What the model is shown of both moments: states, or frames."""
+        """The model's inputs for both frames: states, or the frames themselves."""
         if isinstance(model, WorldModel):
             return self.s_t, self.s_next
         assert self.o_t is not None
@@ -162,7 +162,7 @@ def reversal_errors(model: ActionModel, pairs: StatePairs) -> dict[str, Tensor]:
 
 
 def _as_read(model: ActionModel, now: Tensor, actions: Tensor) -> Tensor:
-    """What the model predicts, as it is shown the next moment: states, or frames of uint8."""
+    """A prediction as the model's next input: states, or uint8 frames."""
     if isinstance(model, DrawingModel):
         return (model.draw(now, actions) * 255).round().to(torch.uint8)
     return model.predict(now, actions)

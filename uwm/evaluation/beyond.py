@@ -1,4 +1,4 @@
-"""Numbers of a cell that are no means over the rows of its table of pairs, with what they follow from."""
+"""A cell's numbers that are not means over its pairs, with the tables from which they are computed."""
 
 from dataclasses import dataclass, field
 

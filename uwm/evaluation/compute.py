@@ -33,7 +33,8 @@ def frame_model_cost(model: FrameModel, images: Tensor) -> dict[str, Estimate]:
 
 @torch.no_grad()
 def _cost(work: Callable[[], Any]) -> dict[str, Estimate]:
-    """In GFLOP, a multiply-add being two; nothing where none is seen, as in a program of TorchScript."""
+    """GFLOP, with a multiply-add as two operations. Empty where none can be counted, as in a TorchScript
+    program."""
     # The fused attention of a CPU is not known to the counter; the plain one has the same operations.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()

@@ -1,4 +1,4 @@
-"""Does the arm go where it is told? Predictions under constant commands."""
+"""Does the predicted arm move as commanded? Predictions under constant commands."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,8 +51,7 @@ def commandable(pairs: ActionPairs) -> bool:
 
 
 def commanded(pairs: ActionPairs, command: Command) -> Tensor:
-    """Control actions (n, T, A) that do nothing but what the command says, and hold the gripper as it was
-    commanded before."""
+    """Control actions (n, T, A) that hold nothing but the command; the gripper keeps its last command."""
     actions, mask = pairs.controls
     low, high = pairs.limits
     middle, reach = (low + high) / 2, (high - low) / 2

@@ -1,4 +1,4 @@
-"""The test pairs of a corpus as predictors see them: frames, states, actions; single or in runs."""
+"""The test pairs of a corpus as predictors get them: frames, states, actions; single pairs or runs."""
 
 import functools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.selection import frozen_pairs
 from uwm.data.states import FrozenEncoder, encode_frames, evaluation_images
-from uwm.evaluation.segments import continued_segments, rollout_segments
+from uwm.evaluation.segments import rollout_segments, segments_from
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def load_pairs_ahead(
     between."""
     starts = frozen_pairs(setting.corpus, split, round(steps * setting.gap, 6), pairs, seed)
     everything = frozen_pairs(setting.corpus, split, setting.gap, None, 0)
-    manifest, places, ends = continued_segments(everything, starts, steps)
+    manifest, places, ends = segments_from(everything, starts, steps)
     segments = RolloutSegments(_eval_pairs(setting, manifest, f"{split}, steps"), places)
     return _eval_pairs(setting, ends, f"{split}, {steps} steps ahead"), segments
 

@@ -95,7 +95,7 @@ def number_columns(count: int, folder: Path, **more: list[int]) -> None:
 
 
 def write_rollout_table(rows: Mapping[str, Mapping[str, Any]], horizon: int, path: Path) -> None:
-    """Of records' metrics by method and seed: each rollout measure k steps ahead, with its interval."""
+    """A table of each rollout measure k steps ahead, with its interval, by method and seed."""
     lines = []
     for method, metrics in rows.items():
         for k in range(1, horizon + 1):

@@ -29,7 +29,7 @@ def rollout_segments(manifest: Manifest, horizon: int, most: int) -> tuple[Manif
     return _pairs_of(manifest, [runs[i] for i in spread])
 
 
-def continued_segments(manifest: Manifest, starts: Manifest, steps: int) -> tuple[Manifest, Tensor, Manifest]:
+def segments_from(manifest: Manifest, starts: Manifest, steps: int) -> tuple[Manifest, Tensor, Manifest]:
     """Runs of `steps` pairs of `manifest` from the first frames of `starts`: (the pairs used, their places
     (m, steps), and as pairs the first and the last frame of each run).
 

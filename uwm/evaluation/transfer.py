@@ -39,7 +39,7 @@ def transferred(world_model: WorldModel, s_t: Tensor, given: Tensor, device: tor
 def transfer_in_picture(
     world_model: WorldModel, reader: StateReader, test: EvalPairs, places: Tensor, device: torch.device
 ) -> dict[str, np.ndarray]:
-    """As `transfer_columns`, in pixels (n,): what can be carried over to another camera is what one sees.
+    """As `transfer_columns`, in pixels (n,): these can be compared between cameras.
 
     `places` (n, 2, 2): the gripper's true ones.
     """

@@ -24,7 +24,7 @@ Target = Literal["continuous", "quantized", "codes", "prediction"]
 
 @dataclass(frozen=True)
 class ControllerConfig(Bounded):
-    """What the adapter must know of the robot's actions; None: as the data say."""
+    """What the adapter must know of the robot's actions; None: it is taken from the data."""
 
     low: tuple[float, ...] | None = None  # the controller's range, one bound per dimension of an action
     high: tuple[float, ...] | None = None
@@ -42,7 +42,7 @@ class ControllerConfig(Bounded):
 
 @dataclass(frozen=True)
 class ActionAdapterConfig(Bounded):
-    """Sizes must be those of the world model; of the adapter's own ones the paper gives none."""
+    """Sizes that it shares with the world model must be equal to these. The paper gives no others."""
 
     depth: Natural = 2  # as the dynamics, which has the same to read: a state and an action
     heads: Count | None = None  # None: as many as the action extractor has
@@ -192,10 +192,8 @@ class ActionAdapter(StoredModel):
         return x[:, :tokens]
 
     def _everywhere(self, controls: Tensor, mask: Tensor) -> Tensor:
-        """The mean of what each control action adds to every token of the state, (B, 1, width).
-
-        Few action tokens among many patches are found late.
-        """
+        """What a control action adds to every token of the state, averaged over the actions: (B, 1, width).
+        So the training need not first learn to attend to a few action tokens among many patches."""
         given = self.spread(F.gelu(controls)) * mask[..., None]  # (B, T, width)
         return given.sum(1, keepdim=True) / mask.sum(1).clamp(min=1)[:, None, None]
 

@@ -44,7 +44,7 @@ class BottleneckConfig(Bounded):
     seed: Natural = 0  # of the noise, together with the step
 
     def capacity(self, numbers: int) -> float | None:
-        """Bits that so many numbers can carry; None where the transition decides."""
+        """Bits that so many numbers can carry; None where that depends on the transition."""
         return numbers / 2 * math.log2(1 + 1 / self.noise) if self.kind == "noise" else None
 
     def check(self, standardize: str, continuous_steps: int) -> None:
@@ -72,8 +72,8 @@ class ContinuousBottleneck(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def settle(self, latents: Tensor) -> LatentActions:
-        """What the dynamics read of an action (B, L, W) that an adapter gives: no draw, for it hides nothing
-        of a next frame."""
+        """What the dynamics read of an action (B, L, W) that an adapter gives. No noise is added: the
+        adapter has not seen the next frame, of which noise should hide a part."""
         raise NotImplementedError
 
     def _noise(self, like: Tensor) -> Tensor:

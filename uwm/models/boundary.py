@@ -1,7 +1,8 @@
 """What the models' public methods demand of tensors: kind, shape, range, and that all of it is finite.
 
-A wrong tensor gives a finite, wrong state: nothing later would notice. So each public call looks once, at the
-cost of a pass over its inputs. Trainings, whose batches are made in here, look at shapes alone.
+A wrong tensor would give a wrong but finite state, and nothing later would notice. So each public call
+checks its inputs once, which costs a pass over them. Trainings check shapes alone: this package makes their
+batches.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ _values = ContextVar("values", default=True)
 
 @contextmanager
 def shapes_alone() -> Iterator[None]:
-    """Within, values are not looked at: each look waits for the GPU."""
+    """Inside this context only shapes are checked: to read values is to wait for the GPU."""
     token = _values.set(False)
     try:
         yield

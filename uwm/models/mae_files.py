@@ -156,7 +156,7 @@ def read_config_json(file: Path) -> dict[str, Any]:
 
 
 def some(names: Iterable[str]) -> str:
-    """The first names of many."""
+    """The first few of many names, as text."""
     names = sorted(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more keys" if len(names) > 3 else "")
 

@@ -1,4 +1,4 @@
-"""Patches of pixels in the place of an MAE's states, for models that learn over pixels.
+"""Patches of pixels instead of an MAE's states, for models that learn over pixels.
 
 Genie and LAPA learn latent actions from pixels, not from frozen states. A world model can do so here by
 reading and predicting the patches themselves: nothing is encoded and nothing is lost.

@@ -89,12 +89,12 @@ class StageJob:
     """A stage that several cells share, as a job of its own on a cluster (locally it runs in the first cell).
 
     `run` computes it through `context.artifacts.obtain`. `stage` tells its identity, so that a plan can say
-    whether it is cached; where that rests on another artifact, it is known once that is there. `needs` names
-    the stage jobs that come first.
-    `cells`: patterns of the cells that read it; they alone wait for it, or go down with it. A stage that
-    `trains` gets the site's resources for trainings (many GPUs), any other those of a cell, and one that only
-    reads files (not `computes`) those of cells that read, without a GPU. `operations` counts those of a
-    training (floating point), in seconds, for the GPU hours of a plan.
+    whether it is cached; where the identity depends on another artifact, it is known once that is finished.
+    `needs` names the stage jobs that come first. `cells`: patterns of the cells that read it; they alone
+    wait for it, or go down with it. A stage that `trains` gets the site's resources for trainings (many
+    GPUs), any other those of a cell, and one that only reads files (not `computes`) those of cells that
+    read, without a GPU. `operations` counts the floating-point operations of a training, from which a plan
+    tells GPU hours; the counting takes seconds.
     """
 
     name: str

@@ -61,7 +61,7 @@ def _short(error: Exception) -> str:
 def verify_stage(folder: Path) -> dict[str, Any]:
     """The content of `stage.json` once each file is as it says. DamagedStage names the first that is not.
 
-    A stage that was finished before stages carried digests is given those of its present files.
+    A stage from the time before digests gets the digests of its present files.
     """
     content = read_stage(folder)
     if "files" not in content:
@@ -84,10 +84,8 @@ def _adopt(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Take a finished stage away: the files that its `stage.json` lists.
-
-    What is left then, or the whole folder where nothing tells what is ours, gets another name beside it.
-    """
+    """Remove the files of a finished stage that its `stage.json` lists. Where other files are left, or where
+    no readable `stage.json` tells which files are ours, the folder is kept under another name."""
     if not folder.exists():
         return
     try:

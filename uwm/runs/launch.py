@@ -239,11 +239,8 @@ def _run_part(context: Context, cell: Cell, part: str) -> bool:
 
 
 class _Names:
-    """The cells that stdin names.
-
-    Where stdin ends amid a cell, the process that named it is gone, and this one must go too: it is asked
-    first, so that a training leaves a checkpoint.
-    """
+    """Names of cells, read from stdin. Where stdin closes during a cell, the parent process has died. This
+    one then ends too, but is first asked to stop, so that a training leaves a checkpoint."""
 
     grace_s = 60.0
 

@@ -110,7 +110,8 @@ class Lock:
             return None
 
     def held(self) -> bool:
-        """Whether somebody holds the lock: a living process of this machine, or one elsewhere that beats."""
+        """Whether somebody holds the lock: a living process of this machine, or one elsewhere with a recent
+        heartbeat."""
         try:
             silent = time.time() - self.path.stat().st_mtime
         except OSError:

@@ -1,4 +1,4 @@
-"""A run on paper: names and values only, enough for another process to build the same context.
+"""The plan of a run: names and values, from which another process builds the same context.
 
 Plans lie as `plan-<digest>.json` in the run folder `runs/<scale>/<experiment>-<digest>/`, beside the logs.
 """
@@ -136,8 +136,8 @@ def make_plan(
 
     Records go to `results/<scale>/<experiment>/`. With other settings or corpora than the experiment's own,
     or with other data for these (`replaced` by the user), they go below the run folder, so that they never
-    replace committed ones; `out` overrides both. Its own are those that the config measures or pre-trains on;
-    where these lie is for the site file to say.
+    replace committed ones; `out` overrides both. An experiment's own corpora are those that its config
+    measures or pre-trains on; a site file says where they are.
     """
     config = config_for(experiment, scale, settings)
     own = own_corpora(experiment, config)

@@ -68,8 +68,8 @@ def working_alone() -> str | None:
 def meet(label: str, *, failed: bool) -> None:
     """Wait for all ranks at the end of an item.
 
-    A rank that `failed` alone would wait for ranks which wait for it inside a training: after `PATIENCE_S`
-    its process ends, and the launcher ends the others.
+    Where one rank `failed` alone, the others wait for it inside a training, and it would wait for them here.
+    So its process ends after `PATIENCE_S`, and the launcher ends the others.
     """
     if _group() is None:
         return

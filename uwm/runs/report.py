@@ -1,5 +1,5 @@
-"""`--status`, `--follow`, `--wait`, `--logs` and `--collect`: from the written listing and the queue alone,
-but for the last, which validates records and prints the experiment's own table."""
+"""`--status`, `--follow`, `--wait`, `--logs` and `--collect`: all from the written listing and the queue.
+`--collect` also validates records and prints the experiment's table."""
 
 import json
 import os

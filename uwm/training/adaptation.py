@@ -86,10 +86,8 @@ class AdapterRegression(OnLabelledPairs):
         return {"loss": (error * self._weights(s_t, s_next)).mean()}
 
     def _weights(self, s_t: Tensor, s_next: Tensor) -> Tensor:
-        """What each slot counts, (B, L), 1 on average: more where the state changes.
-
-        Most regions of a frame stand still; their latents tell noise, which no action predicts.
-        """
+        """The weight of each latent action in the loss, (B, L): 1 on average, and more where the state
+        changes. Most regions of a frame stand still; their latents are noise, which no action predicts."""
         tokens = self.adapter.tokens
         if not self.change_weight:
             return s_t.new_ones(len(s_t), tokens.num_action_tokens)

@@ -15,7 +15,8 @@ Validate = Callable[[], dict[str, float]]
 
 @dataclass(frozen=True)
 class ActionAlarm:
-    """Compares the state errors of `action_gap`, own and shuffled, on every validation corpus. All ours."""
+    """Compares the state errors of `action_gap`, own and shuffled, on every validation corpus. The numbers
+    below are our choice."""
 
     after: float = 0.25  # share of the steps from which on it warns: at first every model copies
     margin: float = 0.02  # the action counts as ignored while another pair's costs no larger share more

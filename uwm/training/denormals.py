@@ -1,4 +1,4 @@
-"""Numbers too small for full precision, with which a CPU is slow."""
+"""Denormal numbers, too small for full precision, make a CPU slow: they are flushed to zero here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ import torch
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Takes them for 0 meanwhile, and leaves the CPU as it was.
+    """Inside this context denormal numbers are zero; after it the CPU works as before.
 
-    Squares of small gradients underflow in Adam's moments: an adapter's step took seven times as long.
+    Squares of small gradients underflow in Adam's moments, which slows an adapter's training most.
     """
     before = float(torch.tensor(1e-40) * 1) == 0
     torch.set_flush_denormal(True)

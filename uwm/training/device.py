@@ -123,7 +123,8 @@ class Speed:
 
 
 def counting_flops(device: torch.device) -> Any:
-    """A context that counts floating-point operations; on a GPU only, since it may take ops apart."""
+    """A context that counts floating-point operations; on a GPU only, since it may replace fused operations
+    by their parts."""
     if device.type != "cuda":
         return None
     from torch.utils.flop_counter import FlopCounterMode

@@ -67,7 +67,7 @@ class PictureLoss:
 
     @property
     def counts(self) -> bool:
-        """Whether any of it is more than nothing."""
+        """Whether any weight is above zero."""
         return bool(self.weights["picture_loss"] or self.network)
 
     def __call__(self, prediction: Tensor, s_next: Tensor) -> dict[str, Tensor]:

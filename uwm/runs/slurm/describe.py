@@ -41,8 +41,8 @@ def summary(skipped: Iterable[tuple[str, str]], most: int = 20) -> Iterator[str]
 
 
 def graph(submission: Submission, counted: Mapping[str, float]) -> Iterator[str]:
-    """The jobs as a tree: each below the last of those that it waits for, with its share of GPU hours: those
-    `counted` for some jobs by name, and what its time limit allows."""
+    """The jobs as a tree, each below the last of those that it waits for. Beside a job stand the GPU hours
+    that its time limit allows and, where some were `counted` for its name, those too."""
     below: dict[str, list[Job]] = {}
     names = {job.name for job in submission.jobs}
     for job in submission.jobs:

@@ -1,4 +1,4 @@
-"""The jobs of a submission on paper: stages as single jobs, cells as arrays, each behind what it needs.
+"""The jobs of a submission: stages as single jobs, cells as arrays, each after the jobs that it needs.
 
 Nothing here talks to a cluster, so that `--dry-run` works anywhere.
 """

@@ -1,4 +1,4 @@
-"""What Slurm says about jobs. Every question has a time limit; a question without an answer gives nothing."""
+"""What Slurm says about jobs. Every command has a time limit; one that does not answer in time gives None."""
 
 import getpass
 import os
