@@ -139,7 +139,10 @@ def test_links_lead_somewhere(page):
 
 def test_the_readme_is_two_screens_long_before_its_reference():
     text = (ROOT / "README.md").read_text(encoding="utf-8").partition("# Reference")[0]
-    assert len(text.splitlines()) <= 70
+    assert len(text.splitlines()) <= 60
+    [width] = re.findall(r'<img [^>]*width="(\d+)"', text)  # one picture, and a small one
+    assert int(width) <= 480
+    assert "![" not in text
 
 
 def test_the_tree_in_the_readme_is_the_tree():

@@ -60,3 +60,26 @@ def test_private_names_are_found():
     for text in ("/home/someone/x", '"/root/x"', "C:\\\\Users"):
         assert PRIVATE.search(text)
     assert not PRIVATE.search(Path("results/mini/table1/uwm__sim-ego.json").as_posix())
+
+
+def test_what_the_readme_says_in_words_is_what_the_records_say():
+    """Its sentences below the table; all over the moving half."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = Results()
+
+    def value(method, corpus, metric, experiment="table1"):
+        return results.measure("mini", experiment, method, corpus, f"{metric}_moving", interval=False).value
+
+    for corpus in ("sim-third-person", "sim-ego"):
+        assert "about doubles the state's error" in page
+        assert 1.7 < 1 / value("uwm", corpus, "own_over_shuffled") < 2.4
+        assert "nearer to O_t+1 than to O_t, as in the paper" in page
+        assert value("uwm", corpus, "lpips_ratio") < 1
+        assert "nearer than that for about half" in page
+        assert 0.4 < value("uwm", corpus, "success_vs_copy") < 0.6
+        assert "At 1,960 bits LPIPS agrees with the paper" in page
+        assert value("uwm-1960", corpus, "lpips_ratio") < 0.6
+        assert value("uwm-1960", corpus, "leak") < 0.7 * value("uwm", corpus, "leak")
+    assert "nearly as well as by latent actions" in page
+    hand = {m: value(m, "sim-panda", "hand_error_px", "figure5") for m in ("r_gt", "r_la", "copy")}
+    assert hand["r_la"] < hand["r_gt"] < 1.2 * hand["r_la"] < 0.8 * hand["copy"]
