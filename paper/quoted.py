@@ -23,7 +23,7 @@ SCALE = "mini"
 QUOTED = re.compile(r"([^\s(]+)(\s+)\(`(\w+)/([\w-]+)(?:/([\w-]+))?\s+([\w.]+)`\)")
 
 
-CELL = re.compile(r"`(table1|figure4|figure5|ablations)/([\w-]+)`( \(no record\))?")
+NAMED_CELL = re.compile(r"`(table1|figure4|figure5|ablations)/([\w-]+)`( \(no record\))?")
 
 
 def with_absences(text: str, results: Results) -> str:
@@ -34,7 +34,7 @@ def with_absences(text: str, results: Results) -> str:
         measured = any(cell.method == method for cell in results.cells.get((SCALE, experiment), []))
         return f"`{experiment}/{method}`{'' if measured else ' (no record)'}"
 
-    return CELL.sub(named, text)
+    return NAMED_CELL.sub(named, text)
 
 
 def with_numbers(text: str, results: Results) -> str:

@@ -256,7 +256,7 @@ SHARED_NAMES = {
         "of each simulated corpus",
     ),
     **dict.fromkeys(
-        ("MISSING", "OPEN", "Parser", "Quality", "choose", "describe", "dry_run", "environment"),
+        ("MISSING", "OPEN", "Quality", "choose", "describe", "dry_run", "environment"),
         "of the simulator, of Slurm or of a file, and of something else",
     ),
 }
@@ -282,6 +282,7 @@ def test_a_name_has_one_home() -> None:
     """Experiments aside: each is one file that declares the same few names."""
     found = defined_twice({name: path for name, path in modules().items() if layer(name) != "experiments"})
     assert {name: homes for name, homes in found.items() if name not in SHARED_NAMES} == {}
+    assert set(SHARED_NAMES) - set(found) == set(), "these have one home by now"
 
 
 def test_a_second_home_is_noticed(tmp_path: Path) -> None:
