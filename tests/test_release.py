@@ -125,7 +125,8 @@ def finished(cache: Path, digest: str, name: str = "world-model") -> Path:
     (folder / "run").mkdir(parents=True)
     for file in (WEIGHTS, "curve.csv", "run/log.jsonl"):
         (folder / file).write_text(digest)
-    write_stage(folder, {"name": name, "version": 1, "fields": {}, "inputs": {}, "digest": digest})
+    about = {"name": name, "version": 1, "fields": {}, "inputs": {}, "digest": digest}
+    write_stage(folder, {**about, "code": {"commit": digest}})
     return folder
 
 
@@ -144,6 +145,7 @@ def test_a_release_replaces_the_one_before(tmp_path: Path) -> None:
     folder = tmp_path / "released" / f"world-model-{NEW}"
     assert sorted(path.name for path in folder.iterdir()) == sorted(RELEASED_FILES)
     assert sorted(verify_stage(folder)["files"]) == ["curve.csv", WEIGHTS]
+    assert verify_stage(folder)["code"] == {"commit": NEW}
 
 
 def test_stages_of_one_name_are_released_together(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from uwm.runs.finished import NAMED, STAGE_FILE, DamagedStage, verify_stage, wri
 from uwm.stages.trained import WEIGHTS
 
 RELEASED_FILES = (WEIGHTS, "curve.csv", STAGE_FILE)
-DESCRIPTION = ("name", "version", "fields", "inputs", "digest")  # of `stage.json`
+DESCRIPTION = ("name", "version", "fields", "inputs", "digest", "code")  # of `stage.json`
 LARGEST_RELEASE = 12_000_000  # bytes of weights that a clone should have to carry
 
 
@@ -42,7 +42,7 @@ def release(*folders: Path, target: Path = RELEASED) -> list[Path]:
             made.mkdir()
             for name in RELEASED_FILES:
                 shutil.copyfile(folder / name, made / name)
-            about: dict[str, Any] = {key: content[key] for key in DESCRIPTION}
+            about: dict[str, Any] = {key: content[key] for key in DESCRIPTION if key in content}
             write_stage(made, about, content["finished"])
         replaced = [old for name in {c["name"] for c in contents.values()} for old in _released(target, name)]
         for old in replaced:

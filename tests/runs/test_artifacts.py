@@ -52,6 +52,14 @@ def test_computed_then_cached(artifacts):
     assert sorted(path.name for path in artifacts.root.iterdir()) == [STAGE.folder_name]
 
 
+def test_a_stage_names_the_code_that_made_it_which_is_no_part_of_its_identity(artifacts):
+    artifacts.code = {"commit": "1" * 40, "dirty": False}
+    made = artifacts.obtain(STAGE, write("one"))
+    artifacts.code = {"commit": "2" * 40, "dirty": True}
+    assert artifacts.obtain(STAGE, write("two")).origin == "cached"
+    assert json.loads((made.path / "stage.json").read_text())["code"] == {"commit": "1" * 40, "dirty": False}
+
+
 def release(artifacts, text="released"):
     folder = artifacts.released / STAGE.folder_name
     folder.mkdir(parents=True)

@@ -40,6 +40,14 @@ def test_the_same_command_gives_the_same_record_apart_from_run(project):
     assert list(first) == list(second)
 
 
+def test_a_stage_and_the_records_that_rest_on_it_name_the_same_code(project):
+    assert project.run()[0] == 0
+    (path,) = project.root.glob("cache/weights-*/stage.json")
+    codes = [json.loads(record.read_text())["code"] for record in project.results.glob("*.json")]
+    assert json.loads(path.read_text())["code"]["experiment_blob"]
+    assert all(code == json.loads(path.read_text())["code"] for code in codes)
+
+
 def test_processes_give_the_same_records_as_one(project, tmp_path):
     project.run("--out", str(tmp_path / "one"))
     project.run("--out", str(tmp_path / "two"), "--jobs", "2")

@@ -79,7 +79,8 @@ class Artifacts:
     `recompute` ignores the released ones and those in the cache that were finished before `since` (seconds
     since the epoch; by default now), so that one run computes each stage once. An interrupted computation is
     always continued. `obtained` collects what `obtain` handed out, by stage name. With `find_only` nothing is
-    computed: a plan asks for stages so.
+    computed: a plan asks for stages so. `code` (a record's `code` field) is noted in the `stage.json` of what is
+    computed; it is no part of the identity.
     """
 
     root: Path = field(default_factory=cache_root)
@@ -88,6 +89,7 @@ class Artifacts:
     since: float = field(default_factory=time.time)
     stale_s: float = 120.0
     find_only: bool = False
+    code: Mapping[str, Any] = field(default_factory=dict)
     obtained: dict[str, Artifact] = field(default_factory=dict)
     _locks: list[Lock] = field(default_factory=list)
 
@@ -169,7 +171,7 @@ class Artifacts:
         if self.lock_lost():
             raise RuntimeError(f"another process took over stage {stage.name} while this one was silent")
         final = self.root / stage.folder_name
-        write_stage(partial, {**stage.describe(), "digest": stage.digest})
+        write_stage(partial, {**stage.describe(), "digest": stage.digest, "code": dict(self.code)})
         clear(final)  # with recompute, or a damaged one
         os.replace(partial, final)
         return Artifact(final, stage.digest, "computed")

@@ -55,7 +55,7 @@ class Plan:
             config=config_for(experiment, self.scale, self.settings),
             scale=self.scale,
             data={name: Path(folder) for name, folder in self.data.items()},
-            artifacts=Artifacts(Path(self.cache), recompute=self.recompute, since=self.since),
+            artifacts=Artifacts(Path(self.cache), recompute=self.recompute, since=self.since, code=self.code),
             out=Path(self.out),
             work=Path(self.work),
             command=self.command,
