@@ -79,8 +79,8 @@ class Artifacts:
     `recompute` ignores the released ones and those in the cache that were finished before `since` (seconds
     since the epoch; by default now), so that one run computes each stage once. An interrupted computation is
     always continued. `obtained` collects what `obtain` handed out, by stage name. With `find_only` nothing is
-    computed: a plan asks for stages so. `code` (a record's `code` field) is noted in the `stage.json` of what is
-    computed; it is no part of the identity.
+    computed: a plan asks for stages so. `code`, as in records, is noted in the `stage.json`
+    of what is computed; it is no part of the identity.
     """
 
     root: Path = field(default_factory=cache_root)
