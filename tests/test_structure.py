@@ -395,6 +395,16 @@ def test_command_lines_have_one_parser_and_declared_bounds() -> None:
     assert found <= {"uwm/arguments.py"}
 
 
+def test_every_command_has_help() -> None:
+    """`python -m uwm.NAME --help`; what a launcher alone starts needs none."""
+    commands = {
+        name for name, path in modules().items() if '\nif __name__ == "__main__":\n' in path.read_text()
+    }
+    bare = {name for name in commands if "Parser(" not in modules()[name].read_text()}
+    assert len(commands) > 15
+    assert {name for name in bare if layer(name) != "experiments"} == {"uwm.runs.launch"}
+
+
 def test_processes_are_spawned() -> None:
     """A fork of a process with running threads may wait for ever for a lock that one of them held."""
     found = {name: forks(path.read_text()) for name, path in modules().items()}

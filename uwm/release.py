@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 from uwm.files import remove_listed
 from uwm.runs.artifacts import RELEASED
@@ -79,13 +80,13 @@ def _released(target: Path, stage: str) -> list[Path]:
     return found
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """Release the folders of the command line, and say where they went."""
-    if len(sys.argv) < 2:
-        raise UserError("name the stage folders to release, e.g. .cache/uwm/mae-*")
-    print(*release(*map(Path, sys.argv[1:])), sep="\n")
+    parser = Parser(prog="python -m uwm.release", description="put trained stages among the released ones")
+    parser.add_argument("folder", nargs="+", type=named_path, help="a finished stage: .cache/uwm/mae-*")
+    print(*release(*parser.parse_args(argv).folder), sep="\n")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_cli(main))
+    raise SystemExit(run_cli(lambda: main(sys.argv[1:])))
