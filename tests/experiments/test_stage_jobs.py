@@ -1,12 +1,14 @@
 """The stage jobs of Figures 4 and 5 are the trainings that their cells look for."""
 
+import os
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from uwm.data.corpora import BUNDLED, bundled
+from uwm.data.corpora import BUNDLED, bundled, open_corpus
 from uwm.runs.artifacts import NotThere
 from uwm.runs.cli import choose, plan_of, run_experiment
 from uwm.runs.experiment import load_experiment
@@ -15,6 +17,7 @@ from uwm.runs.plan import stage_identity
 from uwm.runs.slurm.plan import plan_jobs
 from uwm.runs.slurm.resources import Resources
 from uwm.runs.slurm.site import Site
+from uwm.stages.pretrained import corpus_of
 from uwm.stages.testing import test_manifest as frozen_test_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +91,46 @@ def test_lists_of_pairs_are_a_job_without_a_gpu_and_no_plan_makes_them(name, wil
     assert len(list(tmp_path.glob("cache/manifests/wild-train-*.digests.json"))) == 1
     assert stage_identity(context, stages["pretrain"]) is not None
     assert f"{name}-manifests" not in [job.name for job in planned(context, "copy")]
+
+
+def counted(monkeypatch, name):
+    """The arguments of each call of a function, which does what it did before."""
+    module, _, attribute = name.rpartition(".")
+    calls, real = [], getattr(import_module(module), attribute)
+    monkeypatch.setattr(name, lambda *words, **options: (calls.append(words), real(*words, **options))[1])
+    return calls
+
+
+def test_a_plan_opens_a_corpus_once_and_asks_for_each_file_once(wild, tmp_path, monkeypatch):
+    opened = counted(monkeypatch, "uwm.stages.pretrained.open_corpus")
+    stamped = counted(monkeypatch, "uwm.data.manifest_cache._stamp")
+    words = ["--data", f"wild={wild}", "--pretrain-on", "wild", "--out", str(tmp_path / "out")]
+    line = ["--scale", "smoke", *words, "--site", str(ROOT / "slurm" / "cpu.toml"), "--dry-run"]
+    experiment = load_experiment(ROOT / "experiments" / "table1.py")
+    for _ in range(2):  # a second command in this process looks anew
+        assert run_experiment(experiment, line) == 0
+        assert sorted(name for name, _ in opened) == sorted([*BUNDLED, "wild"])
+        files = [Path(path).name for (path,) in stamped]
+        assert files
+        assert len(set(files)) == len(files)
+        opened.clear()
+        stamped.clear()
+
+
+def test_what_changed_between_two_commands_is_seen(wild, tmp_path):
+    words = ("--data", f"wild={wild}", "--pretrain-on", "wild", "--out", str(tmp_path / "out"))
+    context = context_of("table1", *words)
+    (lists,) = (job for job in context.experiment.stages(context.config, {}) if job.name == "manifests")
+    first = stage_identity(context, lists)
+    clip = open_corpus("wild", wild).of("train")[0]
+    os.utime(wild / clip.path, (1, 1))
+    assert stage_identity(context, lists) == first  # one command, one answer
+    assert stage_identity(context_of("table1", *words), lists) != first
+    assert stage_identity(context.afresh(), lists) != first  # a command that has waited
+    (wild / clip.path).unlink()
+    names = [[c.path for c in corpus_of(made, "wild").clips] for made in (context, context.afresh())]
+    assert clip.path in names[0]
+    assert clip.path not in names[1]
 
 
 def test_no_plan_lists_test_pairs(wild, tmp_path, monkeypatch):

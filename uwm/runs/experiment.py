@@ -13,11 +13,11 @@ The guard lets a job load the file to run one of its cells.
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from uwm import methods
 from uwm.env import REPOSITORY
@@ -32,6 +32,8 @@ from uwm.runs.record import (
     stale_measures,
 )
 from uwm.runs.settings import plain_value
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,21 @@ class Context:
     command: str
     code: Mapping[str, Any]
     stop: Callable[[], bool] = lambda: False
+    found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: Hashable, find: Callable[[], Found]) -> Found:
+        """What `find()` gives, looked for at the first call with this key: for what takes seconds to find.
+
+        It holds as long as this context and its copies by `replace`, which is one command or one job: files
+        that change meanwhile are seen by the next one.
+        """
+        if key not in self.found:
+            self.found[key] = find()
+        return cast(Found, self.found[key])
+
+    def afresh(self) -> "Context":
+        """The same, to look again for what was found: for a command that has waited meanwhile."""
+        return replace(self, found={})
 
     @cached_property
     def cells(self) -> list[Cell]:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Protocol
 
-from uwm.data.corpora import Corpus, open_corpus
+from uwm.data.corpora import Corpus, all_test, open_corpus
 from uwm.data.manifest_cache import files_key
 from uwm.data.selection import MANY_CLIPS, first_clips_of_each
 from uwm.models.world import World
@@ -30,8 +30,8 @@ class Pretrained(Protocol):
 
 
 def corpus_of(context: Context, name: str) -> Corpus:
-    """A corpus by name: from the folder that --data gives it, or the bundled one."""
-    return open_corpus(name, context.data.get(name))
+    """A corpus by name: from the folder that --data gives it, or the bundled one. Opened once."""
+    return context.once(("corpus", name), lambda: open_corpus(name, context.data.get(name)))
 
 
 def zero_shot_corpus(context: Context, name: str) -> Corpus:
@@ -39,7 +39,7 @@ def zero_shot_corpus(context: Context, name: str) -> Corpus:
     config: Pretrained = context.config
     if name not in context.data or name in config.pretrain_on:
         return corpus_of(context, name)
-    return open_corpus(name, context.data[name], splits="all-test")
+    return context.once(("tested corpus", name), lambda: all_test(corpus_of(context, name)))
 
 
 def obtain_pretrained(context: Context, recipe: PretrainRecipe | None = None) -> World:
@@ -67,7 +67,11 @@ def pretrain_stage(context: Context) -> Stage:
 
 
 def manifests_stage(context: Context) -> Stage:
-    """Identity of the lists of training pairs, by the corpora's files as they are now. Opens none of them."""
+    """Identity of the lists of training pairs, by the corpora's files as they are. Opens none of them."""
+    return context.once("manifests stage", lambda: _manifests_stage(context))
+
+
+def _manifests_stage(context: Context) -> Stage:
     config: Pretrained = context.config
     recipe, corpora = config.pretrain, first_clips_of_each(_opened(context), config.pretrain.clips)
     fields = {"gap": recipe.gap, "pairs": recipe.pairs, "seed": recipe.train.seed}

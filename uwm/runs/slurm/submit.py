@@ -214,6 +214,7 @@ def _next_wave(
     queue = slurm_queue.queue()
     if queue is None or (site.max_submit and len(queue) >= site.max_submit):
         return True
+    context = context.afresh()  # hours have passed: files of a corpus may have changed
     left = [cell for cell in cells if cell.name in sent.remaining]
     submission, _ = make_submission(context, left, site, listing.done())
     failed = sent.items & {item for job in submission.jobs for item in job.items}
