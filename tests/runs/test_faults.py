@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from uwm.runs import stopping
 from uwm.runs.experiment import Cell, load_experiment
 from uwm.runs.launch import _Queue
 from uwm.runs.stopping import ORPHANED, SILENT_S, Stop
@@ -269,3 +270,25 @@ def test_after_control_c_no_cell_starts_whose_last_part_ends_then(project):
     for item in items:
         queue.ended(item, 0)
     assert queue.next() is None
+
+
+class Ended(BaseException):
+    """Slurm ends the attempt."""
+
+
+def test_a_task_of_an_array_asks_for_its_own_requeue_alone(monkeypatch):
+    """Its job id may be that of the whole array."""
+    asked = []
+
+    def ask(*words):
+        asked.append(words)
+        raise Ended
+
+    monkeypatch.setattr(stopping, "REQUEUE_EVERY_S", 0)
+    monkeypatch.setattr(stopping.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(stopping.slurm_queue, "ask", ask)
+    for name, value in {"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(Ended):
+        stopping.requeue_until_ended(OSError("away"))
+    assert asked == [("scontrol", "requeue", "7_2")]

@@ -1,6 +1,7 @@
 """What is sent to `sbatch`, with Slurm's commands replaced by scripts that note what they are asked."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -152,3 +153,30 @@ def test_questions_need_neither_torch_nor_the_experiments_imports(project, fake_
         assert done.returncode == 0, done.stderr
         assert done.stdout.endswith("False\n")
         assert answer in done.stdout
+
+
+def test_the_command_that_asks_can_be_copied(project, fake_slurm, site, tmp_path):  # noqa: F811
+    (tmp_path / "my data").mkdir()
+    what = ("--set", "training.steps=3", "--only", "copy/*", "--data", f"wild={tmp_path}/my data",
+            "--out", f"{tmp_path}/my records")  # fmt: skip
+    how = ("--recompute", "--max-parallel", "2", "--site", str(site))
+    code, _, error = project.run("--submit", *what, *how)
+    assert code == 0
+    (line,) = (line for line in error.splitlines() if line.startswith("ask: "))
+    words = shlex.split(line.removeprefix("ask: "))
+    assert words[:2] == ["python", str(project.file)]
+    code, out, _ = project.run(*words[2:])
+    assert code == 0
+    assert [row.split()[:2] for row in out.splitlines()] == [
+        ["stage:weights", "pending"], ["copy/ours", "pending"], ["copy/wild", "pending"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("question", ["--wait", "--follow"])
+def test_to_wait_is_a_question_or_goes_with_a_submission(project, question):
+    for starting in ("--dry-run", "--recompute", "--missing", "--jobs=2", "--status"):
+        code, _, error = project.run(question, starting)
+        assert code == 2
+        assert f"{question} and {starting.partition('=')[0]} ask for different things" in error or (
+            f"--status and {question} ask for different things" in error
+        )

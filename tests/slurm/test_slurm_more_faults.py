@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.slurm.test_slurm_faults import SLOW, attempts, finish, job_of, start
+from tests.slurm.test_slurm_faults import SLOW, STEPS, attempts, finish, job_of, start
 
 pytestmark = pytest.mark.slurm
 
@@ -47,12 +47,23 @@ def test_without_scontrol_the_job_waits_for_its_preemption(project, scontrol):
     assert finish(project, *SLOW, fault="no scontrol on the node, preemption") == 0
 
 
-def test_in_a_container_without_scontrol_the_batch_script_requeues(project):
+def test_in_a_container_without_scontrol_the_batch_script_requeues_its_task_alone(project):
+    """Of an array of two: the task whose id is that of the whole array."""
     project.site.write_text('partition = "low"\nhours = 1\nlauncher = "env PATH=/nowhere"\n')
-    start(project, *SLOW, at_step=13)
-    project.cluster.call("scancel", "--signal=USR2", job_of(project))
-    assert finish(project, *SLOW, fault="no scontrol in the container, time limit") == 0
-    assert attempts(project, *SLOW) == 2
+    settings = (*SLOW, "chains=2")
+    project.submit(*settings)
+    taken = lambda: [path.read_text().split() for path in project.root.rglob("steps.log")]  # noqa: E731
+    project.cluster.wait_for(lambda: sum(len(steps) >= 13 for steps in taken()) == 2, what="step 13")
+    rows = [
+        line.split() for line in project.cluster.call("squeue", "-h", "-r", "-o", "%i %A %F")[1].splitlines()
+    ]
+    (task,) = (name for name, job, array in rows if job == array)
+    project.cluster.call("scancel", "--signal=USR2", task)
+    project.finish(*settings)
+    assert taken() == [[str(step) for step in range(1, STEPS + 1)]] * 2
+    assert {row["job"]: row["attempts"] for row in project.rows(*settings)} == {
+        name: 1 + (name == task) for name, _, _ in rows
+    }
 
 
 def test_signals_before_python_listens_are_kept(project):
@@ -150,9 +161,9 @@ def test_a_packed_job_goes_on_where_its_attempt_ended(project):
     assert set(attempts.values()) == {1}  # no cell twice
 
 
-def test_follow_prints_each_change(project):
-    settings = ("--set", "seeds=1")
-    project.submit(*settings)
-    code, out, _ = project.run("--follow", *settings)
-    assert code == 0
-    assert [line.split()[1:3] for line in out.splitlines()][-1] == ["chain/numbers/s0", "done"]
+def test_follow_prints_each_change_after_a_submission_too(project):
+    words = ("--follow", "--set", "seeds=1")
+    for arguments in (("--submit", "--site", str(project.site), *words), words):
+        code, out, _ = project.run(*arguments)
+        assert code == 0
+        assert [line.split()[1:3] for line in out.splitlines()][-1] == ["chain/numbers/s0", "done"]

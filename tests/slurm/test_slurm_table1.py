@@ -18,6 +18,7 @@ from uwm.runs.experiment import load_experiment
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).resolve().parents[2]
 TABLE1 = ROOT / "experiments" / "table1.py"
+FOREIGN = ("UWM_WEIGHTS", "UWM_SITE")  # what whoever runs the tests may have set
 OPTIONS = ("--scale", "smoke", "--only", "uwm/sim-ego")
 
 
@@ -30,7 +31,7 @@ def run(folder, *arguments):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment(folder).items():
             patch.setenv(name, value)
-        for name in ("UWM_WEIGHTS", "UWM_SITE"):
+        for name in FOREIGN:
             patch.delenv(name, raising=False)
         return main(load_experiment(TABLE1), [*arguments, *OPTIONS, "--out", str(folder / "out")])
 
@@ -91,6 +92,8 @@ def test_two_processes_of_torchrun_by_the_batch_file(cluster, local, trained):
              f"--output={trained}/log.txt")  # fmt: skip
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     variables = {**os.environ, **environment(trained), "PATH": path, "PYTHONPATH": str(ROOT)}
+    for name in FOREIGN:
+        variables.pop(name, None)
     sent = subprocess.run(["sbatch", *asked, "slurm/job.sbatch", *command], cwd=ROOT, env=variables,
                           capture_output=True, text=True)  # fmt: skip
     assert sent.returncode == 0, sent.stderr

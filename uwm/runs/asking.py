@@ -7,6 +7,7 @@ An experiment file asks here before it imports torch:
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,19 @@ def run_options(options: argparse.Namespace) -> dict[str, Any]:
     data = data_folders(options.data)
     chosen = {"set": list(options.set), **({"method": list(options.method)} if options.method else {})}
     return {**chosen, "pretrain_on": options.pretrain_on, "data": data, "out": out}
+
+
+def status_command(options: argparse.Namespace, file: Path) -> str:
+    """The command line that asks for the state of the run that `options` start, for the same folder."""
+    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    words = ["python", str(shown), "--scale", options.scale]
+    for name in ("only", "data", "set", "method"):
+        values = getattr(options, name)
+        words += [f"--{name}", *values] if values else []
+    for name in ("pretrain_on", "out"):
+        value = getattr(options, name)
+        words += [f"--{name.replace('_', '-')}", str(value)] if value else []
+    return shlex.join([*words, "--status"])
 
 
 def asked(options: argparse.Namespace) -> bool:

@@ -55,7 +55,8 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
         code = dry_run(context, cells, site, listing, options)
     elif options.submit:
         assert site is not None
-        code = slurm.submit(plan, context, cells, site, listing, rerun=options.rerun, wait=options.wait)
+        then = slurm.Then(options.wait, options.follow, asking.status_command(options, experiment.file))
+        code = slurm.submit(plan, context, cells, site, listing, rerun=options.rerun, then=then)
     else:
         code = run_here(plan, context, cells, listing, options.jobs or 1)
     for message in unusable.values():
@@ -83,6 +84,7 @@ def unusable_corpora(context: Context, cells: list[Cell]) -> dict[str, str]:
 
 
 ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
+AFTERWARDS = ("wait", "follow")  # the same, but with --submit they say what comes after it
 STARTING = ("recompute", "missing", "jobs", "submit", "dry_run", "max_parallel", "check")
 
 
@@ -90,6 +92,8 @@ def check_flags(options: argparse.Namespace) -> None:
     """Flags that contradict each other, or that would be ignored. Raises UserError."""
     given = {name for name, value in vars(options).items() if value not in (None, False, [])}
     asked = [name for name in ASKING if name in given]
+    if "submit" not in given:
+        asked += [name for name in AFTERWARDS if name in given]
     pairs = [*pairwise(asked), *((a, name) for a in asked for name in STARTING if name in given)]
     for first, second in pairs:
         raise UserError(f"{_flag(first)} and {_flag(second)} ask for different things; give one of them")

@@ -33,7 +33,7 @@ from uwm.runs.record import (
 )
 from uwm.runs.settings import plain_value
 
-Found = TypeVar("Found")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Context:
     stop: Callable[[], bool] = lambda: False
     found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def once(self, key: Hashable, find: Callable[[], Found]) -> Found:
+    def once(self, key: Hashable, find: Callable[[], _T]) -> _T:
         """What `find()` gives, looked for at the first call with this key: for what takes seconds to find.
 
         It holds as long as this context and its copies by `replace`, which is one command or one job: files
@@ -150,7 +150,7 @@ class Context:
         """
         if key not in self.found:
             self.found[key] = find()
-        return cast(Found, self.found[key])
+        return cast(_T, self.found[key])
 
     def afresh(self) -> "Context":
         """The same, to look again for what was found: for a command that has waited meanwhile."""

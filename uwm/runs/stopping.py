@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from uwm.runs.plan import say
 from uwm.runs.slurm import queue as slurm_queue
+from uwm.runs.state import job_name
 
 REQUEUE_EVERY_S = 5.0
 ORPHANED = signal.SIGUSR1
@@ -142,4 +143,4 @@ def requeue_until_ended(error: Exception) -> NoReturn:
     say(f"scontrol requeue failed ({error}); asking again until this job is ended")
     while True:
         time.sleep(REQUEUE_EVERY_S)
-        slurm_queue.ask("scontrol", "requeue", os.environ.get("SLURM_JOB_ID", ""))
+        slurm_queue.ask("scontrol", "requeue", job_name() or "")

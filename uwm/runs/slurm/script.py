@@ -96,13 +96,17 @@ def _last_lines(code: Path) -> list[str]:
 
 
 def _requeue_lines(folder: Path) -> list[str]:
-    """Where Python has no `scontrol` (a container), it leaves a file, and the batch script asks instead."""
+    """Where Python has no `scontrol` (a container), it leaves a file, and the batch script asks instead.
+
+    One task of an array bears the array's own id as its job id, and a requeue of that id is one of all tasks.
+    """
     mark = f"{shlex.quote(str(folder))}/$SLURM_JOB_ID.requeue"
     return [
         "code=$?",
         f"if [ -e {mark} ]; then",
         f"    rm {mark}",
-        '    until scontrol requeue "$SLURM_JOB_ID"; do sleep 5; done',
+        "    job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}",
+        '    until scontrol requeue "$job"; do sleep 5; done',
         "    sleep 300",
         "fi",
         'exit "$code"',

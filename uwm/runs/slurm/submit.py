@@ -54,6 +54,18 @@ class Sent:
     gpu_hours: float = 0.0
 
 
+@dataclass(frozen=True)
+class Then:
+    """What comes after a submission: to `wait` for its end, or to `follow` it, printing each change.
+
+    `question` is the command that asks for its state.
+    """
+
+    wait: bool
+    follow: bool
+    question: str
+
+
 def make_submission(
     context: Context, cells: list[Cell], site: Site, done: set[str]
 ) -> tuple[Submission, Site]:
@@ -64,9 +76,16 @@ def make_submission(
 
 
 def submit(
-    plan: Plan, context: Context, cells: list[Cell], site: Site, listing: Listing, *, rerun: bool, wait: bool
+    plan: Plan,
+    context: Context,
+    cells: list[Cell],
+    site: Site,
+    listing: Listing,
+    *,
+    rerun: bool,
+    then: Then,
 ) -> int:
-    """Submit what is still to be done and return at once; with `wait`, once all of it has ended."""
+    """Submit what is still to be done; return at once, or once all of it has ended."""
     slurm_queue.require_slurm()
     check_writable(context.work)
     names = {cell.name for cell in cells}
@@ -77,10 +96,12 @@ def submit(
     for warning in context.experiment.checks(context):
         say(f"warning: {warning}")
     sent = _submit_locked(plan, context, cells, site, listing, done)
-    if not wait:
+    if sent.items:
+        say(f"ask: {then.question}")
+    if not (then.wait or then.follow):
         return 0
     again = partial(_next_wave, plan, context, cells, site, listing, sent)
-    return report.follow(listing.chosen(sorted(names)), shown=False, again=again)
+    return report.follow(listing.chosen(sorted(names)), shown=then.follow, again=again)
 
 
 def _submit_locked(
@@ -98,7 +119,7 @@ def _submit_locked(
         dataclasses.replace(listing, stages=submission.folders).write()
         with slurm_queue.outside_of_jobs():
             sent = _send_all(prepared)
-    _say_sent(context, plan, sent)
+    _say_sent(context, sent)
     return sent
 
 
@@ -183,26 +204,11 @@ def _send_one(prepared: Prepared, job: Job, sent: Sent) -> None:
     say(f"{job_id}: {job.name} ({len(job.items)} items)")
 
 
-def _say_sent(context: Context, plan: Plan, sent: Sent) -> None:
+def _say_sent(context: Context, sent: Sent) -> None:
     if sent.remaining:
         say(f"{len(sent.remaining)} items remain, for the site takes no more jobs now ({sent.reason}): "
             "the same command later sends them, and --submit --wait does so by itself")  # fmt: skip
     say(f"at most {sent.gpu_hours:g} GPU hours per attempt; logs: {context.work / 'jobs'}/ID_0_log.out")
-    say(f"ask: {_asking(plan.command)}")
-
-
-def _asking(command: str) -> str:
-    """The command line with --status in place of what only submits."""
-    words, kept, skip = command.split(), [], False
-    for word in words:
-        if skip or word in ("--submit", "--wait", "--rerun") or word.startswith("--site="):
-            skip = False
-            continue
-        if word in ("--site", "--max-parallel"):
-            skip = True
-            continue
-        kept.append(word)
-    return " ".join([*kept, "--status"])
 
 
 def _next_wave(
