@@ -7,8 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.models import alexnet
 
+from tests.paper_world import write_ego4d, write_published, write_ssv2
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
+from tests.warm import run_python
+from uwm.models import MAE_PRESETS
+from uwm.runs.slurm.site import load_site
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "slurm" / "README.md").read_text()
@@ -55,6 +61,59 @@ def test_a_site_file_and_its_command(project, fake_slurm, name):  # noqa: F811
     assert code == 0, error
     assert len(fake_slurm.scripts) == 2
     assert "_submit" in fake_slurm.scripts[0]
+
+
+@pytest.fixture(scope="module")
+def at_the_site(tmp_path_factory):
+    """A login node where /datasets, /shared and /scratch lie below a folder: the site files name these."""
+    folder = tmp_path_factory.mktemp("site")
+    write_ssv2(folder / "datasets" / "something-something-v2")
+    write_ego4d(folder / "datasets" / "ego4d")
+    write_published(folder / "shared" / "weights" / "mae_visualize_vit_base.pth", MAE_PRESETS["base"])
+    features = {f"features.{name}": value for name, value in alexnet().features.state_dict().items()}
+    torch.save(features, folder / "shared" / "weights" / "alexnet_features.pth")
+    (folder / "scratch").symlink_to(folder / "shared")
+    for name in ("uwm", "results", "experiments", "pyproject.toml", "requirements.lock"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "slurm").mkdir()
+    for name in SITES:
+        text = re.sub(r"/(datasets|shared|scratch)\b", rf"{folder}/\1", (ROOT / "slurm" / name).read_text())
+        (folder / "slurm" / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_the_commands_of_a_site_file_as_they_are_written(at_the_site, fake_slurm, tmp_path, name):  # noqa: F811
+    """All of them, in their order; then each script that was sent, up to what `srun` is given."""
+    environment = os.environ | {"PYTHONPATH": str(at_the_site), "OMP_NUM_THREADS": "1"}
+    environment |= {"UWM_RUNS": f"{tmp_path}/runs", "UWM_CACHE": f"{tmp_path}/cache"}
+    environment |= {"UWM_WEIGHTS": f"{at_the_site}/shared/weights"}
+    environment.pop("UWM_SITE", None)
+    lines = re.findall(r"^#   (.*)$", (at_the_site / "slurm" / name).read_text(), re.M)
+    assert lines[-1].endswith(f"--submit --site slurm/{name}")
+    for line in lines:
+        program, *words = line.split()
+        if program == "export":
+            environment |= [words[0].split("=")]
+            continue
+        assert program == "python"
+        done = run_python(words, at_the_site, environment)
+        assert done.returncode == 0, (line, done.stderr[-2000:])
+    if "--scale paper" not in lines[-1]:
+        assert "--rerun measures them again" in done.stderr
+        return
+    stages = ("manifests", "pretrain", "evaluate-ssv2", "evaluate-ego4d")
+    for stage in stages:
+        assert f": table1-{stage} (1 items)" in done.stderr
+    fake_slurm.program("srun", '#!/bin/sh\necho "$@" >> {folder}/started\n')
+    for script in fake_slurm.scripts:
+        assert subprocess.run(["bash", "-c", script], env=environment).returncode == 0
+    site = load_site(at_the_site / "slurm" / name)
+    started = (fake_slurm.folder / "started").read_text().splitlines()
+    assert len(started) == len(fake_slurm.scripts) == len(stages) + 2
+    for line in started:
+        assert f"{site.launcher} {site.python or sys.executable} -u -m submitit.core._submit" in line
+        assert all(argument in line for argument in site.stages.srun_args)
 
 
 def test_container_sites_ask_for_what_they_say(project, fake_slurm):  # noqa: F811

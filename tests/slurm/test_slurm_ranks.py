@@ -1,12 +1,16 @@
 """Trainings over 2 nodes x 2 ranks (gloo): the same numbers as one process, preemption, a rank that dies."""
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.slurm
+ROOT = Path(__file__).resolve().parents[2]
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 SITE = 'partition = "low"\nhours = 1\n[stages]\nnodes = 2\ntasks_per_node = 2\n'
 
 
@@ -51,3 +55,23 @@ def test_one_dead_rank_ends_the_job_and_its_traceback_is_shown(ddp):
     assert rows["stage:regression"]["error"] == "ArithmeticError: rank 1 was told to die"
     logs = json.loads(ddp.run("--logs", "--json", *settings)[1])
     assert "told to die" in logs[0]["traceback"]
+
+
+def test_the_batch_file_goes_on_after_its_warning(ddp):
+    """slurm/job.sbatch, two processes of torchrun: warned as before its time limit, requeued, resumed."""
+    words = ("--set", "step_s=0.1", "steps=20", "--out", str(ddp.root / "out"))
+    asked = ("--partition=low", "--gpus-per-node=2", "--cpus-per-task=2", "--time=20", "--chdir", str(ROOT),
+             f"--output={ddp.root}/log.txt", f"--export=ALL,PATH={PATH},PYTHONPATH={ROOT}")  # fmt: skip
+    code, sent = ddp.cluster.call(
+        "sbatch", "--parsable", *asked, f"{ROOT}/slurm/job.sbatch", str(ddp.file), *words
+    )
+    assert code == 0, sent
+    logs = lambda: [*ddp.root.glob("cache/regression-*.partial/log.jsonl")]  # noqa: E731
+    ddp.cluster.wait_for(lambda: logs() and len(logs()[0].read_text().splitlines()) >= 4, what="four steps")
+    ddp.cluster.call("scancel", "--batch", "--signal=USR2", sent.strip())
+    ddp.cluster.wait_until_empty()
+    (log,) = ddp.root.glob("cache/regression-*/log.jsonl")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 21))
+    assert "Restarts=1" in ddp.cluster.call("scontrol", "show", "job", sent.strip())[1]
+    assert [path.name for path in (ddp.root / "out").glob("*.json")] == ["regression__numbers.json"]
