@@ -270,6 +270,17 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
     return Stage(f"family-{cell.file_name}", EXPERIMENT.version, fields, inputs)
 
 
+def obtain_acting(context: Context, cell: Cell) -> None:
+    """Train what `acted` asks for: with several processes all of them train, and one measures."""
+    config: Config = context.config
+    domain = domain_of(context, cell)
+    if cell.corpus in config.pretrain_on or not has_actions(domain.corpus):
+        return
+    if obtain_picture_reader(config.reader, context, domain.corpus) is not None:
+        for recipe in adapters(config, cell).values():
+            obtain_adapter(recipe, domain)
+
+
 def run_cell(context: Context, cell: Cell) -> CellResult:
     """One family on one corpus. SkipCell where the corpus has fewer labelled pairs than an adapter wants."""
     config: Config = context.config
@@ -277,8 +288,12 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     if has_actions(corpus):
         for recipe in adapters(config, cell).values():
             skip_where_fewer(recipe, corpus, "labelled")
-    compute = functools.partial(evaluate, context, cell)
-    artifact: Artifact = context.artifacts.obtain(evaluation_stage(context, cell), compute, together=False)
+    artifact: Artifact = context.artifacts.obtain(
+        evaluation_stage(context, cell),
+        functools.partial(evaluate, context, cell),
+        together=False,
+        first=functools.partial(obtain_acting, context, cell),
+    )
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, column(cell), evaluation["protocol"])

@@ -104,6 +104,7 @@ from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.testing import test_images, test_manifest
+from uwm.stages.trained import Trained
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.convergence import last_gain
 from uwm.training.distributed import default_device, environment_ranks
@@ -411,8 +412,20 @@ def publish_panels(context: Context, name: str, evaluation: Path) -> None:
 def obtain_evaluation(context: Context, name: str) -> Artifact:
     """The evaluation of a corpus, as a cached stage."""
     return context.artifacts.obtain(
-        evaluation_stage(context, name), functools.partial(evaluate, context, name), together=False
+        evaluation_stage(context, name),
+        functools.partial(evaluate, context, name),
+        together=False,
+        first=functools.partial(obtain_reader_of, context, name),
     )
+
+
+def obtain_reader_of(context: Context, name: str) -> Trained | None:
+    """What sees a robot's gripper in the pictures of a corpus; None where `read_off` asks for none."""
+    config: Config = context.config
+    corpus = corpus_of(context, name)
+    if name in config.pretrain_on or not can_be_probed(corpus):
+        return None
+    return obtain_picture_reader(config.reader, context, corpus)
 
 
 def evaluation_stage(context: Context, name: str) -> Stage:

@@ -1,4 +1,4 @@
-"""Figures 4 and 5 at scale smoke by two processes of torchrun: the numbers of one.
+"""Experiments at scale smoke by two processes of torchrun: the numbers of one.
 
 What draws other numbers in several processes is taken from the first run: masks of the MAE, and trainings
 whose codebook restarts. The rest is trained anew, with half of each batch in each process.
@@ -20,8 +20,23 @@ from uwm.runs.experiment import load_experiment
 ROOT = Path(__file__).resolve().parents[2]
 # Sums in another order; with a model of a few steps LPIPS to O_t is next to zero, and the ratio to it shakes.
 TOLERANCE = 5e-3
-ANEW = {"figure4": ("finetune",), "figure5": ("decoder", "adapter")}
-CELLS = {"figure4": f"w_ft-no-codebook/{IN_DOMAIN}/s0", "figure5": f"r_gt/{IN_DOMAIN}/s0"}
+ANEW = {
+    "table1": ("evaluation", "reader-hand-in-picture"),
+    "figure4": ("finetune",),
+    "figure5": ("decoder", "adapter"),
+    "families": ("family", "reader-hand-in-picture", "adapter"),
+    "ablations": ("ablation",),
+    "planning": ("adapter",),
+}
+CELLS = {
+    "table1": f"uwm/{IN_DOMAIN}",  # a robot's, and nothing is trained on it
+    "figure4": f"w_ft-no-codebook/{IN_DOMAIN}/s0",
+    "figure5": f"r_gt/{IN_DOMAIN}/s0",
+    "families": f"ours/{IN_DOMAIN}/s0",
+    "ablations": f"base/{IN_DOMAIN}",
+    "planning": "r_gt-8/reach/s0",
+}
+MORE = {"table1": ["--set", f"corpora={IN_DOMAIN}"]}
 
 
 def record(folder: Path, cell: str) -> dict:
@@ -31,7 +46,7 @@ def record(folder: Path, cell: str) -> dict:
 @pytest.mark.parametrize("name", CELLS)
 def test_two_ranks_give_the_numbers_of_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     one, two = tmp_path / "one", tmp_path / "two"
-    words = ["--scale", "smoke", "--only", CELLS[name]]
+    words = ["--scale", "smoke", "--only", CELLS[name], *MORE.get(name, [])]
     for variable in ("UWM_WEIGHTS", "UWM_SITE", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("UWM_RUNS", str(tmp_path / "runs"))
@@ -52,7 +67,8 @@ def test_two_ranks_give_the_numbers_of_one(name: str, tmp_path: Path, monkeypatc
     )
     assert done.returncode == 0, done.stderr[-2000:]
     for stage in ANEW[name]:
-        assert len([*two.glob(f"cache/{stage}-*")]) == 1
+        names = [sorted(path.name for path in folder.glob(f"cache/{stage}-*")) for folder in (one, two)]
+        assert names[0] == names[1] != []
     alone, together = (record(folder, CELLS[name]) for folder in (one, two))
     assert together["config_digest"] == alone["config_digest"]
     assert together["metrics"].keys() == alone["metrics"].keys()

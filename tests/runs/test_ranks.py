@@ -31,6 +31,13 @@ def test_an_evaluation_by_rank_0_may_obtain_artifacts(tmp_path):
     assert len([*tmp_path.glob("cache/training-*/by-*.txt")]) == 2  # a training is everybody's
 
 
+def test_all_ranks_train_first_what_rank_0_then_needs(tmp_path):
+    first, second = run("trained-first", tmp_path)
+    assert first == second
+    assert first.startswith("evaluation-")
+    assert len([*tmp_path.glob("cache/another-*/by-*.txt")]) == 2
+
+
 @pytest.mark.parametrize(
     ("case", "message"),
     [

@@ -1,5 +1,6 @@
 """Started by torchrun with two processes: `two_ranks.py CASE FOLDER`; `rank-N.txt` is what each got."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def train(name="training"):
 
 
 def evaluate(folder):
-    if CASE == "alone-needs-training":
+    if CASE in ("alone-needs-training", "trained-first"):
         train("another")
     if CASE == "fails":
         raise ValueError("a broken video")
@@ -34,7 +35,8 @@ def evaluate(folder):
 
 def case():
     train("another" if CASE == "differ" and ME.rank == 1 else "training")
-    return ARTIFACTS.obtain(Stage("evaluation", 1, {}), evaluate, together=False).path.name
+    first = functools.partial(train, "another") if CASE == "trained-first" else lambda: None
+    return ARTIFACTS.obtain(Stage("evaluation", 1, {}), evaluate, together=False, first=first).path.name
 
 
 try:

@@ -117,12 +117,20 @@ class Artifacts:
             return None
         return None if self.recompute and finished < self.since else Artifact(cached, stage.digest, "cached")
 
-    def obtain(self, stage: Stage, compute: Callable[[Path], None], *, together: bool = True) -> Artifact:
+    def obtain(
+        self,
+        stage: Stage,
+        compute: Callable[[Path], None],
+        *,
+        together: bool = True,
+        first: Callable[[], object] = lambda: None,
+    ) -> Artifact:
         """Find `stage`'s artifact, or let `compute` fill its working folder.
 
         The working folder `root/<name>-<digest>.partial` is kept when `compute` fails or is killed, so that
         the next attempt can continue there. Where a job has several processes, all call this together: rank 0
-        looks and locks, all compute (a training; with `together=False` rank 0 alone), rank 0 finishes.
+        looks and locks, all compute (a training; with `together=False` rank 0 alone), rank 0 finishes. What
+        rank 0 alone computes may rest on trainings: all ranks obtain them in `first`.
 
         Raises:
             RanksDiffer: the ranks want different artifacts.
@@ -133,7 +141,8 @@ class Artifacts:
         if found is None and self.find_only:
             raise NotThere(stage.folder_name)
         if found is None:
-            found = self._compute(stage, compute if together else _by_rank_zero(stage, compute), together)
+            run = compute if together else _by_rank_zero(stage, compute, first)
+            found = self._compute(stage, run, together)
         self.obtained[stage.name] = found
         return found
 
@@ -189,11 +198,17 @@ def _say_if_recipe_changed(stage: Stage, artifacts: Artifacts) -> None:
               f" (this one is {stage.digest}); computing it from scratch", file=sys.stderr)  # fmt: skip
 
 
-def _by_rank_zero(stage: Stage, compute: Callable[[Path], None]) -> Callable[[Path], None]:
-    """`compute` by rank 0 while the others wait for its outcome."""
+def _by_rank_zero(
+    stage: Stage, compute: Callable[[Path], None], first: Callable[[], object]
+) -> Callable[[Path], None]:
+    """`first` by all ranks, then `compute` by rank 0 while the others wait for its outcome."""
 
     def compute_alone(folder: Path) -> None:
         with ranks.alone(stage.name):
             compute(folder)
 
-    return lambda folder: ranks.together(f"compute {stage.folder_name}", lambda: compute_alone(folder))
+    def compute_by_one(folder: Path) -> None:
+        first()
+        ranks.together(f"compute {stage.folder_name}", lambda: compute_alone(folder))
+
+    return compute_by_one
