@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from uwm.data.corpora import BUNDLED, bundled, open_corpus
 from uwm.runs.artifacts import NotThere
-from uwm.runs.cli import choose, plan_of, run_experiment
+from uwm.runs.cli import choose, main, plan_of, run_experiment
 from uwm.runs.experiment import load_experiment
 from uwm.runs.options import build_parser
 from uwm.runs.plan import stage_identity
@@ -152,3 +153,23 @@ def test_figure5_shares_jobs_between_cells():
     assert adapter.needs == ("finetune-sim-panda-s0",)
     assert stage_identity(context, jobs["decoder-sim-panda"]) is None  # its MAE is not trained yet
     assert stage_identity(context, adapter) is not None
+
+
+def test_a_broken_corpus_keeps_no_other_from_being_submitted(tmp_path, fake_slurm, capsys):  # noqa: F811
+    (tmp_path / "wild").mkdir()
+    (tmp_path / "wild" / "a.mp4").write_bytes(b"no video")
+    words = [
+        "--scale",
+        "smoke",
+        "--data",
+        f"wild={tmp_path}/wild",
+        "--out",
+        str(tmp_path / "out"),
+        "--submit",
+    ]
+    assert main(load_experiment(ROOT / "experiments" / "table1.py"), words) == 2
+    error = capsys.readouterr().err
+    assert "without wild: corpus 'wild': none of its first 5 test clips is a video" in error
+    assert len(fake_slurm.scripts) == 5  # pre-training, two evaluations, two packs of cells
+    (jobs,) = tmp_path.glob("runs/smoke/table1-*/jobs.jsonl")
+    assert "wild" not in jobs.read_text()
