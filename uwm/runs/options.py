@@ -52,7 +52,7 @@ def build_parser(name: str, description: str = "") -> argparse.ArgumentParser:
     group.add_argument("--rerun", action="store_true", help="with --submit: cells with a record as well")
     flags = {
         "status": "state of each cell",
-        "follow": "print each change of state until all jobs have ended",
+        "follow": "print each change of state until all jobs have ended (also with --submit)",
         "wait": "wait until all jobs have ended; exit code 1 if a cell failed (also with --submit)",
         "logs": "logs of failed cells",
         "collect": "copy the records of a submitted run into --out",
