@@ -11,6 +11,7 @@ import pytest
 from uwm.data.manifest import allowed_bad_share
 from uwm.runs.cli import choose
 from uwm.runs.experiment import Cell, load_experiment
+from uwm.runs.gpus import gpu_of, visible_gpus
 from uwm.runs.plan import make_plan
 from uwm.runs.record import record_problems
 
@@ -62,6 +63,42 @@ def test_a_process_takes_cell_after_cell(project):
     assert len(processes) == 3
     assert len(set(processes)) <= 2
     assert str(os.getpid()) not in processes
+
+
+@pytest.fixture
+def nvidia_smi(monkeypatch, tmp_path):
+    """A machine with two GPUs, as far as `nvidia-smi -L` says."""
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: a)'\necho 'GPU 1: A (UUID: b)'\n")
+    tool.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+
+
+def gpus_seen(project):
+    return sorted(path.read_text() for path in project.root.glob("runs/mini/toy-*/gpu-of-*"))
+
+
+def test_each_process_sees_one_gpu_of_the_machine(project, nvidia_smi):
+    project.run("--jobs", "2")
+    assert gpus_seen(project) in (["0", "1"], ["0"], ["1"])  # one of them may have run every cell
+
+
+def test_processes_see_the_gpus_that_the_shell_was_given(project, nvidia_smi, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    project.run("--jobs", "2")
+    assert set(gpus_seen(project)) == {"7"}
+
+
+def test_gpus_go_to_the_processes_in_turn(nvidia_smi, monkeypatch):
+    found = visible_gpus()
+    assert [gpu_of(worker, found)["CUDA_VISIBLE_DEVICES"] for worker in range(3)] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert gpu_of(0, visible_gpus()) == {}
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert gpu_of(0, visible_gpus()) == {}
 
 
 def test_processes_share_the_parts_of_a_cell_which_comes_after_them(project):

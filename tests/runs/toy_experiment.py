@@ -84,6 +84,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     found = sorted(path.name[-1] for path in context.work.glob(f"part-{cell.file_name}-*"))
     context.work.joinpath(f"parts-of-{cell.file_name}").write_text("".join(found))
     context.work.joinpath(f"process-of-{cell.file_name}").write_text(str(os.getpid()))
+    context.work.joinpath(f"gpu-of-{os.getpid()}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
     value = float((train(context) / "weights.txt").read_text()) / 3
     if context.config.fault == "nan":
         value = float("nan")
