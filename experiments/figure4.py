@@ -76,7 +76,7 @@ from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpo
 from uwm.stages.jobs import finetune_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of
+from uwm.stages.pretrained import corpus_of, in_domain_corpus
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 
@@ -179,7 +179,7 @@ def domain_of(context: Context, cell: Cell) -> Domain:
         SkipCell: the corpus has too few pairs.
     """
     config: Config = context.config
-    corpus = corpus_of(context, cell.corpus)
+    corpus = in_domain_corpus(context, cell.corpus, config.finetune.gap)
     if cell.seed is None:
         return Domain(context, corpus, None)
     recipe = recipes(config)[cell.method].seeded(cell.seed)
@@ -291,6 +291,7 @@ EXPERIMENT = Experiment(
     stages=stages,
     checks=nodes_lack,
     check_corpus=check_corpus,
+    check_cell=domain_of,
     description=(__doc__ or "").splitlines()[0],
 )
 

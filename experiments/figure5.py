@@ -119,7 +119,7 @@ from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpo
 from uwm.stages.jobs import domain_job, finetune_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of
+from uwm.stages.pretrained import corpus_of, in_domain_corpus
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
@@ -328,7 +328,8 @@ def domain_of(context: Context, cell: Cell) -> Domain:
         UserError: the corpus has no actions.
     """
     config: Config = context.config
-    corpus, short = corpus_of(context, cell.corpus), parse(cell.method).short_pairs
+    corpus = in_domain_corpus(context, cell.corpus, config.adapter.gap)
+    short = parse(cell.method).short_pairs
     skip_where_fewer(replace(config.adapter, pairs=None), corpus, "adapter.pairs")  # has it actions?
     for name, recipe in reads(config, cell).items():
         if isinstance(recipe, FinetuneRecipe):
@@ -558,6 +559,7 @@ EXPERIMENT = Experiment(
     stages=stages,
     checks=nodes_lack,
     check_corpus=check_corpus,
+    check_cell=domain_of,
     description=(__doc__ or "").splitlines()[0],
 )
 

@@ -153,6 +153,16 @@ def test_a_skipped_cell_says_why(project):
     assert project.record("copy__ours", folder)["error"] == "SkipCell: no GPU"
 
 
+@pytest.mark.parametrize("how", [["--dry-run"], ["--only", "uwm/ours/s0", "copy"]])
+def test_what_lacks_and_what_will_be_skipped_is_said_first(project, how):
+    code, out, err = project.run(*how, "--set", "fault=no weights")
+    assert (code, out, err.splitlines()[-1]) == (2, "", "error: no weights")
+    code, _, err = project.run(*how, "--set", "fault=other weights")
+    assert (code, err.splitlines()[0]) == (0, "warning: other weights")
+    code, _, err = project.run(*how, "--set", "fault=skip")
+    assert (code, err.splitlines()[0]) == (0, "will be skipped, no GPU: copy/ours")
+
+
 def test_bad_input_in_a_cell_ends_the_run(project):
     code, _, error = project.run("--set", "fault=input")
     assert code == 2

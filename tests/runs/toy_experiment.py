@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,6 +94,18 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     return CellResult({ERROR.name: Estimate(value, 3, (value / 2, value * 2), "toy")}, samples)
 
 
+def checks(context: Context) -> Iterator[str]:
+    if context.config.fault == "no weights":
+        raise UserError("no weights")
+    if context.config.fault == "other weights":
+        yield "other weights"
+
+
+def check_cell(context: Context, cell: Cell) -> None:
+    if cell.method == "copy" and context.config.fault == "skip":
+        raise SkipCell("no GPU")
+
+
 def summarize(context: Context) -> None:
     for name, record in context.records().items():
         print(name, record.status)
@@ -107,6 +119,8 @@ EXPERIMENT = Experiment(
     run_cell=run_cell,
     summarize=summarize,
     parts=Parts(parts, run_part),
+    checks=checks,
+    check_cell=check_cell,
     stages=lambda config, data: [
         StageJob("weights", train, weights_stage, operations=lambda context: 7.2e15)
     ],

@@ -1,19 +1,22 @@
-"""What is checked before jobs are sent, and the command that fetches weights."""
+"""What is checked before anything is computed, and the command that fetches weights."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.data.video_files import write_video
 from uwm import prefetch
+from uwm.data.corpora import BUNDLED
 from uwm.errors import UserError
 from uwm.metrics import backbones
 from uwm.stages.mae import MAE
 from uwm.stages.preflight import nodes_lack
 
 
-def context(scale, mae=MAE["mini"]):
-    return SimpleNamespace(config=SimpleNamespace(mae=mae, lpips="alex"), scale=scale)
+def context(scale, mae=MAE["mini"], data=()):
+    config = SimpleNamespace(mae=mae, lpips="alex", pretrain_on=(*BUNDLED, *data))
+    return SimpleNamespace(config=config, scale=scale, data=dict(data))
 
 
 @pytest.fixture
@@ -36,6 +39,20 @@ def test_lpips_without_weights_is_a_warning_and_at_scale_paper_an_error(weights)
 def test_a_missing_mae_is_an_error_that_names_the_command(weights):
     with pytest.raises(UserError, match=r"no such MAE checkpoint; python -m uwm.prefetch --to DIR"):
         list(nodes_lack(context("mini", MAE["paper"])))
+
+
+def test_a_corpus_to_train_on_is_opened(weights, tmp_path):
+    (weights / "alexnet_features.pth").touch()
+    clips = tmp_path / "wild"
+    for number in range(40):
+        write_video(clips / f"{number}.mp4", 6)
+    assert list(nodes_lack(context("mini", data={"wild": clips}))) == []
+    for path in clips.iterdir():
+        path.write_bytes(b"no video")
+    with pytest.raises(UserError, match="corpus 'wild': none of its first 5 train clips is a video"):
+        list(nodes_lack(context("mini", data={"wild": clips})))
+    with pytest.raises(UserError, match="no corpus is called 'ssv2'"):
+        list(nodes_lack(SimpleNamespace(config=SimpleNamespace(pretrain_on=("ssv2",)), data={})))
 
 
 def test_prefetch_leaves_the_files_that_are_looked_for(weights, monkeypatch, capsys):

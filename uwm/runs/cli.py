@@ -16,6 +16,7 @@ from uwm.runs.given import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.options import build_parser, data_folders
 from uwm.runs.plan import Plan, make_plan, named_places, recomputing, say, stage_identity
+from uwm.runs.preflight import preflight, unusable_corpora
 from uwm.runs.settings import nearest
 from uwm.runs.slurm import submit as slurm
 from uwm.runs.slurm.site import Resources, Site, load_site
@@ -51,6 +52,8 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     if options.missing:
         done = listing.done()
         cells = [cell for cell in cells if cell.name not in done]
+    if cells:
+        preflight(context, cells, sends=options.submit)
     if options.dry_run:
         code = dry_run(context, cells, site, listing, options)
     elif options.submit:
@@ -62,25 +65,6 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     for message in unusable.values():
         say(f"error: {message}")
     return 2 if unusable else code
-
-
-def unusable_corpora(context: Context, cells: list[Cell]) -> dict[str, str]:
-    """What is wrong with each corpus that can't be measured; the others are measured without it.
-
-    Raises:
-        UserError: none can be.
-    """
-    names = dict.fromkeys(cell.corpus for cell in cells)
-    found = {}
-    for name in names:
-        try:
-            context.experiment.check_corpus(context, name)
-        except UserError as error:
-            found[name] = str(error)
-            say(f"without {name}: {error}")
-    if names and len(found) == len(names):
-        raise UserError("; ".join(found.values()))
-    return found
 
 
 ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one

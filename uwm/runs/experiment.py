@@ -207,7 +207,8 @@ class Experiment:
     `context.records()` at the end. `reading`: patterns of the cells that only read what stages left; a
     cluster packs them into jobs without a GPU. `checks` gives a warning for each thing that a cluster's nodes
     may lack, and raises UserError for what they need. `check_corpus` raises UserError for a corpus that can't
-    be measured; it is asked before anything is computed. `parts`: what several processes share of a cell.
+    be measured, `check_cell` SkipCell for a cell that would be skipped; both are asked before anything is
+    computed. `parts`: what several processes share of a cell.
     """
 
     name: str
@@ -222,6 +223,7 @@ class Experiment:
     reading: tuple[str, ...] = ()
     checks: Callable[[Context], Iterable[str]] = lambda context: ()
     check_corpus: Callable[[Context, str], None] = lambda context, name: None
+    check_cell: Callable[[Context, Cell], object] = lambda context, cell: None
     parts: Parts = Parts()
 
     @property

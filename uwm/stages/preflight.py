@@ -1,4 +1,4 @@
-"""What is checked before anything is computed: each corpus, and weights that nodes could not fetch."""
+"""What is checked before anything is computed: each corpus, and published weights."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -11,13 +11,16 @@ from uwm.errors import UserError
 from uwm.metrics.perceptual import weights_at_hand
 from uwm.runs.experiment import Context
 from uwm.stages.mae import MAERecipe, published_mae
+from uwm.stages.pretrained import corpus_of
 
 TRIED = 5  # clips that are opened to see whether a corpus is one of videos
 
 
 class Needs(Protocol):
-    """The fields of an experiment's config that name published weights."""
+    """The fields of an experiment's config that name corpora to train on, and published weights."""
 
+    @property
+    def pretrain_on(self) -> tuple[str, ...]: ...
     @property
     def mae(self) -> MAERecipe: ...
     @property
@@ -25,18 +28,21 @@ class Needs(Protocol):
 
 
 def nodes_lack(context: Context) -> Iterator[str]:
-    """A warning for LPIPS weights that a job would have to download.
+    """A warning for LPIPS weights that a run would have to download.
 
     Raises:
-        UserError: no MAE file; at scales `small` and `paper`, no LPIPS weights either.
+        UserError: a corpus of the pre-training has nothing to train on; no MAE file; at scales `small` and
+            `paper`, no LPIPS weights either.
     """
     config: Needs = context.config
+    for name in config.pretrain_on:
+        check_clips(corpus_of(context, name), "train")
     if config.mae.train is None:
         published_mae(config.mae)
     if weights_at_hand(config.lpips, weights_folder()):
         return
     text = (
-        f"no weights of LPIPS ({config.lpips}) in UWM_WEIGHTS or torch's cache: nodes without internet "
+        f"no weights of LPIPS ({config.lpips}) in UWM_WEIGHTS or torch's cache: without internet runs "
         "measure with lpips-random; fetch them here: python -m uwm.prefetch --to DIR, and set UWM_WEIGHTS=DIR"
     )
     if context.scale in ("small", "paper"):

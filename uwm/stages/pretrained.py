@@ -9,7 +9,7 @@ from typing import Protocol
 
 from uwm.data.corpora import Corpus, all_test, open_corpus
 from uwm.data.manifest_cache import files_key
-from uwm.data.selection import MANY_CLIPS, first_clips_of_each
+from uwm.data.selection import MANY_CLIPS, first_clips_of_each, quickly_listed
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, NotThere, Stage
 from uwm.runs.experiment import Context
@@ -32,6 +32,18 @@ class Pretrained(Protocol):
 def corpus_of(context: Context, name: str) -> Corpus:
     """A corpus by name: from the folder that --data gives it, or the bundled one. Opened once."""
     return context.once(("corpus", name), lambda: open_corpus(name, context.data.get(name)))
+
+
+def in_domain_corpus(context: Context, name: str, gap: float) -> Corpus:
+    """A corpus by name, whose training pairs are `gap` seconds apart.
+
+    Raises:
+        NotThere: a plan asks (`find_only`), and listing these pairs would take long.
+    """
+    corpus = corpus_of(context, name)
+    if context.artifacts.find_only and not quickly_listed(corpus, "train", gap, None, 0):
+        raise NotThere(f"training pairs of {name}")
+    return corpus
 
 
 def zero_shot_corpus(context: Context, name: str) -> Corpus:

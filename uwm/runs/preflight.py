@@ -1,0 +1,52 @@
+"""What a run asks before it computes anything: here, on a cluster, and for a plan alone."""
+
+from dataclasses import replace
+
+from uwm.env import launched_rank
+from uwm.errors import UserError
+from uwm.runs.artifacts import NotThere
+from uwm.runs.experiment import Cell, Context, SkipCell
+from uwm.runs.plan import say
+
+
+def unusable_corpora(context: Context, cells: list[Cell]) -> dict[str, str]:
+    """What is wrong with each corpus that can't be measured; the others are measured without it.
+
+    Raises:
+        UserError: none can be.
+    """
+    names = dict.fromkeys(cell.corpus for cell in cells)
+    found = {}
+    for name in names:
+        try:
+            context.experiment.check_corpus(context, name)
+        except UserError as error:
+            found[name] = str(error)
+            say(f"without {name}: {error}")
+    if names and len(found) == len(names):
+        raise UserError("; ".join(found.values()))
+    return found
+
+
+def preflight(context: Context, cells: list[Cell], *, sends: bool) -> None:
+    """Say what else is known before anything is computed: weights that lack, and cells that will be skipped.
+
+    What is sent to a cluster asks for weights itself, once something is left to be sent.
+
+    Raises:
+        UserError: something lacks that the run can't do without.
+    """
+    lines = [] if sends else [f"warning: {text}" for text in context.experiment.checks(context)]
+    planned = replace(context, artifacts=replace(context.artifacts, find_only=True))
+    skipped: dict[str, list[str]] = {}
+    for cell in cells:
+        try:
+            context.experiment.check_cell(planned, cell)
+        except SkipCell as reason:
+            skipped.setdefault(str(reason), []).append(cell.name)
+        except NotThere:  # it would take long to know
+            continue
+    lines += [f"will be skipped, {reason}: {', '.join(names)}" for reason, names in skipped.items()]
+    if launched_rank()[0] == 0:
+        for line in lines:
+            say(line)
