@@ -71,6 +71,16 @@ def test_equals_a_plain_loop_bit_for_bit(tmp_path: Path) -> None:
     assert torch.equal(ours.encoder.weight, Toy().encoder.weight)  # frozen
 
 
+def test_what_asks_for_a_training_may_take_no_gradients_itself(tmp_path: Path) -> None:
+    ours, plain = Toy(), Toy()
+    train_toy(tmp_path / "plain", plain)
+    with torch.no_grad():
+        train_toy(tmp_path / "ours", ours)
+        assert not torch.is_grad_enabled()
+    for key, value in plain.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value), key
+
+
 class MeanSquare(nn.Module):
     """Without state between forward passes, so that micro-batches are exactly parts of the batch."""
 

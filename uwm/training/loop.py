@@ -57,10 +57,10 @@ def train(
 ) -> TrainResult:
     """Train `objective` in place, from the newest valid checkpoint in `run_dir` on; return at once when done.
 
-    `objective(batch, draws)` returns scalars: "loss", the mean over the batch, and whatever is to be
-    logged. Its random numbers are `draws` only. Submodules named in its attribute `frozen` (a tuple of names)
-    are not stored in checkpoints: their weights come from the caller. Under several processes, modules with
-    running statistics synchronise these themselves.
+    `objective(batch, draws)` returns scalars: "loss", the mean over the batch, and what is to be logged. Its
+    random numbers are `draws` only. Submodules named in its attribute `frozen` (a tuple of names) are not
+    stored in checkpoints: their weights come from the caller. Under several processes, modules with running
+    statistics synchronise these themselves.
 
     `validate` runs on rank 0 in eval mode, every `validate_every` steps and after the last one; its numbers
     are logged as "val/...". `stop` is asked at each step; when any rank's says so, all save and end.
@@ -74,7 +74,8 @@ def train(
     distributed.join(ranks, device)
     (run_dir := Path(run_dir)).mkdir(parents=True, exist_ok=True)
     training = _Training(objective, config, run_dir, name, ranks, device)
-    with shapes_alone(), flushed_denormals():  # NonFiniteLoss notices what is not finite
+    # A measurement, without gradients, may ask for a training; NonFiniteLoss notices what is not finite.
+    with torch.enable_grad(), shapes_alone(), flushed_denormals():
         return training.run(source, validate, stop, tensorboard)
 
 
