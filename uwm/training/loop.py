@@ -60,7 +60,7 @@ def train(
     `objective(batch, draws)` returns scalars: "loss", the mean over the batch, and what is to be logged. Its
     random numbers are `draws` only. Submodules named in its attribute `frozen` (a tuple of names) are not
     stored in checkpoints: their weights come from the caller. Under several processes, modules with running
-    statistics synchronise these themselves.
+    statistics synchronise these themselves. A measurement, without gradients, may be what calls.
 
     `validate` runs on rank 0 in eval mode, every `validate_every` steps and after the last one; its numbers
     are logged as "val/...". `stop` is asked at each step; when any rank's says so, all save and end.
@@ -74,8 +74,7 @@ def train(
     distributed.join(ranks, device)
     (run_dir := Path(run_dir)).mkdir(parents=True, exist_ok=True)
     training = _Training(objective, config, run_dir, name, ranks, device)
-    # A measurement, without gradients, may ask for a training; NonFiniteLoss notices what is not finite.
-    with torch.enable_grad(), shapes_alone(), flushed_denormals():
+    with torch.enable_grad(), shapes_alone(), flushed_denormals():  # NonFiniteLoss notices what isn't finite
         return training.run(source, validate, stop, tensorboard)
 
 
