@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from torchvision.models import alexnet
 
 from tests.data.video_files import write_video
 from tests.robot_toy import write_toy
@@ -56,6 +57,13 @@ def write_published(path: Path, config: MAEConfig, *, seed: int | None = None) -
     assert MaskedAutoencoder.load(path).config == config
 
 
+def write_lpips(folder: Path) -> None:
+    """AlexNet's features, with weights of seed 0, as LPIPS looks for them."""
+    torch.manual_seed(0)
+    features = {f"features.{name}": value for name, value in alexnet().features.state_dict().items()}
+    torch.save(features, folder / "alexnet_features.pth")
+
+
 def write_world(folder: Path, mae: MAEConfig, *, demos: int = 90, seed: int | None = None) -> None:
     """SSV2, EGO4D, ROBOSUITE.hdf5, weights and SITE.toml below `folder`."""
     write_ssv2(folder / "SSV2")
@@ -63,6 +71,6 @@ def write_world(folder: Path, mae: MAEConfig, *, demos: int = 90, seed: int | No
     write_toy(folder / "ROBOSUITE.hdf5", demos=demos, hand=True)
     names = ("SSV2", "EGO4D", "ROBOSUITE.hdf5")
     places = "\n".join(f'{name.lower().partition(".")[0]} = "{folder / name}"' for name in names)
-    (folder / "SITE.toml").write_text(f"[data]\n{places}\n")
+    (folder / "SITE.toml").write_text(f"gpus_per_node = 8\n[data]\n{places}\n")
     write_published(folder / "weights" / "mae_visualize_vit_base.pth", mae, seed=seed)
     torch.save({}, folder / "weights" / "alexnet_features.pth")  # a plan asks only whether it is there

@@ -1,5 +1,6 @@
 """What trainings cost: against the formula of a ViT, by hand, and what the pages say of it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from tests.documents import ROOT, blocks
 from uwm import cost
+from uwm.data.corpora import BUNDLED
 from uwm.runs.experiment import load_experiment
 from uwm.stages import counting
 from uwm.stages.mae import MAE
@@ -31,6 +33,13 @@ def test_the_pages_show_the_counted_cost(text, capsys):
     command, _, shown = text.partition("\n")
     assert cost.main(command.split()[4:]) == 0
     assert capsys.readouterr().out == shown
+
+
+def test_what_shards_take_by_hand():
+    assert cost.stored(PRETRAIN["mini"], BUNDLED) == {}
+    recipe = replace(PRETRAIN["paper"], pairs=3600, short_side=480)  # 240 KiB a pair
+    told = cost.stored(recipe, ("ssv2", "ego4d"))["shards"]
+    assert told.startswith("2 GB on disk, 0.3 core hours")  # 7200 pairs; 109 and 1,091 s
 
 
 def test_a_jobs_operations_are_those_that_are_counted_here():

@@ -11,7 +11,12 @@ import pytest
 from tests.documents import BLOCK, ROOT, commands, section
 from tests.paper_world import write_world
 from tests.warm import run_python
+from uwm.data import prepare
+from uwm.data.corpora import open_corpus
+from uwm.data.shards import find_shards
 from uwm.models import MAE_PRESETS
+from uwm.stages.pair_training import training_manifest
+from uwm.stages.world_model import PRETRAIN
 
 PAGE = ROOT / "docs" / "paper-scale.md"
 
@@ -30,6 +35,7 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         "UWM_CACHE": str(folder / "cache"),
         "UWM_RUNS": str(folder / "runs"),
         "UWM_WEIGHTS": str(folder / "weights"),
+        "UWM_SHARDS": str(folder / "SHARDS"),
         "OMP_NUM_THREADS": "1",
     }
     environment.pop("UWM_SITE", None)
@@ -54,6 +60,25 @@ def test_a_command_of_the_page(world: Path, line: str):
     assert done.returncode == 0, done.stderr[-1500:]
     if words[0].endswith(".py"):
         assert "pretrain" in done.stdout  # which all three share
+        assert "warning" not in done.stderr
+
+
+def test_the_shards_of_the_page_are_of_the_pairs_that_the_training_reads(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Toy corpora have fewer pairs than are asked for, so what is asked for is compared too."""
+    monkeypatch.setenv("UWM_CACHE", str(world / "cache"))
+    recipe = PRETRAIN["paper"]
+    assert recipe.shards is not None
+    for name in ("ssv2", "ego4d"):
+        lines = [line for line in words_of("Decode once") if f" {name}=" in line]
+        for line in lines:
+            assert run(shlex.split(line.replace("$SLURM_ARRAY_TASK_ID/32", "0/1"))[1:], world).returncode == 0
+        asked = prepare._parser().parse_args(shlex.split(lines[0])[3:])
+        assert (asked.pairs, asked.pairs_per_visit) == (recipe.pairs, recipe.pairs_per_visit)
+        assert (asked.gap, asked.seed, asked.split) == (recipe.gap, recipe.train.seed, "train")
+        manifest = training_manifest(open_corpus(name, world / name.upper()), recipe)
+        assert find_shards(world / "SHARDS", manifest, recipe.short_side, recipe.shards).name == name
 
 
 def test_what_is_missing_is_named_before_anything_is_computed(world: Path, tmp_path: Path):

@@ -11,11 +11,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import torch
-from torchvision.models import alexnet
 
 from tests.documents import BLOCK, ROOT, commands, section
-from tests.paper_world import TINY, write_world
+from tests.paper_world import TINY, write_lpips, write_world
 from tests.warm import run_python
 from uwm.runs.settings import plain
 
@@ -60,9 +58,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runbook")
     toy_experiments(folder / "experiments")
     write_world(folder, TINY, demos=16, seed=0)
-    torch.manual_seed(0)
-    features = {f"features.{name}": value for name, value in alexnet().features.state_dict().items()}
-    torch.save(features, folder / "weights" / "alexnet_features.pth")
+    write_lpips(folder / "weights")
     return folder
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.paper_world import TINY, write_published, write_ssv2
+from tests.paper_world import TINY, write_lpips, write_published, write_ssv2
 from uwm.data import prepare
 from uwm.errors import UserError
 from uwm.runs.cli import main, run_experiment
@@ -29,6 +29,7 @@ SETTINGS = [
 def test_table1_in_three_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_ssv2(tmp_path / "SSV2")
     write_published(tmp_path / "weights" / "mae_visualize_vit_base.pth", TINY, seed=0)
+    write_lpips(tmp_path / "weights")
     for name in ("CACHE", "RUNS", "SHARDS"):
         monkeypatch.setenv(f"UWM_{name}", str(tmp_path / name.lower()))
     monkeypatch.setenv("UWM_WEIGHTS", str(tmp_path / "weights"))

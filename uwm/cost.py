@@ -5,15 +5,16 @@
     python -m uwm.cost --scale small --trainings      # every training of Table 1, Figures 4 and 5
 
 Operations and the memory of a step are counted on the real networks, attention included; a host's memory is
-what reading pairs takes: blocks to shuffle, and a process for each core but one. A rate is nothing that can
-be counted: `timing.jsonl` beside a training's log has the measured one. What measuring costs is not counted,
+what reading pairs takes: blocks to shuffle, and a process for each core but one. Shards are reckoned by what
+was measured once on videos like those of SSv2 and Ego4D (uwm/data/README.md). A rate is nothing that can be
+counted: `timing.jsonl` beside a training's log has the measured one. What measuring costs is not counted,
 nor FICC's small adapter, nor encoding where a recipe computes states once, nor the steps with a perceptual
 loss that a pre-training can end with (at scale mini it does).
 """
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from uwm.arguments import Parser, one_of, real, whole
@@ -30,6 +31,8 @@ from uwm.stages.world_model import PretrainRecipe
 
 COUNTED_EXPERIMENTS = ("table1", "figure4", "figure5")
 COUNTED_SCALES = ("small", "paper")
+STORED_PAIR = 60 * 1024 / 240**2  # bytes of a pair in shards of quality 90, for a short side squared
+DECODED_ALONE = {"ssv2": 32.9, "ego4d": 3.3}  # pairs a second of one core, each pair decoded by itself
 
 
 class Trainings(NamedTuple):
@@ -49,9 +52,14 @@ class Trainings(NamedTuple):
 
 
 def table(
-    cost: StepCost, recipe: PretrainRecipe, reading: tuple[float, float], gpus: int, tflops: float
+    cost: StepCost,
+    recipe: PretrainRecipe,
+    corpora: Sequence[str],
+    reading: tuple[float, float],
+    gpus: int,
+    tflops: float,
 ) -> list[str]:
-    """Lines of name and value: what one training costs. `reading`: memory of a rank for its
+    """Lines of name and value: what one training on some corpora costs. `reading`: memory of a rank for its
     batches, in bytes, and how much of it the processes that read take."""
     train = recipe.train
     total = cost.total * train.batch_size * train.steps
@@ -74,9 +82,19 @@ def table(
         f"{reading[1] / 1e9:.1f} GB of it the processes",
         f"time at {tflops:g} TFLOP/s": f"{hours:.2f} GPU hours, {60 * hours / gpus:.0f} minutes on {gpus}",
         "pairs to read": f"{tflops * 1e12 * gpus / cost.total:,.0f} a second for {gpus} at that rate",
+        **stored(recipe, corpora),
     }
     width = max(map(len, rows))
     return [f"{name:<{width}}  {value}" for name, value in rows.items()]
+
+
+def stored(recipe: PretrainRecipe, corpora: Sequence[str]) -> dict[str, str]:
+    """What the shards of a recipe take; nothing where it reads none of the quality that was measured."""
+    if recipe.shards != 90 or recipe.pairs is None:
+        return {}
+    gigabytes = STORED_PAIR * recipe.short_side**2 * recipe.pairs * len(corpora) / 1e9
+    hours = sum(recipe.pairs / DECODED_ALONE[name] for name in corpora) / 3600
+    return {"shards": f"{gigabytes:.0f} GB on disk, {hours:.1f} core hours to make them, once"}
 
 
 def trainings(scale: str) -> Iterator[Trainings]:
@@ -172,11 +190,8 @@ def main(argv: list[str] | None = None) -> int:
     cost = step_cost(config.pretrain, config.mae, config.pretrain)
     place = config.mae.model.image_size, len(config.pretrain_on), options.gpus, options.cores - 1
     reading = planned_memory(config.pretrain, *place)
-    print(
-        "\n".join(
-            table(cost, config.pretrain, (reading.total, reading.processes), options.gpus, options.tflops)
-        )
-    )
+    memory, rate = (reading.total, reading.processes), options.tflops
+    print("\n".join(table(cost, config.pretrain, config.pretrain_on, memory, options.gpus, rate)))
     return 0
 
 

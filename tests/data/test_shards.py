@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 
 from tests.data.video_files import read_number, truncate, write_video
-from uwm.data.corpora import Clip, Corpus
+from uwm.data.corpora import Clip, Corpus, open_corpus
 from uwm.data.manifest import build_manifest, read_manifest, write_manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.prepare import Settings, main, prepare
+from uwm.data.selection import frozen_pairs
 from uwm.data.shard_stream import shard_stream
 from uwm.data.shards import find_shards, load_row, read_index
 from uwm.data.stream import video_stream
@@ -179,6 +180,19 @@ def test_command_line_names_what_it_skips(tmp_path, capsys):
     assert sorted(named) == ["1.webm", "cut.webm", "text.webm"]
     with pytest.raises(UserError, match="other settings"):
         main([*command, "--quality", "50"])
+
+
+def test_the_pairs_are_those_of_a_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    for number in range(30):
+        write_video(tmp_path / "videos" / f"{number}.mp4", 20, size=(64, 64))
+    command = [f"wild={tmp_path / 'videos'}", "--out", str(tmp_path / "out"), "--size", "64"]
+    assert main([*command, "--pairs", "50", "--pairs-per-visit", "1", "--manifest-only"]) == 0
+    corpus = open_corpus("wild", tmp_path / "videos")
+    wanted = frozen_pairs(corpus, "train", 0.2, 50, 0).sha256
+    assert read_manifest(tmp_path / "out" / "manifest.csv").sha256 == wanted
+    with pytest.raises(UserError, match="not allowed with"):
+        main([*command, "--pairs", "50", "--pairs-per-clip", "3"])
 
 
 def test_bad_options(tmp_path):

@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from uwm.errors import UserError
 from uwm.runs.artifacts import Artifacts, Stage
+from uwm.runs.experiment import load_experiment
 from uwm.runs.finished import write_stage
 from uwm.runs.lock import Lock
+from uwm.runs.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = Stage("weights", 1, {"steps": 3}, {"manifest": "abc"})
@@ -162,6 +165,20 @@ def test_a_changed_recipe_is_said(artifacts, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert f"stage weights: its recipe or data differ from those of the released weights-{'0' * 16}" in error
+
+
+def test_where_nothing_was_released_nothing_differs_from_it(artifacts, capsys):
+    (artifacts.released / f"weights-{'0' * 16}").mkdir(parents=True)
+    replace(artifacts, released_for=False).obtain(STAGE, write("x"))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("scale", "told"), [("mini", True), ("smoke", False)])
+def test_the_released_weights_are_of_scale_mini(project, scale, told):
+    plan = make_plan(
+        load_experiment(project.file), [], scale=scale, settings=(), data={}, out=None, recompute=False
+    )
+    assert plan.context().artifacts.released_for is told
 
 
 def test_a_failed_computation_goes_on_in_its_folder(artifacts):

@@ -162,6 +162,14 @@ def test_the_plan_counts_gpu_hours(tmp_path, site):
     assert lines[-1] == "site site: 3 jobs, at most 386 GPU hours per attempt"  # 2*8*24 + 0.5 + 3*0.5
 
 
+@pytest.mark.parametrize(("scale", "gpus", "warned"), [("paper", 0, 1), ("paper", 1, 0), ("mini", 0, 0)])
+def test_a_site_without_gpus_is_said_at_a_scale_that_wants_them(project, tmp_path, scale, gpus, warned):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"gpus_per_node = {gpus}\n")
+    code, _, err = project.run("--dry-run", "--scale", scale, "--site", str(path))
+    assert (code, err.count("warning: mine asks for no GPU for trainings")) == (0, warned)
+
+
 def test_dry_run_needs_no_slurm(project, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     path = tmp_path / "site.toml"

@@ -114,7 +114,7 @@ def summarize(context: Context) -> None:
 EXPERIMENT = Experiment(
     name="toy",
     version=1,
-    configs={"smoke": Config(Training(2)), "mini": Config()},
+    configs={"smoke": Config(Training(2)), "mini": Config(), "paper": Config()},
     cells=cells,
     run_cell=run_cell,
     summarize=summarize,

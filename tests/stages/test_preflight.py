@@ -8,14 +8,16 @@ import torch
 from tests.data.video_files import write_video
 from uwm import prefetch
 from uwm.data.corpora import BUNDLED
+from uwm.data.shards import ShardIndex
 from uwm.errors import UserError
 from uwm.metrics import backbones
 from uwm.stages.mae import MAE
 from uwm.stages.preflight import nodes_lack
+from uwm.stages.world_model import PRETRAIN
 
 
-def context(scale, mae=MAE["mini"], data=()):
-    config = SimpleNamespace(mae=mae, lpips="alex", pretrain_on=(*BUNDLED, *data))
+def context(scale, mae=MAE["mini"], data=(), pretrain=PRETRAIN["mini"]):
+    config = SimpleNamespace(mae=mae, lpips="alex", pretrain_on=(*BUNDLED, *data), pretrain=pretrain)
     return SimpleNamespace(config=config, scale=scale, data=dict(data))
 
 
@@ -53,6 +55,18 @@ def test_a_corpus_to_train_on_is_opened(weights, tmp_path):
         list(nodes_lack(context("mini", data={"wild": clips})))
     with pytest.raises(UserError, match="no corpus is called 'ssv2'"):
         list(nodes_lack(SimpleNamespace(config=SimpleNamespace(pretrain_on=("ssv2",)), data={})))
+
+
+def test_shards_that_no_folder_holds_are_a_warning_for_each_corpus(weights, tmp_path, monkeypatch):
+    (weights / "alexnet_features.pth").touch()
+    monkeypatch.setenv("UWM_SHARDS", str(tmp_path / "shards"))
+    reading = context("mini", pretrain=PRETRAIN["small"])
+    for place, (name, quality) in enumerate([(BUNDLED[0], 90), (BUNDLED[1], 50)]):
+        folder = tmp_path / "shards" / f"{place}"
+        folder.mkdir(parents=True)
+        ShardIndex(1, name, "train", "0" * 64, 256, quality, [], 0, 0).write(folder)
+    (warning,) = nodes_lack(reading)
+    assert f"no shards of {BUNDLED[1]} (short side 256, quality 90) below" in warning
 
 
 def test_prefetch_leaves_the_files_that_are_looked_for(weights, monkeypatch, capsys):

@@ -31,6 +31,7 @@ from uwm.data.manifest import (
     write_manifest,
     write_skipped,
 )
+from uwm.data.selection import frozen_pairs, reading_workers
 from uwm.data.shards import (
     FORMAT,
     Sample,
@@ -46,6 +47,7 @@ from uwm.data.shards import (
 from uwm.data.stream import Visit, decode_visit, one_thread_in_workers, visits
 from uwm.data.video import DecoderName
 from uwm.data.workers import Failure, crash_proof_map
+from uwm.env import allow_bad_share
 from uwm.errors import UserError, run_cli
 from uwm.verified import sha256_of
 
@@ -204,10 +206,16 @@ def _manifest(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -
         return Manifest(read_manifest(path).table, read_skipped(path))
     if part[1] > 1:
         raise UserError(f"{path} is missing: write it first, with --manifest-only and without --part")
-    manifest = build_manifest(
-        corpus, args.split, pairs_per_clip=args.pairs_per_clip, gap=args.gap, seed=args.seed,
-        pairs_per_visit=8, max_bad_share=args.max_bad_share, workers=args.workers, progress=True,
-    )  # fmt: skip
+    if args.pairs:  # a training of so many pairs finds this list kept
+        if args.max_bad_share is not None:
+            allow_bad_share(args.max_bad_share)
+        manifest = frozen_pairs(corpus, args.split, args.gap, args.pairs, args.seed, args.pairs_per_visit)
+    else:
+        manifest = build_manifest(
+            corpus, args.split, pairs_per_clip=args.pairs_per_clip, gap=args.gap, seed=args.seed,
+            pairs_per_visit=args.pairs_per_visit, max_bad_share=args.max_bad_share, progress=True,
+            workers=args.workers or reading_workers(len(corpus.of(args.split))),
+        )  # fmt: skip
     write_manifest(manifest, path)
     write_skipped(manifest.skipped, skipped_path(path))
     return manifest
@@ -225,7 +233,10 @@ def _parser() -> argparse.ArgumentParser:
         "--manifest", type=named_path, help="pairs to take (default: drawn into OUT/manifest.csv)"
     )
     parser.add_argument("--manifest-only", action="store_true")
-    parser.add_argument("--pairs-per-clip", type=whole(1), default=8)
+    drawn = parser.add_mutually_exclusive_group()
+    drawn.add_argument("--pairs-per-clip", type=whole(1), default=8)
+    drawn.add_argument("--pairs", type=whole(1), help="pairs in all, spread evenly over the clips")
+    parser.add_argument("--pairs-per-visit", type=whole(1), default=8, help="pairs drawn from the same 4 s")
     parser.add_argument("--gap", type=real(1e-6, 1e6), default=0.2)
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--shard-pairs", type=whole(1), default=1024)

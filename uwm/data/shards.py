@@ -216,16 +216,21 @@ def load_row(folder: Path, row: int) -> Tensor:
     raise UserError(f"{folder}: no shard holds row {row}")
 
 
+def folders_of_shards(root: Path) -> list[Path]:
+    """The folders directly below `root` whose shards are finished."""
+    return sorted(file.parent for file in root.glob("*/index.json"))
+
+
 def find_shards(root: Path, manifest: Manifest, short_side: int, quality: int) -> Path:
     """The folder directly below `root` with the shards of this very manifest, at this size and quality.
 
     Raises `UserError` where there is none: never are other pairs or pictures taken instead.
     """
     wanted = (manifest.sha256, short_side, quality)
-    for file in sorted(root.glob("*/index.json")):
-        index = read_index(file.parent)
+    for folder in folders_of_shards(root):
+        index = read_index(folder)
         if (index.manifest_sha256, index.short_side, index.quality) == wanted:
-            return file.parent
+            return folder
     raise UserError(
         f"{root}: no folder holds shards of the manifest {manifest.sha256[:12]} at short side {short_side} "
         f"and quality {quality}"

@@ -79,8 +79,9 @@ class Artifacts:
     `recompute` ignores the released ones and those in the cache that were finished before `since` (seconds
     since the epoch; by default now), so that one run computes each stage once. An interrupted computation is
     always continued. `obtained` collects what `obtain` handed out, by stage name. With `find_only` nothing is
-    computed: a plan asks for stages so. `code`, as in records, is noted in the `stage.json`
-    of what is computed; it is no part of the identity.
+    computed: a plan asks for stages so. `code`, as in records, is noted in the `stage.json` of what is
+    computed; it is no part of the identity. `released_for` tells whether something was released for this
+    scale: a stage that differs from it says so.
     """
 
     root: Path = field(default_factory=cache_root)
@@ -90,6 +91,7 @@ class Artifacts:
     stale_s: float = 120.0
     find_only: bool = False
     code: Mapping[str, Any] = field(default_factory=dict)
+    released_for: bool = True
     obtained: dict[str, Artifact] = field(default_factory=dict)
     _locks: list[Lock] = field(default_factory=list)
 
@@ -193,7 +195,7 @@ def _say_once(text: str) -> None:
 
 def _say_if_recipe_changed(stage: Stage, artifacts: Artifacts) -> None:
     others = sorted(artifacts.released.glob(f"{stage.name}-{'[0-9a-f]' * 16}"))
-    if others and not artifacts.recompute:
+    if others and artifacts.released_for and not artifacts.recompute:
         print(f"stage {stage.name}: its recipe or data differ from those of the released {others[0].name}"
               f" (this one is {stage.digest}); computing it from scratch", file=sys.stderr)  # fmt: skip
 

@@ -21,6 +21,7 @@ from uwm.runs.provenance import code_provenance, shown_command
 from uwm.runs.record import digest_of
 from uwm.runs.settings import nearest, plain, with_settings
 
+RELEASED_SCALE = "mini"  # of the released weights
 RECOMPUTE = "recompute.json"  # in the run folder while a run with --recompute is unfinished
 
 
@@ -55,7 +56,13 @@ class Plan:
             config=config_for(experiment, self.scale, self.settings),
             scale=self.scale,
             data={name: Path(folder) for name, folder in self.data.items()},
-            artifacts=Artifacts(Path(self.cache), recompute=self.recompute, since=self.since, code=self.code),
+            artifacts=Artifacts(
+                Path(self.cache),
+                recompute=self.recompute,
+                since=self.since,
+                code=self.code,
+                released_for=self.scale == RELEASED_SCALE,
+            ),
             out=Path(self.out),
             work=Path(self.work),
             command=self.command,

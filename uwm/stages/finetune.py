@@ -205,6 +205,7 @@ def _finetune(
 ) -> None:
     lpips, weight = recipe.perceptual_lpips, recipe.perceptual_weight
     network = load_lpips(lpips, allow_random=False) if weight else None
+    mae.to(default_device(environment_ranks()))  # encodes the first states as it does the others
     picture = PictureLoss(mae, recipe.picture_weight, network, weight)
     manifest = finetuning_pairs(recipe, corpus)
     world_model = _start(context, recipe, mae)
@@ -216,8 +217,7 @@ def _finetune(
         stream = pair_stream(recipe, corpus, manifest, mae.config.image_size, recipe.train.batch_size)
         source = LiveBatches([stream])
     objective = PartialTraining(world_model, None if cached else mae, FROZEN[recipe.trained], picture)
-    held_out = {corpus.name: held_out_states(recipe, mae, corpus)}
-    validate = watched(recipe, world_model, held_out)
+    validate = watched(recipe, world_model, held_out_states(recipe, mae, {corpus.name: corpus}))
     train(
         objective,
         source,

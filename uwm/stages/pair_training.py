@@ -31,6 +31,7 @@ from uwm.models import (
 )
 from uwm.training.alarm import ActionAlarm
 from uwm.training.batches import IndexSource
+from uwm.training.distributed import environment_ranks
 from uwm.training.loop import TrainConfig
 from uwm.training.objectives import action_gap
 from uwm.training.sources import encode_images, state_pairs
@@ -216,14 +217,20 @@ def prepared_shards(quality: int, short_side: int, corpus: Corpus, manifest: Man
 
 
 def held_out_states(
-    recipe: PairRecipe, mae: MaskedAutoencoder, corpus: Corpus, pairs: int = 256
-) -> list[Tensor]:
-    """State pairs of the validation split, in batches of 64."""
-    manifest = frozen_pairs(corpus, "validation", recipe.gap, pairs, recipe.train.seed)
-    size = mae.config.image_size
-    images = center_crop(load_pairs(corpus, manifest, recipe.short_side), size, size)
-    states = encode_images(mae, images.flatten(0, 1), name=f"{corpus.name} validation")
-    return list(states.unflatten(0, (-1, 2)).split(64))
+    recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora, pairs: int = 256
+) -> dict[str, list[Tensor]]:
+    """State pairs of each corpus's validation split, in batches of 64: on rank 0, which alone validates. The
+    others only see that there are pairs."""
+    found = {}
+    for name, corpus in corpora.items():
+        manifest = frozen_pairs(corpus, "validation", recipe.gap, pairs, recipe.train.seed)
+        if environment_ranks().rank:
+            continue
+        size = mae.config.image_size
+        images = center_crop(load_pairs(corpus, manifest, recipe.short_side), size, size)
+        states = encode_images(mae, images.flatten(0, 1), name=f"{name} validation")
+        found[name] = list(states.unflatten(0, (-1, 2)).split(64))
+    return found
 
 
 def action_gaps(world_model: WorldModel, held_out: Mapping[str, list[Tensor]], seed: int) -> dict[str, float]:

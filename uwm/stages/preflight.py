@@ -5,12 +5,14 @@ from typing import Protocol
 
 from uwm.data.corpora import Corpus
 from uwm.data.robomimic.actions import check_corpus_actions
+from uwm.data.shards import folders_of_shards, read_index
 from uwm.data.video import BadVideo, probe
-from uwm.env import weights_folder
+from uwm.env import shards_root, weights_folder
 from uwm.errors import UserError
 from uwm.metrics.perceptual import weights_at_hand
 from uwm.runs.experiment import Context
 from uwm.stages.mae import MAERecipe, published_mae
+from uwm.stages.pair_training import PairRecipe
 from uwm.stages.pretrained import corpus_of
 
 TRIED = 5  # clips that are opened to see whether a corpus is one of videos
@@ -22,13 +24,15 @@ class Needs(Protocol):
     @property
     def pretrain_on(self) -> tuple[str, ...]: ...
     @property
+    def pretrain(self) -> PairRecipe: ...
+    @property
     def mae(self) -> MAERecipe: ...
     @property
     def lpips(self) -> str: ...
 
 
 def nodes_lack(context: Context) -> Iterator[str]:
-    """A warning for LPIPS weights that a run would have to download.
+    """A warning for LPIPS weights that a run would have to download, and for shards that no folder holds.
 
     Raises:
         UserError: a corpus of the pre-training has nothing to train on; no MAE file; at scales `small` and
@@ -37,6 +41,7 @@ def nodes_lack(context: Context) -> Iterator[str]:
     config: Needs = context.config
     for name in config.pretrain_on:
         check_clips(corpus_of(context, name), "train")
+    yield from _lacking_shards(config)
     if config.mae.train is None:
         published_mae(config.mae)
     if weights_at_hand(config.lpips, weights_folder()):
@@ -48,6 +53,23 @@ def nodes_lack(context: Context) -> Iterator[str]:
     if context.scale in ("small", "paper"):
         raise UserError(text)
     yield text
+
+
+def _lacking_shards(config: Needs) -> Iterator[str]:
+    """A warning for each corpus of which no folder has shards, where the pre-training reads such; whether
+    they are of its very pairs is seen once these are listed."""
+    recipe, root = config.pretrain, shards_root()
+    if recipe.shards is None:
+        return
+    there = {index.corpus for index in map(read_index, folders_of_shards(root))
+             if (index.short_side, index.quality) == (recipe.short_side, recipe.shards)}  # fmt: skip
+    for name in config.pretrain_on:
+        if name not in there:
+            which = f"{name} (short side {recipe.short_side}, quality {recipe.shards})"
+            yield (
+                f"no shards of {which} below {root}: a pre-training stops there and names the command that "
+                "makes them; set UWM_SHARDS=DIR"
+            )
 
 
 def check_clips(corpus: Corpus, split: str) -> None:

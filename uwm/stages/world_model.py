@@ -33,6 +33,7 @@ from uwm.stages.pair_training import (
     watched,
 )
 from uwm.stages.trained import WEIGHTS, ShouldStop, finish_training
+from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import LatentActionPrediction, PictureLoss
 
@@ -113,6 +114,8 @@ PAPER = PretrainRecipe(
         validate_every=500,
     ),
     pairs=100_000,  # per corpus: 200k in all, as in the authors' code
+    # A GPU reads 2,500 pairs a second (`uwm.cost`). A core decodes 3 of long videos, or 350 of shards.
+    shards=90,
     model=ACTION_USED,
 )
 # One GPU of 24 GB: the paper's networks and batch, on a part of one corpus (see `python -m uwm.cost`).
@@ -120,7 +123,6 @@ SMALL = replace(
     PAPER,
     train=replace(PAPER.train, steps=8_000, warmup_steps=800),  # 20 epochs, as at scale paper
     clips=20_000,  # the first ones of each split
-    shards=90,
 )
 MINI = PretrainRecipe(
     TrainConfig(
@@ -260,11 +262,11 @@ def _train(
         replace(recipe, train=replace(recipe.perceptual.train, seed=recipe.train.seed)) if network else recipe
     )
     mae, world_model = world.mae, world.world_model.train().requires_grad_(True)
+    mae.to(default_device(environment_ranks()))  # encodes the first states as it does the others
     cached = now.views > 0
     source = cached_states(now, mae, corpora) if cached else live_video(now, mae, corpora)
     picture = PictureLoss(mae, now.picture_weight, network, now.perceptual.weight)
     objective = LatentActionPrediction(world_model, None if cached else mae, picture)
-    held_out = {name: held_out_states(now, mae, corpus) for name, corpus in corpora.items()}
-    validate = watched(now, world_model, held_out)
+    validate = watched(now, world_model, held_out_states(now, mae, corpora))
     train(objective, source, now.train, folder / "run", validate=validate, name="world model", stop=stop)
     finish_training(world_model, folder, recipe)

@@ -33,6 +33,11 @@ def state_pairs(states: Tensor, pairs: Tensor) -> Load:
 
 @torch.no_grad()
 def encode_images(mae: MaskedAutoencoder, images: Tensor, *, batch_size: int = 64, name: str = "") -> Tensor:
-    """States (F, 1+N, D) of uint8 images (F, 3, S, S), in float16: half the memory, and states are O(1)."""
+    """States (F, 1+N, D) of uint8 images (F, 3, S, S), in float16: half the memory, and states are O(1).
+
+    Encoded where the MAE is; images and states are in the memory of the host.
+    """
+    device = next(mae.parameters()).device
     starts = tqdm(range(0, len(images), batch_size), desc=f"encode {name}".strip(), mininterval=10)
-    return torch.cat([mae.encode(images[i : i + batch_size].float() / 255).half() for i in starts])
+    batches = (images[i : i + batch_size].to(device).float() / 255 for i in starts)
+    return torch.cat([mae.encode(batch).half().cpu() for batch in batches])

@@ -43,6 +43,9 @@ class Prepared:
         return self.work / "jobs"
 
 
+GPU_SCALES = ("small", "paper")  # whose trainings are counted in GPU hours
+
+
 @dataclass
 class Sent:
     """The ids of the jobs that Slurm has taken, and the items that it would not take for now."""
@@ -93,6 +96,7 @@ def submit(
     if done and done == names:
         _say_all_is_there(context, cells, site, len(done))
         return 0
+    _warn_without_gpus(context, site)
     for warning in context.experiment.checks(context):
         say(f"warning: {warning}")
     sent = _submit_locked(plan, context, cells, site, listing, done)
@@ -102,6 +106,12 @@ def submit(
         return 0
     again = partial(_next_wave, plan, context, cells, site, listing, sent)
     return report.follow(listing.chosen(sorted(names)), shown=then.follow, again=again)
+
+
+def _warn_without_gpus(context: Context, site: Site) -> None:
+    if context.scale in GPU_SCALES and not site.stages.gpus:
+        say(f"warning: {site.name} asks for no GPU for trainings: at scale {context.scale} they take weeks "
+            "without; set gpus_per_node in the site file")  # fmt: skip
 
 
 def _submit_locked(
@@ -238,6 +248,7 @@ def dry_run(
     context: Context, cells: list[Cell], site: Site, done: set[str], *, check: bool, as_json: bool, tree: bool
 ) -> int:
     """Print the jobs, their scripts and what is cached. With `check`, ask the site about each script."""
+    _warn_without_gpus(context, site)
     submission, site = make_submission(context, cells, site, done)
     code = context.work / f"code-{snapshot_digest(context.experiment.root, REPOSITORY)}"
     texts = {job.name: sbatch_text(job, site, code, context.work) for job in submission.jobs}
