@@ -9,6 +9,7 @@ are (`paper.integrity`), and tell which weights they were measured with.
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from paper import integrity, tables
@@ -18,7 +19,7 @@ from paper.store import ROOT, RecordedCell, Results
 from paper.table import Table
 from uwm.arguments import Parser
 from uwm.errors import UserError, run_cli
-from uwm.methods import UWM, method_label
+from uwm.methods import method_label
 from uwm.metrics.spec import metric_label
 from uwm.runs.record import EXAMPLES
 
@@ -30,7 +31,11 @@ EXAMPLE_MEASURES = (
     "success_vs_copy",
     "state_ratio",
     "leak",
-)
+    "probe_r2",
+    "lpips_hand",
+    "code_accuracy",
+    "hand_error_px",
+)  # in a table those that some row has
 
 
 def example_results(results: Results) -> Results:
@@ -52,29 +57,42 @@ def example_tables(results: Results) -> Iterator[Table]:
     for scale, experiment in found.cells:
         for corpus in found.corpora(scale, experiment):
             rows, place = [], (scale, experiment)
-            for method in tables.methods(found, scale, experiment, corpus):
-                if found.find(*place, method, corpus):
-                    status = found.status(*place, method, corpus)
-                    cells = (found.measure(*place, method, corpus, metric) for metric in EXAMPLE_MEASURES)
-                    texts = [tables.shown(m, status, n) for m, n in zip(cells, EXAMPLE_MEASURES, strict=True)]
-                    rows.append([method_label(method), *texts])
-            [cell, *_] = found.find(*place, UWM.name, corpus)
-            columns = ["Method", *map(metric_label, EXAMPLE_MEASURES)]
+            every = tables.methods(found, scale, experiment, corpus)
+            there = [method for method in every if found.find(*place, method, corpus)]
+            measured = {
+                metric: [found.measure(*place, method, corpus, metric) for method in there]
+                for metric in EXAMPLE_MEASURES
+            }
+            kept = {metric: column for metric, column in measured.items() if any(column)}
+            for row, method in enumerate(there):
+                status = found.status(*place, method, corpus)
+                texts = [tables.shown(column[row], status, metric) for metric, column in kept.items()]
+                rows.append([method_label(method), *texts])
+            [cell, *_] = found.find(*place, max(there, key=partial(weights_of, found, place, corpus)), corpus)
+            columns = ["Method", *map(metric_label, kept)]
             table = Table(f"{experiment}_{corpus}", f"{experiment}, {corpus}, scale {scale}", columns, rows)
             yield replace(table, note=note(results, found, cell))
+
+
+def weights_of(found: Results, place: tuple[str, str], corpus: str, method: str) -> int:
+    """How many weights a method was measured with: a table names those of the one with most."""
+    [cell, *_] = found.find(*place, method, corpus)
+    return len(cell.record["inputs"]["weights"])
 
 
 def note(results: Results, found: Results, cell: RecordedCell) -> str:
     """Of how many pairs and clips a table is, and by which weights."""
     seen = found.samples(cell.sample_paths[0])
     used = cell.record["inputs"]["weights"]
-    ours = results.find(cell.record["scale"], cell.record["experiment"], cell.method, "sim-ego")
-    same = bool(ours) and ours[0].record["inputs"]["weights"] == used
+    ours = results.cells.get((cell.record["scale"], cell.record["experiment"]), [])
+    same = any(c.record["inputs"]["weights"] == used for c in ours if c.method == cell.method)
     named = ", ".join(f"{name} {digest[:12]}" for name, digest in used.items())
     kind = "those of the committed records" if same else "others than the committed records have now"
     known = cell.record["metrics"]["lpips_to_next"]["ci"] is not None
     intervals = "with 95% intervals over clips" if known else "too few for intervals over clips"
-    return f"{len(seen.pairs)} pairs of {len(set(seen.clips))} clips, {intervals}. Weights, {kind}: {named}."
+    clips = len(set(seen.clips))
+    count = f"{clips} clip" if clips == 1 else f"{clips} clips"
+    return f"{len(seen.pairs)} pairs of {count}, {intervals}. Weights, {kind}: {named}."
 
 
 def main(argv: list[str]) -> int:

@@ -203,7 +203,7 @@ def grouped(corpus: Corpus, pairs: int = 8) -> None:
 
 
 def manifests(corpus: Corpus, folder: Path, clips: int = 10_000) -> None:
-    """Wall seconds for the list of pairs of many clips (links to one), by 1 and 2 processes."""
+    """Wall and CPU seconds for the list of pairs of many clips (links to one), by 1 and 2 processes."""
     home = folder / "linked"
     home.mkdir()
     source = corpus.file(corpus.clips[0]).resolve()
@@ -211,13 +211,15 @@ def manifests(corpus: Corpus, folder: Path, clips: int = 10_000) -> None:
     for name in names:
         (home / name).symlink_to(source)
     many = Corpus(corpus.name, home, tuple(Clip(name, "train") for name in names))
-    print(f"\nmanifest of {clips} clips like {corpus.name}, wall seconds")
+    print(f"\nmanifest of {clips} clips like {corpus.name}", flush=True)
     found = {}
     for workers in (1, 2):
-        start = time.perf_counter()
+        start, before = time.perf_counter(), os.times()
         found[workers] = build_manifest(many, "train", pairs_per_clip=5, workers=workers).sha256
-        seconds = time.perf_counter() - start
-        print(f"  {workers} processes {seconds:7.1f} s, {1e3 * seconds / clips:5.2f} ms a clip")
+        seconds, after = time.perf_counter() - start, os.times()
+        spent = sum(after[:4]) - sum(before[:4])  # of this process and of those that have ended
+        print(f"  {workers} processes {seconds:7.1f} s, {1e3 * seconds / clips:5.2f} ms a clip; "
+              f"{spent:7.1f} s of CPU", flush=True)  # fmt: skip
     assert found[1] == found[2]
 
 
@@ -275,6 +277,7 @@ def resident(corpus: Corpus, opens: int, decoder: DecoderName) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=Path, help="folder that keeps the benchmark's videos")
+    parser.add_argument("--listed", type=int, default=10_000, help="clips of the longest manifest")
     parser.add_argument("--opens", type=int, default=1000, help="videos for the memory measurement")
     parts = ("ways", "visits", "manifests", "growth", "memory")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="some measurements")
@@ -288,7 +291,7 @@ def main() -> None:
             if "visits" in args.only:
                 grouped(corpus)
         if "manifests" in args.only:
-            manifests(found[0], Path(temporary))
+            manifests(found[0], Path(temporary), args.listed)
         if "growth" in args.only:
             growth(found[0], Path(temporary))
         if "memory" in args.only:

@@ -1,3 +1,5 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,25 @@ def test_made_once_and_again_when_a_file_changes(tmp_path: Path, monkeypatch):
     write_video(tmp_path / "videos" / "0.mp4", 30, fps=29.97)
     changed = cached_manifest(tmp_path / "cache", corpus, "train", pairs_per_clip=2, seed=1)
     assert changed.sha256 != made.sha256
+
+
+def test_of_several_at_a_time_one_makes_it(tmp_path: Path, monkeypatch):
+    for i in range(3):
+        write_video(tmp_path / "videos" / f"{i}.mp4", 20)
+    clips = tuple(Clip(f"{i}.mp4", "train") for i in range(3))
+    corpus = Corpus("numbers", tmp_path / "videos", clips)
+    made = []
+
+    def slow(*arguments: object, **named: object) -> manifest.Manifest:
+        made.append(1)
+        time.sleep(0.5)
+        return build_manifest(*arguments, **named)
+
+    monkeypatch.setattr(manifest_cache, "build_manifest", slow)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: cached_manifest(tmp_path / "cache", corpus, "train"), range(3)))
+    assert len(made) == 1
+    assert len({manifest.sha256 for manifest in found}) == 1
 
 
 DAMAGES = {

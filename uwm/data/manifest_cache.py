@@ -1,9 +1,12 @@
 """Manifests kept between runs: making one reads every file of a split once, which takes hours for Ego4D."""
 
+import fcntl
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +34,35 @@ def cached_manifest(
     """`build_manifest(corpus, split, **arguments)`, or what it made of the same files before, from `cache`.
 
     A file counts as the same while its path, size and time of change are. `workers` only makes it faster.
-    A run that was stopped goes on where it was.
+    A run that was stopped goes on where it was. Of several processes, such as the ranks of a training, one
+    makes it and the others wait.
     """
     path = kept_manifest(cache, corpus, split, arguments)
     if _is_whole(path):
-        return Manifest(read_manifest(path).table, read_skipped(path))
+        return _kept(path)
     cache.mkdir(parents=True, exist_ok=True)
-    journal = path.with_suffix(".journal")
+    before = _stamp(digests_path(path))
+    with _one_at_a_time(path.with_suffix(".lock")):
+        if _stamp(digests_path(path)) != before:  # another process made it meanwhile
+            return _kept(path)
+        return _made(path, corpus, split, workers, arguments)
+
+
+def _kept(path: Path) -> Manifest:
+    return Manifest(read_manifest(path).table, read_skipped(path))
+
+
+@contextmanager
+def _one_at_a_time(file: Path) -> Iterator[None]:
+    """Others that come meanwhile wait. Where the disk knows no locks, each makes the same file."""
+    with file.open("w") as opened:
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+
+
+def _made(path: Path, corpus: Corpus, split: str, workers: int, arguments: dict[str, Any]) -> Manifest:
+    cache, journal = path.parent, path.with_suffix(".journal")
     manifest = build_manifest(
         corpus, split, workers=workers, progress=workers > 0, journal=journal, **arguments
     )
