@@ -191,6 +191,9 @@ def test_the_pairs_are_those_of_a_training(tmp_path, monkeypatch):
     corpus = open_corpus("wild", tmp_path / "videos")
     wanted = frozen_pairs(corpus, "train", 0.2, 50, 0).sha256
     assert read_manifest(tmp_path / "out" / "manifest.csv").sha256 == wanted
+    assert main([*command, "--pairs", "50", "--pairs-per-visit", "1", "--manifest-only"]) == 0  # again
+    with pytest.raises(UserError, match="lists others than these 40 pairs: name another --out"):
+        main([*command, "--pairs", "40", "--pairs-per-visit", "1"])
     with pytest.raises(UserError, match="not allowed with"):
         main([*command, "--pairs", "50", "--pairs-per-clip", "3"])
 

@@ -203,13 +203,14 @@ def _manifest(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -
     """The manifest that was given, the one already in the folder, or a new one written there."""
     path = args.manifest or args.out / "manifest.csv"
     if path.is_file() or args.manifest:
-        return Manifest(read_manifest(path).table, read_skipped(path))
+        found = Manifest(read_manifest(path).table, read_skipped(path))
+        if args.pairs and _training_pairs(args, corpus).sha256 != found.sha256:
+            raise UserError(f"{path} lists others than these {args.pairs} pairs: name another --out")
+        return found
     if part[1] > 1:
         raise UserError(f"{path} is missing: write it first, with --manifest-only and without --part")
-    if args.pairs:  # a training of so many pairs finds this list kept
-        if args.max_bad_share is not None:
-            allow_bad_share(args.max_bad_share)
-        manifest = frozen_pairs(corpus, args.split, args.gap, args.pairs, args.seed, args.pairs_per_visit)
+    if args.pairs:
+        manifest = _training_pairs(args, corpus)
     else:
         manifest = build_manifest(
             corpus, args.split, pairs_per_clip=args.pairs_per_clip, gap=args.gap, seed=args.seed,
@@ -219,6 +220,13 @@ def _manifest(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -
     write_manifest(manifest, path)
     write_skipped(manifest.skipped, skipped_path(path))
     return manifest
+
+
+def _training_pairs(args: argparse.Namespace, corpus: Corpus) -> Manifest:
+    """The list that a training of `--pairs` reads, which will find it kept."""
+    if args.max_bad_share is not None:
+        allow_bad_share(args.max_bad_share)
+    return frozen_pairs(corpus, args.split, args.gap, args.pairs, args.seed, args.pairs_per_visit)
 
 
 def _parser() -> argparse.ArgumentParser:
