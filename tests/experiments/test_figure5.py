@@ -108,11 +108,12 @@ def test_a_cell_that_wants_more_pairs_than_there_are_is_skipped_and_names_the_fi
     method: str, setting: str, field: str
 ) -> None:
     config = with_settings(EXPERIMENT.configs["smoke"], [setting])
-    context = SimpleNamespace(config=config, data={})
+    found = SimpleNamespace(find_only=False)
+    context = SimpleNamespace(config=config, data={}, artifacts=found)
     seed = None if method == "copy" else 0
     with pytest.raises(SkipCell, match=rf"fewer than 100000: lower {field}$"):
         figure5.domain_of(context, Cell(method, IN_DOMAIN, seed))
-    others = SimpleNamespace(config=EXPERIMENT.configs["smoke"], data={})
+    others = SimpleNamespace(config=EXPERIMENT.configs["smoke"], data={}, artifacts=found)
     figure5.domain_of(others, Cell("copy", IN_DOMAIN))
 
 

@@ -138,6 +138,7 @@ def test_a_wrong_checkpoint_is_one_line(
     refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mae_visualize_vit_base.pth").write_text("no checkpoint")
+    (tmp_path / "alexnet_features.pth").touch()
     monkeypatch.setenv("UWM_WEIGHTS", str(tmp_path))
     settings = ["corpora=sim-ego", "pretrain_on=sim-ego", "pretrain.pairs=10"]
     assert "mae_visualize_vit_base.pth" in refused("--scale", "paper", "--set", *settings, "--only", "uwm")
