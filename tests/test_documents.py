@@ -82,8 +82,8 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("data")
     videos = ROOT / "uwm" / "assets" / "corpora" / "sim-ego" / "test"
     toy = write_toy(folder / "toy.hdf5", demos=90)  # Figure 5 takes 2,000 pairs
-    folders = {"DIR": str(videos), "robosuite-demos": str(videos)}
-    return {**folders, "FILE.hdf5": str(toy), "SITE.toml": "cpu.toml"}
+    robots = {"robosuite-demos": str(folder), "robosuite-wipe.hdf5": str(toy), "FILE.hdf5": str(toy)}
+    return {**robots, "DIR": str(videos), "SITE.toml": "cpu.toml"}
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", PLANNED)
 @pytest.mark.usefixtures("folders")
 def test_experiments_plan_what_the_pages_say(text, names, capsys):
-    places = re.compile(r"(?<![\w-])(DIR|FILE\.hdf5|SITE\.toml|(?<==)robosuite-demos)\b")
+    places = re.compile(r"(?<![\w-])(DIR|FILE\.hdf5|SITE\.toml|(?<==)robosuite-demos|robosuite-wipe\.hdf5)\b")
     words = [places.sub(lambda m: names[m[0]], word) for word in shlex.split(text)]
     arguments = [*words[2:], *([] if "--dry-run" in words else ["--dry-run"])]
     code = main(load_experiment(ROOT / words[1]), arguments)
