@@ -31,7 +31,7 @@ import torch
 
 from uwm.bounds import Bounded, Count, Names, Natural, OutOfBounds, SomeNames, check_bounds
 from uwm.data.action_pairs import can_be_probed
-from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.splits import Split
 from uwm.evaluation.actions import rates
 from uwm.evaluation.beyond import Beyond
@@ -268,6 +268,7 @@ EXPERIMENT = Experiment(
     stages=stages,
     checks=nodes_lack,
     check_corpus=check_corpus,
+    included=INCLUDED,
     description=(__doc__ or "").splitlines()[0],
 )
 

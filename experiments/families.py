@@ -30,7 +30,7 @@ import pandas as pd
 
 from uwm.bounds import Bounded, Count, Counts, Names, Natural, OutOfBounds, Seeds, SomeNames, check_bounds
 from uwm.data.action_pairs import hand_in_picture, has_actions
-from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.splits import Split
 from uwm.evaluation.beyond import ACTION_ROWS, Beyond
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
@@ -351,6 +351,7 @@ EXPERIMENT = Experiment(
     stages=stages,
     checks=nodes_lack,
     check_corpus=check_corpus,
+    included=INCLUDED,
     description=(__doc__ or "").splitlines()[0],
 )
 

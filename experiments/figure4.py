@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeNames
-from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
@@ -292,6 +292,7 @@ EXPERIMENT = Experiment(
     checks=nodes_lack,
     check_corpus=check_corpus,
     check_cell=domain_of,
+    included=INCLUDED,
     description=(__doc__ or "").splitlines()[0],
 )
 

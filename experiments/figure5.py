@@ -42,7 +42,7 @@ from torch import Tensor
 
 from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts, SomeNames
 from uwm.data.action_pairs import all_action_pairs, check_action_sizes
-from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.splits import Split
 from uwm.evaluation.beyond import Beyond
 from uwm.evaluation.controllability import commandable
@@ -560,6 +560,7 @@ EXPERIMENT = Experiment(
     checks=nodes_lack,
     check_corpus=check_corpus,
     check_cell=domain_of,
+    included=INCLUDED,
     description=(__doc__ or "").splitlines()[0],
 )
 

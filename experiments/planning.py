@@ -43,7 +43,7 @@ from torch import Tensor
 
 from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts, SomeNames
 from uwm.data.action_pairs import all_action_pairs
-from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.simulation.corpora import check_renderer
 from uwm.data.simulation.robot_scene import WORKSPACE_CAMERA
 from uwm.data.simulation.task_config import TaskConfig
@@ -481,6 +481,7 @@ EXPERIMENT = Experiment(
     stages=stages,
     check_corpus=check_task,
     parts=Parts(lambda config, cell: [str(seed) for seed in seeds(config)], play_part),
+    included=INCLUDED,
     description=(__doc__ or "").splitlines()[0],
 )
 

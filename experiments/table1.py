@@ -42,7 +42,7 @@ from torch import Tensor
 
 from uwm.bounds import Bounded, Count, Names, Natural, SomeNames
 from uwm.data.action_pairs import can_be_probed, hand_in_picture
-from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.manifest import write_manifest
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
@@ -519,6 +519,7 @@ EXPERIMENT = Experiment(
     reading=("*",),
     checks=nodes_lack,
     check_corpus=check_corpus,
+    included=INCLUDED,
     description=(__doc__ or "").splitlines()[0],
 )
 

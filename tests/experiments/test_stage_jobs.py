@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
-from uwm.data.corpora import BUNDLED, bundled, open_corpus
+from uwm.data.corpora import BUNDLED, INCLUDED, bundled, open_corpus
 from uwm.runs.artifacts import NotThere
 from uwm.runs.cli import choose, main, plan_of, run_experiment
 from uwm.runs.experiment import load_experiment
@@ -29,6 +29,22 @@ def context_of(name, *words):
     experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
     options = build_parser(experiment.name).parse_args(["--scale", "smoke", *words])
     return plan_of(experiment, options, [], None).context(experiment)
+
+
+@pytest.mark.parametrize("name", ["table1", "figure4", "figure5", "planning"])
+def test_records_of_a_scales_own_corpora_go_to_the_results(name, tmp_path):
+    own = ["ssv2", "ego4d"] if name == "table1" else ["ssv2", "ego4d", "robosuite"]  # it measures no robot
+    words = ["--scale", "paper", "--data", *(f"{corpus}={tmp_path}" for corpus in own)]
+    assert context_of(name, *words).out == ROOT / "results" / "paper" / name
+    added = context_of(name, *words, f"wild={tmp_path}")
+    assert added.out == added.work / "results"
+
+
+@pytest.mark.parametrize("name", ["table1", "figure4", "figure5", "planning", "families", "ablations"])
+@pytest.mark.parametrize("corpus", INCLUDED)
+def test_other_data_in_an_included_corpus_place_leaves_the_results_alone(name, corpus, tmp_path):
+    context = context_of(name, "--scale", "mini", "--data", f"{corpus}={tmp_path}")
+    assert context.out == context.work / "results"
 
 
 def planned(context, pattern):

@@ -228,31 +228,30 @@ def test_added_data_gives_cells_of_its_own_beside_the_committed_results(project,
     assert not project.results.exists()
 
 
-@pytest.mark.parametrize(("replaced", "is_usual"), [((), True), (("wild",), False), (("ours",), False)])
-def test_corpora_of_the_config_that_the_site_holds_give_results(project, replaced, is_usual):
-    """As ssv2, ego4d and robosuite at scale paper, which no repository can bring along."""
+def pretrain_on_wild(project):
     text = project.file.read_text()
     project.file.write_text(
         text.replace('pretrain_on: tuple[str, ...] = ("ours",)', 'pretrain_on: tuple[str, ...] = ("wild",)')
     )
-    places = {"ours": "/there/ours", "wild": "/there/wild"}
-    plan = make_plan(
-        load_experiment(project.file),
-        [],
-        scale="mini",
-        settings=(),
-        data=places,
-        out=None,
-        recompute=False,
-        replaced=replaced,
-    )
+
+
+@pytest.mark.parametrize(
+    ("given", "is_usual"), [(["wild"], True), (["ours"], False), (["wild", "ours"], False)]
+)
+def test_data_of_corpora_that_do_not_come_with_the_project_give_results(project, given, is_usual):
+    """As ssv2, ego4d and robosuite at scale paper, which no repository can bring along."""
+    pretrain_on_wild(project)
+    places = {name: f"/there/{name}" for name in given}
+    experiment = load_experiment(project.file)
+    plan = make_plan(experiment, [], scale="mini", settings=(), data=places, out=None, recompute=False)
     assert (Path(plan.out) == project.results) == is_usual
 
 
 def test_a_site_file_tells_where_corpora_lie_and_adds_none(project, tmp_path):
     """One file serves all experiments: Table 1 does not measure the place of Figure 4's robot."""
     site = tmp_path / "site.toml"
-    site.write_text('[data]\nours = "/there/ours"\nrobots = "/there/robots"\n')
+    pretrain_on_wild(project)
+    site.write_text('[data]\nwild = "/there/wild"\nrobots = "/there/robots"\n')
     code, out, _ = project.run("--site", str(site))
     assert code == 0
     assert "robots" not in out

@@ -119,6 +119,7 @@ EXPERIMENT = Experiment(
     run_cell=run_cell,
     summarize=summarize,
     parts=Parts(parts, run_part),
+    included=("ours",),
     checks=checks,
     check_cell=check_cell,
     stages=lambda config, data: [

@@ -22,6 +22,7 @@ from uwm.files import home_path
 
 __all__ = [
     "BUNDLED",
+    "INCLUDED",
     "IN_DOMAIN",
     "SPLITS",
     "Clip",
@@ -35,6 +36,8 @@ __all__ = [
 BUNDLED = ("sim-third-person", "sim-ego")
 IN_DOMAIN = "sim-panda"
 """The robot whose tasks are in no other bundled corpus: what in-domain experiments fine-tune and test on."""
+INCLUDED = (*BUNDLED, IN_DOMAIN)
+"""All that come with the project."""
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "corpora"
 Splits = Literal["own", "all-test"]
@@ -103,11 +106,10 @@ def all_test(corpus: Corpus) -> Corpus:
 
 def bundled(name: str) -> Corpus:
     """A corpus of the package by name."""
-    known = (*BUNDLED, IN_DOMAIN)
-    if name not in known:
+    if name not in INCLUDED:
         raise UserError(
             f"no corpus is called {name!r}: give its folder with --data {name}=DIR, "
-            f"or take one of {', '.join(known)}{SOURCES.get(name, '')}"
+            f"or take one of {', '.join(INCLUDED)}{SOURCES.get(name, '')}"
         )
     table = ASSETS / name / "clips.csv"
     if not table.is_file():

@@ -41,9 +41,9 @@ def cached_manifest(
     if _is_whole(path):
         return _kept(path)
     cache.mkdir(parents=True, exist_ok=True)
-    before = _stamp(digests_path(path))
+    before = _stamp(str(digests_path(path)))
     with _one_at_a_time(path.with_suffix(".lock")):
-        if _stamp(digests_path(path)) != before:  # another process made it meanwhile
+        if _stamp(str(digests_path(path))) != before:  # another process made it meanwhile
             return _kept(path)
         return _made(path, corpus, split, workers, arguments)
 

@@ -159,7 +159,6 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
         data={**places, **given},
         out=str(options.out) if options.out else None,
         recompute=options.recompute,
-        replaced=given.keys(),
     )
     return dataclasses.replace(plan, max_bad_share=options.max_bad_share)
 

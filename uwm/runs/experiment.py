@@ -208,7 +208,8 @@ class Experiment:
     cluster packs them into jobs without a GPU. `checks` gives a warning for each thing that a cluster's nodes
     may lack, and raises UserError for what they need. `check_corpus` raises UserError for a corpus that can't
     be measured, `check_cell` SkipCell for a cell that would be skipped; both are asked before anything is
-    computed. `parts`: what several processes share of a cell.
+    computed. `parts`: what several processes share of a cell. `included`: the corpora that come with the
+    project; records of other data under these names never go among the committed ones.
     """
 
     name: str
@@ -225,6 +226,7 @@ class Experiment:
     check_corpus: Callable[[Context, str], None] = lambda context, name: None
     check_cell: Callable[[Context, Cell], object] = lambda context, cell: None
     parts: Parts = Parts()
+    included: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:

@@ -6,7 +6,7 @@ Plans lie as `plan-<digest>.json` in the run folder `runs/<scale>/<experiment>-<
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -116,8 +116,9 @@ def check_config(config: Any) -> None:
 
 
 def own_corpora(experiment: Experiment, config: Any) -> set[str]:
-    """The corpora that a config measures or pre-trains on."""
-    return {cell.corpus for cell in experiment.cells(config, {})} | {*getattr(config, "pretrain_on", ())}
+    """The corpora that a config measures, pre-trains on, or names as that of a robot whose tasks it plays."""
+    trained_on = {*getattr(config, "pretrain_on", ()), getattr(config, "corpus", "")} - {""}
+    return {cell.corpus for cell in experiment.cells(config, {})} | trained_on
 
 
 def named_places(
@@ -137,18 +138,17 @@ def make_plan(
     data: dict[str, str],
     out: str | None,
     recompute: bool,
-    replaced: Collection[str] = (),
 ) -> Plan:
     """The plan of a command line.
 
     Records go to `results/<scale>/<experiment>/`. With other settings or corpora than the experiment's own,
-    or with other data for these (`replaced` by the user), they go below the run folder, so that they never
+    or with other data for one that comes with the project, they go below the run folder, so that they never
     replace committed ones; `out` overrides both. An experiment's own corpora are those that its config
-    measures or pre-trains on; a site file says where they are.
+    measures or pre-trains on; `data` says where those lie that do not come with the project.
     """
     config = config_for(experiment, scale, settings)
     own = own_corpora(experiment, config)
-    added = {name: data[name] for name in data if name in replaced or name not in own}
+    added = {name: data[name] for name in data if name in experiment.included or name not in own}
     identity = {"version": experiment.version, "config": plain(config), "data": added}
     work = runs_root(experiment.root) / scale / f"{experiment.name}-{digest_of(identity)[:8]}"
     usual = not settings and not added
