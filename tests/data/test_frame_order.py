@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from tests.data.video_files import read_number, write_video
+from uwm.data import ffmpeg
 from uwm.data.containers import counted, scan, spread
 from uwm.data.decoders import BadVideo
+from uwm.data.ffmpeg import PyAVReader
 from uwm.data.video import probe, read_frames, read_whole
 
 CODECS = {
@@ -42,9 +45,11 @@ def make(folder: Path, name: str, frames: int = 50) -> Path:
     return write_video(folder / name, frames, fps=fps, codec=codec, gop=12, options=options, pix_fmt=pixels)
 
 
-def copied(source: Path, target: Path, change: Callable[[av.Packet], None] = lambda packet: None) -> Path:
+def copied(
+    source: Path, target: Path, change: Callable[[av.Packet], None] = lambda packet: None, **options: str
+) -> Path:
     """The same packets in another container."""
-    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+    with av.open(str(source)) as reader, av.open(str(target), "w", options=options) as writer:
         stream = reader.streams.video[0]
         copy = writer.add_stream_from_template(stream)
         for packet in reader.demux(stream):
@@ -100,6 +105,43 @@ def stored_order(packet: av.Packet) -> None:
 def test_times_of_storing_are_not_taken_for_times_of_showing(tmp_path: Path, suffix, options):
     source = write_video(tmp_path / "a.mp4", 50, fps=10, gop=20, options=options)
     check_every_frame(copied(source, tmp_path / f"copied{suffix}", stored_order), list(range(50)))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("name", ["open.mp4", "mpeg4.mp4", "open-hevc.mp4"])
+def test_key_frames_that_are_shown_later_than_their_times_of_storing(tmp_path: Path, name, suffix):
+    """A copy of an AVI whose groups of pictures overlap: pictures stored after a key frame come before it."""
+    source = make(tmp_path, name)
+    expected = [read_number(frame) for frame in np.concatenate(list(read_whole(source)))]
+    check_every_frame(copied(source, tmp_path / f"copied{suffix}", stored_order), expected)
+
+
+@pytest.mark.parametrize("fps", [10, 25, 30])
+@pytest.mark.parametrize("options", [{"preset": "ultrafast"}, {"preset": "medium"}])
+def test_a_clock_that_ticks_once_a_frame(tmp_path: Path, fps, options):
+    source = write_video(tmp_path / "a.mp4", 40, fps=fps, options=options)
+    path = copied(source, tmp_path / "coarse.mp4", video_track_timescale=str(fps))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].time_base == Fraction(1, fps)
+    check_every_frame(path, list(range(40)))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_thousand_frames_a_second(tmp_path: Path, suffix):
+    check_every_frame(write_video(tmp_path / f"slow-motion{suffix}", 60, fps=1000), list(range(60)))
+
+
+def test_b_frames_of_which_no_time_tells_are_sought_if_they_ascend(tmp_path: Path, monkeypatch):
+    """A stream that may have B-frames and has none stores its times in order, as a copy of an AVI does."""
+    path = copied(write_video(tmp_path / "a.mp4", 40, options={"preset": "ultrafast"}), tmp_path / "b.mp4")
+    monkeypatch.setattr(PyAVReader, "_may_have_b_frames", lambda reader: True)
+    decoded = []
+    whole = ffmpeg.counted
+    monkeypatch.setattr(ffmpeg, "counted", lambda path: decoded.append(path) or whole(path))
+    with PyAVReader(path) as reader:
+        assert not reader.counts
+        assert len(decoded) == 1
+        assert [read_number(frame) for frame in reader.read([33, 5])] == [33, 5]
 
 
 def test_a_stream_with_b_frames_is_sought(tmp_path: Path, monkeypatch):

@@ -4,7 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.video_files import read_number, trim_with_edit_list, truncate, write_video
+from tests.data.video_files import (
+    read_number,
+    set_display_matrix,
+    trim_with_edit_list,
+    truncate,
+    write_video,
+)
 from uwm.data.video import BadVideo, probe, read_frames, read_whole
 
 RATES = [("a.webm", 12), ("a.mp4", 25), ("b.mp4", Fraction(30000, 1001)), ("c.mp4", 60), ("b.webm", 30)]
@@ -42,6 +48,39 @@ def test_decoders_agree_on_every_pixel(tmp_path: Path):
         ours = read_frames(path, range(25), decoder="decord")
         other = read_frames(path, range(25), decoder="pyav")
         np.testing.assert_array_equal(ours, other)
+
+
+QUARTER = {"upright": (1, 0, 0, 1), "a turn": (0, 1, -1, 0), "half": (-1, 0, 0, -1), "back": (0, -1, 1, 0),
+           "mirror": (-1, 0, 0, 1), "upside down": (1, 0, 0, -1), "diagonal": (0, 1, 1, 0),
+           "other diagonal": (0, -1, -1, 0)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("a", "b", "c", "d"), QUARTER.values(), ids=QUARTER)
+def test_every_display_matrix_is_applied(tmp_path: Path, a, b, c, d):
+    """It says where a place of the stored picture is shown: (x', y') = (a x + c y, b x + d y)."""
+    path = write_video(tmp_path / "plain.mp4", 3, size=(80, 48))
+    stored = read_frames(path, [2])[0]
+    set_display_matrix(path, (a, b, c, d))
+    shown = read_frames(path, [2])[0]
+    height, width = stored.shape[:2]
+    size = (height, width) if a else (width, height)
+    assert shown.shape[:2] == size
+    y, x = np.mgrid[:height, :width]
+    across, down = 2 * x - (width - 1), 2 * y - (height - 1)
+    new_x, new_y = a * across + c * down, b * across + d * down
+    np.testing.assert_array_equal(shown[(new_y + size[0] - 1) // 2, (new_x + size[1] - 1) // 2], stored)
+
+
+@pytest.mark.parametrize("name", QUARTER)
+def test_decord_reads_what_is_upright_or_upside_down(tmp_path: Path, name):
+    path = write_video(tmp_path / "plain.mp4", 3, size=(64, 64))
+    set_display_matrix(path, QUARTER[name])
+    if name in ("upright", "half"):
+        by_decord = read_frames(path, [2], decoder="decord")
+        np.testing.assert_array_equal(by_decord, read_frames(path, [2]))
+    else:
+        with pytest.raises(BadVideo, match="turned and mirrored pictures wrong; read it with PyAV"):
+            read_frames(path, [2], decoder="decord")
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])

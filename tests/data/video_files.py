@@ -1,5 +1,6 @@
 """Real video files for tests: every frame carries its number as big black and white blocks."""
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -83,6 +84,17 @@ def trim_with_edit_list(source: Path, target: Path, seconds: float) -> Path:
             packet.stream = copy
             writer.mux(packet)
     return target
+
+
+def set_display_matrix(path: Path, matrix: tuple[float, float, float, float]) -> None:
+    """Write (a, b, c, d) into an MP4 in place of the one identity matrix that its track has."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40  # version and flags, times, track, duration, layer, volume
+    row = struct.Struct(">9i")
+    assert row.unpack_from(data, place) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    a, b, c, d = (round(number * 65536) for number in matrix)
+    row.pack_into(data, place, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
 
 
 def truncate(path: Path, share: float) -> Path:

@@ -35,6 +35,7 @@ class Index:
 
     pts: NDArray[Any]
     time_base: float
+    ascends: bool = True  # decoded in order, each picture's own time is later than the last one's
 
     def times(self) -> Times:
         return (self.pts - self.pts[0]) * self.time_base
@@ -164,11 +165,11 @@ def _counted_index(path: str, size: int, changed: int) -> Index:
         raise BadVideo(path, "no video frames")
     own = [pts for pts in frames if pts is not None]
     if len(own) == len(frames) and all(a <= b for a, b in itertools.pairwise(own)) and own[0] < own[-1]:
-        return Index(spread(np.asarray(own, np.float64)), base)
+        return Index(spread(np.asarray(own, np.float64)), base, ascends=len(set(own)) == len(own))
     if len(slots) == len(frames):  # AVI: the i-th frame is shown at the i-th time
-        return Index(slots, base)
+        return Index(slots, base, ascends=False)
     if untimed and rate:  # a raw stream: an even rate is all that it knows
-        return Index(np.arange(len(frames)), float(1 / rate))
+        return Index(np.arange(len(frames)), float(1 / rate), ascends=False)
     raise BadVideo(path, f"its clock is broken ({len(frames)} pictures at {len(slots)} times); "
                          "write it anew: ffmpeg -i FILE -c:v libx264 NEW.mp4")  # fmt: skip
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 
 from uwm.data.containers import SEEKABLE, open_stream
 from uwm.data.decoders import TIME_TOLERANCE, BadVideo, Frames, Times, reason_of
+from uwm.data.orientation import HALF_TURN, UPRIGHT, orientation
 
 try:
     import decord
@@ -41,8 +43,6 @@ class DecordReader:
             frames: Frames = self.video.get_batch([int(i) for i in indices]).asnumpy()
         except (RuntimeError, decord.DECORDError, IndexError) as error:
             raise BadVideo(self.path, reason_of(error)) from None
-        if frames.shape[-1] != 3:  # what decord makes of a rotation flag
-            raise BadVideo(self.path, f"decord gives a broken picture; {_REMEDY}")
         return frames
 
 
@@ -51,7 +51,7 @@ _REMEDY = "read it with PyAV, the default decoder"
 
 def _check_trust(path: Path | str) -> None:
     """decord seeks to wrong frames in containers without a table of key frames (ASF, AVI), and where groups
-    of pictures overlap, which only streams with B-frames do."""
+    of pictures overlap, which only streams with B-frames do. It does not mirror, and breaks what it turns."""
     container, stream = open_stream(path)
     with container:
         if stream.codec_context.has_b_frames:
@@ -59,3 +59,9 @@ def _check_trust(path: Path | str) -> None:
         if not container.format.name.startswith(SEEKABLE):
             kind = container.format.name
             raise BadVideo(path, f"decord may give wrong frames of the container {kind}; {_REMEDY}")
+        try:
+            first = next(container.decode(stream), None)
+        except av.FFmpegError as error:
+            raise BadVideo(path, reason_of(error)) from None
+        if first is not None and orientation(first, path) not in (UPRIGHT, HALF_TURN):
+            raise BadVideo(path, f"decord gives turned and mirrored pictures wrong; {_REMEDY}")

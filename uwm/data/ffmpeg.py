@@ -4,9 +4,9 @@ The reference is a decoding of everything in order: the i-th picture that comes 
 the same frames:
 
 - *seeking*, in the containers that store the time at which each picture is shown (MP4, Matroska). What it
-  takes for granted is checked at every read: decoding starts at a true key frame, each picture has a time of
-  its own, times ascend, and nothing shown before that key frame is used, since an open group of pictures
-  refers to what was skipped;
+  takes for granted is checked: that the stored times are those of showing, once; and at every read that
+  decoding starts at a true key frame, each picture has a time of its own, times ascend, and nothing shown
+  before that key frame is used, since an open group of pictures refers to what was skipped;
 - *counting*, everywhere else, and where one of these checks fails. AVI and raw streams store no such times,
   MPEG-TS, ASF and others have no table of key frames. It costs a decoding of the file from its start.
 """
@@ -30,8 +30,10 @@ from uwm.data.containers import (
     scan,
 )
 from uwm.data.decoders import TIME_TOLERANCE, BadVideo, Frames, reason_of
+from uwm.data.orientation import orientation, turned_upright
 
 SEEK_BACK = (0.0, 1.0, 10.0, float("inf"))  # s before the wanted time, tried in turn
+STEP = 1e-6  # s between two times that a manifest can tell apart
 
 
 class PyAVReader:
@@ -42,7 +44,8 @@ class PyAVReader:
         self._scanned: Index | None = None
         self._reformatter = VideoReformatter()  # one for all frames: each new one costs more than the frame
         self._open()
-        self.counts = not self.container.format.name.startswith(SEEKABLE)
+        seekable = self.container.format.name.startswith(SEEKABLE)
+        self.counts = not (seekable and self._stores_times_of_showing())
 
     def _open(self) -> None:
         self.container, self.stream = open_stream(self.path)
@@ -101,7 +104,28 @@ class PyAVReader:
         if done < frames:  # one decoding for all further pieces
             shown = itertools.islice(decoded_in_order(self.path), done, None)
             while frames_of_piece := list(itertools.islice(shown, chunk)):
-                yield _stacked(self.path, [upright(frame, self._reformatter) for frame in frames_of_piece])
+                yield _stacked(self.path, [self._upright(frame) for frame in frames_of_piece])
+
+    def _stores_times_of_showing(self) -> bool:
+        """Is a picture shown at the time of its packet?
+
+        A stream with B-frames is stored in another order than it is shown. Where no packet's time says so, it
+        may be the time of storing (an AVI copied into MP4), and only decoding the whole tells.
+        """
+        if not self._may_have_b_frames():
+            return True
+        last: int | None = None
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.pts is not None and last is not None and packet.pts < last:
+                    return True
+                last = packet.pts
+        except av.FFmpegError:
+            return False  # the decoding says what is wrong
+        return counted(self.path).ascends
+
+    def _may_have_b_frames(self) -> bool:
+        return bool(self.stream.codec_context.has_b_frames)
 
     def _pts_at(self, times: Sequence[float]) -> list[int]:
         base = float(self.stream.time_base or 1)
@@ -116,7 +140,7 @@ class PyAVReader:
         wanted: dict[int, Frames | None] = dict.fromkeys(int(i) for i in indices)
         for place, frame in enumerate(decoded_in_order(self.path)):
             if place in wanted:
-                wanted[place] = upright(frame, self._reformatter)
+                wanted[place] = self._upright(frame)
             if place >= max(wanted):
                 break
         if missing := [place for place, picture in wanted.items() if picture is None]:
@@ -135,16 +159,16 @@ class PyAVReader:
 
     def _picture(self, pts: int) -> Frames:
         base = float(self.stream.time_base or 1)
-        tolerance = max(1, round(TIME_TOLERANCE / base))
+        tolerance = int(STEP / base)  # in ticks; none where a tick is longer
         if self._decoding is not None and self._position < pts and not self._keyframe_before(pts):
             frame = self._advance(pts, tolerance)
             if frame is not None:
-                return upright(frame, self._reformatter)
+                return self._upright(frame)
         for back in SEEK_BACK:  # a keyframe may be stored before but shown after the frame that we want
             self._seek(pts, back)
             frame = self._advance(pts, tolerance)
             if frame is not None:
-                return upright(frame, self._reformatter)
+                return self._upright(frame)
         raise NotSeekable
 
     def _keyframe_before(self, pts: int) -> bool:
@@ -170,7 +194,7 @@ class PyAVReader:
         """(time, frame) from here on, in display order; after a seek those that need nothing before it."""
         first_shown, last_stored = None, None
         unproven = sought
-        out_of_order = not self.stream.codec_context.has_b_frames  # only then must it be seen
+        out_of_order = not self._may_have_b_frames()  # only then must it be seen
         for packet in self.container.demux(self.stream):
             if sought and packet.size and first_shown is None:
                 if packet.pts is None or not packet.is_keyframe:
@@ -204,6 +228,10 @@ class PyAVReader:
         self._decoding = None
         return None
 
+    def _upright(self, frame: av.VideoFrame) -> Frames:
+        picture = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+        return turned_upright(np.asarray(picture, np.uint8), orientation(frame, self.path))
+
 
 def _stacked(path: Path | str, pictures: Sequence[Frames]) -> Frames:
     if len({picture.shape for picture in pictures}) > 1:
@@ -213,9 +241,3 @@ def _stacked(path: Path | str, pictures: Sequence[Frames]) -> Frames:
 
 def _no_frame_at(path: Path | str, time: float) -> BadVideo:
     return BadVideo(path, f"has no frame at {time:.3f} s; was the file changed?")
-
-
-def upright(frame: av.VideoFrame, reformatter: VideoReformatter) -> Frames:
-    picture = reformatter.reformat(frame, format="rgb24").to_ndarray()
-    turns = round(frame.rotation / 90) % 4  # FFmpeg counts anticlockwise, as numpy does
-    return np.ascontiguousarray(np.rot90(picture, turns), dtype=np.uint8)
