@@ -1,5 +1,6 @@
 """A corpus of 1,000 clips with 50 bad ones: every good clip is used, every bad one named once."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.data.video_files import truncate, write_video
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import build_manifest
 from uwm.data.stream import video_stream
+from uwm.data.video import BadVideo, probe
 from uwm.errors import UserError
 
 
@@ -69,3 +71,40 @@ def test_every_good_clip_is_used_and_every_bad_one_named_once(corpus):
 def test_more_than_the_stated_share_stops(corpus):
     with pytest.raises(UserError, match="more than the allowed share"):
         build_manifest(corpus, "train", pairs_per_clip=1, max_bad_share=0.02)
+
+
+@pytest.mark.parametrize(
+    "name", ["a:b.mp4", "-x.mp4", "%03d.mp4", "pipe:0.mp4", "q?x#y.mp4", "http:/w/v.mp4", "data:,.mp4"]
+)
+def test_no_name_of_a_file_is_an_address(tmp_path: Path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "plain.mp4", 3)
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy("plain.mp4", Path(name))
+    assert probe(name).frames == 3
+
+
+PLAYLISTS = {
+    "by name": "ffconcat version 1.0\nfile plain.mp4\n",
+    "by path": "ffconcat version 1.0\nfile '{folder}/plain.mp4'\n",
+    "segments": "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nplain.mp4\n#EXT-X-ENDLIST\n",
+    "elsewhere": "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n",
+}
+
+
+@pytest.mark.parametrize("text", PLAYLISTS.values(), ids=PLAYLISTS)
+@pytest.mark.parametrize("suffix", [".mp4", ".m3u8"])
+def test_a_list_of_other_files_is_no_video(tmp_path: Path, text, suffix):
+    write_video(tmp_path / "plain.mp4", 3)
+    path = tmp_path / f"list{suffix}"
+    path.write_text(text.format(folder=tmp_path))
+    with pytest.raises(BadVideo, match=r"playlist|cannot be decoded"):
+        probe(path)
+
+
+def test_pipes_and_devices_are_refused_at_once(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+    for name in ("pipe.mp4", "zero.mp4"):
+        with pytest.raises(BadVideo, match="no regular file"):
+            probe(tmp_path / name)

@@ -21,7 +21,12 @@ STEPS = 12
 UPDATES = ["gradient", "ema"]
 CONFIG = QuantizerConfig(codes=16, width=4, ema_decay=0.5, restart_threshold=0, data_init=False)
 RESTARTS = replace(CONFIG, restart_threshold=0.4, data_init=True)
-UNEVEN = replace(CONFIG, codebook_update="ema")
+UNEVEN = {
+    "counts": replace(CONFIG, codebook_update="ema"),
+    "restarts, ema": replace(RESTARTS, codebook_update="ema"),
+    "restarts": RESTARTS,
+    "few": replace(RESTARTS, codes=64),
+}
 
 
 class Model(nn.Module):
@@ -64,9 +69,9 @@ def train(config: QuantizerConfig, batches: list[Tensor], wrap: bool, broadcast:
     return {**model.state_dict(), **logged}
 
 
-def train_uneven(rank: int | None) -> dict:
+def train_uneven(case: str, rank: int | None) -> dict:
     """The bare module; rank 1 has a third of rank 0's vectors. Without a rank, the joined batch."""
-    quantizer = VectorQuantizer(UNEVEN)
+    quantizer = VectorQuantizer(UNEVEN[case])
     for step in range(STEPS):
         parts = [rank_batch(step, 0, 3), rank_batch(step, 1, 1)]
         quantizer(torch.cat(parts) if rank is None else parts[rank])
@@ -78,7 +83,7 @@ def worker(rank: int, folder: Path) -> None:
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", store, timedelta(seconds=200), rank=rank, world_size=2)
     batches = [rank_batch(step, rank) for step in range(STEPS)]
-    results = {"uneven": train_uneven(rank)}
+    results = {case: train_uneven(case, rank) for case in UNEVEN}
     for update in UPDATES:
         for broadcast in (False, True):
             for name, config in (("plain", CONFIG), ("restarts", RESTARTS)):
@@ -118,10 +123,11 @@ def test_two_ranks_equal_one_with_the_joined_batch(ranks, update, broadcast):
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5)
 
 
-def test_uneven_batches_count_by_token(ranks):
-    expected = train_uneven(None)
+@pytest.mark.parametrize("case", UNEVEN)
+def test_uneven_batches_are_one_batch(ranks, case):
+    expected = train_uneven(case, None)
     for results in ranks:
-        for name, value in results["uneven"].items():
+        for name, value in results[case].items():
             torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5)
 
 

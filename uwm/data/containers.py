@@ -20,6 +20,7 @@ from uwm.data.decoders import BadVideo, Times, check_size, reason_of
 
 TRUNCATION_TOLERANCE = 0.25  # s missing at the end of a file before it counts as cut off
 SEEKABLE = ("mov,mp4", "matroska")  # beginnings of FFmpeg's names of the containers that are read by seeking
+PLAYLISTS = ("concat", "hls", "dash", "imf", "sdp", "image2")  # what is read from files beside them
 STILL_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff"})  # of cover pictures
 
 av.logging.set_level(None)  # corrupt files are reported by our own errors, once
@@ -42,12 +43,20 @@ class Index:
 
 
 def open_stream(path: Path | str) -> tuple[av.container.InputContainer, av.VideoStream]:
-    """The container and its video, decoded by one thread. `BadVideo` where there is none to read."""
+    """The container and its video, decoded by one thread. `BadVideo` where there is none to read.
+
+    Of a regular file alone, and from nothing else: FFmpeg takes `a:b.mp4` for an address, waits for ever at a
+    named pipe, and follows playlists to other files, whatever they are called.
+    """
     try:
-        container = av.open(str(path))
+        if Path(path).exists() and not Path(path).is_file():
+            raise BadVideo(path, "is no regular file")
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, OSError, ValueError) as error:
         raise BadVideo(path, reason_of(error)) from None
     try:
+        if container.format.name.startswith(PLAYLISTS):
+            raise BadVideo(path, f"is a playlist ({container.format.name}) of other files; name these")
         if not container.streams.video:
             raise BadVideo(path, "no video stream")
         stream = max(container.streams.video, key=_how_likely)  # the first of equals

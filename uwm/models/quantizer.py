@@ -95,9 +95,9 @@ class VectorQuantizer(nn.Module):
     Under torch.distributed, counts and sums are added over ranks and restart vectors drawn from the batches
     of all of them as one process would from the whole batch. So every rank holds the same codebook, with or
     without DDP's buffer broadcast, and it does not depend on their number. Ranks must make the same number
-    of training calls, with equally many latents where codes restart or begin as data; rank r of w has the
-    samples r, r + w and so on of the whole batch. With "gradient" the optimiser's moments of a restarted row
-    are left alone: they fade within some tens of steps.
+    of training calls. Where they have equally many samples, rank r of w has r, r + w and so on of the whole
+    batch; otherwise it has them one after the other. With "gradient" the optimiser's moments of a restarted
+    row are left alone: they fade within some tens of steps.
     """
 
     codebook: Tensor
@@ -228,11 +228,12 @@ class VectorQuantizer(nn.Module):
         """
         seed = np.random.SeedSequence((self.config.seed, self._read_step())).generate_state(1)
         generator = torch.Generator(latents.device).manual_seed(int(seed[0]))
-        total, codes = latents.shape[0] * latents.shape[1] * _world_size(), self.config.codes
+        samples, codes = _samples_of_all(latents), self.config.codes
+        total = sum(samples) * latents.shape[1]
         order = torch.randperm(total, generator=generator, device=latents.device)
         if total >= codes:
-            return _rows_of_all(latents, order[:codes])
-        vectors = _rows_of_all(latents, torch.arange(total, device=latents.device))
+            return _rows_of_all(latents, samples, order[:codes])
+        vectors = _rows_of_all(latents, samples, torch.arange(total, device=latents.device))
         drawn = vectors[order.repeat(-(-codes // total))[:codes]]  # (K, W)
         noise = torch.randn(drawn[total:].shape, generator=generator, **_like(vectors))
         drawn[total:] += NOISE * vectors.std(dim=0, correction=0) * noise
@@ -272,15 +273,29 @@ def _world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _rows_of_all(latents: Tensor, rows: Tensor) -> Tensor:
-    """Rows (n,) int64 of the whole batch's vectors (n, W), of whose samples w ranks hold every w-th each."""
+def _samples_of_all(latents: Tensor) -> list[int]:
+    """How many samples each rank has."""
+    if _world_size() == 1:
+        return [latents.shape[0]]
+    samples = torch.zeros(_world_size(), dtype=torch.int64, device=latents.device)
+    samples[dist.get_rank()] = latents.shape[0]
+    dist.all_reduce(samples)
+    return samples.tolist()
+
+
+def _rows_of_all(latents: Tensor, samples: list[int], rows: Tensor) -> Tensor:
+    """Rows (n,) int64 of the whole batch's vectors (n, W), of which each rank holds those of its samples."""
     world_size = _world_size()
     if world_size == 1:
         return latents.flatten(0, 1)[rows]
-    samples, tokens = rows // latents.shape[1], rows % latents.shape[1]
-    held = latents[samples // world_size, tokens]
-    mine = samples % world_size == dist.get_rank()
-    found = torch.where(mine[:, None], held, 0.0)
+    places, tokens = rows // latents.shape[1], rows % latents.shape[1]
+    if len(set(samples)) == 1:
+        places, owners = places // world_size, places % world_size
+        mine = owners == dist.get_rank()
+    else:
+        places = places - sum(samples[: dist.get_rank()])
+        mine = (places >= 0) & (places < len(latents))
+    found = torch.where(mine[:, None], latents[places.clamp(0, len(latents) - 1), tokens], 0.0)
     dist.all_reduce(found)  # one rank's vector and zeros: exact
     return found
 
