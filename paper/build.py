@@ -10,6 +10,7 @@ from pathlib import Path
 from paper.store import ROOT
 from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
+from uwm.files import check_ours
 
 INSTALL = "apt-get install --no-install-recommends latexmk texlive-latex-base texlive-latex-recommended"
 FOLDER = ROOT / "paper"
@@ -35,9 +36,13 @@ def build(source: Path = FOLDER) -> Path:
     """Build `source/main.tex` into `source/out/report.pdf`; the same inputs and TeX give the same bytes.
 
     Raises:
-        UserError: no TeX, or TeX stopped; the message names the first error line.
+        UserError: no TeX, no report in this folder, a report of somebody else's, or TeX stopped; the message
+            names the first error line.
     """
     folder, target = source / "build", source / "out" / "report.pdf"
+    if not (source / "main.tex").is_file() or not target.parent.is_dir():
+        raise UserError(f"{source} holds no main.tex and out/; `make figures` writes what the report shows")
+    check_ours(target, lambda path: path.with_suffix(".inputs").is_file())
     arguments = tex_command(folder)
     folder.mkdir(exist_ok=True)
     env = os.environ | {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "TZ": "UTC"}

@@ -25,7 +25,7 @@ from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.errors import UserError, run_cli
-from uwm.files import replacing
+from uwm.files import check_ours, replacing
 from uwm.models import MaskedAutoencoder, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import RELEASED
@@ -38,8 +38,9 @@ def write_actions(world: World, corpus: Corpus, path: Path, gap: float, *, vecto
     """Write the latent actions of all pairs of a corpus's test clips; returns how many.
 
     Raises:
-        UserError: no pair, or a video that can't be read.
+        UserError: no pair, a video that can't be read, or a file of somebody else's at `path`.
     """
+    check_ours(path, _is_ours)
     manifest = frozen_pairs(corpus, "test", gap, None, 0)
     if not len(manifest.table):
         raise UserError(f"corpus {corpus.name!r} has no two frames {gap:g} s apart")
@@ -48,6 +49,10 @@ def write_actions(world: World, corpus: Corpus, path: Path, gap: float, *, vecto
         for table in _tables(world, corpus, manifest, schema):
             writer.write_table(table)
     return len(manifest.table)
+
+
+def _is_ours(path: Path) -> bool:
+    return b"uwm" in (pq.read_schema(path).metadata or {})
 
 
 def _schema(world: World, gap: float, vectors: bool) -> pa.Schema:
@@ -114,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
+    check_ours(options.out, _is_ours)  # before hours of work
     corpus = all_test(parse_data(options.data))
     announce(corpus)
     world = load_world(options.mae, options.world_model)

@@ -27,7 +27,7 @@ from torch import Tensor
 from uwm.arguments import Parser, named_path, one_of, whole
 from uwm.env import REPOSITORY, runs_root
 from uwm.errors import UserError, run_cli
-from uwm.files import write_atomically
+from uwm.files import check_ours, write_atomically
 from uwm.models import MaskedAutoencoder, WorldModel
 from uwm.runs.experiment import load_experiment
 from uwm.runs.provenance import code_provenance, environment
@@ -162,6 +162,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=whole(2, 100_000), default=50, help="steps that count")
     parser.add_argument("--out", type=named_path, help="the record; none: in the folder of runs")
     options = parser.parse_args(argv)
+    if options.out:
+        check_ours(options.out, lambda path: "milliseconds_per_step" in json.loads(path.read_text()))
     record = measured_steps(options.scale, options.steps)
     if record is None:
         return 0

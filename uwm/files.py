@@ -7,7 +7,7 @@ the files that we wrote go first, and it stays when another one is left.
 import os
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -65,6 +65,34 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write `content` so that no reader ever sees half a file, and a full disk leaves the old one."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def check_ours(path: Path, ours: Callable[[Path], bool]) -> None:
+    """Let nothing be written in place of a file that somebody else made.
+
+    `ours` tells from a file's content whether the same tool wrote it; what it cannot read is not ours.
+
+    Raises:
+        UserError: the file is there, and is none of ours.
+    """
+    if not path.exists():
+        return
+    try:
+        known = path.is_file() and ours(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise UserError(f"{path} is there already and was not written by this command; name another")
+
+
+def begins_with(start: str) -> Callable[[Path], bool]:
+    """For `check_ours`: a file with this text at its beginning."""
+
+    def ours(path: Path) -> bool:
+        with path.open("rb") as file:
+            return file.read(len(start.encode())) == start.encode()
+
+    return ours
 
 
 def inside(folder: Path, name: str) -> Path:

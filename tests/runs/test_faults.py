@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from uwm.runs import stopping
+from uwm.runs.asking import answer_early
 from uwm.runs.experiment import Cell, load_experiment
 from uwm.runs.launch import _Queue
 from uwm.runs.stopping import ORPHANED, SILENT_S, Stop
@@ -243,6 +245,11 @@ CONTRADICTIONS = [
     ("--check",),
     ("--max-parallel", "2"),
     ("--submit", "--jobs", "2"),
+    ("--follow", "--cancel"),
+    ("--follow", "--status"),
+    ("--wait", "--cancel"),
+    ("--wait", "--logs"),
+    ("--wait", "--recompute"),
 ]
 
 
@@ -251,6 +258,23 @@ def test_flags_that_contradict_or_would_be_ignored_are_said(project, flags):
     code, out, error = project.run(*flags)
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert any(flag in error for flag in flags)
+
+
+def test_flags_are_looked_at_also_where_a_finished_run_answers(project, monkeypatch, capsys):
+    """A script answers from what a run wrote, before it loads the experiment."""
+
+    def answered(*flags):
+        monkeypatch.setattr(sys, "argv", ["toy.py", *flags])
+        with pytest.raises(SystemExit) as end:
+            answer_early(str(project.file))
+        return end.value.code, *capsys.readouterr()
+
+    project.run()
+    assert answered("--status")[0] == 0
+    for flags in (("--status", "--recompute"), ("--follow", "--cancel"), ("--status", "--jobs", "2")):
+        code, out, error = answered(*flags)
+        assert (code, out, error.count("\n")) == (2, "", 1)
+        assert "ask for different things" in error
 
 
 @pytest.mark.parametrize("flag", ["--jobs", "--max-parallel"])

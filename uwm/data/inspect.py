@@ -26,7 +26,9 @@ from uwm.data.manifest import Skipped, build_manifest
 from uwm.data.pairs import decode_rows, resize_short_side
 from uwm.data.video import probe
 from uwm.errors import UserError, run_cli
+from uwm.files import check_ours
 
+SOFTWARE = "python -m uwm.data.inspect"  # in the picture, to know it again
 SHEET_SIDE = 112  # px of a picture in the contact sheet
 SHEET_PAIRS = 24
 BARS = 12
@@ -141,7 +143,7 @@ def draw_card(corpus: Corpus, split: str, card: Card, path: Path) -> None:
     length.set(xlabel="seconds", ylabel="clips", title="length of a clip")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=80, metadata={"Software": SOFTWARE})
     pyplot.close(figure)
 
 
@@ -178,9 +180,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.clips < 1:
         raise UserError(f"--clips {args.clips}: at least one clip must be read")
     corpus = read_data_arguments(args)
+    path = args.out / f"{corpus.name}-{args.split}.png"
+    check_ours(path, lambda path: SOFTWARE.encode() in path.read_bytes()[:1000])
     card = make_card(corpus, args.split, clips=args.clips, gap=args.gap, seed=args.seed)
     print(describe(corpus, args.split, card))
-    path = args.out / f"{corpus.name}-{args.split}.png"
     draw_card(corpus, args.split, card, path)
     print(f"drawn    {path}")
     return 0

@@ -30,7 +30,7 @@ from uwm.data.video import BadVideo, VideoInfo, content_hash, probe
 from uwm.data.workers import Failure, crash_proof_map
 from uwm.env import max_bad_share as told_bad_share
 from uwm.errors import UserError, run_cli
-from uwm.files import write_atomically
+from uwm.files import begins_with, check_ours, write_atomically
 
 COLUMNS = ["video", "t0", "t1", "gap", "frame0", "frame1", "width", "height", "fps", "sha256"]
 CHECK_EVERY = 200  # clips between two looks at the share of bad ones
@@ -223,14 +223,19 @@ def to_csv(table: pd.DataFrame) -> bytes:
 
 
 def write_manifest(manifest: Manifest, path: Path | str) -> None:
-    """Write the table as CSV, atomically."""
+    """Write the table as CSV, atomically. `UserError` where a file of somebody else's stands at `path`."""
+    check_ours(Path(path), is_manifest)
     write_atomically(Path(path), to_csv(manifest.table))
 
 
 def write_skipped(skipped: Skipped, path: Path | str) -> None:
-    """The clips that gave nothing, as CSV: file, reason."""
+    """The clips that gave nothing, as CSV: file, reason. `UserError` as above."""
+    check_ours(Path(path), begins_with("file,reason\n"))
     table = pd.DataFrame(skipped, columns=["file", "reason"])
-    Path(path).write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+    write_atomically(Path(path), table.to_csv(index=False, lineterminator="\n"))
+
+
+is_manifest = begins_with(",".join(COLUMNS) + "\n")
 
 
 def skipped_path(manifest: Path) -> Path:
@@ -260,8 +265,9 @@ def read_manifest(path: Path | str) -> Manifest:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m uwm.data.manifest", description="Write a list of pairs.")
     add_data_arguments(parser, "validation")
-    parser.add_argument("--pairs", type=whole(1), help="pairs in all (default: every pair)")
-    parser.add_argument("--pairs-per-clip", type=whole(1))
+    count = parser.add_mutually_exclusive_group()
+    count.add_argument("--pairs", type=whole(1), help="pairs in all (default: every pair)")
+    count.add_argument("--pairs-per-clip", type=whole(1))
     parser.add_argument("--pairs-per-visit", type=whole(1), default=1, help="pairs from the same 4 s")
     parser.add_argument("--gap", type=real(1e-6, 1e6), default=0.2, help="seconds between a pair's frames")
     parser.add_argument("--seed", type=whole(0), default=0)
@@ -269,17 +275,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=whole(0, 4096), default=0, help="processes that read the files")
     args = parser.parse_args(argv)
     corpus = read_data_arguments(args)
+    out = args.out or Path(f"{corpus.name}-{args.split}.csv")
+    check_ours(out, is_manifest)
     manifest = build_manifest(
         corpus, args.split, pairs=args.pairs, pairs_per_clip=args.pairs_per_clip, gap=args.gap,
         seed=args.seed, pairs_per_visit=args.pairs_per_visit, max_bad_share=args.max_bad_share,
         workers=args.workers, progress=True,
     )  # fmt: skip
-    out = args.out or Path(f"{corpus.name}-{args.split}.csv")
     write_manifest(manifest, out)
     clips = manifest.table.video.nunique()
     print(f"{out}: {len(manifest.table)} pairs of {clips} clips, sha256 {manifest.sha256}")
-    if manifest.skipped:
+    if manifest.skipped or skipped_path(out).exists():
         write_skipped(manifest.skipped, skipped_path(out))
+    if manifest.skipped:
         print(
             f"{skipped_path(out)}: {len(manifest.skipped)} clips were skipped; "
             f"the first is {': '.join(manifest.skipped[0])}"

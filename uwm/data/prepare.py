@@ -8,6 +8,7 @@ Started again after a kill it goes on with the shards that are missing; the resu
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ from uwm.data.video import DecoderName
 from uwm.data.workers import Failure, crash_proof_map
 from uwm.env import allow_bad_share
 from uwm.errors import UserError, run_cli
+from uwm.files import check_ours
 from uwm.verified import sha256_of
 
 
@@ -165,6 +167,19 @@ def _card(manifest: Manifest, row: int) -> dict[str, Any]:
     return {str(key): value.item() if isinstance(value, np.generic) else value for key, value in values}
 
 
+def _check_folder(out: Path) -> None:
+    """Shards go into a folder that they had before, or that holds nothing of their names.
+
+    Raises:
+        UserError: a file of somebody else's would be replaced.
+    """
+    settings = out / "settings.json"  # what a run writes first
+    check_ours(settings, lambda path: "manifest_sha256" in json.loads(path.read_text(encoding="utf-8")))
+    for name in ("index.json", "skipped.csv", "[0-9]*.tar", "[0-9]*.json"):
+        for path in sorted(out.glob(name)):
+            check_ours(path, lambda _: settings.is_file())
+
+
 def _same_settings(out: Path, manifest: Manifest, settings: Settings) -> None:
     """Shards of other settings in the same folder would silently mix; refuse them."""
     file = out / "settings.json"
@@ -217,8 +232,9 @@ def _manifest(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -
             pairs_per_visit=args.pairs_per_visit, max_bad_share=args.max_bad_share, progress=True,
             workers=args.workers or reading_workers(len(corpus.of(args.split))),
         )  # fmt: skip
-    write_manifest(manifest, path)
+    # the skipped ones first: once there are pairs, they are not drawn again
     write_skipped(manifest.skipped, skipped_path(path))
+    write_manifest(manifest, path)
     return manifest
 
 
@@ -257,6 +273,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     part = parse_part(args.part)
+    if args.manifest_only and (args.manifest or part != (0, 1)):
+        raise UserError("--manifest-only draws the pairs of all parts: leave out --part and --manifest")
+    _check_folder(args.out)
     corpus = read_data_arguments(args)
     args.out.mkdir(parents=True, exist_ok=True)
     manifest = _manifest(args, corpus, part)

@@ -235,7 +235,7 @@ class VectorQuantizer(nn.Module):
             return _rows_of_all(latents, samples, order[:codes])
         vectors = _rows_of_all(latents, samples, torch.arange(total, device=latents.device))
         drawn = vectors[order.repeat(-(-codes // total))[:codes]]  # (K, W)
-        noise = torch.randn(drawn[total:].shape, generator=generator, **_like(vectors))
+        noise = torch.empty_like(drawn[total:]).normal_(generator=generator)
         drawn[total:] += NOISE * vectors.std(dim=0, correction=0) * noise
         return drawn
 
@@ -290,15 +290,10 @@ def _rows_of_all(latents: Tensor, samples: list[int], rows: Tensor) -> Tensor:
         return latents.flatten(0, 1)[rows]
     places, tokens = rows // latents.shape[1], rows % latents.shape[1]
     if len(set(samples)) == 1:
-        places, owners = places // world_size, places % world_size
-        mine = owners == dist.get_rank()
+        mine, places = places % world_size == dist.get_rank(), places // world_size
     else:
         places = places - sum(samples[: dist.get_rank()])
         mine = (places >= 0) & (places < len(latents))
     found = torch.where(mine[:, None], latents[places.clamp(0, len(latents) - 1), tokens], 0.0)
     dist.all_reduce(found)  # one rank's vector and zeros: exact
     return found
-
-
-def _like(tensor: Tensor) -> dict[str, Any]:
-    return {"device": tensor.device, "dtype": tensor.dtype}

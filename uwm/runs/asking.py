@@ -42,6 +42,9 @@ def answer_early(file: str) -> None:
 
 def _early(options: argparse.Namespace, path: Path) -> int:
     """The answer's exit code, or -1 without a written listing."""
+    from uwm.runs.cli import check_flags
+
+    check_flags(options)
     found = find_listing(runs_root(path.parent.parent), path.stem, options.scale, run_options(options))
     if found is None:
         return -1
