@@ -89,6 +89,10 @@ CALLS |= {
     "roll out without steps": lambda: WORLD.rollout(STATES, QUANTIZED),
     "roll out by no step": lambda: WORLD.rollout(STATES, QUANTIZED[:, None][:, :0]),
     "quantise nothing": lambda: WORLD.quantizer(None),
+    "quantise another width": lambda: WORLD.quantizer(QUANTIZED[..., :5]),
+    "quantise one sample": lambda: WORLD.quantizer(QUANTIZED[0]),
+    "adapter without mask": lambda: ADAPTER.infer_actions(STATES, CONTROLS, None, WORLD.quantizer),
+    "adapter of arrays": lambda: ADAPTER.infer_actions(STATES, CONTROLS.numpy(), MASK, WORLD.quantizer),
     "quantise ints": lambda: WORLD.quantizer(QUANTIZED.long()),
     "quantise NaN": lambda: WORLD.quantizer(spoilt(QUANTIZED, NAN)),
     "compare with nothing": lambda: load_lpips("random")(IMAGES, None),
@@ -103,6 +107,14 @@ CALLS |= {
     "adapter one of two": lambda: ADAPTER.infer_actions(STATES, CONTROLS[:1], MASK[:1], WORLD.quantizer),
 }
 
+BAD_LATENTS = {
+    "NaN": spoilt(QUANTIZED, NAN), "infinite": spoilt(QUANTIZED, INF), "ints": QUANTIZED.long(),
+    "narrow": QUANTIZED[..., :5], "an array": QUANTIZED.numpy(), "nothing": None,
+    "sparse": QUANTIZED.to_sparse(),
+}  # fmt: skip
+for name, bad in BAD_LATENTS.items():
+    CALLS[f"codes of {name}"] = lambda bad=bad: WORLD.quantizer.encode(bad)
+    CALLS[f"actions of {name}"] = lambda bad=bad: WORLD.quantizer.infer(bad)
 
 for bad in (torch.tensor([-1]), torch.tensor([10**9]), torch.tensor([0.0]), None, torch.tensor([True])):
     CALLS[f"look up {bad}"] = lambda bad=bad: WORLD.quantizer.lookup(bad)

@@ -80,6 +80,9 @@ class ActionAdapterConfig(Bounded):
 
 def check_mask(actions: Tensor, mask: Tensor) -> None:
     """ValueError where `mask` does not say of each of the actions (B, T, A) whether it is one."""
+    for name, tensor in (("actions", actions), ("the mask", mask)):
+        if not isinstance(tensor, Tensor):
+            raise BadInput(f"{name} must be a tensor, not a {type(tensor).__name__}")
     if actions.ndim != 3 or mask.shape != actions.shape[:2] or mask.dtype != torch.bool:
         raise BadInput(f"the mask is {mask.dtype} {tuple(mask.shape)}; give bool {tuple(actions.shape[:2])}")
 

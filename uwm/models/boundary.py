@@ -62,6 +62,12 @@ def check_tensor(name: str, tensor: Tensor, shape: tuple[int | None, ...], batch
         raise BadInput(f"{name} hold NaN or infinite values")
 
 
+def check_latents(latents: Tensor, width: int) -> None:
+    """Finite floating latents (..., width). Raises BadInput."""
+    ahead = latents.shape[:-1] if isinstance(latents, Tensor) else ()
+    check_tensor("latents", latents, (*(None for _ in ahead), width))
+
+
 def check_codes(codes: Tensor, count: int) -> None:
     """Whole numbers from 0 to `count` - 1. Raises BadInput."""
     if not isinstance(codes, Tensor) or codes.dtype not in (torch.int64, torch.int32):

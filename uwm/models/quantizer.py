@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Count, Decay, Natural, NotNegative, Share, check_bounds
-from uwm.models.boundary import check_codes, check_tensor
+from uwm.errors import BadInput
+from uwm.models.boundary import check_codes, check_latents
+from uwm.models.joined import processes, rows_of_all, samples_of_all
 from uwm.models.tokens import LatentActions
 
 # Spread of the copies where vectors must be drawn twice, in standard deviations of the batch's channel.
@@ -128,14 +130,14 @@ class VectorQuantizer(nn.Module):
         """Quantise latents (B, L, W); ValueError if their last dimension isn't the codebook's."""
         shape = tuple(latents.shape) if isinstance(latents, Tensor) else ()
         if len(shape) != 3 or shape[-1] != self.config.width or 0 in shape:
-            raise ValueError(f"latents have shape {shape}; give (batch, tokens, {self.config.width})")
-        check_tensor("latents", latents, (None,) * 3)
+            raise BadInput(f"latents have shape {shape}; give (batch, tokens, {self.config.width})")
+        check_latents(latents, self.config.width)
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.to(self.codebook.dtype)
             vectors = latents.detach().flatten(0, 1)  # (B*L, W)
             if self.training and self._read_step() == 0 and self.config.data_init:
                 self._initialise(latents.detach())
-            codes = self.encode(latents)
+            codes = self._nearest(latents)
             chosen = self.lookup(codes)  # (B, L, W)
             loss = self._loss(latents, chosen)
             use = self._statistics(vectors, codes.flatten())
@@ -155,9 +157,16 @@ class VectorQuantizer(nn.Module):
 
     settle = infer  # what an adapter gives is read like what an extractor gives
 
-    @torch.no_grad()
     def encode(self, latents: Tensor) -> Tensor:
-        """Codes (...) int64 of the rows nearest to latents (..., W) by Euclidean distance, eq. 4 and 9."""
+        """Codes (...) int64 of the rows nearest to latents (..., W) by Euclidean distance, eq. 4 and 9.
+
+        Raises BadInput, a ValueError, for latents of another width or not finite.
+        """
+        check_latents(latents, self.config.width)
+        return self._nearest(latents)
+
+    @torch.no_grad()
+    def _nearest(self, latents: Tensor) -> Tensor:
         with torch.autocast(latents.device.type, enabled=False):
             vectors = latents.detach().to(self.codebook.dtype).flatten(0, -2)  # (n, W)
             norms = self.codebook.square().sum(dim=1)  # (K,)
@@ -182,7 +191,7 @@ class VectorQuantizer(nn.Module):
         """Per code the number of its vectors, then their sum (K, 1+W); over all ranks in training."""
         statistics = vectors.new_zeros(self.config.codes, 1 + self.config.width)
         statistics.index_add_(0, codes, F.pad(vectors, (1, 0), value=1.0))
-        if self.training and _world_size() > 1:
+        if self.training and processes() > 1:
             dist.all_reduce(statistics)
         return statistics
 
@@ -228,12 +237,12 @@ class VectorQuantizer(nn.Module):
         """
         seed = np.random.SeedSequence((self.config.seed, self._read_step())).generate_state(1)
         generator = torch.Generator(latents.device).manual_seed(int(seed[0]))
-        samples, codes = _samples_of_all(latents), self.config.codes
+        samples, codes = samples_of_all(latents), self.config.codes
         total = sum(samples) * latents.shape[1]
         order = torch.randperm(total, generator=generator, device=latents.device)
         if total >= codes:
-            return _rows_of_all(latents, samples, order[:codes])
-        vectors = _rows_of_all(latents, samples, torch.arange(total, device=latents.device))
+            return rows_of_all(latents, samples, order[:codes])
+        vectors = rows_of_all(latents, samples, torch.arange(total, device=latents.device))
         drawn = vectors[order.repeat(-(-codes // total))[:codes]]  # (K, W)
         noise = torch.empty_like(drawn[total:]).normal_(generator=generator)
         drawn[total:] += NOISE * vectors.std(dim=0, correction=0) * noise
@@ -267,33 +276,3 @@ def _perplexity(counts: Tensor) -> Tensor:
     """exp(entropy) of non-negative counts (K,); 1 if all are 0."""
     shares = counts / counts.sum().clamp(min=1e-20)
     return torch.special.entr(shares).sum().exp()
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _samples_of_all(latents: Tensor) -> list[int]:
-    """How many samples each rank has."""
-    if _world_size() == 1:
-        return [latents.shape[0]]
-    samples = torch.zeros(_world_size(), dtype=torch.int64, device=latents.device)
-    samples[dist.get_rank()] = latents.shape[0]
-    dist.all_reduce(samples)
-    return samples.tolist()
-
-
-def _rows_of_all(latents: Tensor, samples: list[int], rows: Tensor) -> Tensor:
-    """Rows (n,) int64 of the whole batch's vectors (n, W), of which each rank holds those of its samples."""
-    world_size = _world_size()
-    if world_size == 1:
-        return latents.flatten(0, 1)[rows]
-    places, tokens = rows // latents.shape[1], rows % latents.shape[1]
-    if len(set(samples)) == 1:
-        mine, places = places % world_size == dist.get_rank(), places // world_size
-    else:
-        places = places - sum(samples[: dist.get_rank()])
-        mine = (places >= 0) & (places < len(latents))
-    found = torch.where(mine[:, None], latents[places.clamp(0, len(latents) - 1), tokens], 0.0)
-    dist.all_reduce(found)  # one rank's vector and zeros: exact
-    return found
