@@ -15,11 +15,11 @@ from pathlib import Path
 
 from paper import community, examples, integrity
 from paper.claims import DIFFERS, FAILED, MISSING, Item, all_items
-from paper.options import add_results, chosen_results
+from paper.options import add_results, chosen_results, existing
 from paper.reported import Reported
 from paper.store import ROOT
 from paper.table import Table
-from uwm.arguments import Parser, named_path
+from uwm.arguments import Parser
 from uwm.errors import UserError, run_cli
 
 
@@ -67,9 +67,9 @@ def failures(items: list[Item], excused: set[str], *, release: bool) -> list[str
 def main(argv: list[str]) -> int:
     parser = Parser(prog="python -m paper.check", description=(__doc__ or "").splitlines()[0])
     add_results(parser)
-    parser.add_argument("--deviations", type=named_path, default=ROOT / "paper" / "deviations.md")
+    parser.add_argument("--deviations", type=existing, default=ROOT / "paper" / "deviations.md")
     parser.add_argument(
-        "--experiments", type=named_path, default=ROOT / "experiments", help="to tell stale records"
+        "--experiments", type=existing, default=ROOT / "experiments", help="to tell stale records"
     )
     parser.add_argument("--release", action="store_true", help="a missing item fails too")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")

@@ -25,7 +25,7 @@ from paper.measured_curves import (
     variation_figure,
     variation_plots,
 )
-from paper.options import KNOWN_SCALES, add_results, chosen_results
+from paper.options import KNOWN_SCALES, add_results, chosen_results, existing
 from paper.output import made_anew
 from paper.panels import grid_figure
 from paper.pool import process_pool
@@ -164,7 +164,7 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="python -m paper.figures", description=(__doc__ or "").splitlines()[0])
     add_results(parser)
     parser.add_argument("--out", type=named_path, default=OUT, help="an empty folder, or one of ours")
-    parser.add_argument("--deviations", type=named_path, default=ROOT / "paper" / "deviations.md")
+    parser.add_argument("--deviations", type=existing, default=ROOT / "paper" / "deviations.md")
     parser.add_argument(
         "--readme", type=named_path, nargs="+", default=[], help="pages with a generated table"
     )

@@ -131,6 +131,9 @@ def _count_problems(results: Results, cell: RecordedCell, name: str, entry: dict
     """A metric of how often each code occurs follows from those counts, of whole pairs."""
     counts, pairs = results.code_counts(cell), results.samples(cell.sample_paths[0]).pairs
     assert counts is not None
+    if not len(pairs):
+        yield f"{name} is of {entry['n']} pairs, and its file of samples has none"
+        return
     tokens, rest = divmod(int(counts.sum()), len(pairs))
     if rest or entry["n"] != len(pairs):
         seen = f"{len(pairs)} with {counts.sum()} codes"

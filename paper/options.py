@@ -21,6 +21,14 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def existing(text: str) -> Path:
+    """An argparse type: a file or folder that is there. A missing page would excuse nothing, in silence."""
+    path = named_path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"{path}: there is no such file or folder")
+    return path
+
+
 def chosen_results(options: argparse.Namespace) -> Results:
     """The records that the options name.
 

@@ -3,7 +3,6 @@
 Names that end up in file names, LaTeX or HTML hold letters, digits and `_.+-` only. No torch, no jsonschema.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -13,21 +12,17 @@ from typing import Any
 import pandas as pd
 
 from uwm.errors import UserError
-from uwm.runs.record import STATUSES
+from uwm.runs.record import SCHEMA_VERSION, STATUSES, strict_json
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 CELL = re.compile(rf"{SAFE_NAME.pattern}/{SAFE_NAME.pattern}(/s[0-9]+)?")
 OBJECTS = ("config", "measures", "metrics", "inputs", "code", "env", "run")
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
-
-
 def read_json(path: Path) -> Any:
-    """Strict JSON: NaN and Infinity raise `ValueError`, and so does what is nested too deeply."""
+    """JSON as of a record, `strict_json`; what is nested too deeply raises `ValueError` too."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        return strict_json(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -62,6 +57,8 @@ def _shape_problems(record: dict[str, Any]) -> Iterator[str]:
     cell = record.get("cell")
     if not isinstance(cell, str) or not CELL.fullmatch(cell):
         yield f"cell {str(cell)[:80]!r} is not METHOD/CORPUS[/sSEED]"
+    if record.get("schema") != SCHEMA_VERSION:
+        yield f"schema {str(record.get('schema'))[:80]} is not {SCHEMA_VERSION}"
     if record.get("status") not in STATUSES:
         yield f"status {str(record.get('status'))[:80]!r} is none of {', '.join(STATUSES)}"
     for name in ("experiment", "scale", "config_digest"):

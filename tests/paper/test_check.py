@@ -18,6 +18,9 @@ RECORD = "mini/table1/uwm__sim-ego.json"
 def run(results, tmp_path, capsys):
     """run(*arguments) -> (exit code, parsed --json output)."""
 
+    (tmp_path / "experiments").mkdir(exist_ok=True)
+    (tmp_path / "deviations.md").touch()
+
     def call(*arguments: str) -> tuple[int, dict]:
         folders = ["--results", str(results), "--experiments", str(tmp_path / "experiments")]
         ledger = [] if "--deviations" in arguments else ["--deviations", str(tmp_path / "deviations.md")]
@@ -103,7 +106,6 @@ def test_removed_record_fails(run, results):
 
 
 def test_stale_record_fails(run, tmp_path):
-    (tmp_path / "experiments").mkdir()
     source = 'EXPERIMENT = Experiment(name="table1", version={}, cells=None)\n'
     (tmp_path / "experiments" / "table1.py").write_text(source.format(1))
     assert run()[0] == 0
@@ -250,8 +252,9 @@ def test_github_summary(run, tmp_path, monkeypatch):
 
 
 def test_terminal_table(results, tmp_path, capsys):
-    ledger = str(tmp_path / "none.md")
-    assert main(["--results", str(results), "--experiments", str(tmp_path), "--deviations", ledger]) == 0
+    ledger = tmp_path / "none.md"
+    ledger.touch()
+    assert main(["--results", str(results), "--experiments", str(tmp_path), "--deviations", str(ledger)]) == 0
     out = capsys.readouterr().out
     assert "check ok" in out
     assert "0.560 ± 0.160" in out

@@ -6,15 +6,19 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toy_records import toy_experiment
 
 from paper import check, figures, readme
-from paper.integrity import _lines
+from paper.integrity import _count_problems, _lines
 from paper.store import Results
+from uwm.errors import run_cli
 from uwm.runs import record as records
 
 RECORD = "mini/table1/uwm__sim-ego.json"
@@ -50,6 +54,8 @@ DAMAGES = {
     "empty record": text(RECORD, ""),
     "cut record": cut(RECORD, 0.5),
     "a list": text(RECORD, "[]"),
+    "another schema": change(RECORD, schema=99),
+    "a name twice": lambda root: text(RECORD, '{"scale": "x",' + (root / RECORD).read_text()[1:])(root),
     "a number": text(RECORD, "7"),
     "null": text(RECORD, "null"),
     "deep": text(RECORD, "[" * 100_000),
@@ -231,3 +237,21 @@ def put(content, place, value):
         return value
     content[place[0]] = put(content[place[0]], place[1:], value)
     return content
+
+
+def test_counts_of_no_pair_are_a_problem_and_no_error():
+    """A file of samples that was cut after its first line, with its sha256 written anew."""
+    results = SimpleNamespace(
+        code_counts=lambda cell: np.zeros(4, int), samples=lambda path: SimpleNamespace(pairs=pd.DataFrame())
+    )
+    cell = SimpleNamespace(sample_paths=[Path("samples.csv")])
+    found = list(_count_problems(results, cell, "perplexity", ENTRY))
+    assert found == ["perplexity is of 48 pairs, and its file of samples has none"]
+
+
+@pytest.mark.parametrize(("command", "flag"), [
+    (check, "--deviations"), (check, "--experiments"), (figures, "--deviations"),
+])  # fmt: skip
+def test_a_page_or_folder_that_is_not_there_is_an_error(command, flag, tmp_path, capsys):
+    assert run_cli(lambda: command.main([flag, str(tmp_path / "nowhere")])) == 2
+    assert "nowhere: there is no such file or folder" in capsys.readouterr().err

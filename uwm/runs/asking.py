@@ -17,7 +17,7 @@ from uwm.env import runs_root
 from uwm.errors import UserError, run_cli
 from uwm.runs import report
 from uwm.runs.listing import Listing, find_listing
-from uwm.runs.options import build_parser, data_folders
+from uwm.runs.options import build_parser, check_flags, data_folders
 from uwm.runs.plan import say
 from uwm.runs.provenance import file_blob
 from uwm.runs.settings import nearest
@@ -42,8 +42,6 @@ def answer_early(file: str) -> None:
 
 def _early(options: argparse.Namespace, path: Path) -> int:
     """The answer's exit code, or -1 without a written listing."""
-    from uwm.runs.cli import check_flags
-
     check_flags(options)
     found = find_listing(runs_root(path.parent.parent), path.stem, options.scale, run_options(options))
     if found is None:

@@ -5,7 +5,6 @@ import dataclasses
 import fnmatch
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from uwm.env import launched_rank, site_file
@@ -14,7 +13,7 @@ from uwm.runs import asking, launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
 from uwm.runs.given import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
-from uwm.runs.options import build_parser, data_folders
+from uwm.runs.options import build_parser, check_flags, data_folders, flag
 from uwm.runs.plan import Plan, make_plan, named_places, recomputing, say, stage_identity
 from uwm.runs.preflight import preflight, unusable_corpora
 from uwm.runs.settings import nearest
@@ -67,38 +66,6 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     return 2 if unusable else code
 
 
-ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
-AFTERWARDS = ("wait", "follow")  # the same, but with --submit they say what comes after it
-STARTING = ("recompute", "missing", "jobs", "submit", "dry_run", "max_parallel", "check")
-
-
-def check_flags(options: argparse.Namespace) -> None:
-    """Flags that contradict each other, or that would be ignored. Raises UserError."""
-    given = {name for name, value in vars(options).items() if value not in (None, False, [])}
-    asked = [name for name in ASKING if name in given]
-    if "submit" not in given:
-        asked += [name for name in AFTERWARDS if name in given]
-    pairs = [*pairwise(asked), *((a, name) for a in asked for name in STARTING if name in given)]
-    for first, second in pairs:
-        raise UserError(f"{_flag(first)} and {_flag(second)} ask for different things; give one of them")
-    needs = {
-        "json": (*ASKING[:3], "dry_run"),
-        "check": ("dry_run",),
-        "max_parallel": ("submit", "dry_run"),
-        "graph": ("dry_run",),
-        "rerun": ("submit", "dry_run"),
-    }
-    for name, others in needs.items():
-        if name in given and not given.intersection(others):
-            raise UserError(f"{_flag(name)} does nothing without {' or '.join(map(_flag, others))}")
-    if "jobs" in given and "submit" in given:
-        raise UserError("--jobs is for this machine; with --submit, give --max-parallel")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def site_of(options: argparse.Namespace) -> Site | None:
     """Where jobs go: `--site`, else `UWM_SITE`, else (with `--submit`) the cluster's own defaults."""
     file = options.site or site_file()
@@ -128,7 +95,7 @@ def dry_run(
         )
     for name in ("check", "json", "max_parallel"):
         if getattr(options, name):
-            raise UserError(f"{_flag(name)} needs to know the cluster: --site slurm/NAME.toml, or --submit")
+            raise UserError(f"{flag(name)} needs to know the cluster: --site slurm/NAME.toml, or --submit")
     for job in context.experiment.stages(context.config, context.data):
         stage = stage_identity(context, job)
         found = context.artifacts.find(stage) if stage else None

@@ -1,6 +1,7 @@
 """The options that all experiment files share. Needs no torch."""
 
 import argparse
+from itertools import pairwise
 
 from uwm.arguments import Parser, check_corpus_name, named_path, real, whole
 from uwm.errors import UserError
@@ -86,3 +87,36 @@ def data_folders(assignments: list[str]) -> dict[str, str]:
             raise UserError(f"--data {text}: no folder {folder}")
         folders[name] = f"{choices}{colon}{path}"
     return folders
+
+
+ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
+AFTERWARDS = ("wait", "follow")  # the same, but with --submit they say what comes after it
+STARTING = ("recompute", "missing", "jobs", "submit", "dry_run", "max_parallel", "check")
+
+
+def check_flags(options: argparse.Namespace) -> None:
+    """Flags that contradict each other, or that would be ignored. Raises UserError."""
+    given = {name for name, value in vars(options).items() if value not in (None, False, [])}
+    asked = [name for name in ASKING if name in given]
+    if "submit" not in given:
+        asked += [name for name in AFTERWARDS if name in given]
+    pairs = [*pairwise(asked), *((a, name) for a in asked for name in STARTING if name in given)]
+    for first, second in pairs:
+        raise UserError(f"{flag(first)} and {flag(second)} ask for different things; give one of them")
+    needs = {
+        "json": (*ASKING[:3], "dry_run"),
+        "check": ("dry_run",),
+        "max_parallel": ("submit", "dry_run"),
+        "graph": ("dry_run",),
+        "rerun": ("submit", "dry_run"),
+    }
+    for name, others in needs.items():
+        if name in given and not given.intersection(others):
+            raise UserError(f"{flag(name)} does nothing without {' or '.join(map(flag, others))}")
+    if "jobs" in given and "submit" in given:
+        raise UserError("--jobs is for this machine; with --submit, give --max-parallel")
+
+
+def flag(name: str) -> str:
+    """An option as it stands on the command line."""
+    return f"--{name.replace('_', '-')}"

@@ -127,12 +127,22 @@ def file_stem(cell: str) -> str:
 
 
 def strict_json(text: str) -> Any:
-    """JSON without NaN and infinities, which Python's reader would let pass. Raises ValueError."""
+    """JSON without NaN, infinities and names that come twice, which Python's reader would let pass.
+
+    Raises ValueError.
+    """
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no JSON number")
 
-    return json.loads(text, parse_constant=refuse)
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+            raise ValueError(f"{twice!r} stands there twice")
+        return found
+
+    return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
 
 
 def read_record(path: Path) -> Record:
