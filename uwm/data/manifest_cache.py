@@ -105,7 +105,7 @@ def files_key(corpus: Corpus, split: str, arguments: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def _stamp(path: Path | str) -> tuple[int, int]:
     """Size and time of change, of the file itself or the one that it lies in; (0, 0) for a missing file."""
     try:
         status = os.stat(path)
