@@ -128,6 +128,7 @@ def test_a_falsified_record_is_refused(tree: Path, forged: str, capsys: pytest.C
     sign(tree / "community" / CELL, how)
     lines = found(tree)
     assert any(line in text and text.startswith(f"community/{CELL}: ") for text in lines), lines
+    (tree / "none").touch()
     arguments = ["--results", str(tree), "--experiments", str(tree), "--deviations", str(tree / "none")]
     assert check.main(arguments) == 1
     assert f"record problem: community/{CELL}" in capsys.readouterr().out

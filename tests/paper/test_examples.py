@@ -52,6 +52,7 @@ def test_the_page_has_a_table_for_each_corpus(shown: Path):
 
 
 def test_an_altered_example_fails_the_check(shown: Path, tmp_path: Path, capsys):
+    (tmp_path / "none").touch()
     folders = [
         "--results",
         str(shown),

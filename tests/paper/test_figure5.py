@@ -25,6 +25,7 @@ def root(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("figure5")
     toy_figure5(folder / "results")
     arguments = ["--results", str(folder / "results"), "--out", str(folder / "out"), "--scale", "mini"]
+    (folder / "none.md").touch()
     assert main([*arguments, "--deviations", str(folder / "none.md")]) == 0
     return folder
 

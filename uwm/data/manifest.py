@@ -223,19 +223,20 @@ def to_csv(table: pd.DataFrame) -> bytes:
 
 
 def write_manifest(manifest: Manifest, path: Path | str) -> None:
-    """Write the table as CSV, atomically. `UserError` where a file of somebody else's stands at `path`."""
-    check_ours(Path(path), is_manifest)
+    """Write the table as CSV, atomically."""
     write_atomically(Path(path), to_csv(manifest.table))
 
 
 def write_skipped(skipped: Skipped, path: Path | str) -> None:
-    """The clips that gave nothing, as CSV: file, reason. `UserError` as above."""
-    check_ours(Path(path), begins_with("file,reason\n"))
+    """The clips that gave nothing, as CSV: file, reason."""
     table = pd.DataFrame(skipped, columns=["file", "reason"])
     write_atomically(Path(path), table.to_csv(index=False, lineterminator="\n"))
 
 
-is_manifest = begins_with(",".join(COLUMNS) + "\n")
+def check_lists(manifest: Path) -> None:
+    """UserError where a command would write a manifest, or its skipped clips, over a file that is none."""
+    check_ours(manifest, begins_with(",".join(COLUMNS) + "\n"))
+    check_ours(skipped_path(manifest), begins_with("file,reason\n"))
 
 
 def skipped_path(manifest: Path) -> Path:
@@ -276,7 +277,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     corpus = read_data_arguments(args)
     out = args.out or Path(f"{corpus.name}-{args.split}.csv")
-    check_ours(out, is_manifest)
+    check_lists(out)
     manifest = build_manifest(
         corpus, args.split, pairs=args.pairs, pairs_per_clip=args.pairs_per_clip, gap=args.gap,
         seed=args.seed, pairs_per_visit=args.pairs_per_visit, max_bad_share=args.max_bad_share,

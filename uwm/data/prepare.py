@@ -26,6 +26,7 @@ from uwm.data.manifest import (
     BadClips,
     Manifest,
     build_manifest,
+    check_lists,
     read_manifest,
     read_skipped,
     skipped_path,
@@ -168,16 +169,13 @@ def _card(manifest: Manifest, row: int) -> dict[str, Any]:
 
 
 def _check_folder(out: Path) -> None:
-    """Shards go into a folder that they had before, or that holds nothing of their names.
-
-    Raises:
-        UserError: a file of somebody else's would be replaced.
-    """
+    """UserError where shards, or what goes with them, would replace a file of somebody else's."""
     settings = out / "settings.json"  # what a run writes first
     check_ours(settings, lambda path: "manifest_sha256" in json.loads(path.read_text(encoding="utf-8")))
     for name in ("index.json", "skipped.csv", "[0-9]*.tar", "[0-9]*.json"):
         for path in sorted(out.glob(name)):
             check_ours(path, lambda _: settings.is_file())
+    check_lists(out / "manifest.csv")
 
 
 def _same_settings(out: Path, manifest: Manifest, settings: Settings) -> None:
