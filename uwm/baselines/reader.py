@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Count
@@ -16,14 +17,18 @@ class ReaderConfig(Bounded):
 
     outputs: Count = 3
     states: Count = 1  # that are read together
-    channels: Count = 64  # that every token is reduced to
-    width: Count = 256  # of the hidden layer
+    channels: Count = 64  # of the convolutions
+    maps: Count = 16  # attention maps
+    values: Count = 16  # that each map takes from where it looks, beside the place
+    width: Count = 128  # of the hidden layer
     tokens: TokenConfig = field(default_factory=TokenConfig)
 
 
 class StateReader(StoredModel):
-    """Every token reduced to a few channels, with its place, and two layers over all of them.
+    """Convolutions over the patches, a spatial softmax (Finn et al. 2016, arXiv:1509.06113), two layers.
 
+    The spatial softmax makes attention maps, and of each the mean place and the mean features. A layer over
+    all patches in its stead learns the training clips by heart: on other clips it errs half as much again.
     The targets are scaled by their mean and deviation, which the model keeps. `seed` draws the weights.
     """
 
@@ -31,30 +36,37 @@ class StateReader(StoredModel):
 
     mean: Tensor
     deviation: Tensor
+    places: Tensor
 
     def __init__(self, config: ReaderConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = c = config
-        tokens, width = c.tokens.state_size
+        _, width = c.tokens.state_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.norm = nn.LayerNorm(width, eps=1e-6)
-            self.reduce = nn.Linear(c.states * width, c.channels)
-            self.places = nn.Parameter(0.02 * torch.randn(tokens - 1, c.channels))
+            self.reduce = nn.Conv2d(c.states * width, c.channels, 3, padding=1)
+            self.neighbours = nn.Conv2d(c.channels, c.channels, 3, padding=1)
+            self.maps = nn.Conv2d(c.channels, c.maps, 1)
+            self.values = nn.Conv2d(c.channels, c.values, 1)
             self.head = nn.Sequential(
-                nn.GELU(),
-                nn.Flatten(1),
-                nn.Linear((tokens - 1) * c.channels, c.width),
-                nn.GELU(),
-                nn.Linear(c.width, c.outputs),
+                nn.Linear(c.maps * (c.values + 2), c.width), nn.GELU(), nn.Linear(c.width, c.outputs)
             )
+        line = torch.linspace(-1, 1, c.tokens.grid)
+        places = torch.stack(torch.meshgrid(line, line, indexing="ij")).flatten(1)  # (2, N)
+        self.register_buffer("places", places, persistent=False)
         self.register_buffer("mean", torch.zeros(c.outputs))
         self.register_buffer("deviation", torch.ones(c.outputs))
 
     def scaled(self, states: Tensor) -> Tensor:
         """States (B, K, 1+N, D) of K pictures -> outputs (B, Q), in deviations from the mean."""
-        patches = self.norm(states[:, :, 1:]).transpose(1, 2).flatten(2)  # (B, N, K * D)
-        found: Tensor = self.head(self.reduce(patches) + self.places)
+        patches = self.norm(states[:, :, 1:]).transpose(2, 3).flatten(1, 2)  # (B, K * D, N)
+        grid = self.config.tokens.grid
+        x = F.gelu(self.reduce(patches.unflatten(2, (grid, grid))))  # (B, channels, G, G)
+        x = x + F.gelu(self.neighbours(x))
+        attention = self.maps(x).flatten(2).softmax(-1)  # (B, maps, N)
+        seen = torch.cat([self.values(x).flatten(2), self.places.expand(len(x), -1, -1)], dim=1)
+        found: Tensor = self.head((attention @ seen.transpose(1, 2)).flatten(1))
         return found
 
     def forward(self, states: Tensor) -> Tensor:

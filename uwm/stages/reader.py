@@ -26,7 +26,7 @@ from uwm.training.batches import IndexSource
 from uwm.training.distributed import std_over_ranks
 from uwm.training.loop import TrainConfig, train
 
-READ_VERSION = 1
+READ_VERSION = 2
 # What an HDF5 file calls the hand's place.
 NAMED_IN_FILES = {"hand": "robot0_eef_pos", "hand-in-picture": "CAMERA_hand"}
 Reads = Literal["hand", "hand-in-picture", "block", "action"]
@@ -47,15 +47,13 @@ class ReaderRecipe(ActionRecipe):
 
 
 _MINI = TrainConfig(
-    steps=1500, batch_size=64, learning_rate=2e-3, weight_decay=0.05, warmup_steps=50, checkpoint_every=500
+    steps=5000, batch_size=64, learning_rate=2e-3, weight_decay=0.05, warmup_steps=50, checkpoint_every=500
 )
 READER = {
     # So many pairs' states are held in memory, as for the decoder.
-    "paper": ReaderRecipe(replace(_MINI, steps=5000, precision="bf16"), pairs=20_000, views=1),
-    "small": ReaderRecipe(
-        replace(_MINI, steps=5000, precision="bf16"), pairs=5000, clips=SMALL_CLIPS, views=1
-    ),
-    "mini": ReaderRecipe(_MINI, pairs=4000, short_side=128, views=1),
+    "paper": ReaderRecipe(replace(_MINI, precision="bf16"), pairs=20_000, views=1),
+    "small": ReaderRecipe(replace(_MINI, precision="bf16"), pairs=5000, clips=SMALL_CLIPS, views=1),
+    "mini": ReaderRecipe(_MINI, short_side=128, views=1),
     "smoke": ReaderRecipe(
         TrainConfig(steps=3, batch_size=4, learning_rate=1e-3), pairs=8, short_side=64, clips=4, views=1
     ),
