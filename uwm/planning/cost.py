@@ -32,7 +32,7 @@ class CostConfig(Bounded):
     discount: Decay = 0.0  # weight of a step over the one after it; 0: only where the plan ends counts
     # Of the states' distance beside what a head reads off, both as shares of those at the start: off pictures
     # that show no hand a head reads anything, and a planner finds them.
-    state_weight: NotNegative = 1.0
+    state_weight: NotNegative = 0.3
     left_out: Decay = 0.7  # share of the tokens that `changed_tokens` leaves out
 
 
