@@ -67,7 +67,7 @@ def test_agreement_with_scikit_image(strength: float) -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(1, 3, 8, 8\), \(2, 3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"\(1, 3, 8, 8\) and \(2, 3, 8, 8\)"):
         psnr(torch.zeros(1, 3, 8, 8), torch.zeros(2, 3, 8, 8))
     with pytest.raises(ValueError, match="float images"):
         psnr(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))

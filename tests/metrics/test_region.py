@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from uwm.metrics.image import psnr
-from uwm.metrics.perceptual import load_lpips
+from uwm.metrics.image import delta_psnr, psnr, ssim
+from uwm.metrics.perceptual import load_lpips, lpips
 from uwm.metrics.region import MARGIN, THRESHOLD, moving_region, region_lpips, region_psnr
 
 
@@ -73,3 +73,43 @@ def test_lpips_of_a_region() -> None:
     left[:, :, 8:] = False
     where_equal, where_not = (region_lpips(network, fa, fb, part)[1] for part in (left, ~left))
     assert where_equal < 0.3 * where_not
+
+
+OF_TWO_PICTURES = {
+    "psnr": lambda a, b: psnr(a, b),
+    "ssim": lambda a, b: ssim(a, b),
+    "delta_psnr": lambda a, b: delta_psnr(a, a, b),
+    "lpips": lambda a, b: lpips(a, b, "random"),
+    "forward": lambda a, b: load_lpips("random")(a, b),
+    "loss": lambda a, b: load_lpips("random").loss(a, b),
+    "distance": lambda a, b: load_lpips("random").distance(*map(load_lpips("random").features, (a, b))),
+    "moving_region": lambda a, b: moving_region(a, b),
+    "region_psnr": lambda a, b: region_psnr(a, b, whole(max(a, b, key=len))),
+    "region_psnr of a region": lambda a, b: region_psnr(a, a, whole(b)),
+    "region_lpips": lambda a, b: region_lpips(
+        load_lpips("random"), *map(load_lpips("random").features, (a, b)), whole(max(a, b, key=len))
+    ),
+    "region_lpips of a region": lambda a, b: region_lpips(
+        load_lpips("random"), *[load_lpips("random").features(a)] * 2, whole(b)
+    ),
+}
+
+
+def whole(images: torch.Tensor) -> torch.Tensor:
+    return torch.ones(len(images), 32, 32, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("numbers", [(2, 1), (1, 2)], ids=str)
+@pytest.mark.parametrize("name", OF_TWO_PICTURES)
+def test_one_picture_is_not_compared_with_many(name: str, numbers: tuple[int, int]) -> None:
+    a, b = (torch.full((number, 3, 32, 32), 0.5) for number in numbers)
+    with pytest.raises(ValueError, match="^expected ") as caught:
+        OF_TWO_PICTURES[name](a, b)
+    assert "\n" not in str(caught.value)
+    OF_TWO_PICTURES[name](a, a)
+
+
+def test_a_region_of_another_size_is_refused() -> None:
+    image = torch.zeros(1, 3, 32, 32)
+    with pytest.raises(ValueError, match=r"^expected a region of 32x32 pixels, got 1x32"):
+        region_psnr(image, image, torch.ones(1, 1, 32))

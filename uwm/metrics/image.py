@@ -65,12 +65,19 @@ def _window_matrix(size: int, like: Tensor) -> Tensor:
     return matrix
 
 
-def _check(a: Tensor, b: Tensor) -> None:
+def check_alike(a: Tensor, b: Tensor) -> None:
+    """ValueError for anything but two tensors of one shape: broadcasting would hide a lone image."""
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
         raise ValueError(f"expected two tensors, got {type(a).__name__} and {type(b).__name__}")
-    if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3:
+    if a.shape != b.shape:
         raise ValueError(
-            f"expected two batches (B,3,H,W) of one shape, got {tuple(a.shape)}, {tuple(b.shape)}"
+            f"expected two batches (B,3,H,W) of one shape, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
+
+
+def _check(a: Tensor, b: Tensor) -> None:
+    check_alike(a, b)
+    if a.ndim != 4 or a.shape[1] != 3:
+        raise ValueError(f"expected two batches (B,3,H,W), got {tuple(a.shape)}")
     if not (a.is_floating_point() and b.is_floating_point()):
         raise ValueError(f"expected float images in [0,1], got {a.dtype} and {b.dtype}")

@@ -33,6 +33,7 @@ from uwm.bounds import OneOf
 from uwm.env import weights_folder
 from uwm.errors import UserError
 from uwm.metrics import backbones
+from uwm.metrics.image import check_alike
 
 Features = tuple[Tensor, ...]  # one (B,C,H,W) tensor per layer, unit length along C
 
@@ -103,11 +104,11 @@ class LPIPS(nn.Module):
 
     @torch.no_grad()
     def distance(self, a: Features, b: Features) -> Tensor:
-        """LPIPS distances (B,) between the features of two batches (one of which may hold one image).
+        """LPIPS distances (B,) between the features of two batches.
 
-        ValueError for images of two sizes and for other numbers of images.
+        ValueError for images of two sizes and for two numbers of images, one against many included.
         """
-        check_comparable(a[0], b[0])
+        check_alike(a[0], b[0])
         layers = []
         for x, y, head in zip(a, b, self.heads, strict=True):
             squared = (x - y).square_().mean(dim=(2, 3))  # (B,C): the head is linear, so the mean goes first
@@ -116,13 +117,13 @@ class LPIPS(nn.Module):
 
     def loss(self, a: Tensor, b: Tensor) -> Tensor:
         """LPIPS distances (B,) of images (B,3,H,W) in [0,1], with gradients."""
-        check_comparable(a, b)
+        check_alike(a, b)
         pairs = zip(self._unit_features(a), self._unit_features(b), self.heads, strict=True)
         return torch.stack([(x - y).square().mean(dim=(2, 3)) @ head for x, y, head in pairs]).sum(dim=0)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """LPIPS distances (B,) of images (B,3,H,W) in [0,1]; prefer `features` where an image recurs."""
-        check_comparable(a, b)
+        check_alike(a, b)
         return self.distance(self.features(a), self.features(b))
 
     def _unit_features(self, images: Tensor) -> Features:
@@ -144,14 +145,6 @@ class LPIPS(nn.Module):
         low, high = (bound.item() for bound in torch.aminmax(images))
         if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # also false for NaN
             raise ValueError(f"LPIPS needs images in [0,1], got values from {low:g} to {high:g}")
-
-
-def check_comparable(a: Tensor, b: Tensor) -> None:
-    """ValueError for two batches (B, C, H, W) of different sizes, which broadcasting may hide."""
-    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
-        raise ValueError(f"LPIPS compares two tensors, not {type(a).__name__} and {type(b).__name__}")
-    if a.shape[1:] != b.shape[1:] or (len(a) != len(b) and 1 not in (len(a), len(b))):
-        raise ValueError(f"LPIPS compares images of one size, not {tuple(a.shape)} and {tuple(b.shape)}")
 
 
 def load_lpips(name: str = "alex", weights_dir: Path | None = None, *, allow_random: bool = True) -> LPIPS:
