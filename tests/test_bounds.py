@@ -144,6 +144,62 @@ def unbounded(kind: object, name: str) -> Iterator[str]:
             yield from unbounded(part, name)
 
 
+# Numbers of things to do or to read, not of what lies in memory at once; and seeds.
+NO_MOST = (
+    "checkpoint_every", "collapse_patience", "continuous_steps", "curve", "horizon", "labelled", "pairs", "panel_steps",
+    "probe_pairs", "procedural", "rollouts", "scratch_steps", "seed", "seeds", "steps", "test_pairs",
+    "test_seed", "validate_every", "views", "warmup_steps", "clips",
+)  # fmt: skip
+
+
+def without_most(kind: object, name: str, most: bool = False) -> Iterator[str]:
+    """Fields of a config and of its groups that hold whole numbers of any size."""
+    if get_origin(kind) is Annotated:
+        inner, *bounds = get_args(kind)
+        yield from without_most(
+            inner, name, most or any(isinstance(bound, Range) and bound.high for bound in bounds)
+        )
+    elif kind is int:
+        if not most:
+            yield name
+    elif is_dataclass(kind) and isinstance(kind, type):
+        for field_name, hint in get_type_hints(kind, include_extras=True).items():
+            if field_name != "presets":
+                yield from without_most(hint, f"{name}.{field_name}")
+    else:
+        for part in get_args(kind):
+            yield from without_most(part, name, most)
+
+
+@pytest.mark.parametrize("name", ["table1", "figure4", "figure5", "ablations", "families"])
+def test_every_size_has_a_most(name: str) -> None:
+    experiment = load_experiment(Path(__file__).resolve().parents[1] / "experiments" / f"{name}.py")
+    found = without_most(type(experiment.configs["mini"]), name)
+    assert sorted(f for f in found if f.rpartition(".")[2] not in NO_MOST) == []
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["count=1", "count=2"], ["inner.steps=5", "inner.steps=6"], ["count=1", "count=1", "count=2"],
+     ["ratios=0.5", "ratios=0.6"], ["most=3", "most=none"]],
+    ids=str,
+)  # fmt: skip
+def test_a_field_has_one_value(texts: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        with_settings(Config(), texts)
+    assert str(caught.value).startswith(f"--set {texts[-1]}: ")
+    assert f"is set twice (before: {texts[-2]}): give one of them" in str(caught.value)
+    assert with_settings(Config(), [texts[0]] * 2) == with_settings(Config(), texts[:1])
+
+
+@pytest.mark.parametrize("preset_first", [True, False])
+def test_a_group_is_set_as_a_whole_or_by_its_fields(preset_first: bool) -> None:
+    experiment = load_experiment(Path(__file__).resolve().parents[1] / "experiments" / "table1.py")
+    texts = ["mae.model=small", "mae.model.encoder_depth=3"]
+    with pytest.raises(UserError, match="give one of them"):
+        with_settings(experiment.configs["mini"], texts if preset_first else texts[::-1])
+
+
 FREE = ("controller.low", "controller.high")  # a robot's range may be any
 
 
@@ -162,6 +218,9 @@ OF_EXPERIMENTS = [
     ("table1", "pretrain.pairs=10"), ("table1", "mae.model=minii"), ("table1", "test_split=tset"),
     ("table1", "lpips=alexx"), ("table1", "seed=-1"), ("table1", "corpora=sim-ego,sim-ego"),
     ("table1", "pretrain_on="), ("table1", "pretrain.gap=0"), ("table1", "pretrain.short_side=0"),
+    ("table1", "mae.mask_ratios=0.5,0.5"), ("table1", "pretrain.model.quantizer.codes=999999999999"),
+    ("table1", "pretrain.model.dynamics.depth=100000"), ("table1", "pretrain.train.batch_size=99999999"),
+    ("table1", "mae.model.image_size=1600000"), ("table1", "pretrain.short_side=99999"),
     ("figure4", "seeds="), ("figure4", "seeds=0,0"), ("figure4", "seeds=-1"), ("figure4", "curve=0"),
     ("figure4", "scratch_steps=0"), ("figure4", "finetune.pairs=0"), ("figure4", "finetune.start=scrach"),
     ("figure5", "horizon=0"), ("figure5", "rollouts=-1"), ("figure5", "adapter.commitment=-1"),

@@ -78,6 +78,13 @@ class Distinct:
 
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
+# Sizes of a network, far above any of today: what lies beyond is a slip, and would end for want of memory.
+Depth = Annotated[int, Range(0, 1000)]  # layers
+Width = Annotated[int, Range(1, 65_536)]  # channels or heads
+Tokens = Annotated[int, Range(1, 100_000)]
+Pixels = Annotated[int, Range(1, 4096)]  # of a side
+ControlSteps = Annotated[int, Range(1, 100_000)]  # between two frames
+Codes = Annotated[int, Range(1, 1_000_000)]  # of a codebook
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]

@@ -103,7 +103,7 @@ def whole(images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", OF_TWO_PICTURES)
 def test_one_picture_is_not_compared_with_many(name: str, numbers: tuple[int, int]) -> None:
     a, b = (torch.full((number, 3, 32, 32), 0.5) for number in numbers)
-    with pytest.raises(ValueError, match="^expected ") as caught:
+    with pytest.raises(ValueError, match=r"^expected ") as caught:
         OF_TWO_PICTURES[name](a, b)
     assert "\n" not in str(caught.value)
     OF_TWO_PICTURES[name](a, a)

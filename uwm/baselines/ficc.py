@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uwm.bounds import Bounded, Count, Natural, NotNegative, Positive, check_bounds
+from uwm.bounds import Bounded, Depth, NotNegative, Pixels, Positive, Width, check_bounds
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig, VectorQuantizer
@@ -25,12 +25,12 @@ from uwm.models.tokens import LatentActions, TokenConfig, fit
 class FICCConfig(Bounded):
     """Eq. 6 fixes the loss; the networks' sizes are ours, near those of the world model beside it."""
 
-    image_size: Count | None = None  # pixels, square; None: the world model's
-    channels: tuple[Count, ...] = (32, 64, 96, 128)  # of R's convolutions, each of which halves the picture
-    heads: Count = 4
-    inverse_depth: Natural = 4
-    dynamics_depth: Natural = 2
-    action_width: Count = 64
+    image_size: Pixels | None = None  # pixels, square; None: the world model's
+    channels: tuple[Width, ...] = (32, 64, 96, 128)  # of R's convolutions, each of which halves the picture
+    heads: Width = 4
+    inverse_depth: Depth = 4
+    dynamics_depth: Depth = 2
+    action_width: Width = 64
     quantize: bool = True  # False: the latent action as it is, so that the codebook's part can be told
     # One code a transition (section 3), so a batch of 32 uses 32 codes at most: a small codebook, and no
     # alarm, since a collapse of this method is a result.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uwm.bounds import Bounded, Count
+from uwm.bounds import Bounded, Width
 from uwm.models.storage import StoredModel
 from uwm.models.tokens import TokenConfig
 
@@ -15,12 +15,12 @@ from uwm.models.tokens import TokenConfig
 class ReaderConfig(Bounded):
     """Sizes; `tokens` are those of the world model whose MAE gives the states."""
 
-    outputs: Count = 3
-    states: Count = 1  # that are read together
-    channels: Count = 64  # of the convolutions
-    maps: Count = 16  # attention maps
-    values: Count = 16  # that each map takes from where it looks, beside the place
-    width: Count = 128  # of the hidden layer
+    outputs: Width = 3
+    states: Width = 1  # that are read together
+    channels: Width = 64  # of the convolutions
+    maps: Width = 16  # attention maps
+    values: Width = 16  # that each map takes from where it looks, beside the place
+    width: Width = 128  # of the hidden layer
     tokens: TokenConfig = field(default_factory=TokenConfig)
 
 

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from uwm.bounds import Bounded, Count, Natural
+from uwm.bounds import Bounded, Depth, Width
 from uwm.models.blocks import known_heads, transformer_blocks
 from uwm.models.patches import sincos_positions
 from uwm.models.tokens import TokenConfig, regions_of_patches
@@ -18,9 +18,9 @@ from uwm.models.tokens import TokenConfig, regions_of_patches
 class ActionExtractorConfig(Bounded):
     """Defaults are the paper's values; where it is silent, the comment says whose choice it is."""
 
-    width: Count | None = None  # of the transformer; None: the state's own (authors' code)
-    depth: Natural = 4  # section 5.1
-    heads: Count | None = None  # None: as many as the MAE's encoder has
+    width: Width | None = None  # of the transformer; None: the state's own (authors' code)
+    depth: Depth = 4  # section 5.1
+    heads: Width | None = None  # None: as many as the MAE's encoder has
     # "concatenated" (section 4.1) along channels, [s_t, s_t+1 - s_t] per token, as FICC reads it, or
     # along tokens, [s_t; s_t+1], as the authors' code does. Channels learn some three times sooner.
     token_layout: Literal["channels", "tokens"] = "channels"

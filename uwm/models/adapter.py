@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uwm.bounds import Bounded, Count, Natural, OutOfBounds, check_bounds
+from uwm.bounds import Bounded, Codes, ControlSteps, Depth, OutOfBounds, Width, check_bounds
 from uwm.errors import BadInput
 from uwm.models.blocks import ModulatedConvolution, known_heads, transformer_blocks
 from uwm.models.bottleneck import ContinuousBottleneck
@@ -28,7 +28,7 @@ class ControllerConfig(Bounded):
 
     low: tuple[float, ...] | None = None  # the controller's range, one bound per dimension of an action
     high: tuple[float, ...] | None = None
-    steps: Count | None = None  # most control actions between two frames: 4 for 0.2 s at 20 Hz
+    steps: ControlSteps | None = None  # most control actions between two frames: 4 for 0.2 s at 20 Hz
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -44,9 +44,9 @@ class ControllerConfig(Bounded):
 class ActionAdapterConfig(Bounded):
     """Sizes that it shares with the world model must be equal to these. The paper gives no others."""
 
-    depth: Natural = 2  # as the dynamics, which has the same to read: a state and an action
-    heads: Count | None = None  # None: as many as the action extractor has
-    width: Count | None = None  # of the transformer; None: the state's own
+    depth: Depth = 2  # as the dynamics, which has the same to read: a state and an action
+    heads: Width | None = None  # None: as many as the action extractor has
+    width: Width | None = None  # of the transformer; None: the state's own
     # What joins them: "attention" over their tokens, as in extractor and dynamics, or "convolutions" over the
     # patches, whose channels the action scales. What a patch shows next depends on its neighbours and on how
     # far they move; of that product attention learns less in as many steps. For action tokens with a place.
@@ -57,7 +57,7 @@ class ActionAdapterConfig(Bounded):
     # is S_t+1, and the output is judged by what the frozen dynamics predict from it.
     target: Target = "continuous"
     tokens: TokenConfig | None = None  # None: the world model's
-    codes: Count | None = None  # in the codebook, for the target "codes"; None: the world model's
+    codes: Codes | None = None  # in the codebook, for the target "codes"; None: the world model's
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 
     def fitted(self, world_model: WorldModelConfig, controller: ControllerConfig) -> Self:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uwm.bounds import Bounded, Count, Natural, check_bounds
+from uwm.bounds import Bounded, Depth, Width, check_bounds
 from uwm.models.blocks import ModulatedBlock, ModulatedConvolution, known_heads, transformer_blocks
 from uwm.models.patches import sincos_positions
 from uwm.models.tokens import TokenConfig, patches_of_regions
@@ -21,9 +21,9 @@ DynamicsFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 class DynamicsConfig(Bounded):
     """Defaults are the paper's values; where it is silent, the comment says whose choice it is."""
 
-    width: Count | None = None  # of the transformer; None: the state's own (authors' code)
-    depth: Natural = 2  # section 5.1
-    heads: Count | None = None  # None: as many as the MAE's encoder has
+    width: Width | None = None  # of the transformer; None: the state's own (authors' code)
+    depth: Depth = 2  # section 5.1
+    heads: Width | None = None  # None: as many as the MAE's encoder has
     # Which outputs become s_t+1: those of N+1 learned queries (authors' code), or those at the places of
     # s_t itself, which saves two fifths of the tokens.
     output: Literal["queries", "state"] = "queries"
@@ -36,7 +36,7 @@ class DynamicsConfig(Bounded):
     conditioning: Literal["tokens", "modulation"] = "tokens"
     # Modulated convolutions over neighbouring patches before the blocks: what a patch shows next depends on
     # its neighbours. The paper has none.
-    convolutions: Natural = 0
+    convolutions: Depth = 0
 
     def __post_init__(self) -> None:
         check_bounds(self)

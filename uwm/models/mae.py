@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import torch
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
-from uwm.bounds import Bounded, Count, Natural, Positive, check_bounds
+from uwm.bounds import Bounded, Depth, Pixels, Positive, Range, Width, check_bounds
 from uwm.errors import BadInput, UserError
 from uwm.files import home_path
 from uwm.models import mae_weights
@@ -41,15 +41,15 @@ class MAEConfig(Bounded):
 
     presets: ClassVar[Mapping[str, "MAEConfig"]]  # by name, for the command line
 
-    image_size: Count = 224  # pixels, square
-    patch_size: Count = 16
-    encoder_width: Count = 768
-    encoder_depth: Natural = 12
-    encoder_heads: Count = 12
-    decoder_width: Count = 512
-    decoder_depth: Natural = 8
-    decoder_heads: Count = 16
-    mlp_ratio: Positive = 4.0
+    image_size: Pixels = 224  # pixels, square
+    patch_size: Pixels = 16
+    encoder_width: Width = 768
+    encoder_depth: Depth = 12
+    encoder_heads: Width = 12
+    decoder_width: Width = 512
+    decoder_depth: Depth = 8
+    decoder_heads: Width = 16
+    mlp_ratio: Annotated[float, Range(above=0, high=64)] = 4.0
     norm_pix_loss: bool = False  # the decoder predicts patches with their own mean and variance removed
     layer_norm_eps: Positive = 1e-6
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uwm.bounds import Bounded, Count, Decay, Natural, NotNegative, Share, check_bounds
+from uwm.bounds import Bounded, Codes, Count, Decay, Natural, NotNegative, Share, Width, check_bounds
 from uwm.errors import BadInput
 from uwm.models.boundary import check_codes, check_latents
 from uwm.models.joined import processes, rows_of_all, samples_of_all
@@ -35,8 +35,8 @@ class QuantizerConfig(Bounded):
 
     presets: ClassVar[Mapping[str, "QuantizerConfig"]]  # by name, for the command line
 
-    codes: Count = 1024  # implementation details: "a codebook of 1024 individual codes"
-    width: Count = 64  # implementation details: "with 64 dimensions"
+    codes: Codes = 1024  # implementation details: "a codebook of 1024 individual codes"
+    width: Width = 64  # implementation details: "with 64 dimensions"
     codebook_update: Literal["gradient", "ema"] = "gradient"  # eq. 5 and 12; "ema" is the authors' code
     beta: NotNegative = 0.25  # weight of the commitment term, eq. 12; the authors' code has 0.02
     ema_decay: Decay = 0.99  # authors' code; also the window of the use counts (about 100 steps)

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Self
 import torch.nn.functional as F
 from torch import Tensor
 
-from uwm.bounds import Bounded, Count, check_bounds
+from uwm.bounds import Bounded, Tokens, Width, check_bounds
 from uwm.models.mae import MAEConfig
 
 
@@ -15,15 +15,15 @@ from uwm.models.mae import MAEConfig
 class TokenConfig(Bounded):
     """How many tokens, and how wide. Where the paper is silent, the comment says whose choice it is."""
 
-    state_width: Count | None = None  # D; None: that of the MAE
-    state_tokens: Count | None = None  # 1 + N; None: those of the MAE. The authors' code keeps the CLS token
-    num_action_tokens: Count = 24  # L, per transition; "several" in section 4.1, 24 in the authors' code
-    action_width: Count = 64  # W, section 5.1
+    state_width: Width | None = None  # D; None: that of the MAE
+    state_tokens: Tokens | None = None  # 1 + N; None: those of the MAE. The authors' code keeps the CLS token
+    num_action_tokens: Tokens = 24  # L, per transition; "several" in section 4.1, 24 in the authors' code
+    action_width: Width = 64  # W, section 5.1
     # Where the latent action tokens come from: learned queries beside the state tokens (authors' code), or
     # the means of the output tokens over as many regions of the picture, in raster order.
     action_source: Literal["queries", "regions"] = "queries"
     # Latent action tokens per region; the 24 tokens of the authors' code have no regions.
-    codes_per_region: Count = 1
+    codes_per_region: Tokens = 1
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -40,7 +40,7 @@ def with_settings(config: C, assignments: Iterable[str]) -> C:
     """A copy of `config` with each `field=value` or `outer.inner=value` applied.
 
     Raises:
-        UserError: unknown field (the nearest one is named) or a value of the wrong type.
+        UserError: unknown field (the nearest one is named), a value of the wrong type, or two for a field.
     """
     changes: Changes = {}
     for text in assignments:
@@ -68,14 +68,18 @@ def _note(config: Any, names: list[str], value: str, text: str, changes: Changes
     group = dataclasses.is_dataclass(current)
     if rest and not group:
         raise UserError(f"--set {text}: {head!r} has no fields of its own")
+    before = changes.get(head)
     if rest:
-        inner = changes.setdefault(head, {})
-        if isinstance(inner, _New):
-            raise UserError(f"--set {text}: {head!r} is set as a whole too ({inner.text}): give one of them")
-        _note(current, rest, value, text, inner)
-    else:
-        new = _preset(current, value, head, text) if group else _parsed_field(known[head], value, text)
-        changes[head] = _New(new, text)
+        if isinstance(before, _New):
+            raise UserError(f"--set {text}: {head!r} is set as a whole too ({before.text}): give one of them")
+        _note(current, rest, value, text, changes.setdefault(head, {}))
+        return
+    if isinstance(before, dict):
+        raise UserError(f"--set {text}: fields of {head!r} are set too ({_texts(before)}): give one of them")
+    new = _preset(current, value, head, text) if group else _parsed_field(known[head], value, text)
+    if isinstance(before, _New) and before.value != new:
+        raise UserError(f"--set {text}: {head!r} is set twice (before: {before.text}): give one of them")
+    changes[head] = _New(new, text)
 
 
 def _preset(current: Any, value: str, head: str, text: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from uwm.bounds import Bounded, Count, Natural, Positive
+from uwm.bounds import Bounded, Count, Natural, Pixels, Positive
 from uwm.data.action_pairs import ActionPairs, action_pairs, all_action_pairs
 from uwm.data.corpora import Corpus
 from uwm.data.crops import random_crops
@@ -36,7 +36,7 @@ class ActionRecipe(Bounded):
 
     train: TrainConfig
     pairs: Count | None = None  # labelled ones; None: every pair there is
-    short_side: Count = 256
+    short_side: Pixels = 256
     gap: Positive = 0.2  # seconds between the frames of a pair (section 5.1)
     clips: Count | None = None  # per split; None: every clip there is
     # Crops whose states are computed once: the centre, then random ones; 0: crop and encode at every step.

@@ -4,12 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from uwm.bounds import Bounded, Count, Decay, Natural, NotNegative, OutOfBounds, Positive, check_bounds, later
+from uwm.bounds import (
+    Bounded,
+    Decay,
+    Distinct,
+    Natural,
+    NotNegative,
+    OutOfBounds,
+    Pixels,
+    Positive,
+    check_bounds,
+    later,
+)
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, random_crops
 from uwm.data.draws import Draws
@@ -40,14 +51,14 @@ class MAERecipe(Bounded):
     model: MAEConfig = MAE_PRESETS["base"]
     file: str | None = "mae_visualize_vit_base.pth"  # authors' code; trained on pixels as they are
     train: TrainConfig | None = None
-    mask_ratios: tuple[Decay, ...] = (
+    mask_ratios: Annotated[tuple[Decay, ...], Distinct()] = (
         0.75,
         0.0,
     )  # section 3 names one; 0 is how the world model uses it
     spectrum_power: NotNegative = 0.5  # of the PCA start, see `warm_start`
     token_scale: Positive = 0.5  # the same
     procedural: Natural = 0  # procedural images beside the corpora's frames, so that new pictures decode too
-    short_side: Count = 128  # of the frames, before the random crop
+    short_side: Pixels = 128  # of the frames, before the random crop
     # No MAE but its patches' pixels as tokens (uwm/models/pixels.py), of the sizes that `model` gives.
     pixels: bool = later(False)
 

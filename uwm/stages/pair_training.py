@@ -12,7 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uwm.bounds import Bounded, Count, Natural, NotNegative, OutOfBounds, Positive, Quality, Range, later
+from uwm.bounds import (
+    Bounded,
+    Count,
+    Natural,
+    NotNegative,
+    OutOfBounds,
+    Pixels,
+    Positive,
+    Quality,
+    Range,
+    later,
+)
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, fixed_views
 from uwm.data.manifest import Manifest, write_manifest
@@ -42,7 +53,7 @@ class PairRecipe(Bounded):
     """A training of the world model on frame pairs."""
 
     train: TrainConfig
-    short_side: Count = 256  # the frames' shorter side, before the random crop
+    short_side: Pixels = 256  # the frames' shorter side, before the random crop
     gap: Positive = 0.2  # seconds between the frames of a pair (section 5.1)
     pairs: Count | None = None  # training pairs per corpus; None: every pair there is
     clips: Count | None = None  # per corpus and split; None: every clip there is

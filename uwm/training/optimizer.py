@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from uwm.bounds import Count, Decay, Natural, NotNegative, OutOfBounds, Positive, Share, check_bounds
+from uwm.bounds import Count, Decay, Natural, NotNegative, OutOfBounds, Positive, Range, Share, check_bounds
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,14 @@ class TrainConfig:
     """How to optimise. `batch_size` is global: it and the learning rate hold for any number of processes."""
 
     steps: Count
-    batch_size: Count
+    batch_size: Annotated[int, Range(1, 1_000_000)]
     learning_rate: Positive = 1e-4
     betas: tuple[Decay, Decay] = (0.9, 0.95)
     weight_decay: NotNegative = 0.05
     warmup_steps: Natural = 0
     min_lr_fraction: Share = 0.0  # the cosine ends at this fraction of the learning rate
     clip_norm: Positive = 1.0  # largest gradient norm; infinity leaves gradients as they are
-    accumulate: Count = 1  # micro-batches per step
+    accumulate: Annotated[int, Range(1, 100_000)] = 1  # micro-batches per step
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and optimiser stay fp32
     seed: Natural = 0
     checkpoint_every: Count = 500  # steps
