@@ -2,9 +2,10 @@
 
 `.written.json` in such a folder lists what we wrote there. A new version is built in a temporary folder, then
 moved into place file by file; of the old version only listed files go. Whatever stops it before leaves the
-old version as it was.
+old version as it was; a folder that a killed run left half made goes with the next.
 """
 
+import fcntl
 import json
 import os
 import tempfile
@@ -16,6 +17,9 @@ from uwm.errors import UserError
 from uwm.files import inside, remove_listed, write_atomically
 
 WRITTEN = ".written.json"
+MAKING = ".making-"  # begins the name of the temporary folder, which holds:
+LOCKED = "lock"  # a file that its maker keeps locked
+NOTE = "paper.figures is making files beside this one\n"  # its content
 
 
 @contextmanager
@@ -30,17 +34,51 @@ def made_anew(out: Path, stays: Callable[[str], bool]) -> Iterator[Path]:
     out = out.resolve()
     before = written_before(out)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=out) as made:
-        yield Path(made)
-        names = {p.relative_to(made).as_posix() for p in Path(made).rglob("*") if p.is_file()}
+    for left in filter(_half_made, out.glob(f"{MAKING}*")):
+        _remove_unless_making(left)
+    with tempfile.TemporaryDirectory(prefix=MAKING, dir=out) as folder, _kept_locked(Path(folder)):
+        made = Path(folder) / "made"
+        made.mkdir()
+        yield made
+        names = {p.relative_to(made).as_posix() for p in made.rglob("*") if p.is_file()}
         kept = {name for name in before if stays(name) and inside(out, name).is_file()}
         _note(out, names | set(before))  # from here on, the list knows of old and new files
         for name in sorted(names):
             target = inside(out, name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(Path(made) / name, target)
+            os.replace(made / name, target)
     remove_listed(out, set(before) - names - kept)
     _note(out, names | kept)
+
+
+@contextmanager
+def _kept_locked(folder: Path) -> Iterator[None]:
+    """While the block runs, other processes see that this folder is being filled."""
+    with (folder / LOCKED).open("w") as file:
+        file.write(NOTE)
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _half_made(folder: Path) -> bool:
+    """Did `made_anew` make this folder?"""
+    lock = folder / LOCKED
+    is_ours = folder.name.startswith(MAKING) and not folder.is_symlink() and lock.is_file()
+    return is_ours and lock.read_bytes() == NOTE.encode()
+
+
+def _remove_unless_making(folder: Path) -> None:
+    """Remove the files of a half-made folder, unless the process that fills it still runs."""
+    with (folder / LOCKED).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        found = [folder / "made", *(folder / "made").rglob("*")]
+        # Of a folder any name in it: `remove_listed` takes away the folders above what it is given.
+        names = [path / LOCKED if path.is_dir() and not path.is_symlink() else path for path in found]
+        remove_listed(folder, [*(path.relative_to(folder).as_posix() for path in names), LOCKED])
 
 
 def written_before(out: Path) -> list[str]:
@@ -50,7 +88,7 @@ def written_before(out: Path) -> list[str]:
     if not out.is_dir():
         raise UserError(f"{out} is no folder; name another")
     if not (out / WRITTEN).is_file():
-        if any(out.iterdir()):
+        if not all(path.name.startswith(MAKING) for path in out.iterdir()):
             raise UserError(f"{out} holds files of others (no {WRITTEN}); name a new or an empty folder")
         return []
     try:

@@ -230,13 +230,16 @@ def test_fast_pictures_are_close_to_full_ones():
         (["--robot", "Pandas"], "no robot 'Pandas'; did you mean Panda?"),
         (["--gripper", "panda"], "no gripper 'panda'; did you mean PandaGripper?"),
         (["--controller", "OSC"], "no controller 'OSC'; did you mean OSC_POSE?"),
+        (["--camera", "frontviw"], "no camera 'frontviw'; did you mean frontview?"),
+        (["--task", "TwoArmLift"], "robosuite cannot build TwoArmLift"),
     ],
 )
-def test_unknown_names_are_one_line_with_the_nearest(options, message, tmp_path, capfd):
+def test_unknown_names_are_one_line_with_the_nearest_and_leave_nothing(options, message, tmp_path, capfd):
     assert run_cli(lambda: main(["generate", "--out", str(tmp_path / "x.hdf5"), *options])) == 2
     error = capfd.readouterr().err
     assert message in error
     assert error.splitlines()[-1].startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_camera_is_named_with_the_nearest():
@@ -266,6 +269,21 @@ def test_demonstrations_of_other_kinds_are_named(tmp_path):
         file["data/demo_1/states"] = np.full((3, 32), np.nan)
     with pytest.raises(UserError, match="needs a finite state for each of its 3 actions"):
         read_demonstration(path, "demo_1")
+
+
+@pytest.mark.parametrize("width", [7, 6])
+def test_demonstrations_that_cannot_act_again_leave_nothing(width, tmp_path, capfd):
+    path = tmp_path / "d.hdf5"
+    with h5py.File(path, "w") as file:
+        demo = file.create_group("data/demo_1")
+        demo["actions"] = np.zeros((3, width))
+        if width == 6:
+            demo["states"] = np.zeros((3, 32))
+    options = ["--policy", "replay", "--demos", str(path), "--out", str(tmp_path / "x.hdf5")]
+    assert run_cli(lambda: main(["generate", *options])) == 2
+    message = "actions of 6 numbers, the controller takes 7" if width == 6 else "demo_1 has no states"
+    assert message in capfd.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_corpus_is_made_again_from_its_seeds(tmp_path):

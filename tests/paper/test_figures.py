@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from toy_records import toy_experiment, toy_results
 from paper.figures import main, write_all
 from paper.grids import grids
 from paper.measured_curves import points
-from paper.output import WRITTEN
+from paper.output import WRITTEN, made_anew
 from paper.panels import grid_figure
 from paper.store import ROOT, Results
 from paper.style import COLUMN_INCHES
@@ -206,3 +207,48 @@ def test_curves_are_grouped_by_kind():
         "validation sim ego": {"val/state_mse/sim-ego": "state mse"},
         "validation": {"val/mse": "mse"},
     }
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from paper.output import made_anew
+with made_anew(Path(sys.argv[1]), lambda name: False) as made:
+    (made / "deep" / "empty").mkdir(parents=True)
+    (made / "deep" / "a.pdf").write_text("half")
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("making", flush=True)
+    sys.stdin.read()
+"""
+
+
+def making(out, how):
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(out), how],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("made_before", [True, False])
+def test_what_a_killed_run_left_goes_with_the_next(made_before, tmp_path):
+    out = tmp_path / "out"
+    if made_before:
+        with made_anew(out, lambda _: False) as made:
+            (made / "a.pdf").write_text("old")
+    assert making(out, "killed").wait() == -signal.SIGKILL
+    (left,) = out.glob(".making-*")
+    foreign = out / ".making-notes"
+    foreign.mkdir()
+    (foreign / "lock").write_text("of mine")
+    with making(out, "at work") as other:
+        assert other.stdout.readline() == "making\n"
+        with made_anew(out, lambda _: False) as made:
+            (made / "a.pdf").write_text("new")
+        assert not left.exists()
+        assert (out / "a.pdf").read_text() == "new"
+        assert len(list(out.glob(".making-*/made/deep/a.pdf"))) == 1  # that of the other run stays
+        other.communicate()
+    assert other.returncode == 0
+    assert list(out.glob(".making-*")) == [foreign]
+    assert (foreign / "lock").read_text() == "of mine"

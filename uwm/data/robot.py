@@ -27,9 +27,9 @@ from uwm.data.arguments import parse_part
 from uwm.data.robomimic.actions import PairActions, pair_actions
 from uwm.data.simulation.corpora import check_renderer
 from uwm.data.simulation.generate import Recording, Take, demonstrations, make_file
-from uwm.data.simulation.render import read_environment
+from uwm.data.simulation.render import read_demonstration, read_environment
 from uwm.data.simulation.robot_corpus import NAME, make_corpus
-from uwm.data.simulation.robot_scene import SceneConfig, check_names
+from uwm.data.simulation.robot_scene import RobotScene, SceneConfig, check_names
 from uwm.data.simulation.suite import make_suite, sized
 from uwm.errors import UserError, run_cli
 
@@ -144,12 +144,27 @@ def _make(arguments: argparse.Namespace) -> int:
     )
     check_renderer()
     check_names(recording.scene)
+    if not arguments.out.exists():
+        _check_scene(recording, takes)
     start = time.perf_counter()
     made = make_file(arguments.out, recording, takes, arguments.jobs)
     size = arguments.out.stat().st_size / 1e6
     seconds = time.perf_counter() - start
     print(f"{arguments.out}: {len(takes)} demos, {made} of them made now in {seconds:.0f} s, {size:.1f} MB")
     return 0
+
+
+def _check_scene(recording: Recording, takes: Sequence[Take]) -> None:
+    """UserError for a scene that cannot be built, a camera that it lacks, and demonstrations that it cannot
+    show or repeat: before anything is written."""
+    scene = RobotScene(recording.scene)
+    size = len(scene.env.action_spec[0])
+    scene.close()
+    path, acting = Path(str(recording.demos)), recording.policy == "replay"
+    for name in dict.fromkeys(take.source for take in takes if take.source is not None):
+        found = read_demonstration(path, name, acting=acting).actions.shape[1]
+        if acting and found != size:
+            raise UserError(f"{path}: {name} has actions of {found} numbers, the controller takes {size}")
 
 
 def _steps(arguments: argparse.Namespace) -> int | None:
