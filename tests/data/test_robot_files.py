@@ -245,7 +245,8 @@ def test_claims_that_would_fill_the_memory(tmp_path):
     "change",
     [
         *("obs is no group", "mask is a group", "mask of numbers", "range is empty", "env_args is a list"),
-        *("actions of no number", "frames of unknown steps"),
+        *("actions of no number", "frames of unknown steps", "mask is no group"),
+        *("action_low alone", "action_high alone", "input_min alone", "input_max alone"),
     ],
 )
 def test_other_broken_files_are_one_line(tmp_path, change):
@@ -266,7 +267,14 @@ def test_other_broken_files_are_one_line(tmp_path, change):
             del file["data/demo_0/actions"]
             file["data/demo_0/actions"] = np.concatenate([kept, kept])
         elif change == "range is empty":
-            file["data"].attrs["action_low"] = 2.0
+            file["data"].attrs.update(action_low=2.0, action_high=1.0)
+        elif change == "mask is no group":
+            file["mask"] = np.array([b"demo_0"])
+        elif change.startswith("action_"):
+            file["data"].attrs[change.split()[0]] = 0.5 if "low" in change else 1.5
+        elif change.startswith("input_"):
+            kwargs = {"controller_configs": [{change.split()[0]: 0.5 if "min" in change else 1.5}]}
+            file["data"].attrs["env_args"] = json.dumps({"env_name": "Lift", "env_kwargs": kwargs})
         else:
             file["data"].attrs["env_args"] = json.dumps([1])
     with pytest.raises(UserError, match=r"d\.hdf5") as caught:  # noqa: PT012

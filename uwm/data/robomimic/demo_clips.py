@@ -63,6 +63,9 @@ def read_folder_of_demos(name: str, root: Path, files: Sequence[str], choices: C
 def _masks(file: h5py.File, demos: set[str]) -> dict[str, str]:
     """The split of each demo that a mask of robomimic's names; in two masks, the held-out one counts."""
     found: dict[str, str] = {}
+    group = within(file, "mask")
+    if group is not None and not isinstance(group, h5py.Group):
+        raise UserError(f"{file.filename}: mask is no group with lists of demonstrations (mask/train, ...)")
     for theirs, ours in MASKS.items():
         mask = within(file, f"mask/{theirs}")
         if mask is None:

@@ -89,6 +89,10 @@ def action_limits(file: h5py.File) -> tuple[Floats, Floats]:
     config = environment(file)["env_kwargs"].get("controller_configs") or {}
     config = config[0] if isinstance(config, list) else config
     config = config if isinstance(config, dict) else {}
+    told = ({"action_low", "action_high"} & set(data.attrs), {"input_min", "input_max"} & set(config))
+    if lone := next((found for found in told if len(found) == 1), None):
+        (name,) = lone
+        raise UserError(f"{file.filename}: tells {name} of the actions and not the other end of the range")
     low = data.attrs.get("action_low", config.get("input_min", -1))
     high = data.attrs.get("action_high", config.get("input_max", 1))
     try:
