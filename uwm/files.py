@@ -82,7 +82,7 @@ def check_ours(path: Path, ours: Callable[[Path], bool]) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         known = False
     if not known:
-        raise UserError(f"{path} is there already and was not written by this command; name another")
+        raise UserError(f"{path} is there already and was not written by uwm: move it away or name another")
 
 
 def begins_with(start: str) -> Callable[[Path], bool]:

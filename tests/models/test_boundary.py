@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from uwm.baselines.ficc import FICC, FICCConfig
 from uwm.errors import UserError
 from uwm.metrics.image import psnr
 from uwm.metrics.perceptual import load_lpips
@@ -257,6 +258,27 @@ def test_saving_obeys_the_umask_and_leaves_nothing_on_an_error(
     assert [(path.name, path.read_bytes() == whole) for path in tmp_path.iterdir()] == [
         ("w.safetensors", True)
     ]
-    for place in (tmp_path, Path(os.devnull)):
-        with pytest.raises(UserError):
-            WORLD.save(place)
+
+
+STORED = (MAE, WORLD, ADAPTER, FICC(FICCConfig(image_size=64)))
+
+
+@pytest.mark.parametrize("model", STORED, ids=lambda model: type(model).__name__)
+def test_saving_replaces_weights_of_ours_alone(model: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"x": torch.zeros(2)}, tmp_path / "of others.safetensors", metadata={"format": "pt"})
+    for content in (b"of mine\n", b"", (tmp_path / "of others.safetensors").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"w\.safetensors is there already") as caught:
+            model.save(path)
+        assert "\n" not in str(caught.value)
+        assert path.read_bytes() == content
+    for place in (tmp_path, Path(os.devnull), None, 3, "a\0b"):
+        with pytest.raises(UserError) as caught:
+            model.save(place)
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    model.save(path)
+    whole = path.read_bytes()
+    model.save(path)
+    assert path.read_bytes() == whole

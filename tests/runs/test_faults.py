@@ -74,6 +74,23 @@ def test_an_empty_value_is_refused(project, flag):
     assert bytes_of(project.results) == before
 
 
+@pytest.mark.parametrize("flags", [[], ["--recompute"], ["--dry-run"]], ids=str)
+@pytest.mark.parametrize("text", ["of mine\n", "", "{}", "[1]", '{"cell": "copy/sim-ego"}', "\xff"])
+def test_a_file_that_is_no_record_is_not_replaced(project, text, flags, monkeypatch):
+    project.run()
+    path = min(project.results.glob("*.json"))
+    whole = path.read_bytes()
+    path.write_bytes(text.encode("latin-1"))
+    before = bytes_of(project.results)
+    code, _, error = project.run(*flags)
+    assert (code, error.count("error: ")) == (2, 1), error
+    assert f"{path} is there already" in error
+    assert bytes_of(project.results) == before
+    path.write_bytes(whole[: len(whole) // 2])  # a damaged record of ours is made again
+    assert project.run("--recompute")[0] == 0
+    assert json.loads(path.read_bytes())["status"] == "ok"
+
+
 RANKS = [{"RANK": "1"}, {"RANK": "x"}, {"RANK": "-1"}, {"WORLD_SIZE": "2"}, {"RANK": "2", "WORLD_SIZE": "2"}]
 
 

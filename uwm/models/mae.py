@@ -246,7 +246,7 @@ class MaskedAutoencoder(nn.Module):
 
         `dtype` (say torch.float16) is the storage type; loading always gives float32.
         """
-        save_module(self, Path(path), dtype=dtype, card=dict(card or {}))
+        save_module(self, path, dtype=dtype, card=dict(card or {}))
 
     @classmethod
     def load(

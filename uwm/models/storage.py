@@ -21,7 +21,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from uwm.bounds import identity_fields
 from uwm.errors import UserError
-from uwm.files import home_path, replacing
+from uwm.files import check_ours, home_path, replacing
 
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
@@ -31,12 +31,16 @@ HUB_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_
 
 
 def save_module(
-    module: nn.Module, path: Path, *, dtype: torch.dtype | None = None, card: dict | None = None
+    module: nn.Module, path: Path | str, *, dtype: torch.dtype | None = None, card: dict | None = None
 ) -> None:
     """Write the module's state atomically; floating tensors are stored as `dtype` (None: as they are).
 
-    UserError where `path` is a folder or a device, OSError where it cannot be written; nothing is left then.
+    UserError where `path` is none, a folder, a device or a file that `save_module` did not write, OSError
+    where it cannot be written; nothing is left then.
     """
+    path = home_path(path)
+    if path.is_file():
+        check_ours(path, _is_ours)
     tensors = {
         key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
         for key, value in module.state_dict().items()
@@ -58,7 +62,7 @@ class StoredModel(nn.Module, ModelHubMixin, library_name="uwm", license="mit", t
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
         """Write weights and configuration as safetensors; `card` holds further JSON about the training."""
-        save_module(self, home_path(path), dtype=dtype, card=card)
+        save_module(self, path, dtype=dtype, card=card)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -76,6 +80,13 @@ class StoredModel(nn.Module, ModelHubMixin, library_name="uwm", license="mit", t
             return cls.load(Path(model_id) / WEIGHTS)
         known = {name: options[name] for name in HUB_OPTIONS if name in options}
         return cls.load(hf_hub_download(model_id, WEIGHTS, **known))
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return {"class", "config"} <= read_metadata(path).keys()
+    except UserError:
+        return False
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 from uwm.env import launched_rank
 from uwm.errors import UserError
+from uwm.files import check_ours
 from uwm.runs.artifacts import NotThere
 from uwm.runs.experiment import Cell, Context, SkipCell
 from uwm.runs.plan import say
+from uwm.runs.record import is_record
 
 
 def unusable_corpora(context: Context, cells: list[Cell]) -> dict[str, str]:
@@ -34,9 +36,12 @@ def preflight(context: Context, cells: list[Cell], *, sends: bool) -> None:
     What is sent to a cluster asks for weights itself, once something is left to be sent.
 
     Raises:
-        UserError: something lacks that the run can't do without.
+        UserError: something lacks that the run can't do without, or a file that is no record bears a
+            record's name.
     """
     lines = [] if sends else [f"warning: {text}" for text in context.experiment.checks(context)]
+    for cell in cells:
+        check_ours(context.out / f"{cell.file_name}.json", is_record)
     planned = replace(context, artifacts=replace(context.artifacts, find_only=True))
     skipped: dict[str, list[str]] = {}
     for cell in cells:

@@ -17,10 +17,11 @@ from typing import Any
 from uwm.arguments import Parser, named_path
 from uwm.env import REPOSITORY
 from uwm.errors import UserError, run_cli
-from uwm.files import inside, write_atomically
+from uwm.files import check_ours, inside, write_atomically
 from uwm.metrics.spec import METRICS, metric_of
 
 SCHEMA_VERSION = 2
+BEGINNING = '{\n "schema": '  # of a record's file
 SCHEMA_PATH = REPOSITORY / "results" / "schema.json"
 COMMUNITY = "community"  # in `results`: records that others sent, in folders like ours
 EXAMPLES = "examples"  # likewise: of data that lie elsewhere
@@ -102,6 +103,7 @@ class Record:
 
         Raises:
             ValueError: the record breaks the schema or holds a NaN or an infinity.
+            UserError: a file that is no record bears its name.
         """
         content = self.to_json()
         content["metrics"] = round_floats(content["metrics"])
@@ -111,8 +113,15 @@ class Record:
         if problem:
             raise ValueError(f"record of {self.cell}: {problem}")
         path = folder / f"{file_stem(self.cell)}.json"
+        check_ours(path, is_record)
         write_atomically(path, text)
         return path
+
+
+def is_record(path: Path) -> bool:
+    """Whether a record stands in a file: whole, or at least begun as we begin one."""
+    text = path.read_text(encoding="utf-8")
+    return text.startswith(BEGINNING) or {"schema", "cell", "config_digest"} <= set(json.loads(text))
 
 
 def stale_measures(measures: Mapping[str, int]) -> list[str]:
