@@ -19,7 +19,7 @@ from uwm.files import inside, remove_listed, write_atomically
 WRITTEN = ".written.json"
 MAKING = ".making-"  # begins the name of the temporary folder, which holds:
 LOCKED = "lock"  # a file that its maker keeps locked
-NOTE = "paper.figures is making files beside this one\n"  # its content
+LOCK_TEXT = "paper.figures is making files beside this one\n"  # its content
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def made_anew(out: Path, stays: Callable[[str], bool]) -> Iterator[Path]:
 def _kept_locked(folder: Path) -> Iterator[None]:
     """While the block runs, other processes see that this folder is being filled."""
     with (folder / LOCKED).open("w") as file:
-        file.write(NOTE)
+        file.write(LOCK_TEXT)
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -65,7 +65,7 @@ def _half_made(folder: Path) -> bool:
     """Did `made_anew` make this folder?"""
     lock = folder / LOCKED
     is_ours = folder.name.startswith(MAKING) and not folder.is_symlink() and lock.is_file()
-    return is_ours and lock.read_bytes() == NOTE.encode()
+    return is_ours and lock.read_bytes() == LOCK_TEXT.encode()
 
 
 def _remove_unless_making(folder: Path) -> None:

@@ -2,9 +2,13 @@
 
 python -m uwm.prefetch --to DIR            # LPIPS (AlexNet) and the MAE of section 3, about 430 MB
 export UWM_WEIGHTS=DIR
+
+Beside each file stands its SHA-256, as `sha256sum -c` reads it. A file that is
+there already is compared with it.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +18,15 @@ import torch
 from uwm.arguments import Parser, named_path
 from uwm.env import weights_folder
 from uwm.errors import UserError, run_cli
+from uwm.files import write_atomically
 from uwm.metrics import backbones
+from uwm.metrics.perceptual import tensors_sha256
 from uwm.stages.mae import MAE, MAE_SOURCE
+from uwm.verified import sha256_of
+
+# Of torchvision's weights, as the records name them: `weights.lpips` of their `inputs`.
+KNOWN_TENSORS = {"alex": "db0374d2e793623dea9ae4fd4d0a6bbc82475d6a287912d131dabae0b2ddd8fc"}
+FETCH_AGAIN = "remove both and run this again"
 
 
 def fetch_lpips(backbone: str, target: Path) -> None:
@@ -29,20 +40,68 @@ def fetch_mae(file: str, target: Path) -> None:
     torch.hub.download_url_to_file(f"{MAE_SOURCE}{file}", str(target), progress=True)
 
 
-def fetch(name: str, folder: Path, download: Callable[[Path], None]) -> None:
-    """`download` a file into `folder` unless it is there; half a file never bears its name.
+def lpips_is_known(backbone: str, folder: Path) -> bool:
+    """Whether the backbone's file holds the tensors that the records were measured with.
+
+    False where they are not known. UserError for others, and for a file that holds no such backbone.
+    """
+    state = backbones.folder_state(backbone, folder)
+    if state is None or backbone not in KNOWN_TENSORS:
+        return False
+    if tensors_sha256(state) != KNOWN_TENSORS[backbone]:
+        raise UserError(
+            f"{folder / backbones.FILES[backbone]} holds other values than torchvision's; "
+            "remove it and run this again"
+        )
+    return True
+
+
+def check(path: Path, known: Callable[[], bool]) -> str:
+    """How a file that is there was checked: by the digest beside it, else by `known`.
 
     Raises:
-        UserError: it cannot be had, or the folder cannot be written.
+        UserError: it is no file, or not what was fetched.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is no file; move it away and run this again")
+    beside = digest_file(path)
+    if not beside.exists():
+        return "its values are the known ones" if known() else "not checked, since no digest of it is known"
+    try:
+        (digest,) = re.findall(r"^([0-9a-f]{64})\b", beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{beside} holds no SHA-256 of {path.name}; {FETCH_AGAIN}") from None
+    if sha256_of(path) != digest:
+        raise UserError(
+            f"{path} is not what was fetched: its SHA-256 is not that of {beside.name}; {FETCH_AGAIN}"
+        )
+    return "its SHA-256 is right"
+
+
+def digest_file(path: Path) -> Path:
+    """Where a file's SHA-256 stands."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def fetch(
+    name: str, folder: Path, download: Callable[[Path], None], known: Callable[[], bool] = lambda: False
+) -> None:
+    """`download` a file into `folder` unless it is there; half a file never bears its name.
+
+    One that is there is checked by the digest beside it, else by `known`.
+
+    Raises:
+        UserError: it cannot be had, the folder cannot be written, or what is there is another file.
     """
     path = folder / name
     if path.exists():
-        print(f"{path} is there already")
+        print(f"{path} is there already: {check(path, known)}")
         return
     temporary = folder / f".{name}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         download(temporary)
+        write_atomically(digest_file(path), f"{sha256_of(temporary)}  {name}\n")
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         raise UserError(f"{name} cannot be fetched: {' '.join(str(error).split())}") from error
@@ -60,7 +119,12 @@ def _main(argv: list[str]) -> int:
     )
     options = parser.parse_args(argv)
     folder = options.to or weights_folder() or Path(".")
-    fetch(backbones.FILES[options.lpips], folder, lambda target: fetch_lpips(options.lpips, target))
+    fetch(
+        backbones.FILES[options.lpips],
+        folder,
+        lambda target: fetch_lpips(options.lpips, target),
+        lambda: lpips_is_known(options.lpips, folder),
+    )
     if options.mae != "none":
         fetch(options.mae, folder, lambda target: fetch_mae(options.mae, target))
     return 0

@@ -1,5 +1,9 @@
 """What is checked before anything is computed, and the command that fetches weights."""
 
+import hashlib
+import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,9 +15,12 @@ from uwm.data.corpora import BUNDLED
 from uwm.data.shards import ShardIndex
 from uwm.errors import UserError
 from uwm.metrics import backbones
+from uwm.metrics.perceptual import tensors_sha256
 from uwm.stages.mae import MAE
 from uwm.stages.preflight import nodes_lack
 from uwm.stages.world_model import PRETRAIN
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def context(scale, mae=MAE["mini"], data=(), pretrain=PRETRAIN["mini"]):
@@ -82,9 +89,70 @@ def test_prefetch_leaves_the_files_that_are_looked_for(weights, monkeypatch, cap
     monkeypatch.setattr(prefetch, "MAE_SOURCE", source.as_uri() + "/")
     assert prefetch._main([]) == 0
     names = sorted(path.name for path in weights.iterdir())
-    assert names == ["alexnet_features.pth", "mae_visualize_vit_base.pth"]
+    files = ["alexnet_features.pth", "mae_visualize_vit_base.pth"]
+    assert names == sorted([*files, *(f"{name}.sha256" for name in files)])
     assert prefetch._main([]) == 0
-    assert "is there already" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("is there already: its SHA-256 is right") == 2
     with pytest.raises(UserError, match=r"other.pth cannot be fetched"):
         prefetch._main(["--mae", "other.pth"])
     assert sorted(path.name for path in weights.iterdir()) == names
+
+
+@pytest.fixture
+def alexnet(weights):
+    """A file with the right names and shapes, as somebody may have copied it here."""
+    torch.manual_seed(0)
+    state = backbones.build_network("alex").state_dict()
+    named = {re.sub(r"^slice\d+\.", "features.", name): torch.rand(t.shape) for name, t in state.items()}
+    torch.save(named, weights / "alexnet_features.pth")
+    return weights / "alexnet_features.pth"
+
+
+def test_a_file_that_is_there_is_what_was_fetched(weights, monkeypatch, capsys):
+    source = weights.parent / "source"
+    source.mkdir()
+    (source / "mae.pth").write_bytes(b"weights")
+    monkeypatch.setattr(prefetch, "MAE_SOURCE", source.as_uri() + "/")
+    path, beside = weights / "mae.pth", weights / "mae.pth.sha256"
+
+    def fetch():
+        prefetch.fetch("mae.pth", weights, lambda target: prefetch.fetch_mae("mae.pth", target))
+
+    fetch()
+    assert beside.read_text() == f"{hashlib.sha256(b'weights').hexdigest()}  mae.pth\n"
+    for content in (b"weighty", b"", b"weights and more"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"mae\.pth is not what was fetched"):
+            fetch()
+        assert path.read_bytes() == content
+    path.write_bytes(b"weights")
+    for content in (b"", b"\xff", b"0" * 63):
+        beside.write_bytes(content)
+        with pytest.raises(UserError, match=r"holds no SHA-256 of mae\.pth"):
+            fetch()
+    beside.unlink()
+    capsys.readouterr()
+    fetch()
+    assert "not checked" in capsys.readouterr().out
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match="is no file"):
+        fetch()
+
+
+def test_lpips_that_somebody_copied_is_compared_with_the_records(alexnet, monkeypatch, capsys):
+    options = ["--mae", "none"]
+    with pytest.raises(UserError, match="holds other values than torchvision's"):
+        prefetch._main(options)
+    state = backbones.folder_state("alex", alexnet.parent)
+    monkeypatch.setitem(prefetch.KNOWN_TENSORS, "alex", tensors_sha256(state))
+    assert prefetch._main(options) == 0
+    assert "its values are the known ones" in capsys.readouterr().out
+    alexnet.write_bytes(b"cut")
+    with pytest.raises(UserError, match="not a readable torch file"):
+        prefetch._main(options)
+
+
+def test_the_known_values_are_those_of_the_records():
+    (path, *_) = sorted((ROOT / "results" / "mini" / "table1").glob("uwm__*.json"))
+    assert json.loads(path.read_text())["inputs"]["weights"]["lpips"] == prefetch.KNOWN_TENSORS["alex"]
