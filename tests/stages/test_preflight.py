@@ -25,7 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def context(scale, mae=MAE["mini"], data=(), pretrain=PRETRAIN["mini"]):
     config = SimpleNamespace(mae=mae, lpips="alex", pretrain_on=(*BUNDLED, *data), pretrain=pretrain)
-    return SimpleNamespace(config=config, scale=scale, data=dict(data))
+    return namespace(config, scale=scale, data=dict(data))
+
+
+def namespace(config, **fields):
+    return SimpleNamespace(config=config, once=lambda _, find: find(), **fields)
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def test_a_corpus_to_train_on_is_opened(weights, tmp_path):
     with pytest.raises(UserError, match="corpus 'wild': none of its first 5 train clips is a video"):
         list(nodes_lack(context("mini", data={"wild": clips})))
     with pytest.raises(UserError, match="no corpus is called 'ssv2'"):
-        list(nodes_lack(SimpleNamespace(config=SimpleNamespace(pretrain_on=("ssv2",)), data={})))
+        list(nodes_lack(namespace(SimpleNamespace(pretrain_on=("ssv2",)), data={})))
 
 
 def test_shards_that_no_folder_holds_are_a_warning_for_each_corpus(weights, tmp_path, monkeypatch):
