@@ -95,7 +95,7 @@ from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
 from uwm.stages.jobs import domain_job, finetune_job, obtain, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.pretrained import corpus_of
-from uwm.stages.reader import CLONING_RECIPE, READER, ReaderRecipe
+from uwm.stages.reader import READER, ReaderRecipe
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 
 SHOWN = ("success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision")
@@ -130,7 +130,6 @@ class Config(Bounded):
     adapter: AdapterRecipe = ADAPTER["paper"]
     dynamics: DynamicsRecipe = DYNAMICS["paper"]
     reader: ReaderRecipe = READER["paper"]
-    cloning: ReaderRecipe = CLONING_RECIPE["paper"]
     curve: Counts = (100, 500, 2000)  # numbers of labelled pairs, besides all
     cloned: SomeCounts = (500,)
     seeds: Seeds = (0,)
@@ -151,7 +150,6 @@ CONFIGS = {
         adapter=ADAPTER["smoke"],
         dynamics=DYNAMICS["smoke"],
         reader=READER["smoke"],
-        cloning=CLONING_RECIPE["smoke"],
         curve=(8,),
         cloned=(8,),
     ),
@@ -169,7 +167,6 @@ CONFIGS = {
         adapter=ADAPTER["mini"],
         dynamics=DYNAMICS["mini"],
         reader=READER["mini"],
-        cloning=CLONING_RECIPE["mini"],
     ),
     "paper": Config(),
 }
@@ -180,14 +177,15 @@ CONFIGS = {
 
 def trained(config: Config) -> dict[str, Recipe]:
     """The methods that are trained on labelled pairs: adapters, dynamics without latent actions, cloning."""
+    cloning = replace(config.reader, reads="action", pairs=None)
     return {
         **{R_GT.with_pairs(pairs): replace(config.adapter, pairs=pairs) for pairs in config.curve},
         R_GT.name: config.adapter,
         SHUFFLED.name: config.adapter,
         DIRECT.name: config.dynamics,
         NO_ACTION.name: replace(config.dynamics, kind="no-action"),
-        **{CLONING.with_pairs(pairs): replace(config.cloning, pairs=pairs) for pairs in config.cloned},
-        CLONING.name: config.cloning,
+        **{CLONING.with_pairs(pairs): replace(cloning, pairs=pairs) for pairs in config.cloned},
+        CLONING.name: cloning,
     }
 
 
@@ -227,10 +225,10 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     method = parse(cell.method).method
     if method == RANDOM:
         return {name: getattr(config, name) for name in names}
-    names += ["mae", "corpus", "pretrain_on"]
+    names += ["cost", "mae", "corpus", "pretrain_on"]
     found = {name: getattr(config, name) for name in names}
     if method != CLONING:
-        found |= {"cost": config.cost, "solver": solver_of(config, cell)}
+        found["solver"] = solver_of(config, cell)
     if readers(config, cell):
         found["reader"] = config.reader
     if cell.seed is not None:

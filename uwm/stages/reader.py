@@ -58,17 +58,6 @@ READER = {
         TrainConfig(steps=3, batch_size=4, learning_rate=1e-3), pairs=8, short_side=64, clips=4, views=1
     ),
 }
-# Behaviour cloning. In 5,000 steps it learns its pairs by heart.
-CLONING_RECIPE = {
-    scale: replace(
-        recipe,
-        reads="action",
-        pairs=None,
-        model=ReaderConfig(pooling="patches", width=256),
-        train=replace(recipe.train, steps=min(recipe.train.steps, 1500)),
-    )
-    for scale, recipe in READER.items()
-}
 
 
 class Examples(NamedTuple):
