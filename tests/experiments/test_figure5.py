@@ -109,11 +109,12 @@ def test_a_cell_that_wants_more_pairs_than_there_are_is_skipped_and_names_the_fi
 ) -> None:
     config = with_settings(EXPERIMENT.configs["smoke"], [setting])
     found = SimpleNamespace(find_only=False)
-    context = SimpleNamespace(config=config, data={}, artifacts=found)
+    here = {"data": {}, "artifacts": found, "once": lambda key, find: find()}
+    context = SimpleNamespace(config=config, **here)
     seed = None if method == "copy" else 0
     with pytest.raises(SkipCell, match=rf"fewer than 100000: lower {field}$"):
         figure5.domain_of(context, Cell(method, IN_DOMAIN, seed))
-    others = SimpleNamespace(config=EXPERIMENT.configs["smoke"], data={}, artifacts=found)
+    others = SimpleNamespace(config=EXPERIMENT.configs["smoke"], **here)
     figure5.domain_of(others, Cell("copy", IN_DOMAIN))
 
 

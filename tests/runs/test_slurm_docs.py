@@ -15,6 +15,7 @@ from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from tests.warm import run_python
 from uwm.models import MAE_PRESETS
 from uwm.runs.slurm.site import load_site
+from uwm.verified import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "slurm" / "README.md").read_text()
@@ -71,7 +72,9 @@ def at_the_site(tmp_path_factory):
     write_ego4d(folder / "datasets" / "ego4d")
     write_published(folder / "shared" / "weights" / "mae_visualize_vit_base.pth", MAE_PRESETS["base"])
     features = {f"features.{name}": value for name, value in alexnet().features.state_dict().items()}
-    torch.save(features, folder / "shared" / "weights" / "alexnet_features.pth")
+    kept = folder / "shared" / "weights" / "alexnet_features.pth"
+    torch.save(features, kept)  # random ones, with their digest beside them as `uwm.prefetch` leaves it
+    kept.with_name(f"{kept.name}.sha256").write_text(f"{sha256_of(kept)}  {kept.name}\n")
     (folder / "scratch").symlink_to(folder / "shared")
     for name in ("uwm", "results", "experiments", "pyproject.toml", "requirements.lock"):
         (folder / name).symlink_to(ROOT / name)

@@ -1,6 +1,7 @@
 """What the mini trainings load, from memory: random crops of frames, and pairs of states computed once."""
 
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def encode_images(mae: MaskedAutoencoder, images: Tensor, *, batch_size: int = 6
 
     Encoded where the MAE is; images and states are in the memory of the host.
     """
-    device = next(mae.parameters()).device
+    device = next(chain(mae.parameters(), mae.buffers())).device  # `PixelPatches` has no parameters
     starts = tqdm(range(0, len(images), batch_size), desc=f"encode {name}".strip(), mininterval=10)
     batches = (images[i : i + batch_size].to(device).float() / 255 for i in starts)
     return torch.cat([mae.encode(batch).half().cpu() for batch in batches])
