@@ -271,7 +271,7 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
 
 
 def obtain_acting(context: Context, cell: Cell) -> None:
-    """Train what `acted` asks for: with several processes all of them train, and one measures."""
+    """Train what `robot_columns` asks for: with several processes all of them train, and one measures."""
     config: Config = context.config
     domain = domain_of(context, cell)
     if cell.corpus in config.pretrain_on or not has_actions(domain.corpus):

@@ -28,7 +28,7 @@ class StateReader(StoredModel):
     """Convolutions over the patches, a spatial softmax (Finn et al. 2016, arXiv:1509.06113), two layers.
 
     The spatial softmax makes attention maps, and of each the mean place and the mean features. A layer over
-    all patches in its stead learns the training clips by heart: on other clips it errs half as much again.
+    all patches in its stead learns the training clips by heart.
     The targets are scaled by their mean and deviation, which the model keeps. `seed` draws the weights.
     """
 
