@@ -12,10 +12,7 @@ paper shows pictures; here all test pairs are measured, with intervals.
 Methods: `w_pre`; `w_ft` (2k pairs); `w_tfs` (from scratch on all pairs); `scratch` (from scratch on the pairs
 of `w_ft`); `w_ft-100`, `w_ft-500`, `w_ft-10k` (for one seed, parts of one another); `w_ft-dynamics` and
 `w_ft-no-codebook` (less is trained); `copy` (R_t as the prediction) and `oracle` (the MAE's R_t+1). A seed
-draws pairs, batches and first weights; `first_seed_alone` says which have one. One recipe for all, but that
-from scratch takes more steps.
-
-What to expect: `w_ft` nearer to O_t+1 than `w_pre` and `scratch`. The numbers stand in the report's tables.
+draws pairs, batches and first weights; `first_seed_alone` says which have one. From scratch takes more steps.
 """
 
 from uwm.runs.asking import answer_early
@@ -95,6 +92,7 @@ class Config(Bounded):
     pretrain: PretrainRecipe = PRETRAIN["paper"]
     finetune: FinetuneRecipe = FINETUNE["paper"]
     scratch_steps: Count = 8000  # of `w_tfs` and `scratch`, in place of finetune.train.steps
+    tfs_steps: Count | None = None  # of `w_tfs`, which has more pairs; None: as many as `scratch`
     curve: Counts = (100, 500, 10_000)  # further numbers of pairs
     seeds: Seeds = (0, 1, 2)
     first_seed_alone: Names = ()  # methods that have no other
@@ -123,6 +121,7 @@ CONFIGS = {
         pretrain=PRETRAIN["mini"],
         finetune=FINETUNE["mini"],
         scratch_steps=2400,
+        tfs_steps=9600,
         first_seed_alone=(
             *(W_TFS.name, SCRATCH.name, W_FT_DYNAMICS.name, W_FT_NO_CODEBOOK.name),
             *(W_FT.with_pairs(pairs) for pairs in (100, 500, 10_000)),
@@ -142,9 +141,10 @@ def recipes(config: Config) -> dict[str, FinetuneRecipe]:
     """What each trained method is trained by, but for the seed."""
     tuned = config.finetune
     scratch = replace(tuned, start="scratch", train=replace(tuned.train, steps=config.scratch_steps))
+    tfs_steps = config.tfs_steps or config.scratch_steps
     return {
         W_FT.name: tuned,
-        W_TFS.name: replace(scratch, pairs=None),
+        W_TFS.name: replace(scratch, pairs=None, train=replace(tuned.train, steps=tfs_steps)),
         SCRATCH.name: scratch,
         **{W_FT.with_pairs(pairs): replace(tuned, pairs=pairs) for pairs in config.curve},
         W_FT_DYNAMICS.name: replace(tuned, trained="dynamics"),

@@ -12,9 +12,10 @@ here all test pairs are measured, with intervals.
 
 The world model is Figure 4's W_ft: pre-trained, then fine-tuned on 2k frame pairs. Methods: `r_la` (latent
 actions, inferred from both frames); `r_gt` (adapter, all labelled pairs), `r_gt-100`, `r_gt-500`, `r_gt-2k`;
-`r_gt-continuous` and so on (the adapter's other targets); `no-state` (adapter without state); `shuffled`
-(another pair's action); `direct`, `direct-100`, ... (dynamics from real actions, from scratch); `no-action`;
-`ficc`, `ficc-la` (eq. 6, from real actions and from its own latent ones); `copy`, `oracle` (R_t, R_t+1).
+`r_gt-continuous` and so on (the adapter's other targets), `r_gt-likeliest` (the likeliest codes, not their
+mean); `no-state` (adapter without state); `shuffled` (another pair's action); `direct`, `direct-100`, ...
+(dynamics from real actions, from scratch); `no-action`; `ficc`, `ficc-la` (eq. 6, from real actions and from
+its own latent ones); `copy`, `oracle` (R_t, R_t+1).
 `X-mae-decoder` and `X-lpips-decoder` are shown by the MAE's own decoder, and by one tuned with LPIPS too;
 `X-5-steps` predicts five steps (1 s) ahead, each from what the one before predicted.
 Trained methods have three seeds; `first_seed_alone`, the adapter's other targets, `direct-N`, FICC and the
@@ -90,6 +91,7 @@ from uwm.methods import (
     NO_STATE,
     ORACLE,
     R_GT,
+    R_GT_LIKELIEST,
     R_GT_TARGETS,
     R_LA,
     SHUFFLED,
@@ -213,14 +215,24 @@ CONFIGS = {
 def adapters(config: Config) -> dict[str, AdapterRecipe]:
     """The adapters of the methods that have one."""
     recipe = config.adapter
-    others = {target: method for target, method in R_GT_TARGETS.items() if target != recipe.model.target}
     return {
         R_GT.name: recipe,
         NO_STATE.name: with_network(recipe, use_state=False),
-        **{method.name: with_network(recipe, target=target) for target, method in others.items()},
+        **other_adapters(recipe),
         **{R_GT.with_pairs(pairs): replace(recipe, pairs=pairs) for pairs in config.curve},
         SHUFFLED.name: recipe,  # not next to r_gt: of two processes one would wait for the other's training
     }
+
+
+def other_adapters(recipe: AdapterRecipe) -> dict[str, AdapterRecipe]:
+    """The adapter with other targets, and with the likeliest code in place of the codes' mean."""
+    plain = with_network(recipe, decode="likeliest")
+    found = {
+        method.name: with_network(plain, target=target)
+        for target, method in R_GT_TARGETS.items()
+        if target != recipe.model.target
+    }
+    return found if plain == recipe else {R_GT_LIKELIEST.name: plain, **found}
 
 
 def with_network(recipe: AdapterRecipe, **changes: Any) -> AdapterRecipe:
@@ -269,7 +281,7 @@ def decoder(config: Config, variant: Variant | None) -> DecoderRecipe | None:
 def seeds(config: Config) -> dict[str, tuple[int, ...]]:
     """The seeds of each trained method: all, or for what is beside the paper's point the first."""
     found = dict.fromkeys([R_LA.name, *adapters(config), *dynamics(config)], config.seeds)
-    once = [method.name for target, method in R_GT_TARGETS.items() if target != config.adapter.model.target]
+    once = [*other_adapters(config.adapter)]
     once += [DIRECT.with_pairs(pairs) for pairs in config.curve]
     once += [FICC.name, FICC_LATENT.name]
     once += [*config.first_seed_alone]

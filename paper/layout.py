@@ -17,6 +17,7 @@ from uwm.methods import (
     NO_STATE,
     ORACLE,
     R_GT,
+    R_GT_LIKELIEST,
     R_GT_TARGETS,
     R_LA,
     SCRATCH,
@@ -56,7 +57,11 @@ TOPICS = {
             "number of labelled pairs",
             [name for m in (R_GT, DIRECT) for name in (*(m.with_pairs(n) for n in PAIR_COUNTS[m]), m.name)],
         ),
-        Topic("_targets", "targets of the adapter", [m.name for m in (R_GT, *R_GT_TARGETS.values())]),
+        Topic(
+            "_targets",
+            "targets of the adapter",
+            [m.name for m in (R_GT, R_GT_LIKELIEST, *R_GT_TARGETS.values())],
+        ),
         Topic(
             "_decoders",
             "decoders",

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from uwm.bounds import identity_fields
 from uwm.data.draws import Draws
 from uwm.errors import UserError
 from uwm.models import (
@@ -85,6 +86,26 @@ def test_every_variant_has_the_shapes_of_the_contract(
     assert actions.continuous.shape == actions.quantized.shape == (3, 8, 8)
     assert torch.equal(actions.quantized, world.quantizer.codebook[actions.codes])
     assert world.predict(s_t, actions.quantized).shape == s_t.shape
+
+
+def test_the_mean_of_the_codes_is_weighed_by_their_probabilities() -> None:
+    codes = replace(ADAPTER, target="codes")
+    adapter, batch, world = mixed(replace(codes, decode="mean")), labelled(2), WorldModel(WORLD).eval()
+    given = (batch["states"][:, 0], batch["actions"], batch["mask"])
+    found = adapter.infer_actions(*given, world.quantizer)
+    odds = adapter(*given).double().exp()  # (B, L, codes)
+    rows = world.quantizer.codebook.double()
+    expected = sum(odds[..., [k]] * rows[k] for k in range(len(rows))) / odds.sum(-1, keepdim=True)
+    torch.testing.assert_close(found.quantized.double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(found.continuous, found.quantized)
+    likeliest = mixed(codes).infer_actions(*given, world.quantizer)
+    assert torch.equal(found.codes, likeliest.codes)
+    assert not torch.allclose(found.quantized, likeliest.quantized)
+
+
+def test_how_codes_are_read_is_part_of_an_adapters_identity_only_where_it_differs() -> None:
+    assert "decode" not in identity_fields(ADAPTER)
+    assert identity_fields(replace(ADAPTER, decode="mean"))["decode"] == "mean"
 
 
 def mixed(config: ActionAdapterConfig) -> ActionAdapter:

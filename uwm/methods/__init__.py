@@ -109,6 +109,7 @@ R_GT_TARGETS = {
         "prediction": "the prediction",
     }.items()
 }
+R_GT_LIKELIEST = Method("r_gt-likeliest", "R_GT, the likeliest codes", F5, optional=True)
 SIMULATOR = Method("simulator", "The simulator as the model", P, Style(GREEN, "-", "o"), True)
 CLONING = Method("cloning", "Behaviour cloning", P, Style(ORANGE, LONG, "v"), True)
 RANDOM = Method("random", "Random actions", P, Style(PINK, ":", "x"), True)
@@ -120,7 +121,8 @@ METHODS: dict[str, Method] = {
     for method in (
         *(UWM, UWM_1960, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS),
         *(W_PRE, W_FT, W_TFS, SCRATCH, W_FT_DYNAMICS, W_FT_NO_CODEBOOK),
-        *(R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, FICC, FICC_LATENT, *R_GT_TARGETS.values()),
+        *(R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, FICC, FICC_LATENT),
+        *(R_GT_LIKELIEST, *R_GT_TARGETS.values()),
         *(SIMULATOR, CLONING, RANDOM),
         *(COPY, ORACLE),
     )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uwm.bounds import Bounded, Codes, ControlSteps, Depth, OutOfBounds, Width, check_bounds
+from uwm.bounds import Bounded, Codes, ControlSteps, Depth, OutOfBounds, Width, check_bounds, later
 from uwm.errors import BadInput
 from uwm.models.blocks import ModulatedConvolution, known_heads, transformer_blocks
 from uwm.models.bottleneck import ContinuousBottleneck
@@ -56,6 +56,9 @@ class ActionAdapterConfig(Bounded):
     # falls on, or their numbers (cross-entropy; the output then is one logit per code). With "prediction" it
     # is S_t+1, and the output is judged by what the frozen dynamics predict from it.
     target: Target = "continuous"
+    # With the target "codes": the row of the likeliest one, or the rows' mean by their probabilities. Where
+    # the robot's action leaves several open, the mean is nearer to what happens than any one of them.
+    decode: Literal["likeliest", "mean"] = later("likeliest")
     tokens: TokenConfig | None = None  # None: the world model's
     codes: Codes | None = None  # in the codebook, for the target "codes"; None: the world model's
     controller: ControllerConfig = field(default_factory=ControllerConfig)
@@ -203,7 +206,8 @@ class ActionAdapter(StoredModel):
     def infer_actions(
         self, s_t: Tensor, actions: Tensor, mask: Tensor, quantizer: VectorQuantizer | ContinuousBottleneck
     ) -> LatentActions:
-        """Latent actions for real ones: discretised by the nearest code (eq. 9), or by the likeliest.
+        """Latent actions for real ones: discretised by the nearest code (eq. 9), or by the likeliest; or not
+        discretised, the mean of the codebook by the codes' probabilities (`decode`).
 
         ValueError for other shapes, and for states or given actions that are not finite.
         """
@@ -212,7 +216,9 @@ class ActionAdapter(StoredModel):
         if self.config.target == "codes":
             assert isinstance(quantizer, VectorQuantizer)
             codes = output.argmax(-1)  # (B, L)
-            return LatentActions(quantizer.lookup(codes), quantizer.lookup(codes), codes)
+            likeliest = self.config.decode == "likeliest"
+            latents = quantizer.lookup(codes) if likeliest else output.softmax(-1) @ quantizer.codebook
+            return LatentActions(latents, latents, codes)
         return quantizer.settle(output)
 
     def _check(self, s_t: Tensor, actions: Tensor, mask: Tensor) -> None:

@@ -79,7 +79,7 @@ ADAPTER = {
         views=1,
         # Convolutions learn faster than attention; regression gives the mean of what may happen: grey where
         # the arm goes. See paper/deviations.md.
-        model=ActionAdapterConfig(depth=3, blocks="convolutions", target="codes"),
+        model=ActionAdapterConfig(depth=3, blocks="convolutions", target="codes", decode="mean"),
         change_weight=6.0,
     ),
     "smoke": AdapterRecipe(
@@ -87,7 +87,7 @@ ADAPTER = {
         short_side=64,
         clips=4,
         views=1,
-        model=ActionAdapterConfig(depth=1, target="codes"),
+        model=ActionAdapterConfig(depth=1, target="codes", decode="mean"),
         change_weight=6.0,
     ),
 }
