@@ -1,14 +1,24 @@
 """Batches on their way to the device, and what a training notes about its speed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from tests.training.toy import Toy, train_toy
-from uwm.training.device import DeviceBatches, Speed, compile_blocks, peak_tflops, to_device
+from tests.pretended_gpu import pretended_gpu
+from tests.training.toy import CONFIG, Toy, train_toy
+from uwm.training.device import (
+    DeviceBatches,
+    Speed,
+    begin_exactly,
+    compile_blocks,
+    peak_tflops,
+    to_device,
+)
+from uwm.training.distributed import Ranks, default_device
 
 CPU = torch.device("cpu")
 
@@ -78,3 +88,52 @@ def test_compiled_blocks_keep_their_weights_names_and_numbers():
     assert compile_blocks(model, backend="eager") == 2
     assert list(model.state_dict()) == names
     torch.testing.assert_close(model(tokens), wanted)
+
+
+def rounds(value=None):
+    """Whether convolutions and products may use TF32; sets it, too."""
+    if value is not None:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = value
+    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+
+class Linear(nn.Linear):
+    """An objective without draws, which the toy's does on the CPU."""
+
+    def __init__(self):
+        super().__init__(4, 1)
+
+    def forward(self, batch, draws):
+        return {"loss": (super().forward(batch[0]) - batch[1]).square().mean()}
+
+
+@pytest.fixture
+def choice():
+    """PyTorch's own choice before, and again after a test."""
+    before = rounds()
+    begin_exactly.cache_clear()
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+    begin_exactly.cache_clear()
+
+
+@pytest.mark.usefixtures("choice")
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_measures_are_exact_before_and_after_a_training_on_a_gpu(tmp_path, precision):
+    seen, toy = [], Linear()
+    toy.register_forward_hook(lambda *_: seen.append(rounds()))
+    rounds(True)
+    with pretended_gpu() as gpu:
+        assert default_device(Ranks()).type == "cuda"
+        assert rounds() == (False, False)
+        train_toy(tmp_path, toy, replace(CONFIG, precision=precision), device=gpu, validate=None)
+        assert set(seen) == {(precision == "bf16",) * 2}
+        assert rounds() == (False, False)
+
+
+@pytest.mark.usefixtures("choice")
+def test_a_training_on_the_cpu_leaves_the_arithmetic_alone(tmp_path):
+    for value in (True, False):
+        rounds(value)
+        train_toy(tmp_path / str(value), Toy(), replace(CONFIG, precision="bf16"))
+        assert rounds() == (value, value)

@@ -53,12 +53,16 @@ def crops(images: Tensor, places: Tensor, side: int) -> Tensor:
 def gripper_measures(
     network: LPIPS, shown: Tensor, r_next: Tensor, o_next: Tensor, places: Tensor
 ) -> dict[str, Tensor]:
-    """Measures (n,) of predicted frames over the crop: LPIPS to R_t+1, and LPIPS, PSNR, SSIM to O_t+1."""
+    """Measures (n,) of predicted frames over the crop: LPIPS to R_t+1, and LPIPS, PSNR, SSIM to O_t+1.
+
+    The frames (n, 3, S, S) may lie elsewhere than the network, which is where they are compared.
+    """
+    device = network.heads[0].device
     side = crop_side(shown.shape[-1], network.minimum_size)
     frames = {"shown": shown, "r_next": r_next, "o_next": o_next}
     parts: list[Mapping[str, Tensor]] = []
     for rows in torch.arange(len(shown)).split(64):
-        part = {name: crops(frame[rows], places[rows], side) for name, frame in frames.items()}
+        part = {name: crops(frame[rows], places[rows], side).to(device) for name, frame in frames.items()}
         features = {name: network.features(crop) for name, crop in part.items()}
         parts.append(
             {

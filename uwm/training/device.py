@@ -5,6 +5,8 @@ On the CPU nothing here changes a bit of what is computed.
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -27,11 +29,29 @@ PEAKS = {
 }
 
 
-def set_arithmetic(device: torch.device, precision: str) -> None:
+def _set_arithmetic(precision: str) -> None:
     """TF32 goes with bf16, where the rest is rounded more coarsely anyway; fp32 is fp32."""
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = precision == "bf16"
-        torch.backends.cudnn.allow_tf32 = precision == "bf16"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "bf16"
+    torch.backends.cudnn.allow_tf32 = precision == "bf16"
+
+
+@cache
+def begin_exactly() -> None:
+    """Measure in fp32 as it is, once for a process: PyTorch's own choice is TF32 for convolutions."""
+    _set_arithmetic("fp32")
+
+
+@contextmanager
+def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
+    """A training's arithmetic on a GPU. What is measured after it is exact again."""
+    if device.type != "cuda":
+        yield
+        return
+    _set_arithmetic(precision)
+    try:
+        yield
+    finally:
+        _set_arithmetic("fp32")
 
 
 def compile_blocks(objective: nn.Module, backend: str = "inductor") -> int:

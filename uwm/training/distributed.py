@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from uwm.env import launched_rank
 from uwm.errors import UserError
+from uwm.training.device import begin_exactly
 
 # Longer than the longest validation on rank 0, during which the other ranks wait.
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -53,9 +54,13 @@ def environment_ranks() -> Ranks:
 
 
 def default_device(ranks: Ranks) -> torch.device:
-    """This rank's GPU, or the CPU. A launcher may show all GPUs of a node to a rank, or only its own."""
+    """This rank's GPU, or the CPU. A launcher may show all GPUs of a node to a rank, or only its own.
+
+    Whatever is measured or trained asks here first: from then on fp32 is exact on a GPU.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
+    begin_exactly()
     return torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
 
 

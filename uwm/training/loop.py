@@ -24,7 +24,7 @@ from uwm.training import distributed
 from uwm.training.batches import BatchSource, micro_batch_size, seeded_generator
 from uwm.training.checkpoint import checkpoint_files, newest_file, read_checkpoint, save_checkpoint
 from uwm.training.denormals import flushed_denormals
-from uwm.training.device import DeviceBatches, Speed, compile_blocks, counting_flops, set_arithmetic
+from uwm.training.device import DeviceBatches, Speed, arithmetic, compile_blocks, counting_flops
 from uwm.training.distributed import Ranks
 from uwm.training.logs import TrainingLog
 from uwm.training.optimizer import TrainConfig, learning_rate, parameter_groups
@@ -74,7 +74,8 @@ def train(
     distributed.join(ranks, device)
     (run_dir := Path(run_dir)).mkdir(parents=True, exist_ok=True)
     training = _Training(objective, config, run_dir, name, ranks, device)
-    with torch.enable_grad(), shapes_alone(), flushed_denormals():  # NonFiniteLoss notices what isn't finite
+    # NonFiniteLoss notices what isn't finite.
+    with torch.enable_grad(), shapes_alone(), flushed_denormals(), arithmetic(device, config.precision):
         return training.run(source, validate, stop, tensorboard)
 
 
@@ -92,7 +93,6 @@ class _Training:
     ) -> None:
         self.config, self.run_dir, self.name, self.ranks, self.device = config, run_dir, name, ranks, device
         self.objective = objective.to(device)
-        set_arithmetic(device, config.precision)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(objective, config.weight_decay),
             lr=config.learning_rate,
