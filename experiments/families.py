@@ -93,15 +93,15 @@ class Config(Bounded):
     corpora: Names = (BUNDLED[0], IN_DOMAIN)  # evaluated, besides those of --data
     pretrain_on: SomeNames = BUNDLED
     mae: MAERecipe = MAE["mini"]
-    pretrain: PretrainRecipe = PRETRAIN["mini-short"]  # the base, of which a family has another bottleneck
-    adapter: AdapterRecipe = adapter_recipe("mini", 200)
+    pretrain: PretrainRecipe = PRETRAIN["mini-families"]  # the base, of which a family has another bottleneck
+    adapter: AdapterRecipe = adapter_recipe("mini", 600)
     labelled: Counts = (500,)  # pairs of further adapters, beside all that there are
     reader: ReaderRecipe = READER["mini"]  # sees where a robot's gripper is
     probe_pairs: Count = 2000  # training pairs for the probes, on corpora with real actions
     test_split: Split = "test"
     test_pairs: Count = 300  # per corpus
     lpips: ProtocolName = "alex"
-    seeds: Seeds = (0,)
+    seeds: Seeds = (0, 1, 2)
     seed: Natural = 0  # of what is tested, not of what is trained
 
     def __post_init__(self) -> None:
@@ -120,6 +120,7 @@ CONFIGS = {
         adapter=adapter_recipe("smoke", 3),
         reader=READER["smoke"],
         labelled=(8,),
+        seeds=(0,),
         test_pairs=20,
         probe_pairs=40,
     ),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from paper.extrapolation import lengths, steps_until
+from paper.extrapolation import lengths, pairs_until
 from paper.names import DASH, corpus_label
 from paper.reported import Reported
 from paper.reported_tables import STAND_INS
@@ -158,11 +158,11 @@ def numeric_items(results: Results, reported: Reported) -> Iterator[Item]:
         yield Item(f"paper/{row.id}", name, text, _text(measured, metric), verdict, str(row.why))
 
 
-def _how_far(steps: float | None) -> str:
+def _how_far(pairs: float | None) -> str:
     """Where a power law through the longest trainings leads to a target."""
-    if steps is None:
+    if pairs is None:
         return " A power law through the longest trainings doesn't lead there."
-    return f" By a power law through the longest trainings it takes {steps:,.0f} steps."
+    return f" By a power law through the longest trainings it takes {pairs:,.0f} pairs."
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def targets(results: Results) -> Iterator[Item]:
             sign = "≤" if METRICS[metric].better == "lower" else "≥"
             why = "Ours, for the simulated stand-in; no claim of the paper."
             if verdict == NOT_REACHED:
-                why += _how_far(steps_until(lengths(results, "mini", corpus, f"{metric}_moving"), bound))
+                why += _how_far(pairs_until(lengths(results, "mini", corpus, f"{metric}_moving"), bound))
             name = f"{corpus_label(corpus)}: {target.words}, moving half"
             place = f"mini/table1/target/{metric}/{corpus}"
             yield Item(place, name, f"{sign} {metric_text(metric, bound)}", text, verdict, why)

@@ -12,7 +12,7 @@ FURTHER = 4.0  # drawn up to so many times the longest
 
 
 def lengths(results: Results, scale: str, corpus: str, metric: str) -> dict[float, Measured]:
-    """Steps of the training -> the number of the variation that has them, in ascending order.
+    """Pairs seen in the training -> the number of the variation that saw them, in ascending order.
 
     All have the same loss: what a perceptual loss adds does not come from length.
     """
@@ -21,14 +21,15 @@ def lengths(results: Results, scale: str, corpus: str, metric: str) -> dict[floa
         cells = [cell for cell in results.find(scale, "ablations", name, corpus) if cell.status == "ok"]
         measured = results.measure(scale, "ablations", name, corpus, metric)
         if cells and measured and "perceptual" not in cells[0].record["config"]["pretrain"]:
-            found[float(cells[0].record["config"]["pretrain"]["train"]["steps"])] = measured
+            train = cells[0].record["config"]["pretrain"]["train"]
+            found[float(train["steps"] * train["batch_size"])] = measured
     return dict(sorted(found.items()))
 
 
 def power_law(line: Mapping[float, Measured]) -> tuple[float, float] | None:
-    """a and b of log y = a + b log steps by least squares; None with too few points or one at 0 or below."""
+    """a and b of log y = a + b log pairs by least squares; None with too few points or one at 0 or below."""
     last = sorted(line)[-FITTED:]
-    values = [line[steps].value for steps in last]
+    values = [line[pairs].value for pairs in last]
     if len(last) < FITTED or min(values) <= 0:
         return None
     b, a = np.polyfit(np.log(last), np.log(values), 1)
@@ -36,15 +37,15 @@ def power_law(line: Mapping[float, Measured]) -> tuple[float, float] | None:
 
 
 def trend(line: Mapping[float, Measured]) -> dict[float, float]:
-    """Steps -> value, from the longest training on."""
+    """Pairs -> value, from the longest training on."""
     law = power_law(line)
     if law is None:
         return {}
-    return {steps: float(np.exp(law[0]) * steps ** law[1]) for steps in (max(line), FURTHER * max(line))}
+    return {pairs: float(np.exp(law[0]) * pairs ** law[1]) for pairs in (max(line), FURTHER * max(line))}
 
 
-def steps_until(line: Mapping[float, Measured], bound: float) -> float | None:
-    """How many steps the power law needs to come to `bound`; None where it doesn't lead there."""
+def pairs_until(line: Mapping[float, Measured], bound: float) -> float | None:
+    """How many pairs the power law needs to come to `bound`; None where it doesn't lead there."""
     law = power_law(line)
     if law is None or law[1] == 0:
         return None

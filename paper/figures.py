@@ -66,7 +66,7 @@ def drawings(results: Results, scale: str) -> Iterator[tuple[str, Drawing]]:
 
 def variations(results: Results, scale: str, corpus: str) -> Iterator[tuple[str, Drawing]]:
     """What the rate of the actions and the length of the training are worth."""
-    for topic, xlabel in ((RATE, "bits a transition"), (LENGTH, "training steps")):
+    for topic, xlabel in ((RATE, "bits a transition"), (LENGTH, "training pairs seen")):
         plots = variation_plots(results, scale, corpus, topic)
         if plots:
             yield f"ablations_{topic}_{corpus}", partial(variation_figure, plots, xlabel)

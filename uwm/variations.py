@@ -42,10 +42,10 @@ def _length(steps: int, *further: str) -> Variation:
     return Variation(f"steps-{steps}", f"{steps:,} steps", LENGTH, (f"train.steps={steps}", *further))
 
 
-def _perceptual(steps: int, warmup: int) -> tuple[str, ...]:
+def _perceptual(steps: int, warmup: int, batch: int = 16, checkpoint: int = 250) -> tuple[str, ...]:
     """A perceptual loss in so many further steps."""
-    further = (f"steps={steps}", "batch_size=16", "learning_rate=5e-4", f"warmup_steps={warmup}")
-    train = (*further, "checkpoint_every=250")
+    further = (f"steps={steps}", f"batch_size={batch}", "learning_rate=5e-4", f"warmup_steps={warmup}")
+    train = (*further, f"checkpoint_every={checkpoint}")
     return ("perceptual.weight=1", *(f"perceptual.train.{setting}" for setting in train))
 
 
@@ -56,6 +56,15 @@ WHOLE = (
     "train.warmup_steps=200",
     "train.checkpoint_every=250",
     "train.validate_every=300",
+    "model.continuous_steps=200",
+    CROPS,
+)
+LARGE = (
+    "train.batch_size=128",
+    "train.learning_rate=2e-3",
+    "train.warmup_steps=200",
+    "train.checkpoint_every=500",
+    "train.validate_every=500",
     "model.continuous_steps=200",
     CROPS,
 )
@@ -76,15 +85,21 @@ VARIATIONS: dict[str, Variation] = {
         _length(100, "train.warmup_steps=20", "model.continuous_steps=25"),
         _length(200, "train.warmup_steps=40", "model.continuous_steps=50"),
         _length(1200, CROPS),
-        # The released model's training up to its perceptual loss, a half and a quarter of it; and with that.
         _length(4200, *WHOLE),
         _length(8400, *WHOLE),
         _length(16_800, *WHOLE),
+        # The released model's training up to its perceptual loss; and with that.
+        Variation("batch-128", "8,000 steps of 128 pairs", LENGTH, ("train.steps=8000", *LARGE)),
         Variation(
             "released",
-            "16,800 steps, then 3,000 with LPIPS in the loss",
+            "8,000 steps of 128 pairs, then 3,000 with LPIPS in the loss",
             LENGTH,
-            ("train.steps=16800", *WHOLE, *_perceptual(3000, 100), "perceptual.train.validate_every=500"),
+            (
+                "train.steps=8000",
+                *LARGE,
+                *_perceptual(3000, 100, batch=64, checkpoint=500),
+                "perceptual.train.validate_every=500",
+            ),
         ),
         _part("queries", "Actions from learned queries", "model.tokens.action_source=queries"),
         _part(

@@ -52,7 +52,7 @@ def test_rates(name: str, bits: float) -> None:
 def test_the_longest_one_is_the_released_model() -> None:
     assert ablations.recipe_of(MINI, "released") == PRETRAIN["mini"]
     plain = replace(PRETRAIN["mini"], perceptual=PerceptualRecipe())
-    assert ablations.recipe_of(MINI, "steps-16800") == plain
+    assert ablations.recipe_of(MINI, "batch-128") == plain
 
 
 def test_another_variation_leaves_a_cell_valid() -> None:

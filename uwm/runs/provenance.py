@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from uwm.env import compiles
+from uwm.env import compiles, records_graphs
 from uwm.runs.record import file_sha256
 
 
@@ -55,6 +55,7 @@ def device_name() -> str:
 def environment(root: Path) -> dict[str, Any]:
     """The record's `env` field."""
     compiled = {"compiled": True} if compiles() else {}
+    graphs = {"graphs": True} if records_graphs() else {}
     lock = root / "requirements.lock"
     try:
         torch_version: str | None = metadata.version("torch")
@@ -66,6 +67,7 @@ def environment(root: Path) -> dict[str, Any]:
         "device": device_name(),
         "lock_sha256": file_sha256(lock) if lock.is_file() else None,
         **compiled,
+        **graphs,
     }
 
 

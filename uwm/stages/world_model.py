@@ -126,12 +126,12 @@ SMALL = replace(
 )
 MINI = PretrainRecipe(
     TrainConfig(
-        steps=16_800,
-        batch_size=16,
-        learning_rate=1e-3,
+        steps=8000,
+        batch_size=128,
+        learning_rate=2e-3,
         warmup_steps=200,
-        checkpoint_every=250,
-        validate_every=300,
+        checkpoint_every=500,
+        validate_every=500,
     ),
     short_side=128,
     views=4,
@@ -141,10 +141,10 @@ MINI = PretrainRecipe(
         weight=1.0,
         train=TrainConfig(
             steps=3000,
-            batch_size=16,
+            batch_size=64,
             learning_rate=5e-4,
             warmup_steps=100,
-            checkpoint_every=250,
+            checkpoint_every=500,
             validate_every=500,
         ),
     ),
@@ -163,14 +163,23 @@ MINI_1960 = PretrainRecipe(
     model=high_rate(196),
     stage="world-model-1960",
 )
-# A twentieth of MINI's steps: what variations of it are compared by.
+# 150 times fewer pairs than MINI sees: what variations of it are compared by.
 MINI_SHORT = replace(
     MINI,
-    train=replace(MINI.train, steps=400, warmup_steps=80, checkpoint_every=200, validate_every=200),
+    train=TrainConfig(
+        steps=400,
+        batch_size=16,
+        learning_rate=1e-3,
+        warmup_steps=80,
+        checkpoint_every=200,
+        validate_every=200,
+    ),
     views=1,  # one crop of each clip has more pairs than 400 steps draw
     model=replace(MINI.model, continuous_steps=100),
     perceptual=PerceptualRecipe(),
 )
+# What families of latent actions are compared by.
+MINI_FAMILIES = replace(MINI_SHORT, train=replace(MINI_SHORT.train, steps=1200), views=4)
 SMOKE = PretrainRecipe(
     TrainConfig(steps=4, batch_size=8, learning_rate=1e-3), short_side=64, clips=4, views=1, model=PLACED
 )
@@ -181,8 +190,9 @@ PRETRAIN = {
     "small-no-action": without_actions(SMALL, 2000),
     "mini": MINI,
     "mini-short": MINI_SHORT,
+    "mini-families": MINI_FAMILIES,
     "mini-1960": MINI_1960,  # of Table 1's `uwm-1960`
-    "mini-no-action": without_actions(MINI, 1500),
+    "mini-no-action": without_actions(MINI, 3000),
     "smoke": SMOKE,
     "smoke-high-rate": replace(SMOKE, model=high_rate(64), stage="world-model-1960"),
     "smoke-no-action": without_actions(SMOKE, 4),

@@ -13,6 +13,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from uwm.env import records_graphs
 from uwm.training.batches import Batch
 
 # Peak of dense matrix products by the device's name, in TFLOP/s: bf16, and fp32 without TF32 (data sheets).
@@ -63,6 +64,25 @@ def compile_blocks(objective: nn.Module, backend: str = "inductor") -> int:
     for block in blocks:
         block.compile(backend=backend)
     return len(blocks)
+
+
+class Graphs:
+    """CUDA graphs of an objective that can `record` itself, where UWM_GRAPHS asks for them.
+
+    On one GPU and without autocast, for states in memory: else everything runs eagerly.
+    """
+
+    def __init__(self, device: torch.device, precision: str, world_size: int) -> None:
+        possible = device.type == "cuda" and precision == "fp32" and world_size == 1
+        self.wanted = possible and records_graphs()
+        self._recorded = False
+
+    def record(self, objective: nn.Module, batch: Batch) -> None:
+        """Record for batches of this shape, once."""
+        record = getattr(objective, "record", None)
+        if self.wanted and not self._recorded and record and torch.is_floating_point(batch):
+            record(batch)
+        self._recorded = True
 
 
 def peak_tflops(name: str, precision: str) -> float | None:

@@ -24,7 +24,7 @@ from uwm.training import distributed
 from uwm.training.batches import BatchSource, micro_batch_size, seeded_generator
 from uwm.training.checkpoint import checkpoint_files, newest_file, read_checkpoint, save_checkpoint
 from uwm.training.denormals import flushed_denormals
-from uwm.training.device import DeviceBatches, Speed, arithmetic, compile_blocks, counting_flops
+from uwm.training.device import DeviceBatches, Graphs, Speed, arithmetic, compile_blocks, counting_flops
 from uwm.training.distributed import Ranks
 from uwm.training.logs import TrainingLog
 from uwm.training.optimizer import TrainConfig, learning_rate, parameter_groups
@@ -103,6 +103,7 @@ class _Training:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.metrics: dict[str, float] = {}
         self.step, self.log_length, self.seconds, self.compiled = 0, 0, 0.0, not compiles()
+        self.graphs = Graphs(device, config.precision, ranks.world_size)
         self.resume()
         self.model = distributed.parallel(self.objective, ranks, device)
 
@@ -173,14 +174,13 @@ class _Training:
         tensorboard: bool,
     ) -> TrainResult:
         if self.step < self.config.steps:
-            leads = self.ranks.leads
             log = TrainingLog(
                 self.run_dir,
                 self.name,
                 self.step,
                 self.config.steps,
                 self.log_length,
-                enabled=leads,
+                enabled=self.ranks.leads,
                 tensorboard=tensorboard,
             )
             try:
@@ -197,9 +197,8 @@ class _Training:
         log: TrainingLog,
     ) -> None:
         steps, world_size = self.config.steps, self.ranks.world_size
-        log.start(
-            step=self.step, steps=steps, world_size=world_size, device=self.device.type, compiled=compiles()
-        )
+        facts = {"compiled": compiles(), "graphs": self.graphs.wanted}
+        log.start(step=self.step, steps=steps, world_size=world_size, device=self.device.type, **facts)
         batches = DeviceBatches(source.batches(self.step, self.ranks.rank, world_size), self.device)
         self.speed.start(self.step, 0.0)
         began = time.monotonic() - self.seconds
@@ -261,6 +260,8 @@ class _Training:
             batch = batches.next()
             if batch is None:
                 raise UserError(f"{self.name}: the source ran out of batches at step {self.step + 1}")
+            if self.speed.flops is not None:  # after the step whose operations are counted
+                self.graphs.record(self.objective, batch)
             generator = seeded_generator(self.config.seed, self.step, micro, 0)  # on all ranks
             draws = Draws(generator, self.ranks.rank, self.ranks.world_size)
             last = micro == self.config.accumulate - 1

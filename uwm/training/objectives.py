@@ -64,6 +64,7 @@ class PictureLoss:
             raise UserError("an MAE of normalised pixels shows no picture: set the weight of LPIPS to 0")
         self.decoder, self.network = decoder.eval().requires_grad_(False), network
         self.weights = {"picture_loss": structure_weight, "lpips": perceptual_weight}
+        self._measure = self._distances
 
     @property
     def counts(self) -> bool:
@@ -72,6 +73,14 @@ class PictureLoss:
 
     def __call__(self, prediction: Tensor, s_next: Tensor) -> dict[str, Tensor]:
         """States (B, 1+N, D) -> the terms by name, not weighted."""
+        return self._measure(prediction, s_next)
+
+    def record(self, s_next: Tensor) -> None:
+        """Run as CUDA graphs from now on, for states of this shape."""
+        shown = s_next.clone().requires_grad_()
+        self._measure = torch.cuda.make_graphed_callables(self._distances, (shown, s_next.clone()))
+
+    def _distances(self, prediction: Tensor, s_next: Tensor) -> dict[str, Tensor]:
         decoder = self.decoder.to(s_next.device)
         with torch.no_grad():
             wanted = decoder.decode_patches(s_next)
@@ -119,6 +128,23 @@ class LatentActionPrediction(nn.Module):
             "used": out.used,
             "ema_perplexity": out.ema_perplexity,
         }
+
+    def record(self, batch: Tensor) -> None:
+        """Run extractor, dynamics and picture loss as CUDA graphs, for batches (B, 2, 1+N, D) of this shape.
+
+        Each is then one launch. In a small model the launching of its kernels takes longer than they do. The
+        codebook is not among them, since it looks at its own counts. Recording runs each part a few times, of
+        which nothing may remain.
+        """
+        world, (s_t, s_next) = self.world_model, batch.float().unbind(1)
+        before = {name: buffer.clone() for name, buffer in world.named_buffers()}
+        latents = world.extractor(s_t, s_next).detach().requires_grad_()
+        torch.cuda.make_graphed_callables(world.extractor, (s_t.clone(), s_next.clone()))
+        torch.cuda.make_graphed_callables(world.dynamics, (s_t.clone(), latents), allow_unused_input=True)
+        if self.picture:
+            self.picture.record(s_next)
+        for name, buffer in world.named_buffers():
+            buffer.copy_(before[name])
 
     def _encode(self, images: Tensor) -> Tensor:
         assert self._mae is not None
