@@ -214,7 +214,7 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     found = []
     for task in config.tasks:
         found += [Cell(method, task) for method in fixed]
-        if task == REACH:
+        if task != LIFT:
             found += [Cell(SIMULATOR.variant(MORE_SAMPLES), task)]
         replaced = [R_GT.variant(part) for part in (TRUE_GOAL, FEW_SAMPLES) if task == REACH]
         found += [Cell(method, task, seed) for seed in config.seeds for method in (*learned, *replaced)]
@@ -481,7 +481,7 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     if tuned is not None:
         parent = f"finetune-s{cell.seed}"
         yield finetune_job(parent, tuned, domain)
-    base = f"adapter-{R_GT}" if parsed.method == SHUFFLED else parsed.base
+    base = R_GT.name if parsed.method == SHUFFLED else parsed.base
     yield domain_job(f"{base}-s{cell.seed}", own_recipe(config, cell), domain, parent)
 
 

@@ -146,38 +146,27 @@ def examples(data: ActionData, reads: Reads) -> Examples:
 
 
 @torch.no_grad()
-def predicted_states(world_model: WorldModel, states: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """What a world model predicts from the latent actions that it infers between the frames of each pair.
+def predicted_states(world_model: WorldModel, states: Tensor, places: Tensor) -> Tensor:
+    """What a world model predicts of the second frame of each pair, from the first one and the latent action
+    that it infers between the two.
 
-    `states` (F, 1+N, D) on the CPU, of which the pairs are `places` (n, 2) -> predicted states (m, 1+N, D) on
-    the CPU, and which frames (m,) they are of: each pair's second one, predicted one step ahead of the true
-    first one; then, where another pair ends at the first one, two steps ahead, from what was predicted of it.
+    `states` (F, 1+N, D) on the CPU, of which the pairs are `places` (n, 2) -> states (n, 1+N, D) on the CPU.
     """
-    device, count = next(world_model.parameters()).device, len(places)
-    ending = torch.full((len(states),), -1)
-    ending[places[:, 1]] = torch.arange(count)
-    before = ending[places[:, 0]]  # (n,): the pair that ends where a pair starts; -1: none
-    follows = (before >= 0).nonzero()[:, 0]
-    pairs = torch.cat([torch.arange(count), follows])  # (m,)
-    found = states.new_empty(len(pairs), *states.shape[1:])
-    steps = (torch.arange(count), torch.arange(count, len(pairs)))
-    batches = [rows for step in steps for rows in step.split(64) if len(rows)]  # no batch holds both steps
-    for rows in tqdm(batches, "predict states", mininterval=10):
-        now, then = states[places[pairs[rows]]].to(device).float().unbind(1)
-        action = world_model.infer_actions(now, then).quantized
-        if rows[0] >= count:
-            now = found[before[pairs[rows]]].to(device).float()
-        found[rows] = world_model.predict(now, action).to(found.dtype).cpu()
-    return found, places[pairs, 1]
+    device = next(world_model.parameters()).device
+    found = states.new_empty(len(places), *states.shape[1:])
+    for rows in tqdm(torch.arange(len(places)).split(64), "predict states", mininterval=10):
+        now, then = states[places[rows]].to(device).float().unbind(1)
+        found[rows] = world_model.predict(now, world_model.infer_actions(now, then).quantized).to(found)
+    return found
 
 
 def predicted_examples(found: Examples, world_model: WorldModel, places: Tensor) -> Examples:
     """The same targets to be read off predictions; `places` (n, 2) are the pairs' among the states."""
-    states, frames = predicted_states(world_model, found.states, places)
     targets = torch.full((len(found.states), found.targets.shape[1]), torch.nan)
     targets[found.places[:, 0]] = found.targets
-    known = targets[frames].isfinite().all(1).nonzero()  # (k, 1)
-    return Examples(states, known, targets[frames[known[:, 0]]])
+    targets = targets[places[:, 1]]  # (n, Q)
+    known = targets.isfinite().all(1).nonzero()  # (k, 1)
+    return Examples(predicted_states(world_model, found.states, places), known, targets[known[:, 0]])
 
 
 def mixed_batch(
