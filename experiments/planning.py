@@ -15,7 +15,8 @@ labelled pairs), `r_gt-100`, `r_gt-500`, `r_gt-2k`, `direct` (dynamics from all 
 cloning from 500 and from all labelled pairs), `random`.
 What is minimised is the distance of the hand (`reach`), or of hand and block (`push`, `lift`), as small
 networks read them off predicted state and goal, and that of the states themselves, all as shares of those at
-the start.
+the start. These networks are the same for all rows; half of what they are trained on are states that the
+fine-tuned world model predicts.
 `X-state-cost` and `X-changed-cost` minimise the distance of MAE states alone, over all tokens and over those
 that differ most between start and goal; `simulator-true-cost` the simulator's own distance. Where a row
 fails is shown by `r_gt-true-goal` (the simulator tells the goal's place, and predictions alone are read) and
@@ -95,13 +96,14 @@ from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
 from uwm.stages.jobs import domain_job, finetune_job, obtain, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.pretrained import corpus_of
-from uwm.stages.reader import READER, ReaderRecipe
+from uwm.stages.reader import PLANNING_READER, ReaderRecipe
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 
 SHOWN = ("success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision")
 MILLIMETRES = 1000.0
 PLAYS = ("planning", "data/simulation")  # packages of `uwm` whose code an episode depends on
 Recipe = AdapterRecipe | DynamicsRecipe | ReaderRecipe
+COUNTED = ("episodes", "first_seed")  # say which episodes are played, and change none
 REACH, LIFT = "reach", "lift"
 READ = {REACH: ("hand",), "push": ("hand", "block"), LIFT: ("hand", "block")}  # off the goal picture
 
@@ -129,7 +131,7 @@ class Config(Bounded):
     finetune: FinetuneRecipe = FINETUNE["paper"]
     adapter: AdapterRecipe = ADAPTER["paper"]
     dynamics: DynamicsRecipe = DYNAMICS["paper"]
-    reader: ReaderRecipe = READER["paper"]
+    reader: ReaderRecipe = PLANNING_READER["paper"]
     curve: Counts = (100, 500, 2000)  # numbers of labelled pairs, besides all
     cloned: SomeCounts = (500,)
     seeds: Seeds = (0,)
@@ -149,7 +151,7 @@ CONFIGS = {
         finetune=FINETUNE["smoke"],
         adapter=ADAPTER["smoke"],
         dynamics=DYNAMICS["smoke"],
-        reader=READER["smoke"],
+        reader=PLANNING_READER["smoke"],
         curve=(8,),
         cloned=(8,),
     ),
@@ -166,7 +168,7 @@ CONFIGS = {
         finetune=FINETUNE["mini"],
         adapter=ADAPTER["mini"],
         dynamics=DYNAMICS["mini"],
-        reader=READER["mini"],
+        reader=PLANNING_READER["mini"],
     ),
     "paper": Config(),
 }
@@ -177,7 +179,7 @@ CONFIGS = {
 
 def trained(config: Config) -> dict[str, Recipe]:
     """The methods that are trained on labelled pairs: adapters, dynamics without latent actions, cloning."""
-    cloning = replace(config.reader, reads="action", pairs=None)
+    cloning = replace(config.reader, reads="action", pairs=None, predicted_share=0.0)
     return {
         **{R_GT.with_pairs(pairs): replace(config.adapter, pairs=pairs) for pairs in config.curve},
         R_GT.name: config.adapter,
@@ -212,7 +214,7 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     found = []
     for task in config.tasks:
         found += [Cell(method, task) for method in fixed]
-        if task == REACH:
+        if task != LIFT:
             found += [Cell(SIMULATOR.variant(MORE_SAMPLES), task)]
         replaced = [R_GT.variant(part) for part in (TRUE_GOAL, FEW_SAMPLES) if task == REACH]
         found += [Cell(method, task, seed) for seed in config.seeds for method in (*learned, *replaced)]
@@ -231,6 +233,8 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
         found["solver"] = solver_of(config, cell)
     if readers(config, cell):
         found["reader"] = config.reader
+        if config.reader.predicted_share:
+            found |= {"pretrain": config.pretrain, "reader_finetune": config.finetune}
     if cell.seed is not None:
         recipe = own_recipe(config, cell)
         kinds = {AdapterRecipe: "adapter", DynamicsRecipe: "dynamics", ReaderRecipe: "cloning"}
@@ -363,7 +367,8 @@ def make_cost(setting: Setting) -> costs.MakeCost:
     if variant in (STATE_COST, CHANGED_COST):
         return (costs.state_cost if variant == STATE_COST else costs.changed_cost)(config.cost)
     recipes = readers(config, setting.cell).values()
-    heads = [in_millimetres(obtain(recipe, setting.domain).model) for recipe in recipes]
+    domain = reader_domain(setting.context)
+    heads = [in_millimetres(obtain(recipe, domain).model) for recipe in recipes]
     return costs.read_cost(heads, config.cost, setting.goal_place if variant == TRUE_GOAL else None)
 
 
@@ -408,6 +413,13 @@ def domain_of(context: Context, cell: Cell) -> Domain:
     return Domain(context, corpus_of(context, config.corpus), finetuning(config, cell))
 
 
+def reader_domain(context: Context) -> Domain:
+    """That of the cost's readers: where they are trained on predictions, one world model's for all rows."""
+    config: Config = context.config
+    recipe = config.finetune if config.reader.predicted_share else None
+    return Domain(context, corpus_of(context, config.corpus), recipe)
+
+
 def player_of(context: Context, cell: Cell) -> Player:
     """Plays the cell's episodes, or takes those that this run has."""
     folder = context.work / "episodes" / cell.file_name
@@ -426,11 +438,15 @@ def play_part(context: Context, cell: Cell, part: str) -> None:
 
 
 def episodes_identity(context: Context, cell: Cell) -> str:
-    """Digest of all that a cell's episodes depend on: they are taken for finished where it is the same."""
+    """Digest of all that a cell's episodes depend on: they are taken for finished where it is the same.
+
+    How many are played is no part of it, so that more of them are added to those that are there.
+    """
     jobs = {job.name: job.stage(context) for job in needs(context.config, cell) if job.stage}
     trained = {name: stage.digest for name, stage in jobs.items() if stage}
     code = measuring_code(make_policy, make_dynamics, make_cost, packages=PLAYS)
-    found = {"cell": cell.name, "config": context.cell_config(cell), "stages": trained, "played_by": code}
+    config = {name: value for name, value in context.cell_config(cell).items() if name not in COUNTED}
+    found = {"cell": cell.name, "config": config, "stages": trained, "played_by": code}
     return digest_of({**found, "version": EXPERIMENT.version})
 
 
@@ -458,16 +474,25 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     if parsed.method == RANDOM:
         return
     yield from pretrain_jobs(config)
-    for name, recipe in readers(config, cell).items():
-        yield domain_job(name, recipe, domain, "pretrain")
+    yield from reader_jobs(config, cell)
     if cell.seed is None:
         return
     tuned, parent = finetuning(config, cell), "pretrain"
     if tuned is not None:
         parent = f"finetune-s{cell.seed}"
         yield finetune_job(parent, tuned, domain)
-    base = f"adapter-{R_GT}" if parsed.method == SHUFFLED else parsed.base
+    base = R_GT.name if parsed.method == SHUFFLED else parsed.base
     yield domain_job(f"{base}-s{cell.seed}", own_recipe(config, cell), domain, parent)
+
+
+def reader_jobs(config: Config, cell: Cell) -> Iterator[StageJob]:
+    """The cost's readers, after the world model whose predictions they are trained on."""
+    recipes, parent = readers(config, cell), "pretrain"
+    if recipes and config.reader.predicted_share:
+        parent = f"finetune-s{config.finetune.train.seed}"
+        yield finetune_job(parent, config.finetune, reader_domain)
+    for name, recipe in recipes.items():
+        yield domain_job(name, recipe, reader_domain, parent)
 
 
 EXPERIMENT = Experiment(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +12,10 @@ from tests.data.robot_simulator import needs_robosuite
 from tests.recomputed import assert_recomputed
 from uwm.errors import run_cli
 from uwm.metrics.statistics import wilson
-from uwm.runs.cli import main
+from uwm.runs.cli import main, plan_of
 from uwm.runs.experiment import Cell, load_experiment
+from uwm.runs.options import build_parser
+from uwm.runs.plan import stage_identity
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = load_experiment(ROOT / "experiments" / "planning.py")
@@ -56,6 +59,9 @@ def test_every_cell_has_its_numbers(finished: Path) -> None:
         assert ("calls_per_decision" in metrics) == (column != "random")
         starts = samples[f"{column}/start_distance_mm"]
         assert starts.between(100, 200).all()
+        read = {"mae", "finetune", "reader-hand"}
+        stages = set(record["inputs"]["stages"])
+        assert read <= stages if column in ("simulator", "r_gt/s0") else "reader-hand" not in stages
     planned = next(record for record in found if record["cell"] == "r_gt/reach/s0")["metrics"]
     assert planned["calls_per_decision"]["value"] == 2 * 4 + 1
     assert planned["seconds_per_decision"]["value"] > 0
@@ -80,6 +86,32 @@ def test_a_killed_run_goes_on_with_the_episode_that_is_missing(
     assert lost.is_file()
     tables = [finished / run / "samples" / "r_gt__reach__s0.csv" for run in ("first", "second")]
     assert tables[0].read_bytes() == tables[1].read_bytes()
+
+
+@needs_robosuite
+@pytest.mark.robosuite
+def test_more_episodes_are_added_to_those_that_are_there(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = next((finished / "runs").rglob("random__reach/0.npz"))
+    stamp = kept.stat().st_mtime_ns
+    monkeypatch.setenv("UWM_RUNS", str(finished / "runs"))
+    monkeypatch.setenv("UWM_CACHE", str(finished / "cache"))
+    assert main(EXPERIMENT, command(finished / "more", "random/reach", "--set", "episodes=3")) == 0
+    assert kept.stat().st_mtime_ns == stamp
+    record = json.loads((finished / "more" / "random__reach.json").read_text())
+    assert record["metrics"]["success"]["n"] == 3
+    assert record["config"]["episodes"] == 3
+
+
+@needs_robosuite
+@pytest.mark.robosuite
+def test_a_block_is_lifted(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a planner that reads hand and block, and searches the gripper too."""
+    monkeypatch.setenv("UWM_RUNS", str(finished / "runs"))
+    monkeypatch.setenv("UWM_CACHE", str(finished / "cache"))
+    settings = ("--set", "tasks=lift", "episodes=1", "reader.clips=20", "reader.pairs=200")
+    assert main(EXPERIMENT, command(finished / "lift", "simulator/lift,direct/lift/s0", *settings)) == 0
 
 
 @pytest.mark.parametrize(
@@ -120,5 +152,38 @@ def test_a_cell_reads_what_its_numbers_depend_on() -> None:
     assert "reader" not in read("r_gt-500-state-cost/reach/s0") | read("simulator-true-cost/push")
     assert "reader" in read("r_gt-500/push/s0") & read("r_gt-true-goal/reach/s0")
     assert not read("random/reach") & {"mae", "solver", "reader", "pretrain"}
+    assert {"reader", "reader_finetune", "pretrain"} <= read("direct/reach/s0") & read("simulator/push")
+    assert "reader_finetune" not in read("cloning/reach/s0") | read("direct-state-cost/reach/s0")
     assert read("cloning-500/reach/s0") >= {"cloning"}
     assert "adapter" not in read("direct/reach/s0")
+
+
+@pytest.mark.parametrize("scale", EXPERIMENT.configs)
+def test_the_cost_is_read_alike_in_all_rows_after_the_world_model_that_it_is_trained_on(scale: str) -> None:
+    config = replace(EXPERIMENT.configs[scale], tasks=("reach", "push"), seeds=(0, 1))
+    jobs = {job.name: job for job in EXPERIMENT.stages(config, {})}
+    for reads in ("hand", "block"):
+        assert jobs[f"reader-{reads}"].needs == ("finetune-s0",)
+    assert jobs["finetune-s0"].needs == ("pretrain",)
+    rows = {"simulator/reach", "copy/push", "direct/reach/s0", "direct/push/s1", "r_gt/reach/s1"}
+    assert rows <= set(jobs["reader-hand"].cells) & set(jobs["finetune-s0"].cells)
+    assert "cloning/reach/s0" not in {*jobs["reader-hand"].cells, *jobs["finetune-s0"].cells}
+    alone = EXPERIMENT.stages(replace(config, reader=replace(config.reader, predicted_share=0.0)), {})
+    by_name = {job.name: job for job in alone}
+    assert by_name["reader-hand"].needs == ("pretrain",)
+    assert "direct/reach/s0" not in by_name["finetune-s0"].cells
+
+
+def test_readers_of_all_seeds_are_one_and_no_two_jobs_train_the_same() -> None:
+    """The cost is the same for a world model of any seed."""
+
+    def reader(seeds: str) -> str:
+        options = build_parser("planning").parse_args(["--scale", "mini", "--set", f"seeds={seeds}"])
+        context = plan_of(EXPERIMENT, options, [], None).context(EXPERIMENT)
+        jobs = EXPERIMENT.stages(context.config, context.data)
+        stages = {job.name: stage_identity(context, job) for job in jobs}
+        digests = {name: stage.digest for name, stage in stages.items() if stage}
+        assert len(set(digests.values())) == len(digests) == len(jobs)
+        return digests["reader-hand"]
+
+    assert reader("0") == reader("1")

@@ -1,7 +1,7 @@
 """Networks that read numbers off states, as cached stages: places of hand and block, cloning's action."""
 
 import functools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -9,21 +9,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from uwm.baselines.reader import ReaderConfig, StateReader
-from uwm.bounds import NotNegative
+from uwm.bounds import NotNegative, OutOfBounds, Share, check_bounds, later
 from uwm.data.action_pairs import all_action_pairs, hand_in_picture
 from uwm.data.corpora import Corpus
 from uwm.data.draws import Draws
 from uwm.errors import UserError
-from uwm.models import TokenConfig
+from uwm.models import TokenConfig, WorldModel
 from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context
+from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
 from uwm.stages.finetune import SMALL_CLIPS, Domain
 from uwm.stages.trained import Trained, finish_training, obtain_trained
 from uwm.training.batches import IndexSource
-from uwm.training.distributed import std_over_ranks
+from uwm.training.distributed import default_device, environment_ranks, std_over_ranks
 from uwm.training.loop import TrainConfig, train
 
 READ_VERSION = 2
@@ -44,6 +46,14 @@ class ReaderRecipe(ActionRecipe):
     model: ReaderConfig = ReaderConfig()  # its sizes are set by what is read
     # `pairs` of a place's reader are at most so many, of cloning's just so many.
     noise: NotNegative = 0.3  # added to the states in training, in their deviations
+    # Of the states in training, those that the domain's world model predicts, in place of the MAE's: on
+    # average over batches. For what reads predictions. What measures them must know no world model.
+    predicted_share: Share = later(0.0)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.predicted_share and self.reads not in ("hand", "block"):
+            raise OutOfBounds(f"predicted_share must be 0 for a reader of {self.reads}: it reads true states")
 
 
 _MINI = TrainConfig(
@@ -58,6 +68,8 @@ READER = {
         TrainConfig(steps=3, batch_size=4, learning_rate=1e-3), pairs=8, short_side=64, clips=4, views=1
     ),
 }
+# A planner's cost reads states that a model predicts. Noise alone does not prepare a reader for them.
+PLANNING_READER = {scale: replace(recipe, predicted_share=0.5) for scale, recipe in READER.items()}
 
 
 class Examples(NamedTuple):
@@ -66,6 +78,10 @@ class Examples(NamedTuple):
     states: Tensor
     places: Tensor
     targets: Tensor
+
+    def batch(self, rows: Tensor) -> dict[str, Tensor]:
+        """`states` (b, K, 1+N, D) and `targets` (b, Q) of some examples."""
+        return {"states": self.states[self.places[rows]], "targets": self.targets[rows]}
 
 
 def _at_most(recipe: ReaderRecipe, corpus: Corpus) -> ReaderRecipe:
@@ -82,10 +98,12 @@ def sees_hand(recipe: ReaderRecipe, corpus: Corpus) -> bool:
 
 
 def reader_stage(recipe: ReaderRecipe, domain: Domain) -> Stage:
-    """Identity of a reader; trains nothing."""
-    recipe, mae = _at_most(recipe, domain.corpus), domain.stage.inputs["mae"]
-    inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, "mae": mae}
-    return Stage(f"reader-{recipe.reads}", READ_VERSION, asdict(recipe), inputs)
+    """Identity of a reader; trains nothing. The world model is no part of it, unless it predicts states."""
+    recipe, parent = _at_most(recipe, domain.corpus), domain.stage
+    inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, "mae": parent.inputs["mae"]}
+    if recipe.predicted_share:
+        inputs[parent.name] = parent.digest
+    return Stage(f"reader-{recipe.reads}", READ_VERSION, identity_fields(recipe), inputs)
 
 
 def obtain_picture_reader(recipe: ReaderRecipe, context: Context, corpus: Corpus) -> Trained | None:
@@ -127,6 +145,42 @@ def examples(data: ActionData, reads: Reads) -> Examples:
     return Examples(states[0], known, targets[known[:, 0]])
 
 
+@torch.no_grad()
+def predicted_states(world_model: WorldModel, states: Tensor, places: Tensor) -> Tensor:
+    """What a world model predicts of the second frame of each pair, from the first one and the latent action
+    that it infers between the two.
+
+    `states` (F, 1+N, D) on the CPU, of which the pairs are `places` (n, 2) -> states (n, 1+N, D) on the CPU.
+    """
+    device = next(world_model.parameters()).device
+    found = states.new_empty(len(places), *states.shape[1:])
+    for rows in tqdm(torch.arange(len(places)).split(64), "predict states", mininterval=10):
+        now, then = states[places[rows]].to(device).float().unbind(1)
+        found[rows] = world_model.predict(now, world_model.infer_actions(now, then).quantized).to(found)
+    return found
+
+
+def predicted_examples(found: Examples, world_model: WorldModel, places: Tensor) -> Examples:
+    """The same targets to be read off predictions; `places` (n, 2) are the pairs' among the states."""
+    targets = torch.full((len(found.states), found.targets.shape[1]), torch.nan)
+    targets[found.places[:, 0]] = found.targets
+    targets = targets[places[:, 1]]  # (n, Q)
+    known = targets.isfinite().all(1).nonzero()  # (k, 1)
+    return Examples(predicted_states(world_model, found.states, places), known, targets[known[:, 0]])
+
+
+def mixed_batch(
+    true: Examples, predicted: Examples, share: float, rows: Tensor, draws: Draws
+) -> dict[str, Tensor]:
+    """The examples of `rows`, of which others, off predicted states, take the place of each with a chance of
+    `share`."""
+    batch, chosen = true.batch(rows), draws.rand(len(rows)) < share
+    drawn = predicted.batch(draws.randint(len(predicted.targets), len(rows))[chosen])
+    for name, values in drawn.items():
+        batch[name][chosen] = values
+    return batch
+
+
 class ReadingError(nn.Module):
     """Mean squared error of what is read, in deviations of the targets, off states with some noise: what a
     model predicts is never quite what the MAE would see."""
@@ -143,8 +197,26 @@ class ReadingError(nn.Module):
         return {"loss": F.mse_loss(reader.scaled(noisy), wanted)}
 
 
+def training_batches(recipe: ReaderRecipe, domain: Domain) -> tuple[Examples, IndexSource]:
+    """What a reader learns from, and its batches, of `states` and `targets`."""
+    data = ActionData(recipe, domain.corpus, domain.encoder)
+    found = examples(data, recipe.reads)
+    predicted: Examples | None = None
+    if recipe.predicted_share:
+        world_model = domain.world.to(default_device(environment_ranks())).world_model
+        predicted = predicted_examples(found, world_model, data.states()[1])
+
+    def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:
+        if predicted is None:
+            return found.batch(rows)
+        return mixed_batch(found, predicted, recipe.predicted_share, rows, draws)
+
+    batch, seed = recipe.train.batch_size, recipe.train.seed
+    return found, IndexSource(len(found.targets), load, batch_size=batch, seed=seed)
+
+
 def _train(recipe: ReaderRecipe, domain: Domain, folder: Path) -> None:
-    found = examples(ActionData(recipe, domain.corpus, domain.encoder), recipe.reads)
+    found, source = training_batches(recipe, domain)
     count, outputs = found.places.shape[1], found.targets.shape[1]
     mae = domain.mae.model.config
     tokens = TokenConfig(state_width=mae.encoder_width, state_tokens=1 + mae.tokens)
@@ -152,12 +224,6 @@ def _train(recipe: ReaderRecipe, domain: Domain, folder: Path) -> None:
     model: Any = StateReader(replace(recipe.model, **sizes), seed=recipe.train.seed)
     model.mean.copy_(found.targets.mean(0))
     model.deviation.copy_(found.targets.std(0).clamp_min(1e-6))
-
-    def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:
-        return {"states": found.states[found.places[rows]], "targets": found.targets[rows]}
-
-    batch, seed, stop = recipe.train.batch_size, recipe.train.seed, domain.context.stop
-    source = IndexSource(len(found.targets), load, batch_size=batch, seed=seed)
-    objective = ReadingError(model, recipe.noise)
+    objective, stop = ReadingError(model, recipe.noise), domain.context.stop
     train(objective, source, recipe.train, folder / "run", name=f"reader of {recipe.reads}", stop=stop)
     finish_training(model, folder, recipe)
