@@ -69,7 +69,7 @@ DYNAMICS: dict[str, DynamicsRecipe] = {
         short_side=adapter.short_side,
         clips=adapter.clips,
         views=adapter.views,
-        model=adapter.model,
+        model=replace(adapter.model, decode="likeliest"),  # there are no codes to read
     )
     for scale, adapter, steps in (
         ("paper", ADAPTER["paper"], 10_000),
