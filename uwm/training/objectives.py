@@ -138,9 +138,10 @@ class LatentActionPrediction(nn.Module):
         """
         world, (s_t, s_next) = self.world_model, batch.float().unbind(1)
         before = {name: buffer.clone() for name, buffer in world.named_buffers()}
-        latents = world.extractor(s_t, s_next).detach().requires_grad_()
+        tokens = world.config.tokens
+        action = s_t.new_zeros(len(s_t), tokens.num_action_tokens, tokens.action_width, requires_grad=True)
         torch.cuda.make_graphed_callables(world.extractor, (s_t.clone(), s_next.clone()))
-        torch.cuda.make_graphed_callables(world.dynamics, (s_t.clone(), latents), allow_unused_input=True)
+        torch.cuda.make_graphed_callables(world.dynamics, (s_t.clone(), action), allow_unused_input=True)
         if self.picture:
             self.picture.record(s_next)
         for name, buffer in world.named_buffers():
