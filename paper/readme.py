@@ -1,4 +1,4 @@
-"""The generated tables of README.md and experiments/README.md, each between its two marks.
+"""The generated tables of README.md, experiments/README.md and slurm/README.md, each between its two marks.
 
 python -m paper.readme           write them
 python -m paper.readme --check   write nothing; exit 1 when one is out of date
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paper.costs import costs
+from paper.gpu_steps import gpu_steps
 from paper.options import check_folder
 from paper.reported import Reported
 from paper.reported_tables import reproduced
@@ -17,10 +18,11 @@ from paper.table import Table
 from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 
-PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md")
+PAGES = tuple(ROOT / name for name in ("README.md", "experiments/README.md", "slurm/README.md"))
 TABLES: dict[str, Callable[[Results], Table]] = {
     "table1": lambda results: reproduced(results, Reported()),
     "cost": costs,
+    "gpu": gpu_steps,
 }
 
 

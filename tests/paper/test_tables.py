@@ -8,6 +8,7 @@ from toy_records import toy_record
 
 from paper import readme
 from paper.costs import costs
+from paper.gpu_steps import gpu_steps
 from paper.layout import MOST_ROWS, OWN_TABLES, Topic
 from paper.names import html, tex
 from paper.reported import Reported
@@ -129,3 +130,38 @@ def test_every_method_with_a_record_is_in_a_table():
     for (scale, experiment), cells in results.cells.items():
         if scale == "mini" and experiment in ("table1", "figure4", "figure5"):
             assert {method_label(cell.method) for cell in cells} <= shown
+
+
+def bench_record(**changes):
+    record = {
+        "scale": "paper",
+        "processes": 8,
+        "batch_size": 256,
+        "precision": "bf16",
+        "milliseconds_per_step": 31.4,
+        "pairs_per_second": 8152.9,
+        "tflops_per_process": 163.4,
+        "mfu": 0.3146,
+        "peak_memory_gb": 3.25,
+        "nccl": "2.28.9",
+        "env": {"device": "NVIDIA H100", "compiled": True},
+    }
+    return record | changes
+
+
+def test_a_step_on_gpus_is_a_row_of_the_table(tmp_path):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "paper-8.json").write_text(json.dumps(bench_record()))
+    (row,) = gpu_steps(Results(tmp_path)).rows
+    assert row == ["paper, bf16, compiled", "NVIDIA H100", "8", "256", "31", "8,153", "163", "31", "3.2", "2.28.9"]
+    (tmp_path / "bench" / "paper-8.json").write_text(json.dumps(bench_record(mfu=None, env={"device": "X"})))
+    (row,) = gpu_steps(Results(tmp_path)).rows
+    assert (row[0], row[7]) == ("paper, bf16", "–")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "nonsense"])
+def test_what_is_no_record_of_a_step_is_named(tmp_path, text):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "x.json").write_text(text)
+    with pytest.raises(UserError, match=r"x\.json: no record"):
+        gpu_steps(Results(tmp_path))

@@ -151,7 +151,7 @@ MINI = PretrainRecipe(
 )
 # Without actions there is less to learn. In batches of this size a CPU trains it in minutes.
 SMALL_BATCHES = TrainConfig(
-    steps=6000,
+    steps=3000,
     batch_size=16,
     learning_rate=1e-3,
     warmup_steps=200,
@@ -201,7 +201,7 @@ PRETRAIN = {
     "mini-short": MINI_SHORT,
     "mini-families": MINI_FAMILIES,
     "mini-1960": MINI_1960,  # of Table 1's `uwm-1960`
-    "mini-no-action": without_actions(replace(MINI, train=SMALL_BATCHES), 6000),
+    "mini-no-action": without_actions(replace(MINI, train=SMALL_BATCHES), 3000),
     "smoke": SMOKE,
     "smoke-high-rate": replace(SMOKE, model=high_rate(64), stage="world-model-1960"),
     "smoke-no-action": without_actions(SMOKE, 4),
