@@ -114,7 +114,7 @@ PAPER = PretrainRecipe(
         validate_every=500,
     ),
     pairs=100_000,  # per corpus: 200k in all, as in the authors' code
-    # A GPU reads 2,500 pairs a second (`uwm.cost`). A core decodes 3 of long videos, or 350 of shards.
+    # A GPU trains on 1,800 pairs a second (results/bench). A core decodes 3 of long videos, or 350 of shards.
     shards=90,
     model=ACTION_USED,
 )
