@@ -1,5 +1,6 @@
 """What is sent to `sbatch`, with Slurm's commands replaced by scripts that note what they are asked."""
 
+import gc
 import json
 import shlex
 import shutil
@@ -153,6 +154,22 @@ def test_questions_need_neither_torch_nor_the_experiments_imports(project, fake_
         assert done.returncode == 0, done.stderr
         assert done.stdout.endswith("False\n")
         assert answer in done.stdout
+
+
+def test_garbage_is_not_looked_for_while_libraries_are_imported(project):
+    early = (
+        "from uwm.runs.asking import answer_early\nif __name__ == '__main__':\n    answer_early(__file__)\n"
+    )
+    seen = "import gc\nprint('imported', gc.isenabled())\n"
+    text = project.file.read_text().replace("import os\n", f"{early}{seen}import os\n", 1)
+    project.file.write_text(text + "    print('run', gc.isenabled())\n")
+    text = project.file.read_text().replace("raise SystemExit(main(EXPERIMENT))", "main(EXPERIMENT)")
+    project.file.write_text(text)
+    out, error = project.start("--dry-run").communicate(timeout=120)
+    told = [line for line in out.splitlines() if line.startswith(("imported", "run"))]
+    assert told == ["imported False", "run True"], error
+    assert "imported False" in project.run("--dry-run")[1]  # as a job loads the file
+    assert gc.isenabled()
 
 
 def test_the_command_that_asks_can_be_copied(project, fake_slurm, site, tmp_path):  # noqa: F811
