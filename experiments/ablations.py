@@ -66,7 +66,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_stage, zero_shot_corpus
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.distributed import default_device, environment_ranks
@@ -246,7 +246,12 @@ def summarize(context: Context) -> None:
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: a training for each variation."""
     return [
-        StageJob(f"pretrain-{name}", functools.partial(train_variation, name=name), cells=(f"{name}/*",))
+        StageJob(
+            f"pretrain-{name}",
+            functools.partial(train_variation, name=name),
+            functools.partial(variation_stage, name=name),
+            cells=(f"{name}/*",),
+        )
         for name in config.variations
         if name not in CODECS
     ]
@@ -255,6 +260,11 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
 def train_variation(context: Context, name: str) -> World:
     """One variation's training."""
     return obtain_pretrained(context, recipe_of(context.config, name))
+
+
+def variation_stage(context: Context, name: str) -> Stage:
+    """Identity of that training."""
+    return pretrain_stage(context, recipe_of(context.config, name))
 
 
 EXPERIMENT = Experiment(

@@ -65,7 +65,13 @@ from uwm.stages.adapter import ADAPTER, AdapterRecipe, adapter_stage, obtain_ada
 from uwm.stages.finetune import Domain
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, obtain_pretrained_mae, zero_shot_corpus
+from uwm.stages.pretrained import (
+    corpus_of,
+    obtain_pretrained,
+    obtain_pretrained_mae,
+    pretrain_stage,
+    zero_shot_corpus,
+)
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
@@ -325,6 +331,7 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
         StageJob(
             f"pretrain-{family}-s{seed}",
             functools.partial(train_family, cell=Cell(family, "", seed)),
+            functools.partial(family_stage, cell=Cell(family, "", seed)),
             cells=(f"{family}/*/s{seed}",),
         )
         for family in config.families
@@ -334,10 +341,18 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
 
 def train_family(context: Context, cell: Cell) -> World:
     """One family's training."""
+    return obtain_pretrained(of_family(context, cell), recipe_of(context.config, cell))
+
+
+def family_stage(context: Context, cell: Cell) -> Stage:
+    """Identity of that training."""
+    return pretrain_stage(of_family(context, cell), recipe_of(context.config, cell))
+
+
+def of_family(context: Context, cell: Cell) -> Context:
+    """The context with what makes the states that a cell's family reads."""
     config: Config = context.config
-    return obtain_pretrained(
-        replace(context, config=replace(config, mae=mae_of(config, cell))), recipe_of(config, cell)
-    )
+    return replace(context, config=replace(config, mae=mae_of(config, cell)))
 
 
 EXPERIMENT = Experiment(
