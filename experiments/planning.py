@@ -157,7 +157,7 @@ CONFIGS = {
         tasks=("reach", "push", "lift"),
         episodes=20,
         solver=_ONE_ACTION,
-        # A look ahead in the simulator takes 0.08 s.
+        # Fewer, for the simulator plays out each look ahead.
         simulator_solver=replace(_ONE_ACTION, samples=12, iterations=2, elites=3),
         corpus=IN_DOMAIN,
         pretrain_on=BUNDLED,
