@@ -94,6 +94,7 @@ from uwm.stages.baselines import DYNAMICS, DynamicsRecipe
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
 from uwm.stages.jobs import domain_job, finetune_job, obtain, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.preflight import trainings_lack
 from uwm.stages.pretrained import corpus_of
 from uwm.stages.reader import READER, ReaderRecipe
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
@@ -479,6 +480,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    checks=trainings_lack,
     check_corpus=check_task,
     parts=Parts(lambda config, cell: [str(seed) for seed in seeds(config)], play_part),
     included=INCLUDED,

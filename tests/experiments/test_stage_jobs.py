@@ -1,4 +1,4 @@
-"""The stage jobs of Figures 4 and 5 are the trainings that their cells look for."""
+"""The stage jobs of the experiments are the trainings that their cells look for; what is said before them."""
 
 import os
 import shutil
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
-from uwm.data.corpora import BUNDLED, INCLUDED, bundled, open_corpus
+from uwm.data.corpora import ASSETS, BUNDLED, INCLUDED, bundled, open_corpus
+from uwm.errors import UserError
 from uwm.runs.artifacts import NotThere
 from uwm.runs.cli import choose, main, plan_of, run_experiment
 from uwm.runs.experiment import load_experiment
@@ -45,6 +46,27 @@ def test_records_of_a_scales_own_corpora_go_to_the_results(name, tmp_path):
 def test_other_data_in_an_included_corpus_place_leaves_the_results_alone(name, corpus, tmp_path):
     context = context_of(name, "--scale", "mini", "--data", f"{corpus}={tmp_path}")
     assert context.out == context.work / "results"
+
+
+@pytest.mark.parametrize("name", ["table1", "figure4", "figure5", "planning"])
+def test_a_missing_mae_file_is_said_before_anything_is_computed(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("UWM_WEIGHTS", str(tmp_path))
+    own = [f"{corpus}={ASSETS / BUNDLED[0]}" for corpus in ("ssv2:folder", "ego4d:folder")]
+    context = context_of(name, "--scale", "paper", "--data", *own)
+    with pytest.raises(UserError, match=f"{tmp_path}/mae_visualize_vit_base.pth: no such MAE checkpoint"):
+        list(context.experiment.checks(context))
+
+
+@pytest.mark.parametrize("name", ["table1", "figure4", "figure5", "families", "ablations"])
+def test_missing_weights_of_lpips_are_said_before_anything_is_computed(name, tmp_path, monkeypatch):
+    for variable in ("UWM_WEIGHTS", "TORCH_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    context = context_of(name)
+    (warning,) = context.experiment.checks(context)
+    assert "no weights of LPIPS (alex)" in warning
+    assert "runs measure with lpips-random; fetch them here: python -m uwm.prefetch" in warning
+    with pytest.raises(UserError, match="no weights of LPIPS"):
+        list(context.experiment.checks(replace(context, scale="paper")))
 
 
 def planned(context, pattern):
