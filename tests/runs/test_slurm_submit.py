@@ -179,6 +179,8 @@ def test_the_command_that_asks_can_be_copied(project, fake_slurm, site, tmp_path
     how = ("--recompute", "--max-parallel", "2", "--site", str(site))
     code, _, error = project.run("--submit", *what, *how)
     assert code == 0
+    (work,) = project.root.glob("runs/mini/toy-*")
+    assert f"at most 0 GPU hours per attempt; logs: {work}/jobs/ID_0_log.out\n" in error
     (line,) = (line for line in error.splitlines() if line.startswith("ask: "))
     words = shlex.split(line.removeprefix("ask: "))
     assert words[:2] == ["python", str(project.file)]
