@@ -64,6 +64,7 @@ from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
+from uwm.stages.jobs import after_lists
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_stage, zero_shot_corpus
@@ -245,7 +246,7 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: a training for each variation."""
-    return [
+    trainings = [
         StageJob(
             f"pretrain-{name}",
             functools.partial(train_variation, name=name),
@@ -255,6 +256,7 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
         for name in config.variations
         if name not in CODECS
     ]
+    return after_lists(config, trainings)
 
 
 def train_variation(context: Context, name: str) -> World:

@@ -63,6 +63,7 @@ from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment,
 from uwm.stages.action_training import skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, adapter_stage, obtain_adapter
 from uwm.stages.finetune import Domain
+from uwm.stages.jobs import after_lists
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import (
@@ -327,7 +328,7 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: a training for each family and seed."""
-    return [
+    trainings = [
         StageJob(
             f"pretrain-{family}-s{seed}",
             functools.partial(train_family, cell=Cell(family, "", seed)),
@@ -337,6 +338,7 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
         for family in config.families
         for seed in config.seeds
     ]
+    return after_lists(config, trainings)
 
 
 def train_family(context: Context, cell: Cell) -> World:
