@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,6 @@ from uwm.runs.experiment import load_experiment
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 SYSTEM = f"{os.pathsep}/usr/sbin{os.pathsep}/sbin"
 NODES = ("n1", "n2")
-ROOT = Path(__file__).resolve().parents[2]
 
 SLURM_CONF = """
 ClusterName=throwaway
@@ -246,35 +244,6 @@ def cluster() -> Iterator[Cluster]:
             os.environ.pop("SLURM_CONF", None)
         else:
             os.environ["SLURM_CONF"] = old_conf
-
-
-@pytest.fixture
-def batch_file(request: pytest.FixtureRequest) -> Callable[[list[str], dict[str, str], Path], None]:
-    """Send slurm/job.sbatch with some words for two GPUs, and wait for its end; a log gets what it prints.
-
-    On a machine without Slurm bash runs it, as a node would.
-    """
-    alone = _missing() and os.environ.get("UWM_REQUIRE_SLURM") != "1"
-    cluster: Cluster | None = None if alone else request.getfixturevalue("cluster")
-
-    def send(words: list[str], environment: dict[str, str], log: Path) -> None:
-        own = {name: value for name, value in os.environ.items() if name not in ("UWM_WEIGHTS", "UWM_SITE")}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
-        variables = {**own, **environment, "PATH": path, "PYTHONPATH": str(ROOT)}
-        if cluster is None:
-            variables |= {"SLURM_GPUS_ON_NODE": "2", "SLURM_CPUS_PER_TASK": "2"}
-            command = ["bash", "slurm/job.sbatch", *words]
-            with log.open("wb") as file:
-                subprocess.run(command, cwd=ROOT, env=variables, stdout=file, stderr=file)
-            return
-        size = ("--partition=low", "--gpus-per-node=2", "--cpus-per-task=2", "--time=20")
-        asked = (*size, f"--chdir={ROOT}", f"--output={log}")
-        command = ["sbatch", *asked, "slurm/job.sbatch", *words]
-        sent = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
-        assert sent.returncode == 0, sent.stderr
-        cluster.wait_until_empty(500)
-
-    return send
 
 
 class Project:
