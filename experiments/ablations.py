@@ -34,9 +34,9 @@ from uwm.data.action_pairs import can_be_probed
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.splits import Split
 from uwm.evaluation.actions import rates
-from uwm.evaluation.beyond import Beyond
 from uwm.evaluation.compute import world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
+from uwm.evaluation.further import FurtherMetrics
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
@@ -49,9 +49,9 @@ from uwm.evaluation.predictors import latent_action_predictor
 from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import (
     method_metrics,
-    read_beyond,
-    write_beyond,
+    read_further,
     write_evaluation,
+    write_further,
     write_samples,
     write_table,
 )
@@ -64,9 +64,10 @@ from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
+from uwm.stages.jobs import after_lists
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_stage, zero_shot_corpus
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.distributed import default_device, environment_ranks
@@ -160,7 +161,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     write_evaluation(folder, manifest, network.protocol, weights, {cell.method: whole})
 
 
-def coded(world: World, network: LPIPS, test: FramePairs, name: str) -> tuple[pd.DataFrame, Beyond]:
+def coded(world: World, network: LPIPS, test: FramePairs, name: str) -> tuple[pd.DataFrame, FurtherMetrics]:
     """What a codec shows of R_t+1 after R_t in its bits: LPIPS to both, per pair, and the mean bits used."""
     s_t, s_next = in_batches(world.encode, test.images).unbind(1)
     states = {COPY.name: s_t, ORACLE.name: s_next}  # a codec's frames are no states
@@ -174,14 +175,14 @@ def coded(world: World, network: LPIPS, test: FramePairs, name: str) -> tuple[pd
         f"{name}/{metric}": in_batches(network, shown, wanted.float() / 255).double().cpu().numpy()
         for metric, wanted in (("lpips_to_current", r_t), ("lpips_to_next", r_next))
     }
-    return pairs.assign(**columns, **{f"{name}/bits": used}), Beyond()
+    return pairs.assign(**columns, **{f"{name}/bits": used}), FurtherMetrics()
 
 
-def of_the_whole(context: Context, cell: Cell, world: World, measured: MeasuredWorld) -> Beyond:
+def of_the_whole(context: Context, cell: Cell, world: World, measured: MeasuredWorld) -> FurtherMetrics:
     """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
     config: Config = context.config
     found = rates(world.world_model, measured.actions, measured.seen)
-    found |= Beyond(world_cost(world, measured.images))
+    found |= FurtherMetrics(world_cost(world, measured.images))
     corpus = corpus_of(context, cell.corpus)
     if not can_be_probed(corpus):
         return found
@@ -219,13 +220,13 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
-    whole = read_beyond(artifact.path, cell.method)
+    whole = read_further(artifact.path, cell.method)
     return CellResult(
         measured | whole.metrics,
         write_samples(context, cell, pairs),
         evaluation["manifest_sha256"],
         evaluation["weights"],
-        further_samples=write_beyond(context, cell, whole),
+        further_samples=write_further(context, cell, whole),
     )
 
 
@@ -245,16 +246,27 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: a training for each variation."""
-    return [
-        StageJob(f"pretrain-{name}", functools.partial(train_variation, name=name), cells=(f"{name}/*",))
+    trainings = [
+        StageJob(
+            f"pretrain-{name}",
+            functools.partial(train_variation, name=name),
+            functools.partial(variation_stage, name=name),
+            cells=(f"{name}/*",),
+        )
         for name in config.variations
         if name not in CODECS
     ]
+    return after_lists(config, trainings)
 
 
 def train_variation(context: Context, name: str) -> World:
     """One variation's training."""
     return obtain_pretrained(context, recipe_of(context.config, name))
+
+
+def variation_stage(context: Context, name: str) -> Stage:
+    """Identity of that training."""
+    return pretrain_stage(context, recipe_of(context.config, name))
 
 
 EXPERIMENT = Experiment(

@@ -32,21 +32,21 @@ from uwm.bounds import Bounded, Count, Counts, Names, Natural, OutOfBounds, Seed
 from uwm.data.action_pairs import hand_in_picture, has_actions
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.splits import Split
-from uwm.evaluation.beyond import ACTION_ROWS, Beyond
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
+from uwm.evaluation.further import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.gripper import moved_in_picture
 from uwm.evaluation.measure import FramePairs, called_functions, measuring_code
 from uwm.evaluation.panels import panel_rows, write_panel_rows, write_tiles
 from uwm.evaluation.predictors import adapter_predictor, latent_action_predictor, predict_pairs
 from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import (
-    beyond,
     column,
     copy_atomically,
+    further_metrics,
     method_metrics,
-    read_beyond,
-    write_beyond,
+    read_further,
     write_evaluation,
+    write_further,
     write_samples,
     write_table,
 )
@@ -63,9 +63,16 @@ from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment,
 from uwm.stages.action_training import skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, adapter_stage, obtain_adapter
 from uwm.stages.finetune import Domain
+from uwm.stages.jobs import after_lists
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, obtain_pretrained_mae, zero_shot_corpus
+from uwm.stages.pretrained import (
+    corpus_of,
+    obtain_pretrained,
+    obtain_pretrained_mae,
+    pretrain_stage,
+    zero_shot_corpus,
+)
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
@@ -205,7 +212,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
         method, network, FramePairs(manifest, images, cell.name), config.seed
     )
     gain = last_gain(pd.read_csv(context.artifacts.obtained["world-model"].path / "curve.csv"))
-    whole |= Beyond({} if gain is None else {"last_gain": Estimate(gain, 1)})
+    whole |= FurtherMetrics({} if gain is None else {"last_gain": Estimate(gain, 1)})
     weights = {**model.shown.weights, "lpips": network.weights_sha256}
     if has_actions(domain.corpus):
         columns, further = robot_columns(context, domain, cell, model, weights)
@@ -221,7 +228,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
 
 def robot_columns(
     context: Context, domain: Domain, cell: Cell, model: ShownModel, weights: dict[str, str]
-) -> tuple[dict[str, Any], Beyond]:
+) -> tuple[dict[str, Any], FurtherMetrics]:
     """Where a corpus has real actions: per pair, how far the hand is from where it came to be, by latent
     actions and by the real ones through each adapter; and the probes and transfer of latent actions.
 
@@ -241,7 +248,7 @@ def robot_columns(
     seen, places = reader.model.to(device), hand_in_picture(test.pairs, setting.short_side, shown.image_size)
     if not FAMILIES[cell.method].pixels:
         columns = transfer_in_picture(world_model, seen, test, places, device)
-        whole |= beyond(ACTION_ROWS, test.pairs.manifest.table, columns, "")
+        whole |= further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
     states = {"still_px": test.states[:, 0], "hand_error_px": predict_pairs(inferred, test, device).state}
     for name, recipe in adapters(config, cell).items():
         adapter = obtain_adapter(recipe, domain)
@@ -298,7 +305,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, column(cell), evaluation["protocol"])
-    whole = read_beyond(artifact.path, cell.method)
+    whole = read_further(artifact.path, cell.method)
     if cell.seed == config.seeds[0]:
         for path in sorted((artifact.path / "panels").iterdir()):
             copy_atomically(path, context.out / "panels" / cell.corpus / path.name)
@@ -307,7 +314,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         write_samples(context, cell, pairs),
         evaluation["manifest_sha256"],
         evaluation["weights"],
-        further_samples=write_beyond(context, cell, whole),
+        further_samples=write_further(context, cell, whole),
     )
 
 
@@ -322,23 +329,33 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: a training for each family and seed."""
-    return [
+    trainings = [
         StageJob(
             f"pretrain-{family}-s{seed}",
             functools.partial(train_family, cell=Cell(family, "", seed)),
+            functools.partial(family_stage, cell=Cell(family, "", seed)),
             cells=(f"{family}/*/s{seed}",),
         )
         for family in config.families
         for seed in config.seeds
     ]
+    return after_lists(config, trainings)
 
 
 def train_family(context: Context, cell: Cell) -> World:
     """One family's training."""
+    return obtain_pretrained(of_family(context, cell), recipe_of(context.config, cell))
+
+
+def family_stage(context: Context, cell: Cell) -> Stage:
+    """Identity of that training."""
+    return pretrain_stage(of_family(context, cell), recipe_of(context.config, cell))
+
+
+def of_family(context: Context, cell: Cell) -> Context:
+    """The context with what makes the states that a cell's family reads."""
     config: Config = context.config
-    return obtain_pretrained(
-        replace(context, config=replace(config, mae=mae_of(config, cell))), recipe_of(config, cell)
-    )
+    return replace(context, config=replace(config, mae=mae_of(config, cell)))
 
 
 EXPERIMENT = Experiment(

@@ -37,7 +37,7 @@ from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
-from uwm.evaluation.beyond import CODE_ROWS, Beyond, code_table
+from uwm.evaluation.further import CODE_ROWS, FurtherMetrics, code_table
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
@@ -49,7 +49,7 @@ from uwm.evaluation.measure import (
     region_distances,
 )
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows, write_tiles
-from uwm.evaluation.records import column, method_metrics, publish_curves, write_beyond, write_samples
+from uwm.evaluation.records import column, method_metrics, publish_curves, write_further, write_samples
 from uwm.evaluation.summary import measured_rows, table_text, title
 from uwm.methods import (
     COPY,
@@ -202,15 +202,15 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     network = load_lpips(context.config.lpips).to(device)
     manifest, images = test_pairs(context, cell.corpus, world.image_size)
     pairs, shown, codes = evaluate(cell, world, network, manifest, images)
-    measured, whole = method_metrics(pairs, column(cell), network.protocol), Beyond()
+    measured, whole = method_metrics(pairs, column(cell), network.protocol), FurtherMetrics()
     if codes is not None:
         table = code_table(codes)
         used = Estimate(perplexity(table["count"].to_numpy()), len(pairs))
-        whole = Beyond({"perplexity": used}, {CODE_ROWS: table})
+        whole = FurtherMetrics({"perplexity": used}, {CODE_ROWS: table})
     write_panels(context, cell, pairs, images, shown)
     publish_curves(context, {"finetune": f"finetune_{cell.file_name}"})
     weights = {**world.weights, "lpips": network.weights_sha256}
-    samples, further = write_samples(context, cell, pairs), write_beyond(context, cell, whole)
+    samples, further = write_samples(context, cell, pairs), write_further(context, cell, whole)
     return CellResult(measured | whole.metrics, samples, manifest.sha256, weights, further_samples=further)
 
 

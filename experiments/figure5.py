@@ -45,7 +45,6 @@ from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts
 from uwm.data.action_pairs import all_action_pairs, check_action_sizes
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.splits import Split
-from uwm.evaluation.beyond import Beyond
 from uwm.evaluation.controllability import commandable
 from uwm.evaluation.eval_pairs import (
     EvalPairs,
@@ -62,6 +61,7 @@ from uwm.evaluation.figures import (
     show_transfer,
     write_rollout_table,
 )
+from uwm.evaluation.further import FurtherMetrics
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows
 from uwm.evaluation.predictors import (
     Prediction,
@@ -75,7 +75,7 @@ from uwm.evaluation.predictors import (
     predict_by_ficc,
     predict_pairs,
 )
-from uwm.evaluation.records import column, method_metrics, publish_curves, write_beyond, write_samples
+from uwm.evaluation.records import column, method_metrics, publish_curves, write_further, write_samples
 from uwm.evaluation.robot import RobotEvaluation
 from uwm.evaluation.rollouts import roll_out
 from uwm.evaluation.summary import measured_rows, table_text, title
@@ -424,7 +424,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     test, segments = test_pairs(config, cell, evaluation)
     predictor: Predictor | None = None
     wanted: LatentActions | None = None
-    further = Beyond()
+    further = FurtherMetrics()
     if method in (FICC, FICC_LATENT):
         predicted, wanted = predict_by_frames(domain, cell, test)
     else:
@@ -435,7 +435,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
             predicted = predict_pairs(predictor, test, evaluation.device, other)
             if predicted.latents is not None and method != R_LA:
                 wanted = evaluation.latent_actions(test)
-            further = beyond_frames(context, cell, evaluation, predictor, test)
+            further = further_metrics_of(context, cell, evaluation, predictor, test)
     pairs, shown = evaluation.measure(test, column(cell), predicted, wanted)
     measured = method_metrics(pairs, column(cell), evaluation.network.protocol)
     if predictor and cell.method in TILES and cell.seed == config.seeds[0]:
@@ -447,15 +447,15 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         write_samples(context, cell, pairs),
         test.pairs.manifest.sha256,
         evaluation.weights,
-        further_samples=write_beyond(context, cell, further),
+        further_samples=write_further(context, cell, further),
     )
 
 
-def beyond_frames(
+def further_metrics_of(
     context: Context, cell: Cell, evaluation: RobotEvaluation, predictor: Predictor, test: EvalPairs
-) -> Beyond:
+) -> FurtherMetrics:
     """Rollouts, commands, transfer and the reverse probe, for the methods that each is about."""
-    found = Beyond()
+    found = FurtherMetrics()
     if cell.method in names(ROLLED):
         found |= rollouts(context, cell, evaluation, predictor)
     if cell.method == R_LA.name:
@@ -467,7 +467,9 @@ def beyond_frames(
     return found
 
 
-def rollouts(context: Context, cell: Cell, evaluation: RobotEvaluation, predictor: Predictor) -> Beyond:
+def rollouts(
+    context: Context, cell: Cell, evaluation: RobotEvaluation, predictor: Predictor
+) -> FurtherMetrics:
     """Errors 1 to `horizon` steps ahead; the adapter's first seed leaves pictures and animations too."""
     config: Config = context.config
     most = config.horizon, config.rollouts

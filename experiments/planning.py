@@ -95,6 +95,7 @@ from uwm.stages.baselines import DYNAMICS, DynamicsRecipe
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
 from uwm.stages.jobs import domain_job, finetune_job, obtain, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.preflight import trainings_lack
 from uwm.stages.pretrained import corpus_of
 from uwm.stages.reader import PLANNING_READER, ReaderRecipe
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
@@ -159,7 +160,7 @@ CONFIGS = {
         tasks=("reach", "push", "lift"),
         episodes=20,
         solver=_ONE_ACTION,
-        # A look ahead in the simulator takes 0.08 s.
+        # Fewer, for the simulator plays out each look ahead.
         simulator_solver=replace(_ONE_ACTION, samples=12, iterations=2, elites=3),
         corpus=IN_DOMAIN,
         pretrain_on=BUNDLED,
@@ -504,6 +505,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    checks=trainings_lack,
     check_corpus=check_task,
     parts=Parts(lambda config, cell: [str(seed) for seed in seeds(config)], play_part),
     included=INCLUDED,

@@ -48,10 +48,10 @@ from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
 from uwm.errors import UserError
 from uwm.evaluation.actions import StatePairs, action_columns, rates
-from uwm.evaluation.beyond import ACTION_ROWS, Beyond
 from uwm.evaluation.compute import frame_model_cost, world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
+from uwm.evaluation.further import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
@@ -64,13 +64,13 @@ from uwm.evaluation.panels import TILES, draw_tiles, write_panels
 from uwm.evaluation.predictors import Predictor, latent_action_predictor
 from uwm.evaluation.probes import action_probes, eef_probe, has_eef_pos
 from uwm.evaluation.records import (
-    beyond,
     copy_atomically,
+    further_metrics,
     method_metrics,
     publish_curves,
-    read_beyond,
-    write_beyond,
+    read_further,
     write_evaluation,
+    write_further,
     write_samples,
     write_table,
 )
@@ -294,12 +294,14 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     weights = {f"{method}": found.weights["world-model"] for method, found in models.items()}
     whole = {
         method: rates(found.world_model, actions[method], seen)
-        | Beyond(world_cost(found, images))
+        | FurtherMetrics(world_cost(found, images))
         | read_off(context, name, found, latent_action_predictor(found.world_model), found.world_model)
         for method, found in own.items()
     }
     for method, recipe in recipes(config).items():
-        whole[method.name] = whole.get(method.name, Beyond()) | Beyond(gained(context, recipe))
+        whole[method.name] = whole.get(method.name, FurtherMetrics()) | FurtherMetrics(
+            gained(context, recipe)
+        )
     weights = {"mae": world.weights["mae"], **weights, "lpips": network.weights_sha256}
     write_evaluation(folder, manifest, network.protocol, weights, whole)
 
@@ -325,7 +327,7 @@ def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path
     write_table(pairs, folder / "pairs.csv")
     write_manifest(test.manifest, folder / "manifest.csv")
     write_panels(world, test, (given.name, drawn.cpu()), pairs, folder / "panels")
-    whole = frame_model_rates(model.model, actions) | Beyond(frame_model_cost(model, test.images))
+    whole = frame_model_rates(model.model, actions) | FurtherMetrics(frame_model_cost(model, test.images))
     whole |= read_off(context, name, world, frame_predictor(model))
     identity = given.identity()
     weights = {"mae": world.weights["mae"], "lpips": network.weights_sha256}
@@ -350,13 +352,13 @@ def obtain_references(context: Context) -> World:
 
 def read_off(
     context: Context, name: str, world: World, predictor: Predictor, transferred: WorldModel | None = None
-) -> Beyond:
+) -> FurtherMetrics:
     """Where the corpus has real actions, how well they are read off the latent ones of a method; and how the
     gripper moves by latent actions of another clip, where a model is `transferred`."""
     config: Config = context.config
     corpus = corpus_of(context, name)
     if not can_be_probed(corpus):
-        return Beyond()
+        return FurtherMetrics()
     encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
@@ -369,7 +371,7 @@ def read_off(
         places = hand_in_picture(test.pairs, setting.short_side, world.image_size)
         seen = reader.model.to(world.device)
         columns |= transfer_in_picture(transferred, seen, test, places, world.device)
-    return found | beyond(ACTION_ROWS, test.pairs.manifest.table, columns, "")
+    return found | further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
 
 
 # Records
@@ -382,7 +384,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
-    whole = read_beyond(artifact.path, cell.method)
+    whole = read_further(artifact.path, cell.method)
     if cell.method == UWM.name:
         publish(context, cell.corpus, artifact.path)
     elif given:
@@ -392,7 +394,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         write_samples(context, cell, pairs),
         evaluation["manifest_sha256"],
         evaluation["weights"],
-        further_samples=write_beyond(context, cell, whole),
+        further_samples=write_further(context, cell, whole),
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Small modules that know nothing of the paper: everybody may import them.
-FOUNDATION = ("uwm.errors", "uwm.env", "uwm.files", "uwm.verified", "uwm.arguments", "uwm.bounds")
+FOUNDATION = ("uwm.errors", "uwm.env", "uwm.files", "uwm.verified", "uwm.arguments", "uwm.bounds",
+              "uwm.garbage")  # fmt: skip
 LEARNING = ("uwm.metrics", "uwm.models", "uwm.baselines", "uwm.data", "uwm.training")
 # What each part may import of this project, itself and the foundation aside. A module belongs to the longest
 # name that fits.

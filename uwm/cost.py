@@ -6,7 +6,7 @@
 
 Operations and the memory of a step are counted on the real networks, attention included; a host's memory is
 what reading pairs takes: blocks to shuffle, and a process for each core but one. Shards are reckoned by what
-was measured once on videos like those of SSv2 and Ego4D (uwm/data/README.md). A rate is nothing that can be
+`tests/bench/data.py` measured once, on videos like those of SSv2 and Ego4D. A rate is nothing that can be
 counted: `timing.jsonl` beside a training's log has the measured one. What measuring costs is not counted,
 nor FICC's small adapter, nor encoding where a recipe computes states once, nor the steps with a perceptual
 loss that a pre-training can end with (at scale mini it does).

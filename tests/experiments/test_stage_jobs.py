@@ -1,4 +1,4 @@
-"""The stage jobs of Figures 4 and 5 are the trainings that their cells look for."""
+"""The stage jobs of the experiments are the trainings that their cells look for; what is said before them."""
 
 import os
 import shutil
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
-from uwm.data.corpora import BUNDLED, INCLUDED, bundled, open_corpus
+from uwm.data.corpora import ASSETS, BUNDLED, INCLUDED, bundled, open_corpus
+from uwm.errors import UserError
 from uwm.runs.artifacts import NotThere
 from uwm.runs.cli import choose, main, plan_of, run_experiment
 from uwm.runs.experiment import load_experiment
@@ -47,6 +48,27 @@ def test_other_data_in_an_included_corpus_place_leaves_the_results_alone(name, c
     assert context.out == context.work / "results"
 
 
+@pytest.mark.parametrize("name", ["table1", "figure4", "figure5", "planning"])
+def test_a_missing_mae_file_is_said_before_anything_is_computed(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("UWM_WEIGHTS", str(tmp_path))
+    own = [f"{corpus}={ASSETS / BUNDLED[0]}" for corpus in ("ssv2:folder", "ego4d:folder")]
+    context = context_of(name, "--scale", "paper", "--data", *own)
+    with pytest.raises(UserError, match=f"{tmp_path}/mae_visualize_vit_base.pth: no such MAE checkpoint"):
+        list(context.experiment.checks(context))
+
+
+@pytest.mark.parametrize("name", ["table1", "figure4", "figure5", "families", "ablations"])
+def test_missing_weights_of_lpips_are_said_before_anything_is_computed(name, tmp_path, monkeypatch):
+    for variable in ("UWM_WEIGHTS", "TORCH_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    context = context_of(name)
+    (warning,) = context.experiment.checks(context)
+    assert "no weights of LPIPS (alex)" in warning
+    assert "runs measure with lpips-random; fetch them here: python -m uwm.prefetch" in warning
+    with pytest.raises(UserError, match="no weights of LPIPS"):
+        list(context.experiment.checks(replace(context, scale="paper")))
+
+
 def planned(context, pattern):
     return plan_jobs(context, choose(context.cells, [pattern]), SITE, {}, set()).jobs
 
@@ -66,13 +88,21 @@ def test_figure4_trains_each_cell_in_a_job_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "pattern"), [("figure4", "w_ft/*"), ("figure5", "r_gt/*,direct/*,ficc-la/*")]
+    ("name", "pattern"),
+    [
+        ("table1", "uwm/sim-ego"),
+        ("figure4", "w_ft/*"),
+        ("figure5", "r_gt/*,direct/*,ficc-la/*"),
+        ("families", "ours/sim-third-person,pixels/sim-third-person"),
+        ("ablations", "base/*"),
+        ("planning", "r_gt-8/*"),
+    ],
 )
 def test_what_the_cells_have_trained_needs_no_job(name, pattern, tmp_path):
     words = ("--out", str(tmp_path / "out"))
     context = context_of(name, *words)
     before = [job.name for job in planned(context, pattern)]
-    assert len(before) > 2
+    assert len(before) > 1
     experiment = context.experiment
     assert run_experiment(experiment, ["--scale", "smoke", "--only", pattern, *words]) == 0
     (cells,) = planned(context_of(name, *words), pattern)
@@ -91,23 +121,23 @@ def wild(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("name", ["table1", "figure4"])
+@pytest.mark.parametrize("name", ["table1", "figure4", "figure5", "planning", "families", "ablations"])
 def test_lists_of_pairs_are_a_job_without_a_gpu_and_no_plan_makes_them(name, wild, tmp_path):
     words = ("--data", f"wild={wild}", "--pretrain-on", "wild", "--out", str(tmp_path / "out"))
     context = context_of(name, *words)
     stages = {job.name: job for job in context.experiment.stages(context.config, context.data)}
     site = Site("gpus", Resources(gpus_per_node=8), Resources(gpus_per_node=1), Resources(cpus_per_task=32))
     jobs = {job.name: job for job in plan_jobs(context, context.cells, site, {}, set()).jobs}
-    lists, training = jobs[f"{name}-manifests"], jobs[f"{name}-pretrain"]
+    lists = jobs[f"{name}-manifests"]
     assert (lists.resources.gpus_per_node, lists.resources.cpus_per_task) == (0, 32)
-    assert training.after_ok == (lists.name,)
-    assert [job.name for job in jobs.values() if lists.name in job.after_ok] == [training.name]
-    assert stage_identity(context, stages["pretrain"]) is None
+    trainings = [job for job in stages if job.startswith("pretrain")]
+    assert [job for job in jobs if lists.name in jobs[job].after_ok] == [f"{name}-{job}" for job in trainings]
+    assert stage_identity(context, stages[trainings[0]]) is None
     assert list(tmp_path.glob("cache/manifests/wild-*.csv")) == []
     stages["manifests"].run(context)
     assert len(list(tmp_path.glob("cache/manifests/wild-train-*.digests.json"))) == 1
-    assert stage_identity(context, stages["pretrain"]) is not None
-    assert f"{name}-manifests" not in [job.name for job in planned(context, "copy")]
+    assert stage_identity(context, stages[trainings[0]]) is not None
+    assert f"{name}-manifests" not in [job.name for job in planned(context, "*")]
 
 
 def counted(monkeypatch, name):

@@ -1,12 +1,8 @@
-"""Experiments at scale smoke by two processes of torchrun: the numbers of one.
-
-What draws other numbers in several processes is taken from the first run: masks of the MAE, and trainings
-whose codebook restarts. The rest is trained anew, with half of each batch in each process.
-"""
+"""A cell of each experiment at scale smoke by slurm/job.sbatch, here by bash: two processes of torchrun train
+everything anew, and find the numbers of one."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,14 +16,7 @@ from uwm.runs.experiment import load_experiment
 ROOT = Path(__file__).resolve().parents[2]
 # Sums in another order; with a model of a few steps LPIPS to O_t is next to zero, and the ratio to it shakes.
 TOLERANCE = 5e-3
-ANEW = {
-    "table1": ("evaluation", "reader-hand-in-picture"),
-    "figure4": ("finetune",),
-    "figure5": ("decoder", "adapter"),
-    "families": ("family", "reader-hand-in-picture", "adapter"),
-    "ablations": ("ablation",),
-    "planning": ("adapter",),
-}
+TIMES = {"seconds_per_decision"}
 CELLS = {
     "table1": f"uwm/{IN_DOMAIN}",  # a robot's, and nothing is trained on it
     "figure4": f"w_ft-no-codebook/{IN_DOMAIN}/s0",
@@ -37,42 +26,61 @@ CELLS = {
     "planning": "r_gt-8/reach/s0",
 }
 MORE = {"table1": ["--set", f"corpora={IN_DOMAIN}"]}
+FOREIGN = ("UWM_WEIGHTS", "UWM_SITE", "RANK", "WORLD_SIZE")  # what whoever runs the tests may have set
 
 
-def record(folder: Path, cell: str) -> dict:
-    return json.loads((folder / "out" / f"{cell.replace('/', '__')}.json").read_text())
+def words(name: str, folder: Path) -> list[str]:
+    return ["--scale", "smoke", "--only", CELLS[name], *MORE.get(name, []), "--out", f"{folder}/out"]
+
+
+def batch_file(name: str, folder: Path) -> list[str]:
+    """The batch file and what it is given."""
+    return ["slurm/job.sbatch", f"experiments/{name}.py", *words(name, folder)]
+
+
+def places(folder: Path) -> dict[str, str]:
+    """Runs and cache of its own: nothing that another run has measured or played is taken."""
+    return {"UWM_RUNS": f"{folder}/runs", "UWM_CACHE": f"{folder}/cache", "OMP_NUM_THREADS": "1"}
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """The environment of a command in a process of its own."""
+    own = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
+    return {**own, **places(folder), "PATH": path, "PYTHONPATH": str(ROOT)}
+
+
+def run(name: str, folder: Path, *arguments: str) -> int:
+    """The command line in this process, which is one of no others."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in FOREIGN:
+            patch.delenv(variable, raising=False)
+        for variable, value in places(folder).items():
+            patch.setenv(variable, value)
+        experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
+        return main(experiment, [*arguments, *words(name, folder)])
+
+
+def record(folder: Path, name: str) -> dict:
+    return json.loads((folder / "out" / f"{CELLS[name].replace('/', '__')}.json").read_text())
+
+
+def assert_same_numbers(name: str, one: Path, several: Path) -> None:
+    alone, together = record(one, name), record(several, name)
+    assert together["config_digest"] == alone["config_digest"]
+    assert together["metrics"].keys() == alone["metrics"].keys()
+    for metric in alone["metrics"].keys() - TIMES:
+        found, wanted = together["metrics"][metric], alone["metrics"][metric]
+        assert found["value"] == pytest.approx(wanted["value"], rel=TOLERANCE, abs=1e-4), metric
+        assert found["n"] == wanted["n"]
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_two_ranks_give_the_numbers_of_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_two_ranks_give_the_numbers_of_one(name: str, tmp_path: Path):
     one, two = tmp_path / "one", tmp_path / "two"
-    words = ["--scale", "smoke", "--only", CELLS[name], *MORE.get(name, [])]
-    for variable in ("UWM_WEIGHTS", "UWM_SITE", "RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("UWM_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("UWM_CACHE", str(one / "cache"))
-    experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
-    assert main(experiment, [*words, "--out", f"{one}/out"]) == 0
-    anew = [f"{stage}-*" for stage in ANEW[name]]
-    shutil.copytree(one / "cache", two / "cache", ignore=shutil.ignore_patterns(*anew))
-    monkeypatch.setenv("UWM_CACHE", str(two / "cache"))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *torchrun, f"experiments/{name}.py", *words, "--out", f"{two}/out"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    assert run(name, one) == 0
+    gpus = {"SLURM_GPUS_ON_NODE": "2", "SLURM_CPUS_PER_TASK": "2"}
+    command = ["bash", *batch_file(name, two)]
+    done = subprocess.run(command, cwd=ROOT, env=variables(two) | gpus, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    for stage in ANEW[name]:
-        names = [sorted(path.name for path in folder.glob(f"cache/{stage}-*")) for folder in (one, two)]
-        assert names[0] == names[1] != []
-    alone, together = (record(folder, CELLS[name]) for folder in (one, two))
-    assert together["config_digest"] == alone["config_digest"]
-    assert together["metrics"].keys() == alone["metrics"].keys()
-    for metric, entry in alone["metrics"].items():
-        found = together["metrics"][metric]
-        assert found["value"] == pytest.approx(entry["value"], rel=TOLERANCE, abs=1e-4), metric
-        assert found["n"] == entry["n"]
+    assert_same_numbers(name, one, two)

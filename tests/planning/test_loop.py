@@ -1,6 +1,6 @@
 """Dynamics, policies and episodes on a toy: a point on a line, seen as a picture."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import torch
 
 from uwm.planning.cost import CostConfig, StateDistance
 from uwm.planning.dynamics import LearnedDynamics, ShuffledDynamics, SimulatedDynamics, copied
-from uwm.planning.episodes import Episode, Seen, held_distances, run_episode
+from uwm.planning.episodes import Episode, held_distances, run_episode
 from uwm.planning.policies import (
     CloningPolicy,
     PlannerConfig,
@@ -21,6 +21,11 @@ from uwm.planning.solvers import SamplingSolver, SolverConfig
 SPACE = space_of((np.array([-1.0, -1.0]), np.array([1.0, 1.0])), np.array([0.0, 0.75]), (0,))
 
 
+class Observation(NamedTuple):
+    picture: np.ndarray
+    goal: np.ndarray
+
+
 class Line:
     """A point at 0 to 255 moves by ten times the first number of an action; the goal is 60 to the right."""
 
@@ -28,15 +33,15 @@ class Line:
         self.place, self.goal, self.count = 0.0, 0.0, 0
         self.actions: list[Any] = []
 
-    def reset(self, seed: int) -> tuple[Seen, dict[str, Any]]:
+    def reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
         self.place, self.count = float(np.random.default_rng(seed).integers(20, 150)), 0
         self.goal = self.place + 60
         return self.shown()
 
-    def shown(self) -> tuple[Seen, dict[str, Any]]:
+    def shown(self) -> tuple[Observation, dict[str, Any]]:
         pictures = (np.full((1, 1, 3), round(place), np.uint8) for place in (self.place, self.goal))
         distance = abs(self.place - self.goal)
-        return Seen(*pictures), {"distance_mm": distance, "success": distance <= 5}
+        return Observation(*pictures), {"distance_mm": distance, "success": distance <= 5}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.place, self.count = self.place + 10 * float(action[0]), self.count + 1

@@ -1,5 +1,6 @@
 """What is sent to `sbatch`, with Slurm's commands replaced by scripts that note what they are asked."""
 
+import gc
 import json
 import shlex
 import shutil
@@ -155,6 +156,22 @@ def test_questions_need_neither_torch_nor_the_experiments_imports(project, fake_
         assert answer in done.stdout
 
 
+def test_garbage_is_not_looked_for_while_libraries_are_imported(project):
+    early = (
+        "from uwm.runs.asking import answer_early\nif __name__ == '__main__':\n    answer_early(__file__)\n"
+    )
+    seen = "import gc\nprint('imported', gc.isenabled())\n"
+    text = project.file.read_text().replace("import os\n", f"{early}{seen}import os\n", 1)
+    project.file.write_text(text + "    print('run', gc.isenabled())\n")
+    text = project.file.read_text().replace("raise SystemExit(main(EXPERIMENT))", "main(EXPERIMENT)")
+    project.file.write_text(text)
+    out, error = project.start("--dry-run").communicate(timeout=120)
+    told = [line for line in out.splitlines() if line.startswith(("imported", "run"))]
+    assert told == ["imported False", "run True"], error
+    assert "imported False" in project.run("--dry-run")[1]  # as a job loads the file
+    assert gc.isenabled()
+
+
 def test_the_command_that_asks_can_be_copied(project, fake_slurm, site, tmp_path):  # noqa: F811
     (tmp_path / "my data").mkdir()
     what = ("--set", "training.steps=3", "--only", "copy/*", "--data", f"wild={tmp_path}/my data",
@@ -162,6 +179,8 @@ def test_the_command_that_asks_can_be_copied(project, fake_slurm, site, tmp_path
     how = ("--recompute", "--max-parallel", "2", "--site", str(site))
     code, _, error = project.run("--submit", *what, *how)
     assert code == 0
+    (work,) = project.root.glob("runs/mini/toy-*")
+    assert f"at most 0 GPU hours per attempt; logs: {work}/jobs/ID_0_log.out\n" in error
     (line,) = (line for line in error.splitlines() if line.startswith("ask: "))
     words = shlex.split(line.removeprefix("ask: "))
     assert words[:2] == ["python", str(project.file)]

@@ -22,6 +22,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
+SYSTEM = f"{os.pathsep}/usr/sbin{os.pathsep}/sbin"
 NODES = ("n1", "n2")
 
 SLURM_CONF = """
@@ -213,7 +214,8 @@ def free_ports(count: int) -> int:
 
 
 def _missing() -> str:
-    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+    path = os.environ["PATH"] + SYSTEM
+    absent = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
     if absent:
         return f"no {', '.join(absent)} on this machine (Debian: slurmctld slurmd slurm-client munge)"
     return "" if os.geteuid() == 0 else "Slurm's daemons need root"
@@ -222,12 +224,12 @@ def _missing() -> str:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running cluster; `SLURM_CONF` points to it."""
-    os.environ["PATH"] += os.pathsep + "/usr/sbin:/sbin"
     reason = _missing()
     if reason:
         if os.environ.get("UWM_REQUIRE_SLURM") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
+    os.environ["PATH"] += SYSTEM
     base = Path(tempfile.mkdtemp(prefix="uwm-slurm-"))
     base.chmod(0o755)  # munged refuses a socket in a private folder
     old_conf = os.environ.get("SLURM_CONF")

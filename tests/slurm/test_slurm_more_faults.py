@@ -3,13 +3,17 @@ lines that fail, stages that fail beside others, jobs packed together."""
 
 import json
 import os
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.slurm.test_slurm_faults import SLOW, STEPS, attempts, finish, job_of, start
 
 pytestmark = pytest.mark.slurm
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -133,6 +137,33 @@ def test_a_submit_limit_is_met_in_waves(project):
     assert "3 items remain, for the site takes no more jobs now" in error
     assert set(project.states(*settings).values()) == {"done"}
     assert project.steps() == list(range(1, 41))
+
+
+def test_two_submits_at_once_send_everything_once(project):
+    command = [
+        sys.executable,
+        str(project.file),
+        "--submit",
+        "--site",
+        str(project.site),
+        "--set",
+        "step_s=0.1",
+    ]
+    pair = [subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}) for _ in range(2)]
+    assert [process.wait(120) for process in pair] == [0, 0]
+    assert len(project.cluster.jobs()) == 3  # the stage and two cells
+    project.finish("--set", "step_s=0.1")
+    assert project.steps() == list(range(1, 41))
+
+
+def test_jobs_of_a_deleted_run_folder_are_found_and_ended(project):
+    start(project, *SLOW, at_step=3)
+    shutil.rmtree(project.root / "runs")
+    code, _, error = project.run("--submit", "--site", str(project.site), *SLOW)
+    assert code == 2
+    assert "does not know them (was it deleted?)" in error
+    assert project.run("--cancel", *SLOW)[2] == "cancelled 1 jobs\n"
+    project.cluster.wait_until_empty()
 
 
 def test_packed_cells_share_a_job_and_a_failed_one_stops_no_other(project):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -33,7 +34,12 @@ def test_two_nodes_with_a_preemption_equal_one_process(ddp, monkeypatch):
     logs = lambda: [*ddp.root.glob("cache/regression-*.partial/log.jsonl")]  # noqa: E731
     ddp.cluster.wait_for(lambda: logs() and len(logs()[0].read_text().splitlines()) >= 4, what="four steps")
     job = json.loads(next(ddp.root.rglob("jobs.jsonl")).read_text().splitlines()[0])["job"]
+    running = {row["item"]: row for row in ddp.rows(*settings)}["stage:regression"]
     ddp.cluster.call("scancel", "--signal=USR2", job)
+    assert re.match(r"step \d+( of 20)?, loss \d", running["progress"])
+    assert running["elapsed_s"] >= 0
+    assert running["node"] == "n[1-2]"
+    assert Path(running["log"]).is_file()
     ddp.finish(*settings)
     rows = {row["item"]: row for row in ddp.rows(*settings)}
     assert rows["stage:regression"]["attempts"] == 2

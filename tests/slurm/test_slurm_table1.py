@@ -1,13 +1,7 @@
-"""Table 1 at scale `smoke` by one process, and on a cluster by one, by two of torchrun and by 2 nodes x 2.
-
-The two of torchrun take the trainings of the first run, and all else is equal; 2 nodes x 2 train themselves.
-"""
+"""Table 1 at scale `smoke` on a cluster, by one process and by 2 nodes x 2: the numbers of a local run."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,21 +13,23 @@ pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).resolve().parents[2]
 TABLE1 = ROOT / "experiments" / "table1.py"
 FOREIGN = ("UWM_WEIGHTS", "UWM_SITE")  # what whoever runs the tests may have set
-OPTIONS = ("--scale", "smoke", "--only", "uwm/sim-ego")
+OPTIONS = ("--scale", "smoke")
 
 
 def records(folder):
     return {path.name: {**json.loads(path.read_text()), "run": None} for path in folder.glob("*__*.json")}
 
 
-def run(folder, *arguments):
+def run(folder, *arguments, only="uwm/sim-ego"):
     """The command line with runs and cache in `folder`."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment(folder).items():
             patch.setenv(name, value)
         for name in FOREIGN:
             patch.delenv(name, raising=False)
-        return main(load_experiment(TABLE1), [*arguments, *OPTIONS, "--out", str(folder / "out")])
+        return main(
+            load_experiment(TABLE1), [*arguments, *OPTIONS, "--only", only, "--out", str(folder / "out")]
+        )
 
 
 def environment(folder):
@@ -48,14 +44,18 @@ def local(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def trained(local, tmp_path):
-    """A folder whose cache holds the trainings of the local run, not its evaluations."""
-    shutil.copytree(local / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("evaluation-*"))
-    return tmp_path
+@pytest.fixture(scope="module")
+def submitted(cluster, tmp_path_factory):
+    """The folder of the same run by the cluster."""
+    folder = tmp_path_factory.mktemp("submitted")
+    assert run(folder, "--submit") == 0
+    cluster.wait_until_empty(500)
+    return folder
 
 
-def assert_equal(folder, local):
+def test_collected_equals_the_local_run(submitted, local, capsys):
+    folder = submitted
+    assert run(folder, "--collect") == 0, capsys.readouterr()
     assert records(folder / "out") == records(local / "out")
     samples = [path for path in (local / "out/samples").rglob("*") if path.is_file()]
     assert {path.suffix for path in samples} == {".csv"}
@@ -63,11 +63,39 @@ def assert_equal(folder, local):
         assert path.read_bytes() == (folder / "out" / path.relative_to(local / "out")).read_bytes()
 
 
-def test_collected_equals_the_local_run(cluster, local, tmp_path, capsys):
-    assert run(tmp_path, "--submit") == 0
+def sent(folder, capsys, *arguments, only):
+    """The jobs that a command line submits."""
+    capsys.readouterr()
+    assert run(folder, "--submit", *arguments, only=only) == 0
+    error = capsys.readouterr().err
+    return [line.partition(": ")[2] for line in error.splitlines() if line.endswith(" items)")]
+
+
+def test_a_finished_evaluation_is_not_sent_again(submitted, cluster, capsys):
+    """Another cell of the same corpus is read off it; of another corpus the evaluation alone is missing."""
+    folder = submitted
+    assert sent(folder, capsys, only="uwm/sim-ego") == []
+    (evaluation,) = folder.glob("cache/evaluation-sim-ego-*")
+    before = (evaluation / "stage.json").stat().st_mtime_ns
+    assert sent(folder, capsys, only="copy/sim-ego") == ["table1-cells (1 items)"]
     cluster.wait_until_empty(500)
-    assert run(tmp_path, "--collect") == 0, capsys.readouterr()
-    assert_equal(tmp_path, local)
+    assert run(folder, "--collect", only="copy/sim-ego") == 0
+    assert (evaluation / "stage.json").stat().st_mtime_ns == before
+    cluster.call("scontrol", "update", "partitionname=low", "state=DOWN")
+    try:
+        again = "table1-evaluate-sim-ego (1 items)"
+        other = "table1-evaluate-sim-third-person (1 items)"
+        assert sent(folder, capsys, only="oracle/*") == [
+            other,
+            "table1-cells-0 (1 items)",
+            "table1-cells-1 (1 items)",
+        ]
+        shutil.rmtree(evaluation)
+        assert sent(folder, capsys, "--rerun", only="uwm/sim-ego") == [again, "table1-cells (1 items)"]
+        assert run(folder, "--cancel", only="*") == 0
+    finally:
+        cluster.call("scontrol", "update", "partitionname=low", "state=UP")
+    cluster.wait_until_empty()
 
 
 def values(folder):
@@ -84,19 +112,3 @@ def test_two_nodes_of_two_processes_train_and_measure_the_same(cluster, local, t
     assert run(tmp_path, "--collect") == 0, (capsys.readouterr(), logs)
     assert [*tmp_path.glob("cache/world-model-*")]
     assert values(tmp_path) == pytest.approx(values(local), rel=1e-3, abs=1e-5)
-
-
-def test_two_processes_of_torchrun_by_the_batch_file(cluster, local, trained):
-    command = [str(TABLE1), *OPTIONS, "--out", str(trained / "out")]
-    asked = ("--partition=low", "--gpus-per-node=2", "--cpus-per-task=2", "--time=20", "--chdir", str(ROOT),
-             f"--output={trained}/log.txt")  # fmt: skip
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    variables = {**os.environ, **environment(trained), "PATH": path, "PYTHONPATH": str(ROOT)}
-    for name in FOREIGN:
-        variables.pop(name, None)
-    sent = subprocess.run(["sbatch", *asked, "slurm/job.sbatch", *command], cwd=ROOT, env=variables,
-                          capture_output=True, text=True)  # fmt: skip
-    assert sent.returncode == 0, sent.stderr
-    cluster.wait_until_empty(500)
-    assert len(records(trained / "out")) == 1, (trained / "log.txt").read_text()
-    assert_equal(trained, local)

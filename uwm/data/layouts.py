@@ -13,9 +13,7 @@ folder   every other folder of videos; split by the hash of a clip's path, or of
 Of a partial download what is on disk is used. NAME:LAYOUT=DIR forces a layout.
 """
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from uwm.data import ego4d, lerobot, ssv2
@@ -27,6 +25,7 @@ from uwm.data.robomimic.demo_clips import read_folder_of_demos
 from uwm.data.splits import split_by_group
 from uwm.data.tree import Tree, read_tree
 from uwm.errors import UserError
+from uwm.garbage import without_search
 
 EXPECTED = {"ssv2": "ssv2", "something-something-v2": "ssv2", "ego4d": "ego4d"}
 """Corpora of these very names mean their official splits: never read as plain folders unless forced."""
@@ -34,20 +33,8 @@ EXPECTED = {"ssv2": "ssv2", "something-something-v2": "ssv2", "ego4d": "ego4d"}
 
 def read_layout(name: str, root: Path, choices: Choices = Choices()) -> Found:  # noqa: B008
     """The clips below `root`. `UserError` for a folder that has not the forced layout, or no video at all."""
-    with _no_garbage_collection():
+    with without_search():
         return _read_layout(name, root, choices)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Hundreds of thousands of small objects that all stay would be visited again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _read_layout(name: str, root: Path, choices: Choices) -> Found:

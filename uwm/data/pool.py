@@ -14,7 +14,7 @@ from torch import Tensor
 
 from uwm.data.workers import RESULTS_AHEAD, Failure, crash_proof_map, prefetched
 
-WORKER_BYTES = 650e6  # resident memory of a process that decodes (measured: uwm/data/README.md)
+WORKER_BYTES = 650e6  # resident memory of a process that decodes (tests/bench/data.py --only memory)
 Rows = NDArray[np.int64]
 BlockLoad = Callable[[Any], NDArray[np.uint8]]
 

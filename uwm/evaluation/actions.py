@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uwm.evaluation.beyond import CODE_ROWS, Beyond, code_table
+from uwm.evaluation.further import CODE_ROWS, FurtherMetrics, code_table
 from uwm.evaluation.measure import in_batches
 from uwm.metrics.image import delta_psnr
 from uwm.metrics.leak import pairs_of_other_clips
@@ -204,7 +204,7 @@ def action_columns(
 
 
 @torch.no_grad()
-def rates(world_model: WorldModel, actions: LatentActions, pairs: StatePairs) -> Beyond:
+def rates(world_model: WorldModel, actions: LatentActions, pairs: StatePairs) -> FurtherMetrics:
     """Bits of a transition: L log2 K, a noisy channel's capacity, or the mean over n pairs where they differ;
     what the codes, if any, carry by their entropy; the model's size."""
     n, parameters = len(actions.codes), sum(parameter.numel() for parameter in world_model.parameters())
@@ -212,13 +212,13 @@ def rates(world_model: WorldModel, actions: LatentActions, pairs: StatePairs) ->
     if bits is None:
         bits = float(in_batches(world_model.bits, pairs.s_t, pairs.s_next).double().mean())
     found = {"bits": Estimate(bits, n), "parameters": Estimate(parameters / 1e6, n)}
-    return Beyond(found) | (code_rates(actions.codes) if actions.codes.numel() else Beyond())
+    return FurtherMetrics(found) | (code_rates(actions.codes) if actions.codes.numel() else FurtherMetrics())
 
 
-def code_rates(codes: Tensor) -> Beyond:
+def code_rates(codes: Tensor) -> FurtherMetrics:
     """What codes (n, L) carry by their entropy, L H in bits, and their perplexity."""
     n, tokens = codes.shape
     table = code_table(codes)
     used = perplexity(table["count"].to_numpy())
     found = {"code_bits": Estimate(tokens * float(np.log2(used)), n), "perplexity": Estimate(used, n)}
-    return Beyond(found, {CODE_ROWS: table})
+    return FurtherMetrics(found, {CODE_ROWS: table})

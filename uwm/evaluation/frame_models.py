@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from uwm.evaluation.actions import StatePairs, action_columns, code_rates
-from uwm.evaluation.beyond import Beyond
+from uwm.evaluation.further import FurtherMetrics
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs
 from uwm.evaluation.predictors import Prediction, Predictor, Step
 from uwm.methods import COPY, ORACLE
@@ -131,12 +131,12 @@ def measure_frame_model(
     return pairs.assign(**columns), drawn, actions.quantized
 
 
-def frame_model_rates(model: CheckedModel, actions: Tensor) -> Beyond:
+def frame_model_rates(model: CheckedModel, actions: Tensor) -> FurtherMetrics:
     """Bits of a transition, what codes carry by their entropy, and how many numbers were trained."""
     n = len(actions)
-    found = Beyond({"bits": Estimate(model.bits, n)})
+    found = FurtherMetrics({"bits": Estimate(model.bits, n)})
     if not actions.is_floating_point():
         found |= code_rates(actions.reshape(n, -1))
     if model.parameters is not None:
-        found |= Beyond({"parameters": Estimate(model.parameters / 1e6, n)})
+        found |= FurtherMetrics({"parameters": Estimate(model.parameters / 1e6, n)})
     return found

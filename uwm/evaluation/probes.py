@@ -10,10 +10,10 @@ from torch import Tensor
 
 from uwm.baselines.probe import Probe, fit_mlp, fit_probe
 from uwm.data.action_pairs import ActionPairs
-from uwm.evaluation.beyond import ACTION_ROWS, Beyond
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
+from uwm.evaluation.further import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.predictors import Predictor, predict_pairs
-from uwm.evaluation.records import beyond
+from uwm.evaluation.records import further_metrics
 from uwm.models import LatentActions
 from uwm.models.tokens import regions_of_patches
 
@@ -77,7 +77,7 @@ def probe_real_actions(
 
 def action_probes(
     predictor: Predictor, device: torch.device, setting: EvalSetting, test: EvalPairs, pairs: int
-) -> Beyond:
+) -> FurtherMetrics:
     """R^2 of a linear probe and of a network that read real actions off a method's latent ones.
 
     `pairs`: how many training pairs they are fitted to, and at most that many validation pairs.
@@ -87,7 +87,7 @@ def action_probes(
     for name, probe in (("probe_r2", linear_probe), ("probe_r2_mlp", mlp_probe)):
         residual, total = probe_real_actions(predictor, (fitted, held_out, test), device, probe)
         found |= {f"{name}_residual": residual, f"{name}_total": total}
-    return beyond(ACTION_ROWS, test.pairs.manifest.table, found, "")
+    return further_metrics(ACTION_ROWS, test.pairs.manifest.table, found, "")
 
 
 PROBED_REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from uwm.data.manifest import Manifest
-from uwm.evaluation.beyond import KEYS, Beyond
+from uwm.evaluation.further import KEYS, FurtherMetrics
 from uwm.metrics.spec import METRICS, metric_of
 from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio, gain
 from uwm.runs.experiment import Cell, Context, Estimate
@@ -75,10 +75,12 @@ def means(columns: Mapping[str, np.ndarray], clips: np.ndarray, protocol: str) -
     return result
 
 
-def beyond(kind: str, rows: pd.DataFrame, columns: Mapping[str, np.ndarray], protocol: str) -> Beyond:
+def further_metrics(
+    kind: str, rows: pd.DataFrame, columns: Mapping[str, np.ndarray], protocol: str
+) -> FurtherMetrics:
     """The means of columns (n,) over `rows` of their own (video, t0, t1), and the table they follow from."""
     table = rows[["video", "t0", "t1"]].reset_index(drop=True).assign(moving=1, **columns)
-    return Beyond(means(columns, rows["video"].to_numpy(), protocol), {kind: table})
+    return FurtherMetrics(means(columns, rows["video"].to_numpy(), protocol), {kind: table})
 
 
 def estimate(interval: Interval, name: str, protocol: str) -> Estimate:
@@ -104,9 +106,9 @@ def write_evaluation(
     manifest: Manifest,
     protocol: str,
     weights: Mapping[str, str],
-    whole: Mapping[str, Beyond],
+    whole: Mapping[str, FurtherMetrics],
 ) -> None:
-    """What a cell reads beside `pairs.csv`. `whole`: by method, what is no mean over pairs; `read_beyond`
+    """What a cell reads beside `pairs.csv`. `whole`: by method, what is no mean over pairs; `read_further`
     reads it."""
     content = {
         "protocol": protocol,
@@ -121,16 +123,16 @@ def write_evaluation(
     (folder / "evaluation.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     for method, entries in whole.items():
         for kind, table in entries.tables.items():
-            path = folder / "beyond" / method / f"{kind}.csv"
+            path = folder / "further" / method / f"{kind}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_table(table, path)
 
 
-def read_beyond(folder: Path, method: str) -> Beyond:
+def read_further(folder: Path, method: str) -> FurtherMetrics:
     """What `write_evaluation` kept of a method beside its pairs."""
     entries = json.loads((folder / "evaluation.json").read_text())["whole"].get(method, {})
-    tables = {path.stem: pd.read_csv(path) for path in sorted((folder / "beyond" / method).glob("*.csv"))}
-    return Beyond({name: Estimate(**entry) for name, entry in entries.items()}, tables)
+    tables = {path.stem: pd.read_csv(path) for path in sorted((folder / "further" / method).glob("*.csv"))}
+    return FurtherMetrics({name: Estimate(**entry) for name, entry in entries.items()}, tables)
 
 
 def column(cell: Cell) -> str:
@@ -147,7 +149,7 @@ def write_samples(context: Context, cell: Cell, pairs: pd.DataFrame) -> Path:
     return path
 
 
-def write_beyond(context: Context, cell: Cell, found: Beyond) -> tuple[Path, ...]:
+def write_further(context: Context, cell: Cell, found: FurtherMetrics) -> tuple[Path, ...]:
     """The tables behind a cell's numbers beside those of its pairs: `samples/<kind>/<cell>.csv`."""
     paths = []
     for kind, table in found.tables.items():

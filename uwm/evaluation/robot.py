@@ -10,9 +10,9 @@ from torch import Tensor
 
 from uwm.baselines.reader import StateReader
 from uwm.data.action_pairs import hand_in_picture
-from uwm.evaluation.beyond import ACTION_ROWS, ROLLOUT_ROWS, Beyond
 from uwm.evaluation.controllability import command_columns
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, RolloutSegments, load_eval_pairs
+from uwm.evaluation.further import ACTION_ROWS, ROLLOUT_ROWS, FurtherMetrics
 from uwm.evaluation.gripper import gripper_measures, gripper_places, moved_in_picture, places_known
 from uwm.evaluation.measure import FramePairs, Measuring, frame_distances, measure_pairs, region_distances
 from uwm.evaluation.predictors import (
@@ -30,7 +30,7 @@ from uwm.evaluation.probes import (
     latent_measures,
     probe_real_actions,
 )
-from uwm.evaluation.records import beyond
+from uwm.evaluation.records import further_metrics
 from uwm.evaluation.rollouts import rollout_columns
 from uwm.evaluation.transfer import transfer_columns, transfer_in_picture
 from uwm.methods import COPY, ORACLE
@@ -120,7 +120,7 @@ class RobotEvaluation:
     def _places(self, test: EvalPairs) -> Tensor:
         return hand_in_picture(test.pairs, self.setting.short_side, self.world.image_size)
 
-    def real_actions(self, predictor: Predictor, test: EvalPairs) -> Beyond:
+    def real_actions(self, predictor: Predictor, test: EvalPairs) -> FurtherMetrics:
         """R^2 of a linear probe that reads the robot's actions off the method's latent ones."""
         fitted, held_out = (
             load_eval_pairs(self.setting, split, self.probe_pairs, 0) for split in ("train", "validation")
@@ -128,7 +128,7 @@ class RobotEvaluation:
         residual, total = probe_real_actions(predictor, (fitted, held_out, test), self.device)
         return self._of_pairs(test, {"probe_r2_residual": residual, "probe_r2_total": total})
 
-    def transfer(self, test: EvalPairs) -> Beyond:
+    def transfer(self, test: EvalPairs) -> FurtherMetrics:
         """How the gripper moves by latent actions of another clip."""
         probe, world_model = self.gripper_probe(), self.world.world_model
         found = transfer_columns(world_model, probe, test, self.device)
@@ -137,15 +137,15 @@ class RobotEvaluation:
             found |= transfer_in_picture(world_model, self.reader, test, places, self.device)
         return self._of_pairs(test, found)
 
-    def commands(self, predictor: Predictor, test: EvalPairs) -> Beyond:
+    def commands(self, predictor: Predictor, test: EvalPairs) -> FurtherMetrics:
         """How the gripper moves under constant commands."""
         predict, probe = as_dynamics(predictor), self.gripper_probe()
         return self._of_pairs(test, command_columns(predict, probe, test, self.device))
 
-    def rollouts(self, segments: RolloutSegments, states: Tensor) -> Beyond:
+    def rollouts(self, segments: RolloutSegments, states: Tensor) -> FurtherMetrics:
         """Errors of states (n, K, 1+N, D) predicted 1 to K steps ahead: `<measure>_<step>`."""
         columns = rollout_columns(self.network, self.shown, segments, states)
-        return beyond(ROLLOUT_ROWS, segments.rows, columns, self.network.protocol)
+        return further_metrics(ROLLOUT_ROWS, segments.rows, columns, self.network.protocol)
 
-    def _of_pairs(self, test: EvalPairs, columns: Mapping[str, np.ndarray]) -> Beyond:
-        return beyond(ACTION_ROWS, test.pairs.manifest.table, columns, self.network.protocol)
+    def _of_pairs(self, test: EvalPairs, columns: Mapping[str, np.ndarray]) -> FurtherMetrics:
+        return further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, self.network.protocol)

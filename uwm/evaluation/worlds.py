@@ -9,7 +9,6 @@ from torch import Tensor
 
 from uwm.data.states import FrozenEncoder
 from uwm.evaluation.actions import StatePairs, action_columns, rates
-from uwm.evaluation.beyond import Beyond
 from uwm.evaluation.compute import frame_model_cost, world_cost
 from uwm.evaluation.frame_models import (
     FrameModel,
@@ -18,6 +17,7 @@ from uwm.evaluation.frame_models import (
     measure_frame_model,
     through_frames,
 )
+from uwm.evaluation.further import FurtherMetrics
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs
 from uwm.evaluation.predictors import Predictor
 from uwm.methods import COPY, ORACLE
@@ -60,17 +60,17 @@ class ShownModel:
 
     def measure(
         self, method: str, network: LPIPS, test: FramePairs, seed: int
-    ) -> tuple[pd.DataFrame, Tensor, Beyond]:
+    ) -> tuple[pd.DataFrame, Tensor, FurtherMetrics]:
         """Numbers per pair, the frames drawn (n, 3, S, S), and what is of the whole: rates, costs."""
         if self.pixels is None:
             found = measure_world(method, self.shown, network, test, seed)
             whole = rates(self.shown.world_model, found.actions, found.seen)
-            return found.pairs, found.frames, whole | Beyond(world_cost(self.shown, test.images))
+            return found.pairs, found.frames, whole | FurtherMetrics(world_cost(self.shown, test.images))
         checked = CheckedModel(PixelModel(self.pixels), method)
         model = FrameModel(checked, self.shown.mae)
         how = Measuring(self.shown, network)
         pairs, drawn, actions = measure_frame_model(method, model, how, test, None, seed)
-        whole = frame_model_rates(checked, actions) | Beyond(frame_model_cost(model, test.images))
+        whole = frame_model_rates(checked, actions) | FurtherMetrics(frame_model_cost(model, test.images))
         return pairs, drawn.cpu(), whole
 
     def through(self, predict: Predictor) -> Predictor:

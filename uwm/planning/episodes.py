@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,15 +16,9 @@ from numpy.typing import NDArray
 from uwm.planning.policies import Picture, Policy
 
 
-class Seen(NamedTuple):
-    """What an environment shows: its picture and the goal's, (S, S, 3) uint8 each."""
-
-    picture: Picture
-    goal: Picture
-
-
 class Environment(Protocol):
-    """Gymnasium's loop. `info` holds `distance_mm` and `success`."""
+    """Gymnasium's loop. An observation has its `picture` and that of the `goal`, (S, S, 3) uint8 each; `info`
+    holds `distance_mm` and `success`."""
 
     def reset(self, seed: int) -> tuple[Any, dict[str, Any]]: ...
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]: ...
@@ -68,17 +62,17 @@ class Episode:
 
 def run_episode(environment: Environment, policy: Policy, seed: int) -> Episode:
     """One episode: the same seed gives the same pictures and actions, byte for byte."""
-    seen, info = environment.reset(seed)
-    policy.reset(seen.picture, seen.goal, seed)
-    pictures, distances = [seen.picture], [info["distance_mm"]]
+    observed, info = environment.reset(seed)
+    policy.reset(observed.picture, observed.goal, seed)
+    pictures, distances = [observed.picture], [info["distance_mm"]]
     actions, calls, seconds, imagined = [], [], [], []
     done = False
     while not done:
         clock = time.process_time()
-        decision = policy.act(seen.picture)
+        decision = policy.act(observed.picture)
         seconds.append(time.process_time() - clock)
-        seen, _, terminated, truncated, info = environment.step(decision.action)
-        pictures.append(seen.picture)
+        observed, _, terminated, truncated, info = environment.step(decision.action)
+        pictures.append(observed.picture)
         distances.append(info["distance_mm"])
         actions.append(decision.action)
         calls.append(decision.calls)
@@ -92,7 +86,7 @@ def run_episode(environment: Environment, policy: Policy, seed: int) -> Episode:
         calls=np.array(calls),
         seconds=np.array(seconds),
         pictures=np.stack(pictures),
-        goal=seen.goal,
+        goal=observed.goal,
         imagined=_filled(imagined),
     )
 

@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 from uwm import methods
 from uwm.env import REPOSITORY
 from uwm.errors import UserError
+from uwm.garbage import without_search
 from uwm.runs.artifacts import Artifact, Artifacts, Stage
 from uwm.runs.provenance import environment
 from uwm.runs.record import (
@@ -253,7 +254,8 @@ def load_experiment(path: Path) -> Experiment:
         raise UserError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    with without_search():
+        spec.loader.exec_module(module)
     experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path} declares no EXPERIMENT = Experiment(...)")

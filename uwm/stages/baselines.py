@@ -74,7 +74,7 @@ DYNAMICS: dict[str, DynamicsRecipe] = {
     for scale, adapter, steps in (
         ("paper", ADAPTER["paper"], 10_000),
         ("small", ADAPTER["small"], 5000),
-        ("mini", ADAPTER["mini"], 3000),  # of 0.2 s each, where an adapter's takes 0.07 s
+        ("mini", ADAPTER["mini"], 3000),  # a step takes longer than an adapter's
         ("smoke", ADAPTER["smoke"], 3),
     )
 }
@@ -89,7 +89,7 @@ FICC_RECIPE = {
     for scale, adapter, channels, training in (
         ("paper", ADAPTER["paper"], (32, 64, 96, 128), {"steps": 20_000}),
         ("small", ADAPTER["small"], (32, 64, 96, 128), {"steps": 10_000}),
-        # 0.7 s a step on a busy core, where the channels of scale paper take 1.7 s.
+        # Half the channels of scale paper: a step is to end soon on a CPU.
         ("mini", ADAPTER["mini"], (16, 32, 64, 128), {"steps": 600, "batch_size": 32, "learning_rate": 1e-3}),
         ("smoke", ADAPTER["smoke"], (16, 32, 64, 128), {"steps": 2}),
     )

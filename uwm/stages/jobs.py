@@ -34,19 +34,19 @@ OpenDomain: TypeAlias = Callable[[Context], Domain]  # may raise SkipCell
 
 
 def pretrain_jobs(config: Pretrained, cells: tuple[str, ...] = ("*",)) -> list[StageJob]:
-    """The pre-training as a job of its own on a cluster; `cells` read it themselves.
-
-    Before it, where it is on a user's corpora, a job without a GPU that lists their pairs: it opens every
-    clip, which takes hours for large corpora.
-    """
+    """The pre-training as a job of its own on a cluster; `cells` read it themselves."""
     operations = operations_of(config.pretrain)
     pretrain = StageJob("pretrain", obtain_pretrained, pretrain_stage, cells=cells, operations=operations)
+    return after_lists(config, [pretrain])
+
+
+def after_lists(config: Pretrained, trainings: list[StageJob]) -> list[StageJob]:
+    """`trainings` on the config's corpora; where some of these are a user's, after a job without a GPU that
+    lists their pairs: it opens every clip, which takes hours for large corpora."""
     if set(config.pretrain_on) <= {*BUNDLED, IN_DOMAIN}:
-        return [pretrain]
-    manifests = StageJob(
-        "manifests", obtain_manifests, manifests_stage, trains=False, computes=False, cells=()
-    )
-    return [manifests, replace(pretrain, needs=("manifests",))]
+        return trainings
+    lists = StageJob("manifests", obtain_manifests, manifests_stage, trains=False, computes=False, cells=())
+    return [lists, *(replace(job, needs=(lists.name,)) for job in trainings)]
 
 
 def operations_of(recipe: Recipe | ReaderRecipe) -> Callable[[Context], int] | None:

@@ -18,8 +18,8 @@ from uwm.stages.pretrained import corpus_of
 TRIED = 5  # clips that are opened to see whether a corpus is one of videos
 
 
-class Needs(Protocol):
-    """The fields of an experiment's config that name corpora to train on, and published weights."""
+class Trains(Protocol):
+    """The fields of an experiment's config that name corpora to train on, and a published MAE."""
 
     @property
     def pretrain_on(self) -> tuple[str, ...]: ...
@@ -27,23 +27,37 @@ class Needs(Protocol):
     def pretrain(self) -> PairRecipe: ...
     @property
     def mae(self) -> MAERecipe: ...
+
+
+class Needs(Trains, Protocol):
+    """Those of an experiment that measures in LPIPS, too."""
+
     @property
     def lpips(self) -> str: ...
 
 
-def nodes_lack(context: Context) -> Iterator[str]:
-    """A warning for LPIPS weights that a run would have to download, and for shards that no folder holds.
+def trainings_lack(context: Context) -> Iterator[str]:
+    """A warning for shards that no folder holds.
 
     Raises:
-        UserError: a corpus of the pre-training has nothing to train on; no MAE file; at scales `small` and
-            `paper`, no LPIPS weights either.
+        UserError: a corpus of the pre-training has nothing to train on; no MAE file.
     """
-    config: Needs = context.config
+    config: Trains = context.config
     for name in config.pretrain_on:
         check_clips(corpus_of(context, name), "train")
     yield from _lacking_shards(config)
     if config.mae.train is None:
         published_mae(config.mae)
+
+
+def nodes_lack(context: Context) -> Iterator[str]:
+    """What trainings lack, and a warning for LPIPS weights that a run would have to download.
+
+    Raises:
+        UserError: as for trainings; at scales `small` and `paper`, no LPIPS weights either.
+    """
+    config: Needs = context.config
+    yield from trainings_lack(context)
     if weights_at_hand(config.lpips, weights_folder()):
         return
     text = (
@@ -55,7 +69,7 @@ def nodes_lack(context: Context) -> Iterator[str]:
     yield text
 
 
-def _lacking_shards(config: Needs) -> Iterator[str]:
+def _lacking_shards(config: Trains) -> Iterator[str]:
     """A warning for each corpus of which no folder has shards, where the pre-training reads such; whether
     they are of its very pairs is seen once these are listed."""
     recipe, root = config.pretrain, shards_root()

@@ -72,10 +72,10 @@ def obtain_pretrained_mae(context: Context) -> ObtainedMAE:
     return obtain_mae(config.mae, corpora, inputs, context.artifacts, context.stop)
 
 
-def pretrain_stage(context: Context) -> Stage:
+def pretrain_stage(context: Context, recipe: PretrainRecipe | None = None) -> Stage:
     """Identity of that world model; trains nothing."""
     config: Pretrained = context.config
-    return world_stage(config.mae, config.pretrain, _corpora(context))
+    return world_stage(config.mae, recipe or config.pretrain, _corpora(context))
 
 
 def manifests_stage(context: Context) -> Stage:

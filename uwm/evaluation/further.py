@@ -19,7 +19,7 @@ KEYS = ("video", "t0", "t1", "moving", "code")  # columns that name a row; all o
 
 
 @dataclass(frozen=True)
-class Beyond:
+class FurtherMetrics:
     """Metrics, and by kind the tables from which `paper.check` computes them again.
 
     A table has a row per pair or run (video, t0, t1, moving, and a column per measure), or per code (code,
@@ -29,7 +29,7 @@ class Beyond:
     metrics: dict[str, Estimate] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
-    def __or__(self, other: "Beyond") -> "Beyond":
+    def __or__(self, other: "FurtherMetrics") -> "FurtherMetrics":
         """Both. Tables of one kind must have the same rows."""
         tables = dict(self.tables)
         for kind, table in other.tables.items():
@@ -38,7 +38,7 @@ class Beyond:
                 assert tables[kind][keys].equals(table[keys])
                 table = pd.concat([tables[kind], table.drop(columns=keys)], axis=1)
             tables[kind] = table
-        return Beyond(self.metrics | other.metrics, tables)
+        return FurtherMetrics(self.metrics | other.metrics, tables)
 
 
 def code_table(codes: Tensor) -> pd.DataFrame:
