@@ -153,7 +153,8 @@ def test_a_step_on_gpus_is_a_row_of_the_table(tmp_path):
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "paper-8.json").write_text(json.dumps(bench_record()))
     (row,) = gpu_steps(Results(tmp_path)).rows
-    assert row == ["paper, bf16, compiled", "NVIDIA H100", "8", "256", "31", "8,153", "163", "31", "3.2", "2.28.9"]
+    assert row[:5] == ["paper, bf16, compiled", "NVIDIA H100", "8", "256", "31"]
+    assert row[5:] == ["8,153", "163", "31", "3.2", "2.28.9"]
     (tmp_path / "bench" / "paper-8.json").write_text(json.dumps(bench_record(mfu=None, env={"device": "X"})))
     (row,) = gpu_steps(Results(tmp_path)).rows
     assert (row[0], row[7]) == ("paper, bf16", "–")
