@@ -99,8 +99,8 @@ MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
 # Where they were measured too: over the moving region alone, and in pixels to the blurred O_t+1.
 REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "ssim_blurred"]
 # Whether a latent action is one (uwm/evaluation/actions.py).
-LATENT_METRICS = ["bits", "state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips"]
-LATENT_METRICS += ["cycle", "reversal"]
+LATENT_METRICS = ["bits", "state_ratio", "own_over_shuffled", "gain_over_no_action"]
+LATENT_METRICS += ["leak", "leak_of_colour", "leak_lpips", "cycle", "reversal"]
 # How right the frames are and the movement; and the actions.
 ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_px"]
 ACTIONS = ["code_accuracy", "latent_mse"]
@@ -151,9 +151,9 @@ NOTES = {
     "_latent": INTERVALS
     + "State error of the pair's own action over the copy's and over another action's; its "
     "gain over dynamics without actions. Leak: an action to a frame of another clip, 1 = none of that frame "
-    "is drawn. Cycle: the state error after the action was used and read on a frame of another clip, over "
-    "the copy's. Reversal: 0 where the action back is the inverse, 1 where the two have nothing to do with "
-    "each other. ",
+    "is drawn; below the leak of mean colour more of it passes than its colour. Cycle: the state error after "
+    "the action was used and read on a frame of another clip, over the copy's. Reversal: 0 where the action "
+    "back is the inverse, 1 where the two have nothing to do with each other. ",
     "_more": INTERVALS + SHARP,
     "_region": INTERVALS
     + "The region is where the two frames differ (uwm/metrics/region.py); PSNR over it is to "

@@ -1,11 +1,14 @@
-"""Cycle and reversal of latent actions, of models whose answers are known by hand."""
+"""Cycle, reversal and leak of latent actions, of models whose answers are known by hand."""
+
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from uwm.evaluation.actions import StatePairs, cycle_errors, reversal_errors
-from uwm.models import LatentActions
+from uwm.evaluation.actions import StatePairs, cycle_errors, reversal_errors, stitched_errors
+from uwm.models import MAE_PRESETS, LatentActions, WorldModel, WorldModelConfig
 
 CLIPS = ["a", "a", "b", "b", "c", "c"]
 
@@ -90,3 +93,31 @@ def test_codes_without_a_vector_have_no_reversal(pairs: StatePairs) -> None:
             return LatentActions(codes, codes, codes)
 
     assert reversal_errors(Coded(), pairs) == {}
+
+
+class SeesColours:
+    """As an MAE whose state is the picture's mean colour, and which draws a state in that colour."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))[:, None].double()  # (B, 1, 3)
+
+    def decode(self, states: Tensor) -> Tensor:
+        return states[:, 0, :, None, None].expand(-1, 3, 2, 2)
+
+
+def test_an_action_that_told_the_mean_colour_would_leak_all_of_a_plain_picture() -> None:
+    dark, bright = torch.full((3, 2, 2), 51), torch.full((3, 2, 2), 204)  # 0.2 and 0.8
+    frames = torch.stack([dark, bright]).to(torch.uint8)
+    mae: Any = SeesColours()
+    states = mae.encode(frames / 255)
+    seen = StatePairs(states, states, ["a", "b"], frames, frames)
+    model: Any = WorldModel(WorldModelConfig().fitted(MAE_PRESETS["tiny"]))
+    model.infer_actions = lambda now, then: LatentActions(now, now, now)
+    model.predict = lambda now, actions: now
+    world: Any = SimpleNamespace(mae=mae, world_model=model)
+    network: Any = lambda a, b: (a - b).square().mean((1, 2, 3))  # noqa: E731
+    found = stitched_errors(world, network, seen)
+    assert found["stitched_mse_copy"].tolist() == pytest.approx([0.36, 0.36])
+    assert found["stitched_mse_colour"].tolist() == pytest.approx([0, 0], abs=1e-9)
+    without = stitched_errors(world, network, seen._replace(o_t=None))
+    assert "stitched_mse_colour" not in without

@@ -27,7 +27,7 @@ from uwm.training.objectives import derangement
 class StatePairs(NamedTuple):
     """States of n pairs, each (n, 1+N, D), the clip of each, and O_t+1 as uint8 (n, 3, S, S).
 
-    `o_t`, as `o_next`, is only needed by models that read frames.
+    `o_t`, as `o_next`, is needed by models that read frames, and for the leak of a mean colour.
     """
 
     s_t: Tensor
@@ -76,7 +76,8 @@ def state_errors(predicted: Tensor, target: Tensor) -> Tensor:
 def stitched_errors(world: ActionWorld, network: LPIPS, pairs: StatePairs) -> dict[str, Tensor]:
     """Of pairs whose action leads to a frame of another clip: the errors to it of prediction and copy.
 
-    In states and in LPIPS, (n,) each. Their ratio of sums is the leak.
+    In states and in LPIPS, (n,) each. Their ratio of sums is the leak. Where the frames are there, also the
+    error of O_t in the foreign frame's mean colour: what an action would leak that told this alone.
     """
     model, other = world.world_model, pairs_of_other_clips(pairs.clips)
     now, then = pairs.read_by(model)
@@ -86,12 +87,29 @@ def stitched_errors(world: ActionWorld, network: LPIPS, pairs: StatePairs) -> di
     def lpips(states: Tensor, wanted: Tensor) -> Tensor:
         return network(world.mae.decode(states), world.mae.decode(wanted))
 
+    tinted = {}
+    if pairs.o_t is not None and isinstance(model, WorldModel):
+        tinted = {"stitched_mse_colour": state_errors(_tinted_states(world.mae, pairs, other), foreign)}
     return {
+        **tinted,
         "stitched_mse": state_errors(drawn, foreign),
         "stitched_mse_copy": state_errors(pairs.s_t, foreign),
         "stitched_lpips": in_batches(lpips, drawn, foreign, size=32),
         "stitched_lpips_copy": in_batches(lpips, pairs.s_t, foreign, size=32),
     }
+
+
+def _tinted_states(mae: MaskedAutoencoder, pairs: StatePairs, other: Tensor) -> Tensor:
+    """States (n, 1+N, D) of each O_t, moved to the mean colour of another pair's O_t+1."""
+    assert pairs.o_t is not None
+
+    def tinted(now: Tensor, foreign: Tensor) -> Tensor:
+        device = pairs.s_t.device
+        now, foreign = now.to(device) / 255, foreign.to(device) / 255
+        shift = foreign.mean((2, 3), keepdim=True) - now.mean((2, 3), keepdim=True)  # (b, 3, 1, 1)
+        return mae.encode((now + shift).clamp(0, 1))
+
+    return in_batches(tinted, pairs.o_t, pairs.o_next[other.to(pairs.o_next.device)])
 
 
 @torch.no_grad()

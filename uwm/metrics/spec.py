@@ -100,6 +100,9 @@ _DECLARED = (
     ),
     Metric("leak", "Leak, state", "higher", ratio=("stitched_mse", "stitched_mse_copy")),
     Metric(
+        "leak_of_colour", "Leak of mean colour", "higher", ratio=("stitched_mse_colour", "stitched_mse_copy")
+    ),
+    Metric(
         "leak_lpips", "Leak, LPIPS", "higher", lpips=True, ratio=("stitched_lpips", "stitched_lpips_copy")
     ),
     Metric("cycle", "Cycle, state", "lower", ratio=("cycle_mse", "state_mse_copy")),
@@ -109,6 +112,7 @@ _DECLARED = (
     Metric("state_mse_shuffled", "State MSE, other action", "lower"),
     Metric("state_mse_no_action", "State MSE, no action", "lower"),
     Metric("stitched_mse", "State MSE, stitched", "lower"),
+    Metric("stitched_mse_colour", "State MSE of the mean colour, stitched", "lower"),
     Metric("stitched_mse_copy", "State MSE of the copy, stitched", "lower"),
     Metric("stitched_lpips", "LPIPS, stitched", "lower", lpips=True),
     Metric("stitched_lpips_copy", "LPIPS of the copy, stitched", "lower", lpips=True),
