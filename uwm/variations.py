@@ -59,7 +59,7 @@ WHOLE = (
     "model.continuous_steps=200",
     CROPS,
 )
-LARGE = (
+LARGE_BATCHES = (
     "train.batch_size=128",
     "train.learning_rate=2e-3",
     "train.warmup_steps=200",
@@ -89,14 +89,14 @@ VARIATIONS: dict[str, Variation] = {
         _length(8400, *WHOLE),
         _length(16_800, *WHOLE),
         # The released model's training up to its perceptual loss; and with that.
-        Variation("batch-128", "8,000 steps of 128 pairs", LENGTH, ("train.steps=8000", *LARGE)),
+        Variation("batch-128", "8,000 steps of 128 pairs", LENGTH, ("train.steps=8000", *LARGE_BATCHES)),
         Variation(
             "released",
             "8,000 steps of 128 pairs, then 3,000 with LPIPS in the loss",
             LENGTH,
             (
                 "train.steps=8000",
-                *LARGE,
+                *LARGE_BATCHES,
                 *_perceptual(3000, 100, batch=64, checkpoint=500),
                 "perceptual.train.validate_every=500",
             ),

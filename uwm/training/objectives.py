@@ -1,7 +1,7 @@
 """What the trainings minimise: masked reconstruction (section 3) and latent-action prediction (eq. 12)."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -78,7 +78,8 @@ class PictureLoss:
     def record(self, s_next: Tensor) -> None:
         """Run as CUDA graphs from now on, for states of this shape."""
         shown = s_next.clone().requires_grad_()
-        self._measure = torch.cuda.make_graphed_callables(self._distances, (shown, s_next.clone()))
+        recorded: Any = torch.cuda.make_graphed_callables(self._distances, (shown, s_next.clone()))
+        self._measure = recorded
 
     def _distances(self, prediction: Tensor, s_next: Tensor) -> dict[str, Tensor]:
         decoder = self.decoder.to(s_next.device)
