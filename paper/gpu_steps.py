@@ -7,12 +7,12 @@ from paper.store import Results
 from paper.table import Table
 from uwm.errors import UserError
 
-NOTE = (
+STEP_NOTE = (
     "`python -m uwm.bench`, records in `results/bench`: the training loop's own step on one random batch in "
     "memory, median of the steps that count. MFU: of the data sheet's peak of dense products in that "
     "precision. One process exchanges with itself: NCCL has run, over no link."
 )
-COLUMNS = ("", "GPU", "GPUs", "Batch", "ms a step", "Pairs/s", "TFLOP/s", "MFU, %", "Memory, GB", "NCCL")
+STEP_COLUMNS = ("", "GPU", "GPUs", "Batch", "ms a step", "Pairs/s", "TFLOP/s", "MFU, %", "Memory, GB", "NCCL")
 
 
 def gpu_steps(results: Results) -> Table:
@@ -23,7 +23,7 @@ def gpu_steps(results: Results) -> Table:
             rows.append(_row(read_json(path)))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: no record of python -m uwm.bench ({error!r}); remove it") from error
-    return Table("gpu", "A step of the pre-training", COLUMNS, rows, NOTE)
+    return Table("gpu", "A step of the pre-training", STEP_COLUMNS, rows, STEP_NOTE)
 
 
 def _row(record: dict[str, Any]) -> list[str]:
