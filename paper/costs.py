@@ -14,13 +14,17 @@ COSTS_NOTE = (
 
 
 def costs(results: Results) -> Table:
-    """A row per experiment with records of scale mini: how many, their times together, the largest memory."""
+    """A row per experiment and device with records of scale mini: how many, their times together, the largest
+    memory."""
     found = {name for scale, name in results.cells if scale == SCALE}
     rows = []
     for name in (*(name for name in EXPERIMENTS if name in found), *sorted(found - {*EXPERIMENTS})):
-        runs = [cell.record["run"] for cell in results.cells[SCALE, name]]
-        hours = sum(run["seconds"] for run in runs) / 3600
-        memory = max((run["peak_gb"] for run in runs), default=0.0)
-        rows.append([experiment_label(name), str(len(runs)), f"{hours:.1f}", f"{memory:.1f}"])
-    columns = ("", "Records", "Hours of one process", "Memory of a process, GB")
+        records = [cell.record for cell in results.cells[SCALE, name]]
+        for device in sorted({record["env"]["device"] for record in records}):
+            runs = [record["run"] for record in records if record["env"]["device"] == device]
+            hours = sum(run["seconds"] for run in runs) / 3600
+            memory = max(run["peak_gb"] for run in runs)
+            where = "CPU" if device == "cpu" else device
+            rows.append([experiment_label(name), where, str(len(runs)), f"{hours:.1f}", f"{memory:.1f}"])
+    columns = ("", "Device", "Records", "Hours of one process", "Memory of a process, GB")
     return Table("costs", f"What the records of scale {SCALE} took", columns, rows, COSTS_NOTE)

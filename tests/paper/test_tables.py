@@ -87,11 +87,14 @@ def test_readme_block_is_refreshed_and_checked(results, tmp_path, name, shown):
 
 
 def test_costs_are_the_records_own():
-    """Of the committed records, added up once more."""
-    rows = {row[0]: row[1:] for row in costs(Results()).rows}
-    runs = [json.loads(path.read_text())["run"] for path in (ROOT / "results/mini/figure4").glob("*.json")]
-    hours, memory = sum(run["seconds"] for run in runs) / 3600, max(run["peak_gb"] for run in runs)
-    assert rows["Figure 4"] == [str(len(runs)), f"{hours:.1f}", f"{memory:.1f}"]
+    """Of the committed records, added up once more: those of a GPU beside those of a CPU."""
+    rows = {(row[0], row[1]): row[2:] for row in costs(Results()).rows}
+    records = [json.loads(path.read_text()) for path in (ROOT / "results/mini/ablations").glob("*.json")]
+    for device in {record["env"]["device"] for record in records}:
+        runs = [record["run"] for record in records if record["env"]["device"] == device]
+        hours, memory = sum(run["seconds"] for run in runs) / 3600, max(run["peak_gb"] for run in runs)
+        row = rows["Ablations", "CPU" if device == "cpu" else device]
+        assert row == [str(len(runs)), f"{hours:.1f}", f"{memory:.1f}"]
 
 
 def test_main_tables_are_short_and_every_mean_has_its_interval():
