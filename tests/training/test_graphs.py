@@ -77,10 +77,18 @@ def test_a_gpu_computes_the_same_with_graphs() -> None:
     ],
 )
 def test_graphs_are_for_one_gpu_and_full_precision(
-    device: str, precision: str, world_size: int, asked: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
+    device: str,
+    precision: str,
+    world_size: int,
+    asked: str,
+    wanted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Where they are asked for in vain, a warning says so."""
     monkeypatch.setenv("UWM_GRAPHS", asked)
     assert Graphs(torch.device(device), precision, world_size).wanted is wanted
+    assert ("UWM_GRAPHS has no effect" in caplog.text) is (asked == "1" and not wanted)
 
 
 def test_an_objective_is_recorded_once_and_only_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
