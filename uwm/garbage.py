@@ -1,4 +1,4 @@
-"""Python's search for garbage, put off while very many objects are made that all stay.
+"""Python's garbage collection, paused while very many objects are made that all stay.
 
 It would visit them again and again, as when libraries are imported or a corpus of SSv2's size is opened.
 """
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def without_search() -> Iterator[None]:
-    """No search inside; after it as before."""
+def no_collection() -> Iterator[None]:
+    """No collection inside; after it as before."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -20,13 +20,13 @@ def without_search() -> Iterator[None]:
             gc.enable()
 
 
-def put_off_search() -> None:
-    """No search from here until `begin_search`."""
+def pause_collection() -> None:
+    """No collection from here until `resume_collection`."""
     gc.disable()
 
 
-def begin_search() -> None:
-    """End what `put_off_search` began: search again, but not in what was made meanwhile. Else nothing."""
+def resume_collection() -> None:
+    """Collect again after `pause_collection`; never what was made meanwhile. Nothing where it is on."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()

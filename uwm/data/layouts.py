@@ -25,7 +25,7 @@ from uwm.data.robomimic.demo_clips import read_folder_of_demos
 from uwm.data.splits import split_by_group
 from uwm.data.tree import Tree, read_tree
 from uwm.errors import UserError
-from uwm.garbage import without_search
+from uwm.garbage import no_collection
 
 EXPECTED = {"ssv2": "ssv2", "something-something-v2": "ssv2", "ego4d": "ego4d"}
 """Corpora of these very names mean their official splits: never read as plain folders unless forced."""
@@ -33,7 +33,7 @@ EXPECTED = {"ssv2": "ssv2", "something-something-v2": "ssv2", "ego4d": "ego4d"}
 
 def read_layout(name: str, root: Path, choices: Choices = Choices()) -> Found:  # noqa: B008
     """The clips below `root`. `UserError` for a folder that has not the forced layout, or no video at all."""
-    with without_search():
+    with no_collection():
         return _read_layout(name, root, choices)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from uwm.env import runs_root
 from uwm.errors import UserError, run_cli
-from uwm.garbage import put_off_search
+from uwm.garbage import pause_collection
 from uwm.runs import report
 from uwm.runs.listing import Listing, find_listing
 from uwm.runs.options import build_parser, check_flags, data_folders
@@ -30,10 +30,10 @@ QUESTIONS = ("status", "logs", "cancel", "wait", "follow")
 def answer_early(file: str) -> None:
     """Answer a question on the command line from the newest run with these options, and exit.
 
-    Returns where the command line asks nothing, or no such run was started from here. Python then looks for
-    no garbage while the file imports its libraries, until `uwm.runs.cli.main`.
+    Returns where the command line asks nothing, or no such run was started from here. Garbage
+    collection is paused while the file imports its libraries, until `uwm.runs.cli.main`.
     """
-    put_off_search()
+    pause_collection()
     arguments = sys.argv[1:]
     if not any(f"--{question}" in arguments for question in QUESTIONS) or "--submit" in arguments:
         return

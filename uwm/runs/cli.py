@@ -9,7 +9,7 @@ from pathlib import Path
 
 from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
-from uwm.garbage import begin_search
+from uwm.garbage import resume_collection
 from uwm.runs import asking, launch, report
 from uwm.runs.experiment import Cell, Context, Experiment
 from uwm.runs.given import methods_setting, refuse_committed
@@ -24,7 +24,7 @@ from uwm.runs.slurm.site import Resources, Site, load_site
 
 def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """The command line of an experiment. Returns 0, 1 if a cell failed, 2 for bad input."""
-    begin_search()
+    resume_collection()
     arguments = list(sys.argv[1:] if argv is None else argv)
     return run_cli(lambda: run_experiment(experiment, arguments))
 

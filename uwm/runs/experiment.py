@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 from uwm import methods
 from uwm.env import REPOSITORY
 from uwm.errors import UserError
-from uwm.garbage import without_search
+from uwm.garbage import no_collection
 from uwm.runs.artifacts import Artifact, Artifacts, Stage
 from uwm.runs.provenance import environment
 from uwm.runs.record import (
@@ -254,7 +254,7 @@ def load_experiment(path: Path) -> Experiment:
         raise UserError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    with without_search():
+    with no_collection():
         spec.loader.exec_module(module)
     experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
