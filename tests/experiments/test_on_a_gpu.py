@@ -1,5 +1,6 @@
 """Trainings and measures as they run on a GPU, tried on one that is pretended."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,4 +49,5 @@ def test_no_cell_mixes_devices(
     experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
     with pretended_gpu():
         assert run_experiment(experiment, ["--scale", "smoke", "--out", str(tmp_path / "out"), *words]) == 0
-    assert list((tmp_path / "out").glob("*.json"))
+    records = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*__*.json")]
+    assert [record["status"] for record in records] == ["ok"] * len(records) != []

@@ -81,6 +81,8 @@ def test_two_ranks_give_the_numbers_of_one(name: str, tmp_path: Path):
     assert run(name, one) == 0
     gpus = {"SLURM_GPUS_ON_NODE": "2", "SLURM_CPUS_PER_TASK": "2"}
     command = ["bash", *batch_file(name, two)]
-    done = subprocess.run(command, cwd=ROOT, env=variables(two) | gpus, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=variables(two) | gpus, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same_numbers(name, one, two)
