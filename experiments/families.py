@@ -9,8 +9,8 @@ actions for real ones, from some labelled pairs and from all, and is judged by w
     python experiments/families.py --only ours,moto               # some of them
     python experiments/families.py --set families=ours,laq seeds=0
 
-Everything is trained for a small part of the released model's steps: `last_gain` says how much of the
-held-out error the last quarter took away. Nothing is fine-tuned: the adapter meets the model as it was
+Everything is trained on a small part of the pairs that the released model saw: `last_gain` says how much of
+the held-out error the last quarter took away. Nothing is fine-tuned: the adapter meets the model as it was
 pre-trained.
 """
 

@@ -10,9 +10,9 @@ paper shows pictures; here all test pairs are measured, with intervals.
     python experiments/figure4.py --scale paper --data ssv2=DIR ego4d=DIR robosuite=FILE.hdf5 --submit
 
 Methods: `w_pre`; `w_ft` (2k pairs); `w_tfs` (from scratch on all pairs); `scratch` (from scratch on the pairs
-of `w_ft`); `w_ft-100`, `w_ft-500`, `w_ft-10k` (for one seed, parts of one another); `w_ft-dynamics` and
-`w_ft-no-codebook` (less is trained); `copy` (R_t as the prediction) and `oracle` (the MAE's R_t+1). A seed
-draws pairs, batches and first weights; `first_seed_alone` says which have one. From scratch takes more steps.
+of `w_ft`; both take more steps); `w_ft-100`, `w_ft-500`, `w_ft-10k` (for one seed, parts of one another);
+`w_ft-dynamics` and `w_ft-no-codebook` (less is trained); `copy` (R_t as the prediction) and `oracle` (the
+MAE's R_t+1). A seed draws pairs, batches and first weights; `first_seed_alone` says which have one.
 """
 
 from uwm.runs.asking import answer_early

@@ -54,7 +54,7 @@ CAPTIONS = {
     "intervals over clips (and seeds). Above, third person, moving half; at the bottom, the hand's error by "
     "a robot's real actions through an adapter.",
     r"ablations_length_(.+)": "The same against the length of the training, which has a falling learning "
-    "rate each time ({corpus}, moving half, scale {scale}); the longest one is the "
+    "rate each time ({corpus}, moving half, scale {scale}); the longest one, in larger batches, is the "
     "released model's before its perceptual loss. Dotted: a power law through the last three.",
 }
 

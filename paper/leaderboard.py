@@ -52,7 +52,7 @@ def leaderboard(results: Results, scale: str) -> Board | None:
         return None
     note = (
         "Moving half. A click on a column's head sorts by it. Sent: measured by others (results/community); "
-        "brief: a family, trained for a twentieth of the released model's steps. Parameters of the action "
+        "brief: a family, trained on far fewer pairs than the released model. Parameters of the action "
         "model alone, GFLOP from two frames to the predicted one: a dash where they were not counted. "
         "Intervals stand in the tables below."
     )

@@ -116,7 +116,7 @@ def _short(pairs: int) -> str:
 
 
 def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> list[Plot]:
-    """One plot per measure, over bits (topic `RATE`) or steps (`LENGTH`, with how they would go on).
+    """One plot per measure, over bits (topic `RATE`) or pairs seen (`LENGTH`, with how they would go on).
 
     None with fewer than two points.
     """
@@ -149,7 +149,7 @@ def _by_bits(
 
 
 def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
-    """Bits or steps on a logarithmic axis; values too, where they differ more than tenfold."""
+    """Bits or pairs on a logarithmic axis; values too, where they differ more than tenfold."""
     lines = [line for plot in drawn for line in (*plot.lines.values(), *plot.trends.values())]
     ticks = sorted({place for line in lines for place in line})
     places = {place: float(np.log10(place)) for place in ticks}

@@ -46,8 +46,8 @@ class ReaderRecipe(ActionRecipe):
     model: ReaderConfig = ReaderConfig()  # its sizes are set by what is read
     # `pairs` of a place's reader are at most so many, of cloning's just so many.
     noise: NotNegative = 0.3  # added to the states in training, in their deviations
-    # Of the states in training, those that the domain's world model predicts, in place of the MAE's: on
-    # average over batches. For what reads predictions. What measures them must know no world model.
+    # The expected share of training states that the domain's world model predicts, the MAE giving the rest.
+    # For readers of predictions. A reader that measures predictions must not be trained on any.
     predicted_share: Share = later(0.0)
 
     def __post_init__(self) -> None:
@@ -172,8 +172,7 @@ def predicted_examples(found: Examples, world_model: WorldModel, places: Tensor)
 def mixed_batch(
     true: Examples, predicted: Examples, share: float, rows: Tensor, draws: Draws
 ) -> dict[str, Tensor]:
-    """The examples of `rows`, of which others, off predicted states, take the place of each with a chance of
-    `share`."""
+    """The examples of `rows`, each replaced with probability `share` by one drawn from `predicted`."""
     batch, chosen = true.batch(rows), draws.rand(len(rows)) < share
     drawn = predicted.batch(draws.randint(len(predicted.targets), len(rows))[chosen])
     for name, values in drawn.items():

@@ -114,7 +114,7 @@ PAPER = PretrainRecipe(
         validate_every=500,
     ),
     pairs=100_000,  # per corpus: 200k in all, as in the authors' code
-    # A GPU trains on 1,800 pairs a second (results/bench). A core decodes 3 of long videos, or 350 of shards.
+    # A GPU trains on more pairs a second (results/bench) than cores decode of long videos (make bench).
     shards=90,
     model=ACTION_USED,
 )
@@ -149,7 +149,7 @@ MINI = PretrainRecipe(
         ),
     ),
 )
-# Without actions there is less to learn. In batches of this size a CPU trains it in minutes.
+# Without actions there is less to learn.
 SMALL_BATCHES = TrainConfig(
     steps=3000,
     batch_size=16,
@@ -172,7 +172,7 @@ MINI_1960 = PretrainRecipe(
     model=high_rate(196),
     stage="world-model-1960",
 )
-# 150 times fewer pairs than MINI sees: what variations of it are compared by.
+# Far fewer pairs than MINI sees: what variations of it are compared by.
 MINI_SHORT = replace(
     MINI,
     train=TrainConfig(
