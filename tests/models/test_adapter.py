@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uwm.bounds import identity_fields
+from uwm.bounds import OutOfBounds, identity_fields
 from uwm.data.draws import Draws
 from uwm.errors import UserError
 from uwm.models import (
@@ -103,9 +103,14 @@ def test_the_mean_of_the_codes_is_weighed_by_their_probabilities() -> None:
     assert not torch.allclose(found.quantized, likeliest.quantized)
 
 
+def test_only_codes_have_a_mean_by_their_probabilities() -> None:
+    with pytest.raises(OutOfBounds, match="decode=likeliest"):
+        replace(ADAPTER, target="continuous", decode="mean")
+
+
 def test_how_codes_are_read_is_part_of_an_adapters_identity_only_where_it_differs() -> None:
     assert "decode" not in identity_fields(ADAPTER)
-    assert identity_fields(replace(ADAPTER, decode="mean"))["decode"] == "mean"
+    assert identity_fields(replace(ADAPTER, target="codes", decode="mean"))["decode"] == "mean"
 
 
 def mixed(config: ActionAdapterConfig) -> ActionAdapter:

@@ -63,6 +63,11 @@ class ActionAdapterConfig(Bounded):
     codes: Codes | None = None  # in the codebook, for the target "codes"; None: the world model's
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.decode == "mean" and self.target != "codes":
+            raise OutOfBounds(f"decode=mean reads codes; with target={self.target} set decode=likeliest")
+
     def fitted(self, world_model: WorldModelConfig, controller: ControllerConfig) -> Self:
         """The adapter of this world model and this controller. OutOfBounds for a target that it lacks."""
         kind = world_model.bottleneck.kind
