@@ -39,7 +39,9 @@ def _part(name: str, label: str, *settings: str) -> Variation:
 
 
 def _length(steps: int, *further: str) -> Variation:
-    return Variation(f"steps-{steps}", f"{steps:,} steps of 16 pairs", LENGTH, (f"train.steps={steps}", *further))
+    return Variation(
+        f"steps-{steps}", f"{steps:,} steps of 16 pairs", LENGTH, (f"train.steps={steps}", *further)
+    )
 
 
 def _perceptual(steps: int, warmup: int, batch: int = 16, checkpoint: int = 250) -> tuple[str, ...]:
