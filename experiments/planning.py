@@ -117,6 +117,7 @@ class Config(Bounded):
     camera: str = WORKSPACE_CAMERA
     controller: str = "OSC_POSE"
     episodes: Count = 100
+    simulator_episodes: Count | None = None  # of rows that plan by it, which is slow; None: as many
     first_seed: Natural = 0
     steps: Count = 10  # of an episode, of 0.2 s each
     # The numbers of an action that are searched: the translation. Lifting adds the gripper.
@@ -158,7 +159,8 @@ CONFIGS = {
     ),
     "mini": Config(
         tasks=("reach", "push", "lift"),
-        episodes=20,
+        episodes=50,
+        simulator_episodes=20,
         solver=_ONE_ACTION,
         # Fewer, for the simulator plays out each look ahead.
         simulator_solver=replace(_ONE_ACTION, samples=12, iterations=2, elites=3),
@@ -224,12 +226,12 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
 
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers."""
-    names = ["camera", "controller", "episodes", "first_seed", "steps", "chosen", "planner"]
+    names = ["camera", "controller", "first_seed", "steps", "chosen", "planner"]
+    found = {name: getattr(config, name) for name in names} | {"episodes": len(seeds(config, cell))}
     method = parse(cell.method).method
     if method == RANDOM:
-        return {name: getattr(config, name) for name in names}
-    names += ["cost", "mae", "corpus", "pretrain_on"]
-    found = {name: getattr(config, name) for name in names}
+        return found
+    found |= {name: getattr(config, name) for name in ("cost", "mae", "corpus", "pretrain_on")}
     if method != CLONING:
         found["solver"] = solver_of(config, cell)
     if readers(config, cell):
@@ -389,7 +391,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     for job in needs(config, cell):  # those of the record, also where every episode is there
         job.run(context)
     player, episodes = player_of(context, cell), []
-    for seed in seeds(config):
+    for seed in seeds(config, cell):
         episodes.append(player.episode(seed))
         print(f"{cell.name}: {told(episodes[-1])}", flush=True)
     world = domain_of(context, cell).world
@@ -403,9 +405,10 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     return CellResult(episode_metrics(episodes, config.steps), samples, weights=weights)
 
 
-def seeds(config: Config) -> range:
-    """Of the episodes, the same for all rows."""
-    return range(config.first_seed, config.first_seed + config.episodes)
+def seeds(config: Config, cell: Cell) -> range:
+    """Of the cell's episodes: the same for all rows; those by the simulator may have the first ones alone."""
+    fewer = config.simulator_episodes if parse(cell.method).method == SIMULATOR else None
+    return range(config.first_seed, config.first_seed + (fewer or config.episodes))
 
 
 def domain_of(context: Context, cell: Cell) -> Domain:
@@ -457,7 +460,7 @@ def summarize(context: Context) -> None:
     for task in config.tasks:
         rows = measured_rows(context, task)
         if rows:
-            print(f"\nPlanning, {task} ({config.episodes} episodes; mean [95% interval over episodes])")
+            print(f"\nPlanning, {task} (mean [95% interval over episodes])")
             print(table_text(rows, SHOWN, ""))
 
 
@@ -507,7 +510,7 @@ EXPERIMENT = Experiment(
     stages=stages,
     checks=trainings_lack,
     check_corpus=check_task,
-    parts=Parts(lambda config, cell: [str(seed) for seed in seeds(config)], play_part),
+    parts=Parts(lambda config, cell: [str(seed) for seed in seeds(config, cell)], play_part),
     included=INCLUDED,
     description=(__doc__ or "").splitlines()[0],
 )
