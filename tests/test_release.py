@@ -62,7 +62,8 @@ def test_the_page_names_each_stage_and_its_recipe() -> None:
         further = [recipe["train"] for recipe in also if recipe["weight"]]
         said = {text.replace(",", "") for text in re.findall(r"\d[\d,]*", table[name])}
         wanted = {str(train[key]) for train in trains for key in ("steps", "batch_size", "seed")}
-        assert said == wanted | {str(train[key]) for train in further for key in ("steps", "batch_size")}, name
+        wanted |= {str(train[key]) for train in further for key in ("steps", "batch_size")}
+        assert said == wanted, name
 
 
 def test_each_has_its_weights_curve_and_recipe() -> None:
