@@ -32,9 +32,9 @@ def test_a_family_has_its_own_bottleneck_and_the_same_training(name: str) -> Non
     assert recipe.train == base.train
 
 
-def test_the_base_is_that_of_the_ablations() -> None:
+def test_the_base_is_a_training_of_the_ablations() -> None:
     ablations = load_experiment(FILE.with_name("ablations.py"))
-    read = ablations.reads(ablations.configs["mini"], Cell("base", "sim-ego"))
+    read = ablations.reads(ablations.configs["mini"], Cell("steps-1200", "sim-ego"))
     mine = EXPERIMENT.reads(MINI, Cell("ours", "sim-ego", 0))
     assert plain_value({"pretrain": mine["pretrain"]}) == plain_value({"pretrain": read["pretrain"]})
 
