@@ -148,12 +148,20 @@ def _by_bits(
     return dict(sorted(found.items()))
 
 
+def _short(number: float) -> str:
+    """A tick's number in three digits: 269k, 1.02M."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{letter}"
+    return f"{number:g}"
+
+
 def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
     """Bits or pairs on a logarithmic axis; values too, where they differ more than tenfold."""
     lines = [line for plot in drawn for line in (*plot.lines.values(), *plot.trends.values())]
     ticks = sorted({place for line in lines for place in line})
     places = {place: float(np.log10(place)) for place in ticks}
-    names = [f"{place / 1000:g}k" if place >= 1000 else f"{place:g}" for place in ticks]
+    names = [_short(place) for place in ticks]
     figure = measured_figure(drawn, places, names, xlabel)
     for axis, plot in zip(figure.axes, drawn, strict=True):
         values = [entry.value for line in plot.lines.values() for entry in line.values()]
