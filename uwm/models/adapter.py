@@ -56,8 +56,8 @@ class ActionAdapterConfig(Bounded):
     # falls on, or their numbers (cross-entropy; the output then is one logit per code). With "prediction" it
     # is S_t+1, and the output is judged by what the frozen dynamics predict from it.
     target: Target = "continuous"
-    # With the target "codes": the row of the likeliest one, or the rows' mean by their probabilities. Where
-    # the robot's action leaves several open, the mean is nearer to what happens than any one of them.
+    # With the target "codes": the row of the likeliest one, or the rows' mean by their probabilities. The
+    # robot's action leaves several open: by the mean the state's error is smaller, the picture less sharp.
     decode: Literal["likeliest", "mean"] = later("likeliest")
     tokens: TokenConfig | None = None  # None: the world model's
     codes: Codes | None = None  # in the codebook, for the target "codes"; None: the world model's
