@@ -173,8 +173,14 @@ class Cluster:
 
     def revive(self, node: str) -> None:
         self.start_node(node)
+        self.wait_for(lambda: self._resumed(node))
+
+    def _resumed(self, node: str) -> bool:
+        """Whether a node takes jobs again; asks for it as long as it does not: it may register late."""
+        if self.call("sinfo", "-hN", "-n", node, "-o", "%T")[1].split()[:1] == ["idle"]:
+            return True
         self.call("scontrol", "update", f"nodename={node}", "state=RESUME")
-        self.wait_for(lambda: "idle" in self.call("sinfo", "-hN", "-n", node, "-o", "%T")[1])
+        return False
 
     def jobs(self) -> dict[str, str]:
         """State of each job in the queue by id."""

@@ -3,7 +3,7 @@
 On the CPU nothing here changes a bit of what is computed.
 """
 
-import logging
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +16,6 @@ from torch import nn
 
 from uwm.env import records_graphs
 from uwm.training.batches import Batch
-
-log = logging.getLogger(__name__)
 
 # Peak of dense matrix products by the device's name, in TFLOP/s: bf16, and fp32 without TF32 (data sheets).
 PEAKS = {
@@ -72,15 +70,16 @@ def compile_blocks(objective: nn.Module, backend: str = "inductor") -> int:
 class Graphs:
     """CUDA graphs of an objective that can `record` itself, where UWM_GRAPHS asks for them.
 
-    On one GPU and without autocast: elsewhere a warning says so, and everything runs eagerly. So does what
-    has no `record`, or reads images.
+    On one GPU and without autocast: elsewhere a line on stderr says so, and everything runs eagerly. So does
+    what has no `record`, or reads images.
     """
 
     def __init__(self, device: torch.device, precision: str, world_size: int) -> None:
         possible = device.type == "cuda" and precision == "fp32" and world_size == 1
         self.wanted = possible and records_graphs()
         if records_graphs() and not possible:
-            log.warning("UWM_GRAPHS has no effect on this training: it is for fp32 on one GPU")
+            said = "UWM_GRAPHS has no effect on this training: it is for fp32 on one GPU"
+            print(said, file=sys.stderr, flush=True)
         self._recorded = False
 
     def record(self, objective: nn.Module, batch: Batch) -> None:
