@@ -175,14 +175,7 @@ MINI_1960 = PretrainRecipe(
 # Far fewer pairs than MINI sees: what variations of it are compared by.
 MINI_SHORT = replace(
     MINI,
-    train=TrainConfig(
-        steps=400,
-        batch_size=16,
-        learning_rate=1e-3,
-        warmup_steps=80,
-        checkpoint_every=200,
-        validate_every=200,
-    ),
+    train=replace(SMALL_BATCHES, steps=400, warmup_steps=80, checkpoint_every=200, validate_every=200),
     views=1,  # one crop of each clip has more pairs than 400 steps draw
     model=replace(MINI.model, continuous_steps=100),
     perceptual=PerceptualRecipe(),
