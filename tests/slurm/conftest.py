@@ -176,11 +176,15 @@ class Cluster:
         self.wait_for(lambda: self._resumed(node))
 
     def _resumed(self, node: str) -> bool:
-        """Whether a node takes jobs again; asks for it as long as it does not: it may register late."""
-        if self.call("sinfo", "-hN", "-n", node, "-o", "%T")[1].split()[:1] == ["idle"]:
-            return True
-        self.call("scontrol", "update", f"nodename={node}", "state=RESUME")
-        return False
+        """Whether a node takes jobs again.
+
+        It may register late, so that one request is not enough. A request also marks the node as not heard of
+        (`idle*`) until its next answer: a node that is no longer down is left to answer.
+        """
+        state = self.call("sinfo", "-hN", "-n", node, "-o", "%T")[1].split()[:1]
+        if state and state[0].startswith("down"):
+            self.call("scontrol", "update", f"nodename={node}", "state=RESUME")
+        return state == ["idle"]
 
     def jobs(self) -> dict[str, str]:
         """State of each job in the queue by id."""
