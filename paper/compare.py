@@ -5,6 +5,9 @@
 For each experiment: how many numbers both have, how far they are apart, and which verdicts of `make check`
 differ over the cells that both have. Exits 1 when a number's two intervals do not overlap. A verdict alone
 does not count: at the edge of an interval the rounding of another processor turns it.
+
+Where the two were measured by different LPIPS (without its weights it is `lpips-random`), that is said first,
+and neither numbers that rest on it nor verdicts are compared.
 """
 
 import sys
@@ -21,6 +24,7 @@ from paper.store import ROOT, RecordedCell, Results
 from paper.table import Table
 from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
+from uwm.metrics.spec import MOVING, known_metric
 
 ABSENT = (MISSING, FAILED)
 
@@ -43,7 +47,7 @@ class Difference:
 
 
 def differences(ours: Results, theirs: Results) -> Iterator[Difference]:
-    """Every number that both have."""
+    """Every number that both have, but those that rest on LPIPS where theirs is another."""
     for place, cells in ours.cells.items():
         others = {str(cell.record["cell"]): cell for cell in theirs.cells.get(place, [])}
         for cell in cells:
@@ -53,11 +57,45 @@ def differences(ours: Results, theirs: Results) -> Iterator[Difference]:
 
 
 def _of_cell(experiment: str, cell: RecordedCell, other: RecordedCell) -> Iterator[Difference]:
+    same = protocols(cell) == protocols(other)
     for metric, entry in cell.record["metrics"].items():
         theirs = other.record["metrics"].get(metric)
-        if theirs is not None:
+        if theirs is not None and (same or not rests_on_lpips(metric)):
             values = float(entry["value"]), float(theirs["value"])
             yield Difference(experiment, str(cell.record["cell"]), metric, *values, apart(entry, theirs))
+
+
+def protocols(cell: RecordedCell) -> frozenset[str]:
+    """The LPIPS by which a cell was measured."""
+    return frozenset(found for entry in cell.record["metrics"].values() if (found := entry.get("protocol")))
+
+
+def rests_on_lpips(name: str) -> bool:
+    """Whether a metric is by LPIPS, or over the moving half of the pairs, which LPIPS chooses."""
+    metric = known_metric(name)
+    return name.endswith(MOVING) or metric is None or metric.lpips
+
+
+def other_lpips(ours: Results, theirs: Results) -> str:
+    """A line that says by which LPIPS each folder was measured; empty where it is the same for all cells."""
+    here, there = (by_cell(results) for results in (ours, theirs))
+    different = [key for key in here.keys() & there.keys() if here[key] != there[key]]
+    if not different:
+        return ""
+    names = [", ".join(sorted(set().union(*(found[key] for key in different)))) for found in (here, there)]
+    return (
+        f"another LPIPS in {len(different)} cells: {names[0]}, not {names[1]}. Neither what rests on it nor "
+        "verdicts are compared. `python -m uwm.prefetch` gets its weights; UWM_WEIGHTS names a folder of them"
+    )
+
+
+def by_cell(results: Results) -> dict[tuple[Any, str], frozenset[str]]:
+    """The LPIPS of each cell."""
+    return {
+        (place, str(cell.record["cell"])): protocols(cell)
+        for place, cells in results.cells.items()
+        for cell in cells
+    }
 
 
 def apart(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
@@ -116,16 +154,19 @@ def main(argv: list[str]) -> int:
     ours, theirs = Results(options.folder), Results(options.other)
     keep_common(ours, theirs)
     found = list(differences(ours, theirs))
+    lpips = other_lpips(ours, theirs)
+    if lpips:
+        print(f"{lpips}\n")
     if not found:
         raise UserError(f"{options.folder} and {options.other} have no number in common: nothing compared")
     print(plain_table(differences_summary(found)))
-    changed = changed_verdicts(ours, theirs)
+    changed = [] if lpips else changed_verdicts(ours, theirs)
     far = [difference for difference in found if difference.apart]
     lines = [f"verdict: {line}" for line in changed]
     lines += [f"apart: {one.metric} of {one.cell}: {one.ours:g}, was {one.theirs:g}" for one in far]
     lines.append(
         f"{len(found)} numbers compared with {options.other}: {len(far)} with intervals apart, "
-        f"{len(changed)} verdicts differ"
+        + ("verdicts not compared" if lpips else f"{len(changed)} verdicts differ")
     )
     print(*lines, sep="\n")
     return int(bool(far))

@@ -44,6 +44,32 @@ def test_a_number_with_another_interval_is_shown_and_fails(
     assert "1 with intervals apart" in shown
 
 
+def test_another_lpips_is_said_first_and_its_numbers_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ours", "theirs"):
+        toy_results(tmp_path / name)
+    changed_ratio(tmp_path / "ours", 1.15, [1.1, 1.2])
+    changed_ratio(tmp_path / "theirs", 0.575, [0.5, 0.6])
+    everything = len(list(differences(Results(tmp_path / "ours"), Results(tmp_path / "theirs"))))
+    for path in tmp_path.rglob("*__*.json"):
+        record = json.loads(path.read_text())
+        record["metrics"] |= {
+            "psnr": {"value": 20.0, "n": 4, "better": "higher", "ci": [19.0, 21.0]},
+            "psnr_moving": {"value": 18.0, "n": 2, "better": "higher", "ci": [17.0, 19.0]},
+        }
+        text = json.dumps(record)
+        path.write_text(text.replace("lpips-alex", "lpips-random") if "ours" in path.parts else text)
+    found = list(differences(Results(tmp_path / "ours"), Results(tmp_path / "theirs")))
+    assert 0 < len(found) < everything
+    assert {one.metric for one in found} == {"psnr"}
+    assert main([str(tmp_path / "ours"), "--with", str(tmp_path / "theirs")]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("another LPIPS in ")
+    assert "lpips-random, not lpips-alex" in shown
+    assert "verdicts not compared" in shown
+
+
 def test_a_verdict_that_turns_while_intervals_touch_is_shown_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
