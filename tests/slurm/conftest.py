@@ -127,8 +127,9 @@ class Cluster:
                     console = (self.base / f"{name}.console").read_text()[-1500:]
                     raise RuntimeError(f"{name} ended with {process.returncode}: {console}")
             if time.monotonic() > end:
-                queue = self.call("squeue")[1] + self.call("sinfo")[1]
-                raise TimeoutError(f"waited {timeout_s} s for {what}: {queue}")
+                queue = self.call("squeue")[1] + self.call("sinfo")[1] + self.call("scontrol", "show", "node")[1]
+                log = (self.base / "slurmctld.log").read_text()[-3000:]
+                raise TimeoutError(f"waited {timeout_s} s for {what}: {queue}\n{log}")
             time.sleep(0.1)
 
     def kill(self, name: str) -> None:
@@ -173,18 +174,19 @@ class Cluster:
 
     def revive(self, node: str) -> None:
         self.start_node(node)
-        self.wait_for(lambda: self._resumed(node))
+        self.wait_for(lambda: self._resumed(node), what=f"{node} to take jobs again")
 
     def _resumed(self, node: str) -> bool:
         """Whether a node takes jobs again.
 
         It may register late, so that one request is not enough. A request also marks the node as not heard of
-        (`idle*`) until its next answer: a node that is no longer down is left to answer.
+        (`idle*`) until its next answer: a node that is no longer down is left to answer. It may be called
+        `mixed` for minutes, by the job that was lost with it, and takes jobs all the same.
         """
         state = self.call("sinfo", "-hN", "-n", node, "-o", "%T")[1].split()[:1]
         if state and state[0].startswith("down"):
             self.call("scontrol", "update", f"nodename={node}", "state=RESUME")
-        return state == ["idle"]
+        return state in (["idle"], ["mixed"])
 
     def jobs(self) -> dict[str, str]:
         """State of each job in the queue by id."""
