@@ -18,9 +18,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slurm's tests come first: they mostly wait, so that others can compute beside them."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slurm's tests come first: they mostly wait, so that others can compute beside them.
+
+    Without a GPU the tests marked `gpu` are no part of the suite: nothing can be installed for them.
+    """
     items.sort(key=lambda item: not item.nodeid.startswith(SLURM))
+    needless = [item for item in items if item.get_closest_marker("gpu") and not _gpu()]
+    if needless:
+        config.hook.pytest_deselected(items=needless)
+        items[:] = [item for item in items if item not in needless]
+
+
+def _gpu() -> bool:
+    import torch  # only where a test asks
+
+    return torch.cuda.is_available()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -170,3 +170,17 @@ def test_where_nothing_may_be_skipped_a_skip_is_a_failure(set_to, outcome, tmp_p
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert f"1 {outcome}" in done.stdout, done.stdout
     assert "no chromium" in done.stdout
+
+
+def test_a_machine_without_a_gpu_skips_no_test_for_it(tmp_path):
+    """Nothing could be installed for it, and the public workflow's machines have none."""
+    (tmp_path / "test_one.py").write_text(
+        "import pytest\n@pytest.mark.gpu\ndef test_one(): pass\ndef test_two(): pass\n"
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu: needs a GPU\n")
+    shutil.copyfile(ROOT / "tests" / "conftest.py", tmp_path / "conftest.py")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("UWM_", "PYTEST"))}
+    environment = kept | {"UWM_NO_SKIPS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "1 passed, 1 deselected" in done.stdout, done.stdout

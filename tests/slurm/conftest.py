@@ -127,7 +127,9 @@ class Cluster:
                     console = (self.base / f"{name}.console").read_text()[-1500:]
                     raise RuntimeError(f"{name} ended with {process.returncode}: {console}")
             if time.monotonic() > end:
-                queue = self.call("squeue")[1] + self.call("sinfo")[1] + self.call("scontrol", "show", "node")[1]
+                queue = (
+                    self.call("squeue")[1] + self.call("sinfo")[1] + self.call("scontrol", "show", "node")[1]
+                )
                 log = (self.base / "slurmctld.log").read_text()[-3000:]
                 raise TimeoutError(f"waited {timeout_s} s for {what}: {queue}\n{log}")
             time.sleep(0.1)

@@ -60,7 +60,7 @@ def test_nothing_remains_of_a_recording(monkeypatch: pytest.MonkeyPatch) -> None
         assert torch.equal(one, two), name
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_computes_the_same_with_graphs() -> None:
     plain = three_steps(objective("cuda"), recorded=False, device="cuda")
     assert three_steps(objective("cuda"), recorded=True, device="cuda") == pytest.approx(plain, rel=1e-4)
