@@ -107,11 +107,6 @@ def pairs_figure(drawn: Sequence[Plot]) -> Figure:
     return measured_figure(drawn, places, names, "training pairs")
 
 
-def _short(pairs: int) -> str:
-    """2000 -> `2k`."""
-    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)
-
-
 # Against the rate and the length of the training: one line, the base recipe among its variations
 
 
