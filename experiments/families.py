@@ -152,7 +152,7 @@ def mae_of(config: Config, cell: Cell) -> MAERecipe:
 def adapters(config: Config, cell: Cell) -> dict[str, AdapterRecipe]:
     """The adapters of a cell, by the metric that each gives."""
     recipe = config.adapter.seeded(cell.seed)
-    some = {f"adapter_{pairs}_px": replace(recipe, pairs=pairs) for pairs in config.labelled}
+    some = {f"adapter_{pairs}_px": recipe.with_pairs(pairs) for pairs in config.labelled}
     return {**some, ADAPTED: recipe}
 
 
