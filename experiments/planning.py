@@ -135,8 +135,7 @@ class Config(Bounded):
     dynamics: DynamicsRecipe = DYNAMICS["paper"]
     reader: ReaderRecipe = PLANNING_READER["paper"]
     curve: Counts = (100, 500, 2000)  # numbers of labelled pairs, besides all
-    # How often these few are seen, at most: more often is learning them by heart. None: in as many steps.
-    curve_visits: Count | None = None
+    curve_steps: Count | None = None  # of the adapters on these few; None: as on all
     cloned: SomeCounts = (500,)
     seeds: Seeds = (0,)
 
@@ -163,7 +162,7 @@ CONFIGS = {
         tasks=("reach", "push", "lift"),
         episodes=50,
         simulator_episodes=20,
-        curve_visits=20,  # as Figure 5's
+        curve_steps=600,  # as Figure 5's
         solver=_ONE_ACTION,
         # Fewer, for the simulator plays out each look ahead.
         simulator_solver=replace(_ONE_ACTION, samples=12, iterations=2, elites=3),
@@ -188,7 +187,7 @@ def trained(config: Config) -> dict[str, Recipe]:
     cloning = replace(config.reader, reads="action", pairs=None, predicted_share=0.0)
     return {
         **{
-            R_GT.with_pairs(pairs): config.adapter.with_pairs(pairs, config.curve_visits)
+            R_GT.with_pairs(pairs): config.adapter.with_pairs(pairs, config.curve_steps)
             for pairs in config.curve
         },
         R_GT.name: config.adapter,

@@ -57,15 +57,6 @@ def test_fewer_pairs_are_a_part_of_more(corpus: Corpus) -> None:
     assert first != training_pairs(replace(RECIPE, pairs=10), corpus)
 
 
-def test_few_pairs_are_seen_so_often_at_most() -> None:
-    recipe = replace(RECIPE, train=TrainConfig(steps=1000, batch_size=16, warmup_steps=30))
-    few = recipe.with_pairs(10, visits=20)
-    assert (few.pairs, few.train.steps, few.train.warmup_steps) == (10, 13, 6)  # 13 x 16 draws of 10 pairs
-    assert recipe.with_pairs(400, visits=20).train.steps == 500
-    assert recipe.with_pairs(2000, visits=20) == replace(recipe, pairs=2000)  # 16,000 draws are fewer
-    assert recipe.with_pairs(10) == replace(recipe, pairs=10)
-
-
 def square(images: Tensor) -> Tensor:
     """The middle (x, y) of the bright square in pictures (n, 3, S, S)."""
     bright = (images[:, 0] > 180).double()

@@ -1,7 +1,6 @@
 """Trainings on pairs with real actions: which pairs, their batches, and how a trained network is watched."""
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
@@ -48,13 +47,10 @@ class ActionRecipe(Bounded):
         """The recipe with a cell's seed; 0 for a cell without."""
         return replace(self, train=replace(self.train, seed=seed or 0))
 
-    def with_pairs(self, pairs: int, visits: int | None = None) -> Self:
-        """The recipe on fewer pairs, in so few steps that none is seen more than `visits` times."""
-        if visits is None:
-            return replace(self, pairs=pairs)
-        steps = min(self.train.steps, math.ceil(visits * pairs / self.train.batch_size))
-        warmup = min(self.train.warmup_steps, steps // 2)
-        return replace(self, pairs=pairs, train=replace(self.train, steps=steps, warmup_steps=warmup))
+    def with_pairs(self, pairs: int, steps: int | None = None) -> Self:
+        """The recipe on so many pairs; in fewer steps, if any are given."""
+        train = replace(self.train, steps=steps or self.train.steps)
+        return replace(self, pairs=pairs, train=train)
 
 
 @functools.lru_cache(maxsize=8)
