@@ -130,3 +130,16 @@ def test_a_corpus_without_actions_is_refused(
     command = ["--scale", "smoke", "--data", f"plain={videos}", "--only", "copy/plain"]
     assert main(EXPERIMENT, [*command, "--out", str(tmp_path / "out")]) == 2
     assert "action" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_adapters_on_few_pairs_have_their_own_number_of_steps() -> None:
+    """So have planning's, of the same recipe: one training serves both."""
+    planning = load_experiment(ROOT / "experiments" / "planning.py")
+    trained = sys.modules[planning.run_cell.__module__].trained
+    few, most = ["curve=5", "curve_steps=2"], EXPERIMENT.configs["smoke"].adapter.train.steps
+    config = with_settings(EXPERIMENT.configs["smoke"], few)
+    found = figure5.adapters(config)
+    assert (found["r_gt-5"].pairs, found["r_gt-5"].train.steps) == (5, 2)
+    assert found["r_gt"].train.steps == most > 2
+    assert figure5.dynamics(config)["direct-5"].train.steps == config.dynamics.train.steps
+    assert trained(with_settings(planning.configs["smoke"], few))["r_gt-5"] == found["r_gt-5"]
