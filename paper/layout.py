@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from uwm.methods import (
     AHEAD,
+    CLONING,
     COPY,
     DIRECT,
     FICC,
@@ -36,17 +37,19 @@ PAIR_COUNTS = {
     W_FT: (100, 500, 10_000),
     R_GT: (100, 500, 2000),
     DIRECT: (100, 500, 2000),
+    CLONING: (500,),
 }  # besides all, or 2k
 COMPARED_AHEAD = (R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, COPY)
 
 
 @dataclass(frozen=True)
 class Topic:
-    """Rows that belong together; `suffix` ends the name of their tables."""
+    """Rows that belong together, and main rows that stand `beside` them; `suffix` ends their tables' name."""
 
     suffix: str
     title: str
     methods: Sequence[str]
+    beside: Sequence[str] = ()
 
 
 # Further rows of Figure 5, in tables of their own, and only where they have a record.
@@ -72,6 +75,14 @@ TOPICS = {
             ],
         ),
         Topic("_ahead", "five steps ahead", [m.variant(AHEAD) for m in (*COMPARED_AHEAD, ORACLE)]),
+    ),
+    "planning": (
+        Topic(
+            "_pairs",
+            "number of labelled pairs",
+            [m.with_pairs(pairs) for m in (R_GT, CLONING) for pairs in PAIR_COUNTS[m]],
+            beside=[R_GT.name, CLONING.name],
+        ),
     ),
     "ablations": tuple(
         Topic(

@@ -74,7 +74,8 @@ def topics(results: Results, scale: str, experiment: str, corpus: str) -> Iterat
     yield Topic("", "", sorted([*main, *others[:room]], key=lambda name: order.get(_base(name), len(order))))
     for topic in TOPICS.get(experiment, ()):
         if set(topic.methods).intersection(everything) - {*main}:
-            yield Topic(topic.suffix, topic.title, [m for m in topic.methods if m in everything])
+            rows = [m for m in (*topic.methods, *topic.beside) if m in everything]
+            yield Topic(topic.suffix, topic.title, rows)
     if others[room:]:
         yield Topic("_others", "other methods", others[room:])
 
