@@ -93,5 +93,5 @@ bench-gpu: setup  ## a training step of scale paper on this machine's GPUs: time
 	$(RUN) -m torch.distributed.run --standalone --nproc-per-node=gpu -m uwm.bench --scale paper
 
 corpora: setup-robot  ## render the simulated corpora again from their seeds, beside the ones here (an hour)
-	$(RUN) -m uwm.data.simulate --out runs/corpora
+	$(RUN) -m uwm.data.simulation --out runs/corpora
 	$(RUN) -m uwm.data.robot corpus --out runs/corpora

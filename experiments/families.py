@@ -289,13 +289,20 @@ def obtain_acting(context: Context, cell: Cell) -> None:
             obtain_adapter(recipe, domain)
 
 
-def run_cell(context: Context, cell: Cell) -> CellResult:
-    """One family on one corpus. SkipCell where the corpus has fewer labelled pairs than an adapter wants."""
+def check_pairs(context: Context, cell: Cell) -> None:
+    """SkipCell where the cell's corpus has fewer labelled pairs than one of its adapters wants."""
     config: Config = context.config
     corpus = corpus_of(context, cell.corpus)
-    if has_actions(corpus):
-        for recipe in adapters(config, cell).values():
-            skip_where_fewer(recipe, corpus, "labelled")
+    if not has_actions(corpus):
+        return
+    for name, recipe in adapters(config, cell).items():
+        skip_where_fewer(recipe, corpus, "adapter.pairs" if name == ADAPTED else "labelled")
+
+
+def run_cell(context: Context, cell: Cell) -> CellResult:
+    """One family on one corpus. SkipCell as `check_pairs`."""
+    config: Config = context.config
+    check_pairs(context, cell)
     artifact: Artifact = context.artifacts.obtain(
         evaluation_stage(context, cell),
         functools.partial(evaluate, context, cell),
@@ -369,6 +376,7 @@ EXPERIMENT = Experiment(
     stages=stages,
     checks=nodes_lack,
     check_corpus=check_corpus,
+    check_cell=check_pairs,
     included=INCLUDED,
     description=(__doc__ or "").splitlines()[0],
 )

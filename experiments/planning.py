@@ -33,6 +33,7 @@ from uwm.runs.asking import answer_early
 if __name__ == "__main__":
     answer_early(__file__)  # --status and its like need no torch
 
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,6 +91,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Parts, StageJob
 from uwm.runs.jobs import shared_jobs
 from uwm.runs.record import digest_of
+from uwm.stages.action_training import skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe
 from uwm.stages.baselines import DYNAMICS, DynamicsRecipe
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
@@ -294,6 +296,13 @@ def check_task(context: Context, name: str) -> None:
         )
 
 
+def lacks(context: Context) -> Iterator[str]:
+    """What trainings lack, and the simulator. UserError as for trainings, or where there is none."""
+    yield from trainings_lack(context)
+    if importlib.util.find_spec("robosuite") is None:
+        check_renderer()
+
+
 # Policies
 
 
@@ -417,9 +426,20 @@ def seeds(config: Config, cell: Cell) -> range:
 
 
 def domain_of(context: Context, cell: Cell) -> Domain:
-    """The robot's domain, with the cell's fine-tuned world model where its method plans by it."""
+    """The robot's domain, with the cell's fine-tuned world model where its method plans by it.
+
+    Raises:
+        SkipCell: there are fewer labelled pairs than the cell's method wants.
+    """
     config: Config = context.config
-    return Domain(context, corpus_of(context, config.corpus), finetuning(config, cell))
+    corpus = corpus_of(context, config.corpus)
+    if cell.seed is not None:
+        recipe = own_recipe(config, cell)
+        field = "dynamics.pairs" if isinstance(recipe, DynamicsRecipe) else "adapter.pairs"
+        if parse(cell.method).short_pairs:
+            field = "cloned" if isinstance(recipe, ReaderRecipe) else "curve"
+        skip_where_fewer(recipe, corpus, field)
+    return Domain(context, corpus, finetuning(config, cell))
 
 
 def reader_domain(context: Context) -> Domain:
@@ -513,8 +533,9 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
-    checks=trainings_lack,
+    checks=lacks,
     check_corpus=check_task,
+    check_cell=domain_of,
     parts=Parts(lambda config, cell: [str(seed) for seed in seeds(config, cell)], play_part),
     included=INCLUDED,
     description=(__doc__ or "").splitlines()[0],

@@ -31,7 +31,7 @@ from paper.store import Measured, Results
 from paper.table import Table
 from uwm.errors import UserError
 from uwm.methods import METHODS, method_label, parse
-from uwm.metrics.spec import metric_label, metric_text
+from uwm.metrics.spec import known_metric, metric_label, metric_text
 
 
 def shown(measured: Measured | None, status: str, metric: str) -> str:
@@ -98,7 +98,10 @@ def protocol(results: Results, scale: str, experiment: str, corpus: str) -> str:
     """The LPIPS protocols of the shown records, comma-separated."""
     cells = [c for c in results.cells.get((scale, experiment), []) if c.corpus == corpus]
     entries = [
-        entry for c in cells for name, entry in c.record["metrics"].items() if name.startswith("lpips")
+        entry
+        for c in cells
+        for name, entry in c.record["metrics"].items()
+        if (known := known_metric(name)) and known.lpips
     ]
     return ", ".join(sorted({str(entry.get("protocol")) for entry in entries}))
 

@@ -1,5 +1,6 @@
 """The pages' commands work: each is run, planned with --dry-run, or its options are looked up in --help."""
 
+import importlib.util
 import os
 import re
 import runpy
@@ -122,6 +123,27 @@ def test_tools_have_the_options_that_the_pages_name(text, monkeypatch, capsys):
 def test_targets_exist(text):
     done = subprocess.run(["make", "-n", *text.split()[1:]], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_modules_that_are_named_exist():
+    """`python -m X` of the Makefile, and each `uwm.x.y` of a page or a docstring."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "uwm").rglob("*.py")]
+    texts += [(ROOT / page).read_text(encoding="utf-8") for page in PAGES if page != "CHANGELOG.md"]
+    named = {name for text in texts for name in re.findall(r"`(?:python -m )?(uwm(?:\.\w+)+)", text)}
+    named |= set(re.findall(r"-m (uwm(?:\.\w+)+)", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not _resolves(name)] == []
+
+
+def _resolves(name):
+    """Whether it is a module, or something in one."""
+    module, _, last = name.rpartition(".")
+    try:
+        if importlib.util.find_spec(name):
+            return True
+    except ModuleNotFoundError:
+        pass
+    return hasattr(importlib.import_module(module), last)
 
 
 @pytest.mark.parametrize("text", [text for _, text in blocks(ROOT / "README.md", "python")])

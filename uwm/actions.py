@@ -30,6 +30,7 @@ from uwm.models import MaskedAutoencoder, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import RELEASED
 from uwm.runs.record import file_sha256
+from uwm.training.distributed import default_device, environment_ranks
 
 PAIRS_AT_ONCE = 256  # in memory at a time
 
@@ -122,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     check_ours(options.out, _is_ours)  # before hours of work
     corpus = all_test(parse_data(options.data))
     announce(corpus)
-    world = load_world(options.mae, options.world_model)
+    world = load_world(options.mae, options.world_model).to(default_device(environment_ranks()))
     count = write_actions(world, corpus, options.out, options.gap, vectors=not options.codes_only)
     print(f"{count} pairs in {options.out}")
     return 0

@@ -227,13 +227,13 @@ def test_a_kept_evaluation_bears_the_code_that_it_calls(tmp_path):
 
 
 def test_a_changed_metric_is_noticed(tmp_path, monkeypatch):
-    """Any file of `uwm/metrics` and `uwm/evaluation`."""
-    for package in ("metrics", "evaluation"):
+    """Any file of `uwm/metrics`, `uwm/evaluation` and `uwm/baselines`, where the probes are."""
+    for package in ("metrics", "evaluation", "baselines"):
         shutil.copytree(Path(measure.__file__).parents[1] / package, tmp_path / "uwm" / package)
     monkeypatch.setattr(measure, "__file__", str(tmp_path / "uwm" / "evaluation" / "measure.py"))
     digests = {measuring_code()}
-    for name in ("metrics/image.py", "evaluation/predictors.py"):
+    for name in ("metrics/image.py", "evaluation/predictors.py", "baselines/probe.py"):
         with (tmp_path / "uwm" / name).open("a") as file:
             file.write("# changed\n")
         digests.add(measuring_code())
-    assert len(digests) == 3
+    assert len(digests) == 4

@@ -70,3 +70,12 @@ def test_smoke_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(still) == 1  # all are judged by the same probe, on the same pairs
     pictures = {path.name for path in (tmp_path / "panels" / "sim-panda").glob("1_*.png")}
     assert pictures == {f"1_{kind}.png" for kind in ("o_t", "o_next", "ours", "adaworld", "pixels")}
+
+
+def test_too_few_labelled_pairs_are_said_by_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for setting, field in (("labelled=100000", "labelled"), ("adapter.pairs=100000", "adapter.pairs")):
+        only = ("--scale", "smoke", "--only", "ours/*", "--set", setting)
+        assert main(EXPERIMENT, [*only, "--dry-run"]) == 0
+        error = capsys.readouterr().err
+        assert f"fewer than 100000: lower {field}: ours/sim-panda/s0" in error
+        assert "sim-third-person" not in error  # it has no actions, and no adapter

@@ -1,5 +1,6 @@
 """The planning experiment at scale smoke: the command from end to end, resumed, and on bad input."""
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -139,6 +140,40 @@ def test_bad_input_is_one_line_before_the_simulator_starts(
     assert error.startswith("error: ")
     assert message in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("cell", "setting", "field"),
+    [
+        ("r_gt", "adapter.pairs=100000", "adapter.pairs"),
+        ("direct", "dynamics.pairs=100000", "dynamics.pairs"),
+        ("r_gt-100k", "curve=100000", "curve"),
+        ("cloning-100k", "cloned=100000", "cloned"),
+    ],
+)
+def test_too_few_labelled_pairs_are_said_by_a_dry_run(
+    cell: str, setting: str, field: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = command(tmp_path / "out", cell, "--set", setting, "--dry-run")
+    assert run_cli(lambda: main(EXPERIMENT, arguments)) == 0
+    assert f"fewer than 100000: lower {field}: {cell}/reach/s0" in capsys.readouterr().err
+
+
+@needs_robosuite
+def test_a_machine_without_the_simulator_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = command(tmp_path / "out", "r_gt", "--dry-run")
+    assert run_cli(lambda: main(EXPERIMENT, arguments)) == 0
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "robosuite" else find(name))
+
+    def absent() -> None:
+        raise ImportError("No module named 'robosuite'")
+
+    monkeypatch.setattr("uwm.data.simulation.corpora.import_robosuite", absent)
+    assert run_cli(lambda: main(EXPERIMENT, arguments)) == 2
+    assert "No module named 'robosuite'" in capsys.readouterr().err
 
 
 def test_a_cell_reads_what_its_numbers_depend_on() -> None:

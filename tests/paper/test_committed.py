@@ -81,9 +81,9 @@ def test_what_the_readme_says_in_words_is_what_the_records_say():
         assert "At 1,960 bits LPIPS agrees with the paper" in page
         assert value("uwm-1960", corpus, "lpips_ratio") < 0.6
         assert value("uwm-1960", corpus, "leak") < 0.7 * value("uwm", corpus, "leak")
-    assert "nearly as well as by latent actions" in page
+    assert "less exactly than by latent" in page
     hand = {m: value(m, "sim-panda", "hand_error_px", "figure5") for m in ("r_gt", "r_la", "copy")}
-    assert hand["r_la"] < hand["r_gt"] < 1.2 * hand["r_la"] < 0.8 * hand["copy"]
+    assert hand["r_la"] < hand["r_gt"] < 0.8 * hand["copy"]
     assert "brings the hand to most places" in page
     reached = {m: results.measure("mini", "planning", m, "reach", "success") for m in ("r_gt", "cloning")}
     assert reached["r_gt"].low > 0.5

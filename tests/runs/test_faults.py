@@ -257,6 +257,7 @@ CONTRADICTIONS = [
     ("--status", "--dry-run"),
     ("--dry-run", "--json"),
     ("--dry-run", "--check"),
+    ("--dry-run", "--graph"),
     ("--dry-run", "--max-parallel", "2"),
     ("--json",),
     ("--check",),

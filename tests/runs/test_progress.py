@@ -3,6 +3,8 @@
 import json
 
 from uwm.runs.progress import duration, training_progress
+from uwm.runs.report import status_line
+from uwm.runs.rows import Row
 
 
 def write(folder, losses, times):
@@ -24,3 +26,10 @@ def test_step_of_steps_loss_and_time_left(tmp_path):
 
 def test_durations():
     assert [duration(seconds) for seconds in (45, 720, 12_600)] == ["45 s", "12 min", "3.5 h"]
+
+
+def test_a_row_of_the_status_names_the_log_of_what_is_not_well() -> None:
+    failed = status_line(Row("stage:pretrain", "failed", 1, "12", "n1", "/runs/12_log.out", "exit code 1"))
+    assert "log /runs/12_log.out" in failed
+    assert failed.endswith("exit code 1")
+    assert "log" not in status_line(Row("uwm/ssv2", "done", 1, "12", "n1", "/runs/12_log.out"))

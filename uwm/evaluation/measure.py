@@ -34,7 +34,7 @@ def in_batches(function: Callable[..., Any], *tensors: Tensor, size: int = 64) -
 
 
 def measuring_code(
-    *functions: Callable[..., Any], packages: Sequence[str] = ("evaluation", "metrics")
+    *functions: Callable[..., Any], packages: Sequence[str] = ("evaluation", "metrics", "baselines")
 ) -> str:
     """A digest of the code that measures: packages of `uwm`, and the experiment's own `functions`.
 

@@ -95,7 +95,7 @@ def dry_run(
             as_json=options.json,
             tree=options.graph,
         )
-    for name in ("check", "json", "max_parallel"):
+    for name in ("check", "graph", "json", "max_parallel"):
         if getattr(options, name):
             raise UserError(f"{flag(name)} needs to know the cluster: --site slurm/NAME.toml, or --submit")
     for job in context.experiment.stages(context.config, context.data):

@@ -54,7 +54,8 @@ def status_line(row: Row) -> str:
     job = f"job {row.job} on {row.node or '-'}, attempt {row.attempts}" if row.job else ""
     elapsed = f"for {duration(row.elapsed_s)}" if row.elapsed_s else ""
     hours = f"{row.gpu_hours:.2f} GPU h" if row.gpu_hours else ""
-    facts = "; ".join(fact for fact in (job, elapsed, row.progress, hours) if fact)
+    log = f"log {row.log}" if row.log and row.state not in ("done", "skipped", "pending") else ""
+    facts = "; ".join(fact for fact in (job, elapsed, row.progress, hours, log) if fact)
     return f"{row.item:40s} {row.state:9s} {facts:34s} {row.error or ''}".rstrip()
 
 

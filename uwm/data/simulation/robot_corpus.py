@@ -1,8 +1,8 @@
 """The in-domain corpus `sim-panda`, made from seeds: a Panda arm on Lift, Stack and NutAssembly.
 
 Pictures go into one H.264 file per clip, as in the other bundled corpora. Actions and measurements of all
-clips go into `robot.hdf5` beside them (`uwm.data.robot_hdf5`), a demo per clip. A clip is a pure function of
-its seed.
+clips go into `robot.hdf5` beside them (`uwm.data.robomimic.hdf5`), a demo per clip. A clip is a pure
+function of its seed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes episodes of robots into HDF5 files of robomimic's layout, see `uwm.data.robot_hdf5`."""
+"""Writes episodes of robots into HDF5 files of robomimic's layout, see `uwm.data.robomimic.hdf5`."""
 
 from __future__ import annotations
 
