@@ -51,7 +51,7 @@ format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Else glibc gives large blocks back when freed and maps them anew at each step: 6% of Figure 5's time (one run each).
+# Else glibc gives large blocks back when freed and maps them anew at each step.
 reproduce reproduce-all: export MALLOC_MMAP_THRESHOLD_ := 1073741824
 reproduce reproduce-all: export MALLOC_TRIM_THRESHOLD_ := 2147483648
 

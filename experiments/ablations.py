@@ -181,7 +181,7 @@ def coded(world: World, network: LPIPS, test: FramePairs, name: str) -> tuple[pd
 def of_the_whole(context: Context, cell: Cell, world: World, measured: MeasuredWorld) -> FurtherMetrics:
     """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
     config: Config = context.config
-    found = rates(world.world_model, measured.actions, measured.seen)
+    found = rates(world.world_model, measured.actions, measured.states)
     found |= FurtherMetrics(world_cost(world, measured.images))
     corpus = corpus_of(context, cell.corpus)
     if not can_be_probed(corpus):

@@ -52,7 +52,7 @@ from uwm.evaluation.records import (
 )
 from uwm.evaluation.summary import measured_rows, table_text, title
 from uwm.evaluation.transfer import transfer_in_picture
-from uwm.evaluation.worlds import ShownModel, encoder_of
+from uwm.evaluation.worlds import MeasuredModel, encoder_of
 from uwm.families import FAMILIES
 from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models import ActionAdapterConfig
@@ -191,14 +191,14 @@ def domain_of(context: Context, cell: Cell) -> Domain:
     return Domain(own, corpus_of(context, cell.corpus), None)
 
 
-def model_of(context: Context, cell: Cell, domain: Domain) -> ShownModel:
+def model_of(context: Context, cell: Cell, domain: Domain) -> MeasuredModel:
     """The family's world model, and the MAE that shows what it predicts."""
     world = domain.world.to(default_device(environment_ranks()))
     if not FAMILIES[cell.method].pixels:
-        return ShownModel(world)
+        return MeasuredModel(world)
     mae = obtain_pretrained_mae(context)
     weights = {"mae": mae.sha256, "world-model": world.weights["world-model"]}
-    return ShownModel(World(mae.model, world.world_model, weights).to(world.device), world)
+    return MeasuredModel(World(mae.model, world.world_model, weights).to(world.device), world)
 
 
 def evaluate(context: Context, cell: Cell, folder: Path) -> None:
@@ -206,14 +206,14 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     config: Config = context.config
     domain, method = domain_of(context, cell), column(cell)
     model = model_of(context, cell, domain)
-    network = load_lpips(config.lpips).to(model.shown.device)
-    manifest, images = test_images(context, cell.corpus, model.shown.image_size)
+    network = load_lpips(config.lpips).to(model.world.device)
+    manifest, images = test_images(context, cell.corpus, model.world.image_size)
     pairs, frames, whole = model.measure(
         method, network, FramePairs(manifest, images, cell.name), config.seed
     )
     gain = last_gain(pd.read_csv(context.artifacts.obtained["world-model"].path / "curve.csv"))
     whole |= FurtherMetrics({} if gain is None else {"last_gain": Estimate(gain, 1)})
-    weights = {**model.shown.weights, "lpips": network.weights_sha256}
+    weights = {**model.world.weights, "lpips": network.weights_sha256}
     if has_actions(domain.corpus):
         columns, further = robot_columns(context, domain, cell, model, weights)
         pairs = pairs.assign(**{f"{method}/{name}": values for name, values in columns.items()})
@@ -227,7 +227,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
 
 
 def robot_columns(
-    context: Context, domain: Domain, cell: Cell, model: ShownModel, weights: dict[str, str]
+    context: Context, domain: Domain, cell: Cell, model: MeasuredModel, weights: dict[str, str]
 ) -> tuple[dict[str, Any], FurtherMetrics]:
     """Where a corpus has real actions: per pair, how far the hand is from where it came to be, by latent
     actions and by the real ones through each adapter; and the probes and transfer of latent actions.
@@ -235,9 +235,9 @@ def robot_columns(
     `weights` gets those of the adapters.
     """
     config: Config = context.config
-    shown, world_model = model.shown, domain.world.world_model
-    device = shown.device
-    setting = EvalSetting(encoder_of(shown), domain.corpus, config.pretrain.short_side, config.pretrain.gap)
+    world, world_model = model.world, domain.world.world_model
+    device = world.device
+    setting = EvalSetting(encoder_of(world), domain.corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
     inferred = model.through(latent_action_predictor(world_model))
     whole = action_probes(inferred, device, setting, test, config.probe_pairs)
@@ -245,9 +245,9 @@ def robot_columns(
     reader = obtain_picture_reader(config.reader, context, domain.corpus) if robot else None
     if reader is None:
         return {}, whole
-    seen, places = reader.model.to(device), hand_in_picture(test.pairs, setting.short_side, shown.image_size)
+    read, places = reader.model.to(device), hand_in_picture(test.pairs, setting.short_side, world.image_size)
     if not FAMILIES[cell.method].pixels:
-        columns = transfer_in_picture(world_model, seen, test, places, device)
+        columns = transfer_in_picture(world_model, read, test, places, device)
         whole |= further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
     states = {"still_px": test.states[:, 0], "hand_error_px": predict_pairs(inferred, test, device).state}
     for name, recipe in adapters(config, cell).items():
@@ -256,7 +256,7 @@ def robot_columns(
         acting = model.through(adapter_predictor(world_model, adapter.model.to(device)))
         states[name] = predict_pairs(acting, test, device).state
     true = places.diff(dim=1)[:, 0]
-    moved = {name: moved_in_picture(seen, test.states[:, 0], state) for name, state in states.items()}
+    moved = {name: moved_in_picture(read, test.states[:, 0], state) for name, state in states.items()}
     return {name: (found - true).norm(dim=1).numpy() for name, found in moved.items()}, whole
 
 

@@ -187,11 +187,11 @@ def domain_of(context: Context, cell: Cell) -> Domain:
     return Domain(context, corpus, recipe)
 
 
-def blurred_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dict[str, Tensor]:
+def blurred_distances(network: LPIPS, observed: Observed, predicted: Predicted) -> dict[str, Tensor]:
     """Measures (B,) in pixels to R_t+1, the blurred observation."""
     return {
-        "psnr_blurred": psnr(predicted.frame, seen.frames["r_next"]),
-        "ssim_blurred": ssim(predicted.frame, seen.frames["r_next"]),
+        "psnr_blurred": psnr(predicted.frame, observed.frames["r_next"]),
+        "ssim_blurred": ssim(predicted.frame, observed.frames["r_next"]),
     }
 
 
@@ -227,7 +227,7 @@ def evaluate(
         codes = actions.codes
     measures, mine = (frame_distances, region_distances, blurred_distances), column(cell)
     how, test = Measuring(world, network, measures), FramePairs(manifest, images, cell.name)
-    pairs, frames = measure_pairs(how, test, states, only=[mine], shown=[mine])
+    pairs, frames = measure_pairs(how, test, states, only=[mine], keep=[mine])
     return pairs, frames[mine], codes
 
 

@@ -129,7 +129,7 @@ from uwm.training.objectives import derangement
 
 SHOWN = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accuracy", "hand_error_px")
 TILES = ("o_t", "o_next", R_LA.name, R_GT.name)
-ROLLED = (COPY, ORACLE, R_LA, R_GT, DIRECT, NO_ACTION, NO_STATE)
+WITH_ROLLOUTS = (COPY, ORACLE, R_LA, R_GT, DIRECT, NO_ACTION, NO_STATE)
 WITH_STEPS = (R_LA, R_GT, SHUFFLED, NO_STATE, DIRECT, NO_ACTION)  # measured some steps ahead too
 COMMANDED = (R_GT, DIRECT, NO_STATE)
 PUBLISHED = (R_GT, DIRECT, NO_ACTION, FICC)  # whose training curves of the first seed are kept
@@ -314,7 +314,7 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     tuned = finetuned(config, cell)
     if tuned is not None:
         found["finetune"] = tuned
-    if cell.method in names(ROLLED):
+    if cell.method in names(WITH_ROLLOUTS):
         found |= {"horizon": config.horizon, "rollouts": config.rollouts}
     own = own_recipe(config, cell)
     fields_of = {AdapterRecipe: "adapter", DynamicsRecipe: "dynamics", FICCRecipe: "ficc"}
@@ -458,7 +458,7 @@ def further_metrics_of(
 ) -> FurtherMetrics:
     """Rollouts, commands, transfer and the reverse probe, for the methods that each is about."""
     found = FurtherMetrics()
-    if cell.method in names(ROLLED):
+    if cell.method in names(WITH_ROLLOUTS):
         found |= rollouts(context, cell, evaluation, predictor)
     if cell.method == R_LA.name:
         found |= evaluation.real_actions(predictor, test)
@@ -480,7 +480,7 @@ def rollouts(
     if cell.method == R_GT.name and cell.seed == config.seeds[0]:
         inferred = latent_action_predictor(evaluation.world.world_model)
         both = {R_LA.name: roll_out(inferred, segments, evaluation.device), R_GT.name: states}
-        show_rollouts(both, segments, evaluation.shown, config.panel_steps, context.out, cell.corpus)
+        show_rollouts(both, segments, evaluation.decoder, config.panel_steps, context.out, cell.corpus)
     return evaluation.rollouts(segments, states)
 
 
@@ -504,9 +504,9 @@ def write_panels(
         return
     if cell.method == R_GT.name:
         commands = folder.with_name(f"{cell.corpus}-commands")
-        show_commands(as_dynamics(predictor), test, rows, evaluation.shown, commands)
+        show_commands(as_dynamics(predictor), test, rows, evaluation.decoder, commands)
     else:
-        show_transfer(test, rows, evaluation.shown, folder.with_name(f"{cell.corpus}-transfer"))
+        show_transfer(test, rows, evaluation.decoder, folder.with_name(f"{cell.corpus}-transfer"))
 
 
 def check_corpus(context: Context, name: str) -> None:

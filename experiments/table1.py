@@ -281,7 +281,7 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     manifest, images = test.manifest, test.images  # (n, 2, 3, S, S)
     s_t, s_next = in_batches(world.encode, images).unbind(1)
     states, actions = predictions(models, s_t, s_next, config.seed)
-    pairs, frames = measure_pairs(Measuring(world, network), test, states, shown=[UWM.name])
+    pairs, frames = measure_pairs(Measuring(world, network), test, states, keep=[UWM.name])
     seen = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1], images[:, 0])
     own = {method.name: models[method] for method in MODELS if method in models}
     free = models[NO_ACTION].world_model if NO_ACTION in models else None

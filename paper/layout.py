@@ -113,7 +113,7 @@ REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "s
 LATENT_METRICS = ["bits", "state_ratio", "own_over_shuffled", "gain_over_no_action"]
 LATENT_METRICS += ["leak", "leak_of_colour", "leak_lpips", "cycle", "reversal"]
 # How right the frames are and the movement; and the actions.
-ACTED = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_px"]
+MOVEMENT = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_px"]
 ACTIONS = ["code_accuracy", "latent_mse"]
 # An experiment's tables by the end of their names. The first is the one of the main text.
 USUAL = {"": MAIN, "_latent": LATENT_METRICS, "_more": MORE, "_region": REGION}
@@ -125,7 +125,7 @@ RATES = ["bits", "code_bits", "perplexity", "probe_r2", "probe_r2_mlp"]
 VIEWS = {
     "table1": {**USUAL, "_rates": [*RATES, "transfer_picture", "transfer", "parameters", "last_gain"]},
     "planning": {"": PLANNED},
-    "figure5": {"": ACTED, "_actions": ACTIONS, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]},
+    "figure5": {"": MOVEMENT, "_actions": ACTIONS, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]},
     "ablations": {"": VARIED, "_rates": RATES, "_frames": MAIN},
 }
 HALVES = {"": "All pairs", "_moving": "Moving half"}

@@ -68,7 +68,7 @@ def test_pairs_are_measured_against_what_the_mae_shows_and_against_the_frames(wo
         Measuring(world, network),
         FramePairs(Manifest(table), images.byte()),
         states,
-        shown=["half/s0"],
+        keep=["half/s0"],
         batch_size=2,
     )
     o_t, o_next = (images / 255).unbind(1)

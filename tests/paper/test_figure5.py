@@ -11,7 +11,7 @@ from paper import tables
 from paper.captions import CAPTIONS, caption, in_order
 from paper.figures import main
 from paper.grids import grids
-from paper.layout import ACTED
+from paper.layout import MOVEMENT
 from paper.measured_curves import pairs_figure, pairs_plots, rollout_figure, rollout_plots
 from paper.store import Results
 from uwm.metrics.spec import metric_label
@@ -38,7 +38,7 @@ def results(root) -> Results:
 def test_tables_have_their_measures_and_the_methods_in_order(results):
     found = {table.name: table for table in tables.experiment_tables(results, "mini")}
     table = found[f"figure5_{CORPUS}"]
-    assert table.columns[1:] == [metric_label(name) for name in ACTED]
+    assert table.columns[1:] == [metric_label(name) for name in MOVEMENT]
     assert [row[0] for row in table.rows if len(row) > 1] == [
         *("R_LA", "R_GT", "R_GT, adapter without state", "R_GT, another pair's action"),
         *("Direct dynamics, no adapter", "No action", "FICC, real actions", "FICC, latent actions"),

@@ -24,39 +24,39 @@ PANEL_RUN = 0.9  # and shown step by step
 
 
 def show_pairs(
-    method: str, test: EvalPairs, shown: Tensor, rows: Sequence[int], short_side: int, folder: Path
+    method: str, test: EvalPairs, frames: Tensor, rows: Sequence[int], short_side: int, folder: Path
 ) -> None:
     """Tiles of the pairs `rows`: O_t, O_t+1, the method's frames, and the gripper section of each."""
     index = torch.tensor(rows)
     o_t, o_next = (test.images[index] / 255).unbind(1)
-    tiles = {"o_t": o_t, "o_next": o_next, method: shown[index]}
+    tiles = {"o_t": o_t, "o_next": o_next, method: frames[index]}
     if places_known(test.pairs):
-        places = gripper_places(test.pairs, short_side, shown.shape[-1])[index]
+        places = gripper_places(test.pairs, short_side, frames.shape[-1])[index]
         tiles |= {f"{name}_hand": enlarged(tile, places) for name, tile in tiles.items()}
     write_tiles(tiles, folder)
 
 
 @torch.no_grad()
 def show_commands(
-    predict: DynamicsFunction, test: EvalPairs, rows: Sequence[int], shown: World, folder: Path
+    predict: DynamicsFunction, test: EvalPairs, rows: Sequence[int], decoder: World, folder: Path
 ) -> None:
     """The same frames under each command."""
     some = test.part(rows)
     tiles = {"o_t": some.images[:, 0] / 255}
     for name, command in COMMANDS.items():
-        tiles[name] = shown.mae.decode(under_command(predict, some, command, shown.device)).cpu()
+        tiles[name] = decoder.mae.decode(under_command(predict, some, command, decoder.device)).cpu()
     write_tiles(tiles, folder)
     number_columns(len(rows), folder)
 
 
 @torch.no_grad()
-def show_transfer(test: EvalPairs, rows: Sequence[int], shown: World, folder: Path) -> None:
+def show_transfer(test: EvalPairs, rows: Sequence[int], decoder: World, folder: Path) -> None:
     """A donor's two frames, the frame that gets its latent actions, and what is predicted."""
     some, given = test.part(rows), test.part(donors(test.pairs)[list(rows)].tolist())
-    state = transferred(shown.world_model, some.states[:, 0], given.states, shown.device)
+    state = transferred(decoder.world_model, some.states[:, 0], given.states, decoder.device)
     o_t, o_next = (given.images / 255).unbind(1)
     tiles = {"donor_o_t": o_t, "donor_o_next": o_next, "o_t": some.images[:, 0] / 255}
-    write_tiles({**tiles, "prediction": shown.mae.decode(state).cpu()}, folder)
+    write_tiles({**tiles, "prediction": decoder.mae.decode(state).cpu()}, folder)
     number_columns(len(rows), folder)
 
 
@@ -64,7 +64,7 @@ def show_transfer(test: EvalPairs, rows: Sequence[int], shown: World, folder: Pa
 def show_rollouts(
     predicted: Mapping[str, Tensor],
     segments: RolloutSegments,
-    shown: World,
+    decoder: World,
     steps: Sequence[int],
     out: Path,
     corpus: str,
@@ -78,7 +78,7 @@ def show_rollouts(
         first = frames[run, :1, 0]  # (1, 3, S, S)
         clips = {"o": torch.cat([first, frames[run, :, 1]])}
         for name, states in predicted.items():
-            clips[name] = torch.cat([first, shown.mae.decode(states[run]).cpu()])
+            clips[name] = torch.cat([first, decoder.mae.decode(states[run]).cpu()])
         write_animation(clips, out / "rollouts" / f"{corpus}_{number}.gif", seconds=0.2)
         if quantile == PANEL_RUN:
             folder = out / "panels" / f"{corpus}-rollout"

@@ -51,25 +51,25 @@ def crops(images: Tensor, places: Tensor, side: int) -> Tensor:
 
 @torch.no_grad()
 def gripper_measures(
-    network: LPIPS, shown: Tensor, r_next: Tensor, o_next: Tensor, places: Tensor
+    network: LPIPS, predicted: Tensor, r_next: Tensor, o_next: Tensor, places: Tensor
 ) -> dict[str, Tensor]:
     """Measures (n,) of predicted frames over the crop: LPIPS to R_t+1, and LPIPS, PSNR, SSIM to O_t+1.
 
     The frames (n, 3, S, S) may lie elsewhere than the network, which is where they are compared.
     """
     device = network.heads[0].device
-    side = crop_side(shown.shape[-1], network.minimum_size)
-    frames = {"shown": shown, "r_next": r_next, "o_next": o_next}
+    side = crop_side(predicted.shape[-1], network.minimum_size)
+    frames = {"predicted": predicted, "r_next": r_next, "o_next": o_next}
     parts: list[Mapping[str, Tensor]] = []
-    for rows in torch.arange(len(shown)).split(64):
+    for rows in torch.arange(len(predicted)).split(64):
         part = {name: crops(frame[rows], places[rows], side).to(device) for name, frame in frames.items()}
         features = {name: network.features(crop) for name, crop in part.items()}
         parts.append(
             {
-                "lpips_hand": network.distance(features["shown"], features["r_next"]),
-                "lpips_hand_true": network.distance(features["shown"], features["o_next"]),
-                "psnr_hand": psnr(part["shown"], part["o_next"]),
-                "ssim_hand": ssim(part["shown"], part["o_next"]),
+                "lpips_hand": network.distance(features["predicted"], features["r_next"]),
+                "lpips_hand_true": network.distance(features["predicted"], features["o_next"]),
+                "psnr_hand": psnr(part["predicted"], part["o_next"]),
+                "ssim_hand": ssim(part["predicted"], part["o_next"]),
             }
         )
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

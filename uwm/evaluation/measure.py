@@ -106,7 +106,7 @@ class Predicted(NamedTuple):
 Measure = Callable[[LPIPS, Observed, Predicted], Mapping[str, Tensor]]
 
 
-def frame_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dict[str, Tensor]:
+def frame_distances(network: LPIPS, observed: Observed, predicted: Predicted) -> dict[str, Tensor]:
     """The measures (B,) of Table 1.
 
     `lpips_to_current` and `lpips_to_next` compare with R_t and R_t+1, the observations blurred by the MAE
@@ -114,23 +114,25 @@ def frame_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dic
     """
     blurred, sharp = predicted.features, predicted.drawn_features
     return {
-        "lpips_to_current": network.distance(blurred, seen.features["r_t"]),
-        "lpips_to_next": network.distance(blurred, seen.features["r_next"]),
-        "lpips_to_current_true": network.distance(sharp, seen.features["o_t"]),
-        "lpips_to_next_true": network.distance(sharp, seen.features["o_next"]),
-        "psnr": psnr(predicted.drawn, seen.frames["o_next"]),
-        "ssim": ssim(predicted.drawn, seen.frames["o_next"]),
-        "state_mse": (predicted.state - seen.s_next).square().mean((1, 2)),
+        "lpips_to_current": network.distance(blurred, observed.features["r_t"]),
+        "lpips_to_next": network.distance(blurred, observed.features["r_next"]),
+        "lpips_to_current_true": network.distance(sharp, observed.features["o_t"]),
+        "lpips_to_next_true": network.distance(sharp, observed.features["o_next"]),
+        "psnr": psnr(predicted.drawn, observed.frames["o_next"]),
+        "ssim": ssim(predicted.drawn, observed.frames["o_next"]),
+        "state_mse": (predicted.state - observed.s_next).square().mean((1, 2)),
     }
 
 
-def region_distances(network: LPIPS, seen: Observed, predicted: Predicted) -> dict[str, Tensor]:
+def region_distances(network: LPIPS, observed: Observed, predicted: Predicted) -> dict[str, Tensor]:
     """Measures (B,) over the moving region alone (`uwm.metrics.region`)."""
-    region = moving_region(seen.frames["o_t"], seen.frames["o_next"])
+    region = moving_region(observed.frames["o_t"], observed.frames["o_next"])
     return {
-        "lpips_region": region_lpips(network, predicted.features, seen.features["r_next"], region),
-        "lpips_region_true": region_lpips(network, predicted.drawn_features, seen.features["o_next"], region),
-        "psnr_region": region_psnr(predicted.drawn, seen.frames["o_next"], region),
+        "lpips_region": region_lpips(network, predicted.features, observed.features["r_next"], region),
+        "lpips_region_true": region_lpips(
+            network, predicted.drawn_features, observed.features["o_next"], region
+        ),
+        "psnr_region": region_psnr(predicted.drawn, observed.frames["o_next"], region),
     }
 
 
@@ -160,10 +162,10 @@ def measure_pairs(
     states: Mapping[str, Tensor],
     *,
     only: Sequence[str] | None = None,
-    shown: Sequence[str] = (),
+    keep: Sequence[str] = (),
     batch_size: int = 32,
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Measure all methods on all pairs, and keep the predicted frames of those `shown`.
+    """Measure all methods on all pairs, and give the predicted frames of those to `keep`.
 
     `states` (n, 1+N, D) by method, among them `copy` (s_t) and `oracle` (s_t+1). The table has, per
     pair, `video`, `t0`, `t1`, `moving` (motion above the median), `motion` (LPIPS between O_t and O_t+1),
@@ -177,12 +179,12 @@ def measure_pairs(
         drawn = {method: frame[rows].to(images.device) for method, frame in (test.drawn or {}).items()}
         table, found = _measure_batch(how, images, part, drawn, only or list(states))
         tables.append(table)
-        frames.append({method: found[method].cpu() for method in shown})
+        frames.append({method: found[method].cpu() for method in keep})
     pairs = pd.concat(
         [test.manifest.table[["video", "t0", "t1"]], pd.concat(tables, ignore_index=True)], axis=1
     )
     pairs.insert(3, "moving", pairs["motion"] > pairs["motion"].median())
-    return pairs, {method: torch.cat([part[method] for part in frames]) for method in shown}
+    return pairs, {method: torch.cat([part[method] for part in frames]) for method in keep}
 
 
 @torch.no_grad()
@@ -197,7 +199,7 @@ def _measure_batch(
     frames = {method: world.mae.decode(state) for method, state in states.items()}
     o_t, o_next = images.float().div(255).unbind(1)
     features = {name: network.features(x) for name, x in {**frames, "o_t": o_t, "o_next": o_next}.items()}
-    seen = Observed(
+    observed = Observed(
         {"o_t": o_t, "o_next": o_next, "r_t": frames[COPY.name], "r_next": frames[ORACLE.name]},
         {"o_t": features["o_t"], "o_next": features["o_next"],
          "r_t": features[COPY.name], "r_next": features[ORACLE.name]},
@@ -208,10 +210,10 @@ def _measure_batch(
         "lpips_of_copy": network.distance(features[COPY.name], features[ORACLE.name]),
     }
     for method in methods:
-        shown = frames[method], features[method]
-        sharp = (drawn[method], network.features(drawn[method])) if method in drawn else shown
-        predicted = Predicted(states[method], *shown, *sharp)
+        decoded = frames[method], features[method]
+        sharp = (drawn[method], network.features(drawn[method])) if method in drawn else decoded
+        predicted = Predicted(states[method], *decoded, *sharp)
         for measure in how.measures:
-            found = measure(network, seen, predicted)
+            found = measure(network, observed, predicted)
             columns |= {f"{method}/{name}": value for name, value in found.items()}
     return pd.DataFrame({name: value.double().cpu().numpy() for name, value in columns.items()}), frames

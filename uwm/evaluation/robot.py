@@ -43,13 +43,13 @@ from uwm.models.world import World
 class RobotEvaluation:
     """What predictions of a robot's pairs are measured with.
 
-    `world` has the world model, and the MAE whose states it predicts; `shown` decodes the states. Linear
+    `world` has the world model, and the MAE whose states it predicts; `decoder` decodes the states. Linear
     probes are fitted to `probe_pairs` training pairs. `reader` sees where in the picture the gripper is.
     """
 
     setting: EvalSetting
     world: World
-    shown: World
+    decoder: World
     network: LPIPS
     probe_pairs: int
     reader: StateReader | None = None
@@ -62,7 +62,7 @@ class RobotEvaluation:
     @property
     def weights(self) -> dict[str, str]:
         """The sha256 of all weights that the numbers rest on but a method's own, by name."""
-        return {**self.shown.weights, "lpips": self.network.weights_sha256}
+        return {**self.decoder.weights, "lpips": self.network.weights_sha256}
 
     def gripper_probe(self) -> EefProbe:
         """Reads the gripper's place off states."""
@@ -88,10 +88,10 @@ class RobotEvaluation:
             ORACLE.name: test.states[:, 1].to(self.device),
         }
         states[method] = predicted.state
-        how = Measuring(self.shown, self.network, (frame_distances, region_distances))
+        how = Measuring(self.decoder, self.network, (frame_distances, region_distances))
         observed = FramePairs(test.pairs.manifest, test.images, f"{method} {self.setting.corpus.name}")
-        shown = list(dict.fromkeys([ORACLE.name, method]))
-        pairs, frames = measure_pairs(how, observed, states, only=[method], shown=shown)
+        keep = list(dict.fromkeys([ORACLE.name, method]))
+        pairs, frames = measure_pairs(how, observed, states, only=[method], keep=keep)
         columns: dict[str, Tensor] = {}
         if wanted is not None:
             assert predicted.latents is not None
@@ -144,7 +144,7 @@ class RobotEvaluation:
 
     def rollouts(self, segments: RolloutSegments, states: Tensor) -> FurtherMetrics:
         """Errors of states (n, K, 1+N, D) predicted 1 to K steps ahead: `<measure>_<step>`."""
-        columns = rollout_columns(self.network, self.shown, segments, states)
+        columns = rollout_columns(self.network, self.decoder, segments, states)
         return further_metrics(ROLLOUT_ROWS, segments.rows, columns, self.network.protocol)
 
     def _of_pairs(self, test: EvalPairs, columns: Mapping[str, np.ndarray]) -> FurtherMetrics:

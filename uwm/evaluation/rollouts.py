@@ -39,7 +39,7 @@ def roll_out(
 
 @torch.no_grad()
 def rollout_columns(
-    network: LPIPS, shown: World, segments: RolloutSegments, predicted: Tensor
+    network: LPIPS, decoder: World, segments: RolloutSegments, predicted: Tensor
 ) -> dict[str, np.ndarray]:
     """Per run (n,) and step k from 1, `<measure>_<k>`: LPIPS to R_t+k, PSNR to O_t+k, state error."""
     found: dict[str, np.ndarray] = {}
@@ -48,10 +48,10 @@ def rollout_columns(
         names = "rollout_lpips", "rollout_psnr", "rollout_state_mse"
         columns: dict[str, list[Tensor]] = {name: [] for name in names}
         for some in torch.arange(len(rows)).split(32):
-            frame = shown.mae.decode(predicted[some, k])
+            frame = decoder.mae.decode(predicted[some, k])
             s_next = segments.pairs.states[rows[some], 1].to(predicted.device)
             o_next = segments.pairs.images[rows[some], 1].to(predicted.device).float() / 255
-            near = network(frame, shown.mae.decode(s_next))
+            near = network(frame, decoder.mae.decode(s_next))
             error = (predicted[some, k] - s_next).square().mean((1, 2))
             for name, values in zip(names, (near, psnr(frame, o_next), error), strict=True):
                 columns[name].append(values.double().cpu())

@@ -51,7 +51,7 @@ def segments_from(manifest: Manifest, starts: Manifest, steps: int) -> tuple[Man
 def _following(manifest: Manifest) -> _Following:
     columns = (manifest.table[name].tolist() for name in ("video", "frame0", "frame1"))
     return {
-        (video, first): (place, last) for place, (video, first, last) in enumerate(zip(*columns, strict=True))
+        (video, first): (index, last) for index, (video, first, last) in enumerate(zip(*columns, strict=True))
     }
 
 

@@ -33,7 +33,7 @@ class MeasuredWorld(NamedTuple):
     pairs: pd.DataFrame
     frames: Tensor
     actions: LatentActions
-    seen: StatePairs
+    states: StatePairs
     images: Tensor  # uint8 (n, 2, 3, S, S)
 
 
@@ -44,18 +44,18 @@ def measure_world(method: str, world: World, network: LPIPS, test: FramePairs, s
     actions = in_batches(world.world_model.infer_actions, s_t, s_next)
     predicted = in_batches(world.world_model.predict, s_t, actions.quantized)
     states = {COPY.name: s_t, ORACLE.name: s_next, method: predicted}
-    pairs, frames = measure_pairs(Measuring(world, network), test, states, only=[method], shown=[method])
-    seen = StatePairs(s_t, s_next, list(test.manifest.table["video"]), test.images[:, 1])
-    columns = action_columns({method: world}, None, network, seen, seed)
-    return MeasuredWorld(pairs.assign(**columns), frames[method], actions, seen, test.images)
+    pairs, frames = measure_pairs(Measuring(world, network), test, states, only=[method], keep=[method])
+    compared = StatePairs(s_t, s_next, list(test.manifest.table["video"]), test.images[:, 1])
+    columns = action_columns({method: world}, None, network, compared, seed)
+    return MeasuredWorld(pairs.assign(**columns), frames[method], actions, compared, test.images)
 
 
 @dataclass(frozen=True)
-class ShownModel:
-    """A world model, and the MAE whose states are compared: in `shown`, with the model over its states; or,
+class MeasuredModel:
+    """A world model, and the MAE whose states are compared: in `world`, with the model over its states; or,
     where that is one over `pixels`, with the model that draws frames."""
 
-    shown: World
+    world: World
     pixels: World | None = None
 
     def measure(
@@ -63,19 +63,19 @@ class ShownModel:
     ) -> tuple[pd.DataFrame, Tensor, FurtherMetrics]:
         """Numbers per pair, the frames drawn (n, 3, S, S), and what is of the whole: rates, costs."""
         if self.pixels is None:
-            found = measure_world(method, self.shown, network, test, seed)
-            whole = rates(self.shown.world_model, found.actions, found.seen)
-            return found.pairs, found.frames, whole | FurtherMetrics(world_cost(self.shown, test.images))
+            found = measure_world(method, self.world, network, test, seed)
+            whole = rates(self.world.world_model, found.actions, found.states)
+            return found.pairs, found.frames, whole | FurtherMetrics(world_cost(self.world, test.images))
         checked = CheckedModel(PixelModel(self.pixels), method)
-        model = FrameModel(checked, self.shown.mae)
-        how = Measuring(self.shown, network)
+        model = FrameModel(checked, self.world.mae)
+        how = Measuring(self.world, network)
         pairs, drawn, actions = measure_frame_model(method, model, how, test, None, seed)
         whole = frame_model_rates(checked, actions) | FurtherMetrics(frame_model_cost(model, test.images))
         return pairs, drawn.cpu(), whole
 
     def through(self, predict: Predictor) -> Predictor:
         """A predictor of the model's as one over the MAE's states."""
-        return through_frames(predict, self.pixels, self.shown.mae) if self.pixels else predict
+        return through_frames(predict, self.pixels, self.world.mae) if self.pixels else predict
 
 
 def encoder_of(world: World) -> FrozenEncoder:

@@ -175,5 +175,5 @@ def bootstrap_spearman(a: ArrayLike, b: ArrayLike, *, samples: int = 2000, seed:
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks of numbers (n,), equal ones at the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+    _, rank, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[rank]

@@ -35,7 +35,7 @@ class AdapterRecipe(ActionRecipe):
     # How much more a token's error counts where the state changes: 1 + weight x root of the change of its
     # region, over the mean. 0: all alike, as in eq. 13.
     change_weight: NotNegative = 0.0
-    commitment: NotNegative = 0.03  # weight, with the target "prediction": 0.01 to 0.05 were alike
+    commitment: NotNegative = 0.03  # weight, with the target "prediction"
 
 
 # Section 5.1: Adam at 3e-4. AdamW without decay is Adam.
@@ -66,7 +66,7 @@ ADAPTER = {
     ),
     "mini": AdapterRecipe(
         TrainConfig(
-            steps=6000,  # each pair five times; after 1,500 steps it still learnt fast
+            steps=6000,  # each pair is seen about five times
             batch_size=16,  # twice the steps of 32 in the same time learn more
             learning_rate=3e-3,  # 3e-4 wants more steps than a mini run has
             betas=(0.9, 0.999),

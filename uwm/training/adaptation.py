@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uwm.baselines.ficc import FICC
     from uwm.metrics.perceptual import LPIPS
 
-Labelled = dict[str, Tensor]
+ActionBatch = dict[str, Tensor]
 
 
 class OnLabelledPairs(nn.Module):
@@ -28,7 +28,7 @@ class OnLabelledPairs(nn.Module):
         super().__init__()
         self._mae = (mae.eval().requires_grad_(False),) if mae else None  # a tuple: no part of the state
 
-    def states(self, batch: Labelled) -> tuple[Tensor, Tensor]:
+    def states(self, batch: ActionBatch) -> tuple[Tensor, Tensor]:
         """s_t and s_t+1, each (B, 1+N, D)."""
         if "states" in batch:
             s_t, s_next = batch["states"].float().unbind(1)
@@ -61,7 +61,7 @@ class AdapterRegression(OnLabelledPairs):
         self.adapter, self.change_weight, self.commitment = adapter, change_weight, commitment
         self._world_model = (world_model.eval().requires_grad_(False),)
 
-    def forward(self, batch: Labelled, draws: Draws) -> dict[str, Tensor]:
+    def forward(self, batch: ActionBatch, draws: Draws) -> dict[str, Tensor]:
         """The loss. A batch may bring its pairs' `latents` (B, L, W) and `codes` (B, L), computed before."""
         world_model = self._world_model[0].to(batch["actions"].device)
         s_t, s_next = self.states(batch)
@@ -150,7 +150,7 @@ class NextState(OnLabelledPairs):
         self.dynamics = dynamics
         self.picture = picture if picture and picture.counts else None
 
-    def forward(self, batch: Labelled, draws: Draws) -> dict[str, Tensor]:
+    def forward(self, batch: ActionBatch, draws: Draws) -> dict[str, Tensor]:
         s_t, s_next = self.states(batch)
         prediction = self.dynamics(s_t, batch["actions"], batch["mask"])
         state_mse = F.mse_loss(prediction, s_next)
