@@ -245,9 +245,12 @@ def robot_columns(
     reader = obtain_picture_reader(config.reader, context, domain.corpus) if robot else None
     if reader is None:
         return {}, whole
-    read, places = reader.model.to(device), hand_in_picture(test.pairs, setting.short_side, world.image_size)
+    hand_reader, places = (
+        reader.model.to(device),
+        hand_in_picture(test.pairs, setting.short_side, world.image_size),
+    )
     if not FAMILIES[cell.method].pixels:
-        columns = transfer_in_picture(world_model, read, test, places, device)
+        columns = transfer_in_picture(world_model, hand_reader, test, places, device)
         whole |= further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
     states = {"still_px": test.states[:, 0], "hand_error_px": predict_pairs(inferred, test, device).state}
     for name, recipe in adapters(config, cell).items():
@@ -256,7 +259,7 @@ def robot_columns(
         acting = model.through(adapter_predictor(world_model, adapter.model.to(device)))
         states[name] = predict_pairs(acting, test, device).state
     true = places.diff(dim=1)[:, 0]
-    moved = {name: moved_in_picture(read, test.states[:, 0], state) for name, state in states.items()}
+    moved = {name: moved_in_picture(hand_reader, test.states[:, 0], state) for name, state in states.items()}
     return {name: (found - true).norm(dim=1).numpy() for name, found in moved.items()}, whole
 
 

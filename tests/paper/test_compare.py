@@ -27,13 +27,17 @@ def changed_ratio(folder: Path, value: float, ci: list[float]) -> None:
     path.write_text(json.dumps(record))
 
 
+def two_folders_apart(folder: Path) -> None:
+    """`ours` and `theirs`, of which one ratio's intervals don't overlap."""
+    for name, value, ci in (("ours", 1.15, [1.1, 1.2]), ("theirs", 0.575, [0.5, 0.6])):
+        toy_results(folder / name)
+        changed_ratio(folder / name, value, ci)
+
+
 def test_a_number_with_another_interval_is_shown_and_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("ours", "theirs"):
-        toy_results(tmp_path / name)
-    changed_ratio(tmp_path / "ours", 1.15, [1.1, 1.2])
-    changed_ratio(tmp_path / "theirs", 0.575, [0.5, 0.6])
+    two_folders_apart(tmp_path)
     ours, theirs = Results(tmp_path / "ours"), Results(tmp_path / "theirs")
     largest = max(differences(ours, theirs), key=lambda difference: difference.relative)
     assert (largest.metric, largest.relative) == ("lpips_ratio", pytest.approx(1.0))
@@ -47,10 +51,7 @@ def test_a_number_with_another_interval_is_shown_and_fails(
 def test_another_lpips_is_said_first_and_its_numbers_are_not_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("ours", "theirs"):
-        toy_results(tmp_path / name)
-    changed_ratio(tmp_path / "ours", 1.15, [1.1, 1.2])
-    changed_ratio(tmp_path / "theirs", 0.575, [0.5, 0.6])
+    two_folders_apart(tmp_path)
     everything = len(list(differences(Results(tmp_path / "ours"), Results(tmp_path / "theirs"))))
     for path in tmp_path.rglob("*__*.json"):
         record = json.loads(path.read_text())

@@ -48,7 +48,7 @@ class ActionRecipe(Bounded):
         return replace(self, train=replace(self.train, seed=seed or 0))
 
     def with_pairs(self, pairs: int, steps: int | None = None) -> Self:
-        """The recipe on so many pairs; in fewer steps, if any are given."""
+        """The recipe on so many pairs; in `steps` steps, if they are given."""
         train = replace(self.train, steps=steps or self.train.steps)
         return replace(self, pairs=pairs, train=train)
 
