@@ -23,7 +23,7 @@ FAULTS = (LookupError, TypeError, ValueError, OSError, UserError)  # of files th
 UNSAMPLED = "without_samples.txt"
 SAMPLED_SINCE = "2026-11-26"  # no record that was measured later is excused
 LATE = re.compile(
-    r"(rollout|control|transfer|distance_mm)_.+|probe_r2(_mlp)?|perplexity|code_bits|calls_per_decision"
+    r"(rollout|control|transfer|distance_mm)_.+|probe_r2(_mlp|_movement)?|perplexity|code_bits|calls_per_decision"
 )
 RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
 

@@ -122,8 +122,9 @@ UNDIVIDED = {"planning": "All episodes"}  # tables of no pairs, without a moving
 # What is varied of the model: how much the action is used, how sharp the picture is, what the code holds.
 VARIED = ["state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy"]
 RATES = ["bits", "code_bits", "perplexity", "probe_r2", "probe_r2_mlp"]
+COMPUTE = ["parameters", "last_gain"]
 VIEWS = {
-    "table1": {**USUAL, "_rates": [*RATES, "transfer_picture", "transfer", "parameters", "last_gain"]},
+    "table1": {**USUAL, "_rates": [*RATES, "probe_r2_movement", "transfer_picture", "transfer", *COMPUTE]},
     "planning": {"": PLANNED},
     "figure5": {"": MOVEMENT, "_actions": ACTIONS, "_frames": MAIN, "_more": [*MORE[:-1], "psnr_region"]},
     "ablations": {"": VARIED, "_rates": RATES, "_frames": MAIN},
@@ -180,8 +181,9 @@ NOTES = {
     "ablations": INTERVALS + "State error over the copy's and over that with another pair's action; leak: "
     "the same action on a frame of another clip, over the copy. One seed, trained briefly. ",
     "_rates": INTERVALS + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "
-    "robot's own action, where there is one. Transferred: how far the hand moves by the action of another "
-    "clip from how it moved there, over the same for a hand that stands still. Gained in the last quarter: "
-    "what the last quarter of a training's steps took from its validation error. ",
+    "robot's own action, where there is one; off the true movement: of a linear probe that is given how "
+    "far the gripper goes in the picture and how far it is open instead. Transferred: how far the hand moves "
+    "by the action of another clip from how it moved there, over the same for a hand that stands still. "
+    "Gained in the last quarter: what the last quarter of a training's steps took from its validation error. ",
     "_ahead": "O_t+5 in O_t+1's place. ",
 }

@@ -1,6 +1,7 @@
-"""The pages' commands work: each is run, planned with --dry-run, or its options are looked up in --help."""
+"""The pages' commands work: each is planned and run at scale smoke, or its options are looked up."""
 
 import importlib.util
+import json
 import os
 import re
 import runpy
@@ -40,6 +41,8 @@ LEFT_OUT = {
     "experiments/motion.py": "made by CONTRIBUTING.md: tests/test_contributing.py",
     "tests/bench": "minutes: make bench",
 }
+# Run from end to end at scale smoke by the experiment's own test, whatever the number of processes.
+WHOLE = re.compile(r"python experiments/(\w+)\.py( --scale smoke)?( --jobs 2)?( --recompute)?")
 
 
 def is_shell(kind: str, text: str) -> bool:
@@ -58,6 +61,7 @@ def commands_of(page: str) -> list[list[str]]:
 ALL = sorted({" ".join(words) for page in PAGES for words in commands_of(page)})
 KEPT = [text for text in ALL if not any(reason in text for reason in LEFT_OUT)]
 PLANNED = [text for text in KEPT if text.startswith("python experiments/")]
+RUN = [text for text in PLANNED if "--dry-run" not in text and not WHOLE.fullmatch(text)]
 TOOLS = [text for text in (*KEPT, *map(" ".join, commands_of(RUNBOOK))) if text.startswith("python -m ")]
 
 
@@ -80,9 +84,21 @@ def test_every_exception_is_needed():
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the pages' placeholders stand for."""
-    folder = tmp_path_factory.mktemp("data")
+    return placeholders(tmp_path_factory.mktemp("data"), demos=90)  # Figure 5 takes 2,000 pairs
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The same of fewer demonstrations, and a cache for all that is trained from them."""
+    folder = tmp_path_factory.mktemp("few")
+    (folder / "data").mkdir()
+    return {**placeholders(folder / "data", demos=10), "cache": str(folder / "cache")}
+
+
+def placeholders(folder: Path, demos: int) -> dict[str, str]:
+    """A folder of videos, and robot data of so many demonstrations."""
     videos = ROOT / "uwm" / "assets" / "corpora" / "sim-ego" / "test"
-    toy = write_toy(folder / "toy.hdf5", demos=90)  # Figure 5 takes 2,000 pairs
+    toy = write_toy(folder / "toy.hdf5", demos=demos)
     robots = {"robosuite-demos": str(folder), "robosuite-wipe.hdf5": str(toy), "FILE.hdf5": str(toy)}
     return {**robots, "DIR": str(videos), "SITE.toml": "cpu.toml"}
 
@@ -96,14 +112,47 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
+def filled(text: str, names: dict[str, str]) -> list[str]:
+    """The words of a command, with what its placeholders stand for."""
+    places = re.compile(r"(?<![\w-])(DIR|FILE\.hdf5|SITE\.toml|(?<==)robosuite-demos|robosuite-wipe\.hdf5)\b")
+    return [places.sub(lambda m: names[m[0]], word) for word in shlex.split(text)]
+
+
 @pytest.mark.parametrize("text", PLANNED)
 @pytest.mark.usefixtures("folders")
 def test_experiments_plan_what_the_pages_say(text, names, capsys):
-    places = re.compile(r"(?<![\w-])(DIR|FILE\.hdf5|SITE\.toml|(?<==)robosuite-demos|robosuite-wipe\.hdf5)\b")
-    words = [places.sub(lambda m: names[m[0]], word) for word in shlex.split(text)]
+    words = filled(text, names)
     arguments = [*words[2:], *([] if "--dry-run" in words else ["--dry-run"])]
     code = main(load_experiment(ROOT / words[1]), arguments)
     assert code == 0, capsys.readouterr().err[-1000:]
+
+
+@pytest.mark.parametrize("text", RUN)
+@pytest.mark.usefixtures("folders")
+def test_experiments_run_as_the_pages_say(text, few, tmp_path, monkeypatch, capsys):
+    """From end to end at scale smoke: every cell that is asked for ends well."""
+    monkeypatch.setenv("UWM_CACHE", few["cache"])
+    words = filled(text, few)
+    out = str(tmp_path / "out")
+    if "--out" in words:
+        words[words.index("--out") + 1] = out
+    else:
+        words += ["--out", out]
+    scale = [] if "--scale" in words else ["--scale", "smoke"]
+    code = main(load_experiment(ROOT / words[1]), [*words[2:], *scale])
+    assert code == 0, capsys.readouterr().err[-1000:]
+    records = [json.loads(path.read_text()) for path in Path(out).glob("*.json")]
+    assert records
+    assert {record["status"] for record in records} == {"ok"}
+
+
+def test_whole_experiments_are_run_by_their_own_tests():
+    named = [WHOLE.fullmatch(text) for text in PLANNED]
+    names = {found[1] for found in named if found}
+    assert names
+    for name in names:
+        text = (ROOT / "tests" / "experiments" / f"test_{name}.py").read_text(encoding="utf-8")
+        assert '"--scale", "smoke"' in text, name
 
 
 @pytest.mark.parametrize("text", TOOLS)

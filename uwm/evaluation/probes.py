@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from uwm.baselines.probe import Probe, fit_mlp, fit_probe
-from uwm.data.action_pairs import ActionPairs
+from uwm.data.action_pairs import ActionPairs, hand_in_picture
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
 from uwm.evaluation.further import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.predictors import Predictor, predict_pairs
@@ -60,12 +60,21 @@ def probe_real_actions(
 
     `pairs`: those it is fitted to, those that choose its penalty or length, and those it is tested on.
     """
-    features, targets = [], []
+    features = []
     for seen in pairs:
         latents = predict_pairs(predictor, seen, device).latents
         assert latents is not None
         features.append(latents.quantized.flatten(1).cpu())
-        targets.append(mean_controls(seen.pairs).double())
+    return _left_of_actions(features, pairs, probe)
+
+
+def _left_of_actions(
+    features: list[Tensor],
+    pairs: tuple[EvalPairs, EvalPairs, EvalPairs],
+    probe: Callable[[ProbeRows, ProbeRows], ProbeReadout],
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `probe_real_actions`, from any features (n, F) of the three parts."""
+    targets = [mean_controls(seen.pairs).double() for seen in pairs]
     varies = targets[2].std(0) > 0
     spread = targets[2].std(0)[varies]
     scaled = [target[:, varies] / spread for target in targets]
@@ -75,18 +84,37 @@ def probe_real_actions(
     return residual.numpy(), total.numpy()
 
 
+def visible_movement(pairs: ActionPairs, setting: EvalSetting) -> Tensor | None:
+    """What a picture shows of the gripper's movement (n, 2 or 4): how far it goes, in pixels (x, y), and how
+    far it is open before and after, where that is known. None where its place in the picture is not known."""
+    places = hand_in_picture(pairs, setting.short_side, setting.encoder.image_size)
+    if not places.isfinite().all():
+        return None
+    opening = torch.from_numpy(pairs.actions.gripper).double()
+    way = places.diff(dim=1)[:, 0]
+    return torch.cat([way, opening], dim=1) if opening.isfinite().all() else way
+
+
 def action_probes(
     predictor: Predictor, device: torch.device, setting: EvalSetting, test: EvalPairs, pairs: int
 ) -> FurtherMetrics:
-    """R^2 of a linear probe and of a network that read real actions off a method's latent ones.
+    """R^2 of a linear probe and of a network that read real actions off a method's latent ones; and of a
+    linear probe that is given the gripper's true movement in the picture instead.
 
     `pairs`: how many training pairs they are fitted to, and at most that many validation pairs.
     """
     fitted, held_out = (load_eval_pairs(setting, split, pairs, 0) for split in ("train", "validation"))
+    parts = (fitted, held_out, test)
     found: dict[str, np.ndarray] = {}
     for name, probe in (("probe_r2", linear_probe), ("probe_r2_mlp", mlp_probe)):
-        residual, total = probe_real_actions(predictor, (fitted, held_out, test), device, probe)
+        residual, total = probe_real_actions(predictor, parts, device, probe)
         found |= {f"{name}_residual": residual, f"{name}_total": total}
+    seen = [movement for part in parts if (movement := visible_movement(part.pairs, setting)) is not None]
+    if len(seen) == len(parts) and len({movement.shape[1] for movement in seen}) == 1:
+        # Each number counts alike, whatever its unit.
+        spread = seen[0].std(0).clamp_min(1e-9)
+        residual, total = _left_of_actions([movement / spread for movement in seen], parts, linear_probe)
+        found |= {"probe_r2_movement_residual": residual, "probe_r2_movement_total": total}
     return further_metrics(ACTION_ROWS, test.pairs.manifest.table, found, "")
 
 

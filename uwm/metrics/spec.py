@@ -125,6 +125,13 @@ _DECLARED = (
         ratio=("probe_r2_mlp_residual", "probe_r2_mlp_total"),
         gain=True,
     ),
+    Metric(
+        "probe_r2_movement",
+        "R2 off the true movement",
+        "higher",
+        ratio=("probe_r2_movement_residual", "probe_r2_movement_total"),
+        gain=True,
+    ),
     # Several steps ahead.
     Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True),
     Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True),

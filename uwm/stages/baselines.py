@@ -90,7 +90,12 @@ FICC_RECIPE = {
         ("paper", ADAPTER["paper"], (32, 64, 96, 128), {"steps": 20_000}),
         ("small", ADAPTER["small"], (32, 64, 96, 128), {"steps": 10_000}),
         # Fewer channels than at scale paper: a step is to end soon on a CPU.
-        ("mini", ADAPTER["mini"], (16, 32, 64, 128), {"steps": 3000, "batch_size": 32, "learning_rate": 1e-3}),
+        (
+            "mini",
+            ADAPTER["mini"],
+            (16, 32, 64, 128),
+            {"steps": 3000, "batch_size": 32, "learning_rate": 1e-3},
+        ),
         ("smoke", ADAPTER["smoke"], (16, 32, 64, 128), {"steps": 2}),
     )
 }
