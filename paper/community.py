@@ -21,6 +21,7 @@ from paper.store import ROOT, RecordedCell, Results
 from uwm.arguments import Parser
 from uwm.errors import UserError, run_cli
 from uwm.methods import parse
+from uwm.metrics.spec import metric_of
 from uwm.runs.record import COMMUNITY
 
 REFERENCE = "copy"  # whose committed record says which pairs, and what they are compared with
@@ -99,7 +100,7 @@ def _bits_problems(metrics: dict[str, Any]) -> Iterator[str]:
     if carried > bits + MEAN_TOLERANCE:
         yield f"its codes carry {carried:g} bits, more than its {bits:g}"
     for name, entry in metrics.items():
-        if name.startswith("probe_r2") and entry["value"] > 1:
+        if metric_of(name).gain and entry["value"] > 1:
             yield f"{name} is {entry['value']:g}, above 1"
 
 

@@ -131,7 +131,7 @@ VIEWS = {
 }
 HALVES = {"": "All pairs", "_moving": "Moving half"}
 # What is no mean over pairs: the gripper under commands, and with actions of another clip.
-CONTROL = [name for name in METRICS if name.startswith(("control_", "transfer_", "probe_"))]
+CONTROL = [name for name, metric in METRICS.items() if metric.control]
 # What is compared pair by pair, by the end of the table's name: the first minus each of the others.
 DIFFERENCES = {
     "figure4": {
@@ -184,6 +184,6 @@ NOTES = {
     "robot's own action, where there is one; off the true movement: of a linear probe that is given how "
     "far the gripper goes in the picture and how far it is open instead. Transferred: how far the hand moves "
     "by the action of another clip from how it moved there, over the same for a hand that stands still. "
-    "Gained in the last quarter: what the last quarter of a training's steps took from its validation error. ",
+    "Gained in the last quarter: what the last quarter of a training took from its validation error. ",
     "_ahead": "O_t+5 in O_t+1's place. ",
 }

@@ -12,7 +12,7 @@ from paper.reading import read_table
 from paper.style import LEGEND_ROW, TITLE, legend_above, log_scale, plots
 from uwm.methods import DIRECT, NO_ACTION, R_GT, W_FT, method_label
 
-COUNTS = ("perplexity", "used", "codes")
+COUNTS = ("perplexity", "used")
 PSNR, CODES = "PSNR on validation, dB", "codes in use"
 STATE_ERROR = "val/state_mse/"
 UNDRAWN = ("step", "lr", "grad_norm", "ema_perplexity", "action_gap")  # the gap is shuffled minus own
@@ -48,8 +48,8 @@ def curve_groups(names: list[str]) -> dict[str, dict[str, str]]:
         number_, _, corpus = name.removeprefix("val/").partition("/")
         if number_ in UNDRAWN:
             continue
-        if "psnr" in number_ or number_.endswith(COUNTS):
-            title = PSNR if "psnr" in number_ else CODES
+        if number_ in (*COUNTS, "psnr"):
+            title = PSNR if number_ == "psnr" else CODES
             label = f"{number_} {corpus_label(corpus)}".strip()
         else:
             title = f"validation {corpus_label(corpus)}".strip() if validation else "training"

@@ -26,6 +26,20 @@ SETTINGS = [
 ]
 
 
+def test_the_runbook_says_what_the_recipes_hold() -> None:
+    page = (ROOT / "docs" / "paper-scale.md").read_text(encoding="utf-8").replace("\n", " ")
+    configs = {name: experiment.configs for name, experiment in EXPERIMENTS.items()}
+    small, paper = configs["table1"]["small"], configs["table1"]["paper"]
+    assert small.pretrain.model == paper.pretrain.model
+    assert small.pretrain.train.batch_size == paper.pretrain.train.batch_size
+    assert 2 * small.pretrain.train.steps == paper.pretrain.train.steps
+    assert small.pretrain.pairs == 5 * small.pretrain.clips
+    assert f"the first {small.pretrain.clips:,} training clips are used (five pairs of each)" in page
+    clips = configs["figure4"]["small"].finetune.clips
+    assert f"the first {clips} training clips of the in-domain data" in page
+    assert f"of its recipe, {paper.pretrain.pairs:,} of each corpus" in page
+
+
 def test_table1_in_three_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_ssv2(tmp_path / "SSV2")
     write_published(tmp_path / "weights" / "mae_visualize_vit_base.pth", TINY, seed=0)

@@ -5,8 +5,9 @@
     python -m uwm.cost --scale small --trainings      # every training of Table 1, Figures 4 and 5
 
 Operations and the memory of a step are counted on the real networks, attention included; a host's memory is
-what reading pairs takes: blocks to shuffle, and a process for each core but one. Shards are reckoned by what
-`tests/bench/data.py` measured once, on videos like those of SSv2 and Ego4D. A rate is nothing that can be
+what reading pairs takes: blocks to shuffle, and a process for each core but one. Shards and lists of pairs
+are reckoned by what `tests/bench/data.py` measured once, on videos like those of SSv2 and Ego4D; the
+in-domain set of Figures 4 and 5 by 13 of its episodes. A rate is nothing that can be
 counted: `timing.jsonl` beside a training's log has the measured one. What measuring costs is not counted,
 nor FICC's small adapter, nor encoding where a recipe computes states once, nor the steps with a perceptual
 loss that a pre-training can end with (at scale mini it does).
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from uwm.arguments import Parser, one_of, real, whole
+from uwm.data.simulation.suite import Suite
 from uwm.env import REPOSITORY
 from uwm.errors import run_cli
 from uwm.runs.experiment import load_experiment
@@ -33,6 +35,8 @@ COUNTED_EXPERIMENTS = ("table1", "figure4", "figure5")
 COUNTED_SCALES = ("small", "paper")
 STORED_PAIR = 60 * 1024 / 240**2  # bytes of a pair in shards of quality 90, for a short side squared
 DECODED_ALONE = {"ssv2": 32.9, "ego4d": 3.3}  # pairs a second of one core, each pair decoded by itself
+LISTED = 0.015  # seconds of one core for a clip of 4 s, when the pairs of a corpus are drawn
+EPISODE = 0.99e6, 3.3  # bytes, and seconds of one core, of an episode of the in-domain set
 
 
 class Trainings(NamedTuple):
@@ -83,6 +87,7 @@ def table(
         f"time at {tflops:g} TFLOP/s": f"{hours:.2f} GPU hours, {60 * hours / gpus:.0f} minutes on {gpus}",
         "pairs to read": f"{tflops * 1e12 * gpus / cost.total:,.0f} a second for {gpus} at that rate",
         **stored(recipe, corpora),
+        **made_here(),
     }
     width = max(map(len, rows))
     return [f"{name:<{width}}  {value}" for name, value in rows.items()]
@@ -95,6 +100,16 @@ def stored(recipe: PretrainRecipe, corpora: Sequence[str]) -> dict[str, str]:
     gigabytes = STORED_PAIR * recipe.short_side**2 * recipe.pairs * len(corpora) / 1e9
     hours = sum(recipe.pairs / DECODED_ALONE[name] for name in corpora) / 3600
     return {"shards": f"{gigabytes:.0f} GB on disk, {hours:.1f} core hours to make them, once"}
+
+
+def made_here() -> dict[str, str]:
+    """What is made once besides: the lists of pairs, and the in-domain set of Figures 4 and 5."""
+    episodes = len(Suite().takes())
+    size, seconds = (one * episodes for one in EPISODE)
+    return {
+        "lists of pairs": f"{100_000 * LISTED / 3600:.1f} core hours for 100,000 short clips, once",
+        "in-domain set": f"{size / 1e9:.1f} GB on disk, {seconds / 3600:.1f} core hours to make it, once",
+    }
 
 
 def trainings(scale: str) -> Iterator[Trainings]:

@@ -33,6 +33,7 @@ class Metric:
     counted: bool = False  # follows from how often each code occurs, which the samples hold instead
     ratio: tuple[str, str] | None = None
     gain: bool = False
+    control: bool = False  # of how well actions tell where the gripper goes: probes, transfer, commands
     binomial: bool = False  # a share of successes: Wilson's interval
     version: int = 1
 
@@ -83,6 +84,7 @@ _DECLARED = (
         "higher",
         ratio=("probe_r2_residual", "probe_r2_total"),
         gain=True,
+        control=True,
     ),
     # Whether a latent action is one (uwm/evaluation/actions.py). The leak is of stitched pairs, 1 = none.
     Metric("bits", "Bits", "lower", "bits", sampled=False),
@@ -124,6 +126,7 @@ _DECLARED = (
         "higher",
         ratio=("probe_r2_mlp_residual", "probe_r2_mlp_total"),
         gain=True,
+        control=True,
     ),
     Metric(
         "probe_r2_movement",
@@ -131,27 +134,32 @@ _DECLARED = (
         "higher",
         ratio=("probe_r2_movement_residual", "probe_r2_movement_total"),
         gain=True,
+        control=True,
     ),
     # Several steps ahead.
     Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True),
     Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True),
     Metric("rollout_state_mse", "State MSE", "lower", per_step=True),
     # The gripper under commands, and with latent actions of another clip.
-    Metric("control_success", "Moves as told, %", "higher", "share"),
-    *(Metric(f"control_{name}_mm", f"Moved {name} when told, mm", "higher", "mm") for name in _COMMANDS),
-    Metric("control_open", "Opened when told, share", "higher"),
-    Metric("control_close", "Closed when told, share", "higher"),
-    Metric("transfer_mm", "Error of a transferred action, mm", "lower", "mm"),
-    Metric("transfer_random_mm", "The same, any donor, mm", "lower", "mm"),
-    Metric("transfer_still_mm", "The same, standing still, mm", "lower", "mm"),
+    Metric("control_success", "Moves as told, %", "higher", "share", control=True),
+    *(
+        Metric(f"control_{name}_mm", f"Moved {name} when told, mm", "higher", "mm", control=True)
+        for name in _COMMANDS
+    ),
+    Metric("control_open", "Opened when told, share", "higher", control=True),
+    Metric("control_close", "Closed when told, share", "higher", control=True),
+    Metric("transfer_mm", "Error of a transferred action, mm", "lower", "mm", control=True),
+    Metric("transfer_random_mm", "The same, any donor, mm", "lower", "mm", control=True),
+    Metric("transfer_still_mm", "The same, standing still, mm", "lower", "mm", control=True),
     Metric("transfer", "Transferred / standing still", "lower", ratio=("transfer_mm", "transfer_still_mm")),
-    Metric("transfer_px", "Error of a transferred action, px", "lower", "px"),
-    Metric("transfer_still_px", "The same, standing still, px", "lower", "px"),
+    Metric("transfer_px", "Error of a transferred action, px", "lower", "px", control=True),
+    Metric("transfer_still_px", "The same, standing still, px", "lower", "px", control=True),
     Metric(
         "transfer_picture",
         "Transferred / standing still, in the picture",
         "lower",
         ratio=("transfer_px", "transfer_still_px"),
+        control=True,
     ),
     # Episodes of a planner, each a row of the samples. A decision's time is no property of the method alone.
     Metric("success", "Success, %", "higher", "share", binomial=True),
