@@ -51,7 +51,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "uwm.cache": ("uwm.data", "uwm.runs"),
     "uwm.actions": ("uwm.models", "uwm.data", "uwm.runs", "uwm.training"),
     "uwm.bench": ("uwm.models", "uwm.training", "uwm.runs", "uwm.stages"),
-    "uwm.cost": ("uwm.runs", "uwm.stages"),
+    "uwm.cost": ("uwm.data.simulation", "uwm.runs", "uwm.stages"),
     "uwm.release": ("uwm.runs", "uwm.stages"),
     "uwm.prefetch": ("uwm.metrics", "uwm.stages"),
     "experiments": ("uwm",),

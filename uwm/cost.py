@@ -36,7 +36,7 @@ COUNTED_SCALES = ("small", "paper")
 STORED_PAIR = 60 * 1024 / 240**2  # bytes of a pair in shards of quality 90, for a short side squared
 DECODED_ALONE = {"ssv2": 32.9, "ego4d": 3.3}  # pairs a second of one core, each pair decoded by itself
 LISTED = 0.015  # seconds of one core for a clip of 4 s, when the pairs of a corpus are drawn
-EPISODE = 0.99e6, 3.3  # bytes, and seconds of one core, of an episode of the in-domain set
+IN_DOMAIN_EPISODE = 0.99e6, 3.3  # bytes, and seconds of one core, of an episode of the in-domain set
 
 
 class Trainings(NamedTuple):
@@ -105,7 +105,7 @@ def stored(recipe: PretrainRecipe, corpora: Sequence[str]) -> dict[str, str]:
 def made_here() -> dict[str, str]:
     """What is made once besides: the lists of pairs, and the in-domain set of Figures 4 and 5."""
     episodes = len(Suite().takes())
-    size, seconds = (one * episodes for one in EPISODE)
+    size, seconds = (one * episodes for one in IN_DOMAIN_EPISODE)
     return {
         "lists of pairs": f"{100_000 * LISTED / 3600:.1f} core hours for 100,000 short clips, once",
         "in-domain set": f"{size / 1e9:.1f} GB on disk, {seconds / 3600:.1f} core hours to make it, once",

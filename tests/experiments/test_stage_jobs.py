@@ -87,6 +87,17 @@ def test_figure4_trains_each_cell_in_a_job_of_its_own(tmp_path):
     assert [job.name for job in planned(context, "copy")] == ["figure4-pretrain", "figure4-cells"]
 
 
+def test_a_cell_that_will_be_skipped_waits_for_no_training(tmp_path):
+    """It still has a job, which writes the record that says so."""
+    context = context_of("figure4", "--out", str(tmp_path / "out"), "--set", "curve=100000")
+    (job,) = planned(context, "w_ft-100k/*")
+    assert job.items == ("w_ft-100k/sim-panda/s0",)
+    assert job.after_ok == ()
+    names = [job.name for job in planned(context, "w_ft-100k/*,w_ft/*")]
+    assert "figure4-train-w_ft__sim-panda__s0" in names
+    assert not any("100k" in name for name in names)
+
+
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from uwm.errors import UserError
+from uwm.runs.artifacts import Artifacts
 from uwm.runs.experiment import Cell, Context, Experiment, StageJob
 from uwm.runs.slurm.describe import describe
 from uwm.runs.slurm.plan import dependency, plan_jobs
@@ -73,7 +74,15 @@ def context(tmp_path, seeds=3):
         ],
     )
     return Context(
-        experiment, Config(seeds), "mini", {}, None, tmp_path / "out", tmp_path, "python toy.py", {}
+        experiment,
+        Config(seeds),
+        "mini",
+        {},
+        Artifacts(tmp_path),
+        tmp_path / "out",
+        tmp_path,
+        "python toy.py",
+        {},
     )
 
 

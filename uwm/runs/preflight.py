@@ -42,16 +42,28 @@ def preflight(context: Context, cells: list[Cell], *, sends: bool) -> None:
     lines = [] if sends else [f"warning: {text}" for text in context.experiment.checks(context)]
     for cell in cells:
         check_ours(context.out / f"{cell.file_name}.json", is_record)
-    planned = replace(context, artifacts=replace(context.artifacts, find_only=True))
     skipped: dict[str, list[str]] = {}
     for cell in cells:
-        try:
-            context.experiment.check_cell(planned, cell)
-        except SkipCell as reason:
-            skipped.setdefault(str(reason), []).append(cell.name)
-        except NotThere:  # it would take long to know
-            continue
+        reason = reason_to_skip(context, cell)
+        if reason:
+            skipped.setdefault(reason, []).append(cell.name)
     lines += [f"will be skipped, {reason}: {', '.join(names)}" for reason, names in skipped.items()]
     if launched_rank()[0] == 0:
         for line in lines:
             say(line)
+
+
+def reason_to_skip(context: Context, cell: Cell) -> str:
+    """Why a cell will be skipped; nothing where it won't be, or where it would take long to know."""
+    planned = replace(context, artifacts=replace(context.artifacts, find_only=True))
+
+    def ask() -> str:
+        try:
+            context.experiment.check_cell(planned, cell)
+        except SkipCell as reason:
+            return str(reason)
+        except NotThere:
+            pass
+        return ""
+
+    return context.once(("reason to skip", cell.name), ask)

@@ -10,6 +10,7 @@ from uwm.runs.experiment import Cell, Context, StageJob
 from uwm.runs.listing import STAGE
 from uwm.runs.patterns import matches
 from uwm.runs.plan import stage_identity
+from uwm.runs.preflight import reason_to_skip
 from uwm.runs.slurm.resources import Resources
 from uwm.runs.slurm.site import Site
 
@@ -57,13 +58,14 @@ def plan_jobs(
     """The jobs for `cells` and for the stages that they need.
 
     `live` gives the job id of items that are queued or running already, `done` the cells with a record. Jobs
-    depend on live ones by their id, on new ones by their name.
+    depend on live ones by their id, on new ones by their name. A cell that will be skipped needs no stage.
     """
     skipped: dict[str, str] = {cell.name: "done" for cell in cells if cell.name in done}
     skipped |= {cell.name: f"already job {live[cell.name]}" for cell in cells if cell.name in live}
     missing = [cell.name for cell in cells if cell.name not in skipped]
     declared = context.experiment.stages(context.config, context.data) if missing else []
-    graph = _Graph(context, declared, live)
+    skips = {cell.name for cell in cells if cell.name not in skipped and reason_to_skip(context, cell)}
+    graph = _Graph(context, declared, live, skips)
     stages = tuple(graph.jobs(site, missing))
     arrays = tuple(_cell_jobs(context, site, missing, graph))
     return Submission((*stages, *arrays), {**skipped, **graph.skipped}, graph.folders)
@@ -72,8 +74,10 @@ def plan_jobs(
 class _Graph:
     """The stages of an experiment: which are finished, and what the others and the cells wait for."""
 
-    def __init__(self, context: Context, declared: list[StageJob], live: Mapping[str, str]) -> None:
-        self.context, self.live = context, live
+    def __init__(
+        self, context: Context, declared: list[StageJob], live: Mapping[str, str], skips: set[str]
+    ) -> None:
+        self.context, self.live, self.skips = context, live, skips
         self.declared = {stage.name: stage for stage in declared}
         self.skipped: dict[str, str] = {}
         self.folders: dict[str, str] = {}
@@ -102,6 +106,8 @@ class _Graph:
 
     def of_cell(self, cell: str) -> tuple[str, ...]:
         """The unfinished stages that a cell itself reads."""
+        if cell in self.skips:
+            return ()
         mine = (name for name, stage in self.declared.items() if matches(cell, stage.cells))
         return tuple(name for name in mine if not self.is_finished(name))
 
