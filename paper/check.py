@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from paper import community, examples, integrity
-from paper.claims import DIFFERS, FAILED, MISSING, Item, all_items
+from paper.claims import all_items
+from paper.items import DIFFERS, FAILED, MISSING, Item
 from paper.options import add_results, chosen_results, existing
 from paper.reported import Reported
 from paper.store import ROOT

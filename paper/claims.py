@@ -3,16 +3,16 @@
 Ids, statements and sources stand in `results/reported/*.csv`; how a claim is measured stands here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from paper.extrapolation import lengths, pairs_until
+from paper.items import AGREES, DIFFERS, NOT_COMPARED, Item, absent, interval_text
 from paper.names import DASH, corpus_label
 from paper.reported import Reported
-from paper.reported_tables import STAND_INS
-from paper.store import Measured, Results
+from paper.store import Results
 from paper.tables import corpora
+from paper.targets import targets
 from uwm.methods import (
     AHEAD,
     COPY,
@@ -31,26 +31,11 @@ from uwm.methods import (
     Method,
     Variant,
 )
-from uwm.metrics.spec import METRICS, metric_text
+from uwm.metrics.spec import metric_text
 
-AGREES, DIFFERS, MISSING, FAILED = "agrees", "differs", "missing", "failed"
-REACHED, NOT_REACHED = "target reached", "target not reached"
-NOT_COMPARED = "not compared"
 # A model "matches" another when it is worse by less than this share of the other's mean, interval included.
 MATCHING_MARGIN = 0.10
 HAND = "hand_error_px"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One line of `make check`."""
-
-    id: str
-    item: str
-    reported: str
-    measured: str
-    verdict: str
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,17 +111,6 @@ def all_items(results: Results, reported: Reported) -> list[Item]:
     return items
 
 
-def _text(measured: Measured, metric: str) -> str:
-    value, low, high = (metric_text(metric, x) for x in (measured.value, measured.low, measured.high))
-    return f"{value} [{low}, {high}]"
-
-
-def _absent(results: Results, scale: str, experiment: str, corpus: str, *methods: str) -> str:
-    """`failed` when one of the cells failed, else `missing`."""
-    states = [results.status(scale, experiment, method, corpus) for method in methods]
-    return FAILED if "failed" in states else MISSING
-
-
 def numeric_items(results: Results, reported: Reported) -> Iterator[Item]:
     """Scale `paper` against the reported numbers, with each item's stated tolerance."""
     for row in reported.items.itertuples():
@@ -148,72 +122,14 @@ def numeric_items(results: Results, reported: Reported) -> Iterator[Item]:
         what = "ratio of mean LPIPS to O_t+1 and to O_t" if ratio else "pairs nearer to O_t+1, %"
         name = f"{corpus_label(corpus)}: {what}"
         if measured is None:
-            verdict = _absent(results, "paper", str(row.experiment), corpus, UWM.name)
+            verdict = absent(results, "paper", str(row.experiment), corpus, UWM.name)
             yield Item(f"paper/{row.id}", name, text, DASH, verdict, str(row.why))
             continue
         near = abs(measured.value - expected) <= tolerance
         verdict = AGREES if near else DIFFERS
         if "lpips-random" in measured.protocol:
             verdict = NOT_COMPARED
-        yield Item(f"paper/{row.id}", name, text, _text(measured, metric), verdict, str(row.why))
-
-
-def _how_far(pairs: float | None) -> str:
-    """Where a power law through the longest trainings leads to a target."""
-    if pairs is None:
-        return " A power law through the longest trainings doesn't lead there."
-    return f" By a power law through the longest trainings it takes {pairs:,.0f} pairs."
-
-
-@dataclass(frozen=True)
-class TargetValue:
-    """What a model of 240 bits should reach at scale mini, moving half; ours, no claim of the paper."""
-
-    metric: str
-    bounds: Mapping[str, float]  # by corpus
-    words: str
-    apart: bool = False  # the whole interval must be on the right side, not only the estimate
-
-    def reached(self, measured: Measured, bound: float) -> bool:
-        """At the bits that the paper has: no target may be bought with more."""
-        ends = (measured.low, measured.high) if self.apart else (measured.value,)
-        lower = METRICS[self.metric].better == "lower"
-        return max(ends) <= bound if lower else min(ends) >= bound
-
-
-FIXED, MOVING_CAMERA = STAND_INS["ssv2"]["mini"], STAND_INS["ego4d"]["mini"]
-TARGETS = (
-    TargetValue("own_over_shuffled", {FIXED: 0.7, MOVING_CAMERA: 0.7}, "state error over another action's"),
-    TargetValue(
-        "gain_over_no_action", {FIXED: 0.3, MOVING_CAMERA: 0.2}, "gain over a predictor without actions"
-    ),
-    TargetValue(
-        "lpips_ratio", {FIXED: 1.0, MOVING_CAMERA: 1.0}, "ratio of LPIPS to O_t+1 and to O_t", apart=True
-    ),
-    TargetValue("success_vs_copy", {FIXED: 0.5, MOVING_CAMERA: 0.5}, "nearer to O_t+1 than a copy, %"),
-)
-
-
-def targets(results: Results) -> Iterator[Item]:
-    """Scale `mini`: what a latent action is for, at the paper's bits."""
-    for target in TARGETS:
-        for corpus, bound in target.bounds.items():
-            metric = target.metric
-            measured = results.measure("mini", "table1", UWM.name, corpus, f"{metric}_moving")
-            bits = results.measure("mini", "table1", UWM.name, corpus, "bits")
-            text, verdict = DASH, _absent(results, "mini", "table1", corpus, UWM.name)
-            if measured is not None:
-                text = _text(measured, metric)
-                text += f" at {metric_text('bits', bits.value)} bits" if bits else ""
-                verdict = REACHED if target.reached(measured, bound) else NOT_REACHED
-                verdict = NOT_COMPARED if "lpips-random" in measured.protocol else verdict
-            sign = "≤" if METRICS[metric].better == "lower" else "≥"
-            why = "Ours, for the simulated stand-in; no claim of the paper."
-            if verdict == NOT_REACHED:
-                why += _how_far(pairs_until(lengths(results, "mini", corpus, f"{metric}_moving"), bound))
-            name = f"{corpus_label(corpus)}: {target.words}, moving half"
-            place = f"mini/table1/target/{metric}/{corpus}"
-            yield Item(place, name, f"{sign} {metric_text(metric, bound)}", text, verdict, why)
+        yield Item(f"paper/{row.id}", name, text, interval_text(measured, metric), verdict, str(row.why))
 
 
 def claims(results: Results, reported: Reported, scale: str) -> Iterator[Item]:
@@ -251,7 +167,7 @@ def _judge(
     ok = [[cell for cell in cells if cell.status == "ok"] for cells in (a, b)]
     difference = results.difference(ok[0], ok[1], rule.metric + suffix)
     if difference is None:
-        return DASH, _absent(results, scale, experiment, corpus, rule.lower, rule.higher), ""
+        return DASH, absent(results, scale, experiment, corpus, rule.lower, rule.higher), ""
     lower, higher = (results.interval(cells, rule.metric + suffix) for cells in ok)
     assert lower is not None  # or there were no difference
     assert higher is not None
@@ -263,7 +179,7 @@ def _judge(
         agrees &= lower.high < higher.low
         limits = f"{metric_text(rule.metric, lower.high)} against {metric_text(rule.metric, higher.low)}"
         why += f" and their own intervals are apart ({limits})"
-    return _text(difference, rule.metric), AGREES if agrees else DIFFERS, why
+    return interval_text(difference, rule.metric), AGREES if agrees else DIFFERS, why
 
 
 def _judge_ratio(
@@ -272,6 +188,6 @@ def _judge_ratio(
     metric = f"lpips_ratio{suffix}"
     measured = results.measure(scale, experiment, UWM.name, corpus, metric)
     if measured is None:
-        return DASH, _absent(results, scale, experiment, corpus, UWM.name), ""
+        return DASH, absent(results, scale, experiment, corpus, UWM.name), ""
     why = "Ratio of mean LPIPS to O_t+1 and to O_t; agrees when all of the interval is below 1"
-    return _text(measured, metric), AGREES if measured.high < 1 else DIFFERS, why
+    return interval_text(measured, metric), AGREES if measured.high < 1 else DIFFERS, why

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from paper.check import plain_table
-from paper.claims import FAILED, MISSING, all_items
+from paper.claims import all_items
+from paper.items import FAILED, MISSING
 from paper.reported import Reported
 from paper.store import ROOT, RecordedCell, Results
 from paper.table import Table

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from paper.captions import caption, in_order
-from paper.claims import AGREES, DIFFERS, FAILED, MISSING, NOT_COMPARED, NOT_REACHED, REACHED, Item
+from paper.items import AGREES, DIFFERS, FAILED, MISSING, NOT_COMPARED, NOT_REACHED, REACHED, Item
 from paper.layout import MAIN, MORE
 from paper.names import DASH, tex
 from paper.reported import Reported
