@@ -1,4 +1,4 @@
-"""The generated tables of README.md, experiments/README.md and slurm/README.md, each between its two marks.
+"""The generated tables of README.md and of three more pages, each between its two marks.
 
 python -m paper.readme           write them
 python -m paper.readme --check   write nothing; exit 1 when one is out of date
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from paper import bench_tables
 from paper.costs import costs
 from paper.gpu_steps import gpu_steps
 from paper.options import check_folder
@@ -18,11 +19,14 @@ from paper.table import Table
 from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 
-PAGES = tuple(ROOT / name for name in ("README.md", "experiments/README.md", "slurm/README.md"))
+PAGES = tuple(
+    ROOT / name for name in ("README.md", "experiments/README.md", "slurm/README.md", "uwm/data/README.md")
+)
 TABLES: dict[str, Callable[[Results], Table]] = {
     "table1": lambda results: reproduced(results, Reported()),
     "cost": costs,
     "gpu": gpu_steps,
+    **bench_tables.BENCHES,
 }
 
 

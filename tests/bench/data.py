@@ -29,6 +29,7 @@ import decord
 import numpy as np
 import pandas as pd
 import torch
+from tables import write_table
 
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.ffmpeg import PyAVReader
@@ -44,6 +45,7 @@ ROUNDS = 5
 SIDE = 240  # SSv2's own height: nothing is enlarged
 CROP = Crop(224, SIDE)
 PER_VISIT = 8
+RATES = ("Way", "Pairs a second of CPU", "Times as fast")
 
 
 def scene(seed: int, frames: int, width: int, height: int) -> Iterator[np.ndarray]:
@@ -172,10 +174,8 @@ def ways(corpus: Corpus, folder: Path) -> None:
         "(d) JPEGs alone": jpegs_alone(shards),
         "(d) plain decoding, 2 frames": plain_decode(corpus, 46),
     })  # fmt: skip
-    print(f"\n{corpus.name}: pairs/s of one thread")
-    slowest = seconds["(a) naive, decord per pair"]
-    for name, value in seconds.items():
-        print(f"  {name:30}{1 / value:9.1f} pairs/s {slowest / value:8.2f} x")
+    rows = _rates(seconds, seconds["(a) naive, decord per pair"])
+    write_table(f"ways-{corpus.name}", f"Videos {corpus.name}, one thread", RATES, rows)
     sizes = [sum((out / name).stat().st_size for name in read_index(out).shards) / len(manifest.table) / 1024
              for out in (shards, raw)]  # fmt: skip
     print(f"  a stored pair takes {sizes[0]:.0f} KiB as JPEG, {sizes[1]:.0f} KiB raw")
@@ -196,10 +196,13 @@ def grouped(corpus: Corpus, pairs: int = 8) -> None:
     seconds = medians(
         {name: ours(stream, max(2, len(stream.units) // 2)) for name, stream in streams.items()}
     )
-    print(f"\n{corpus.name}: pairs/s of one thread, decoded live")
-    slowest = max(seconds.values())
-    for name, value in seconds.items():
-        print(f"  {name:30}{1 / value:9.1f} pairs/s {slowest / value:8.2f} x")
+    title = f"Videos {corpus.name}, decoded live by one thread"
+    write_table(f"visits-{corpus.name}", title, RATES, _rates(seconds, max(seconds.values())))
+
+
+def _rates(seconds: dict[str, float], slowest: float) -> list[tuple[str, str, str]]:
+    """A row for each way: its rate, and its speed as a multiple of `slowest`, a pair's CPU seconds."""
+    return [(name, f"{1 / value:.1f}", f"{slowest / value:.2f}") for name, value in seconds.items()]
 
 
 def manifests(corpus: Corpus, folder: Path, clips: int = 10_000) -> None:
@@ -211,16 +214,16 @@ def manifests(corpus: Corpus, folder: Path, clips: int = 10_000) -> None:
     for name in names:
         (home / name).symlink_to(source)
     many = Corpus(corpus.name, home, tuple(Clip(name, "train") for name in names))
-    print(f"\nmanifest of {clips} clips like {corpus.name}", flush=True)
-    found = {}
+    found, rows = {}, []
     for workers in (1, 2):
         start, before = time.perf_counter(), os.times()
         found[workers] = build_manifest(many, "train", pairs_per_clip=5, workers=workers).sha256
         seconds, after = time.perf_counter() - start, os.times()
         spent = sum(after[:4]) - sum(before[:4])  # of this process and of those that have ended
-        print(f"  {workers} processes {seconds:7.1f} s, {1e3 * seconds / clips:5.2f} ms a clip; "
-              f"{spent:7.1f} s of CPU", flush=True)  # fmt: skip
+        rows.append((str(workers), *(f"{1e3 * total / clips:.1f}" for total in (seconds, spent))))
     assert found[1] == found[2]
+    columns = ("Processes", "ms a clip", "ms of CPU a clip")
+    write_table("manifests", f"List of pairs of {clips:,} clips like {corpus.name}", columns, rows)
 
 
 def growth(corpus: Corpus, folder: Path) -> None:

@@ -98,6 +98,17 @@ def test_a_cell_that_will_be_skipped_waits_for_no_training(tmp_path):
     assert not any("100k" in name for name in names)
 
 
+def test_a_plan_without_a_site_shows_the_stages_of_the_chosen_cells(tmp_path, capsys):
+    experiment = load_experiment(ROOT / "experiments" / "figure5.py")
+    line = ["--scale", "smoke", "--dry-run", "--out", str(tmp_path / "out"), "--only"]
+    assert run_experiment(experiment, [*line, "r_la/*"]) == 0
+    shown = capsys.readouterr().out
+    assert "stage pretrain: " in shown
+    assert "adapter-" not in shown
+    assert run_experiment(experiment, [*line, "r_gt/*"]) == 0
+    assert "stage adapter-r_gt-sim-panda-s0: to be computed" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from tests.bench.tables import write_table
+
 pytestmark = pytest.mark.slurm
 CELLS = 1000
 ALONE = 20  # cells with a job each, enough to tell what one costs
@@ -23,7 +25,7 @@ def test_cells(project, monkeypatch):
     project.site.write_text('partition = "low"\nhours = 1\nmax_parallel = 1\n')
     # Jobs wait long in the queue, so that the cluster's own work does not count.
     settings = ("--set", f"seeds={CELLS}", "step_s=60")
-    lines = []
+    rows = []
     for name, arguments in {
         "--dry-run": ("--dry-run", "--site", str(project.site)),
         "--submit": ("--submit", "--site", str(project.site)),
@@ -32,14 +34,13 @@ def test_cells(project, monkeypatch):
     }.items():
         wall, cpu = time.perf_counter(), time.process_time()
         code, out, error = project.run(*arguments, *settings)
-        lines.append(
-            f"{name:10} {time.perf_counter() - wall:6.1f} s, {time.process_time() - cpu:6.1f} s of CPU time"
-        )
+        spent = time.perf_counter() - wall, time.process_time() - cpu
+        rows.append((name, *(f"{seconds:.1f}" for seconds in spent)))
         assert code == 0, error
         if name == "--status":
             assert out.count('"item"') == CELLS + 1
     with project.capsys.disabled():
-        print(f"\n{CELLS} cells", *lines, sep="\n")
+        write_table("cells", f"{CELLS:,} cells", ("Command", "s", "s of CPU, without Slurm's"), rows)
 
 
 def spent(project, cells, packed):
@@ -61,12 +62,11 @@ def spent(project, cells, packed):
 
 
 def test_cells_packed_or_not(project):
-    lines = []
+    rows = []
     for cells, packed in ((CELLS, 100), (ALONE, 1)):
         processes, seconds = spent(project, cells, packed)
         assert processes == -(-cells // packed)
-        lines.append(
-            f"{cells:5,} cells, {packed:3} a job: {processes} processes, {seconds:.3f} s of CPU a cell"
-        )
+        rows.append((f"{cells:,}", str(packed), str(processes), f"{seconds:.3f}"))
+    columns = ("Cells", "Cells a job", "Processes", "s of CPU a cell")
     with project.capsys.disabled():
-        print("", *lines, sep="\n")
+        write_table("packed", "Cells of a toy experiment, packed and not", columns, rows)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+from tests.bench.tables import write_table
 from tests.data.video_files import write_video
 from tests.documents import ROOT
 from tests.paper_world import TINY, write_ego4d, write_published
@@ -63,7 +64,7 @@ def test_all_of_ssv2(tmp_path, fake_slurm, capsys):  # noqa: F811
     }
     found = {name: timed(words, environment, tmp_path) for name, words in asked.items()}
     bare = found["bare Python"][1]
-    rows = [f"{name:13} {wall:6.2f} s, {cpu:6.2f} s of CPU: {cpu / bare:5.0f} bare starts"
-            for name, (wall, cpu) in found.items()]  # fmt: skip
+    rows = [(name, f"{wall:.1f}", f"{cpu:.1f}", f"{cpu / bare:.0f}") for name, (wall, cpu) in found.items()]
+    columns = ("Command", "s", "s of CPU", "Bare starts of Python")
     with capsys.disabled():
-        print(f"\n{sum(CLIPS.values()):,} names", *rows, sep="\n")
+        write_table("login", f"A plan over {sum(CLIPS.values()):,} names", columns, rows)

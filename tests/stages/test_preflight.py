@@ -6,18 +6,20 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import pytest
 import torch
 
 from tests.data.video_files import write_video
+from tests.robot_toy import write_toy
 from uwm import prefetch
-from uwm.data.corpora import BUNDLED
+from uwm.data.corpora import BUNDLED, open_corpus
 from uwm.data.shards import ShardIndex
 from uwm.errors import UserError
 from uwm.metrics import backbones
 from uwm.metrics.perceptual import tensors_sha256
 from uwm.stages.mae import MAE
-from uwm.stages.preflight import nodes_lack
+from uwm.stages.preflight import check_all_actions, nodes_lack
 from uwm.stages.world_model import PRETRAIN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +68,21 @@ def test_a_corpus_to_train_on_is_opened(weights, tmp_path):
         list(nodes_lack(context("mini", data={"wild": clips})))
     with pytest.raises(UserError, match="no corpus is called 'ssv2'"):
         list(nodes_lack(namespace(SimpleNamespace(pretrain_on=("ssv2",)), data={})))
+
+
+def test_an_assumed_range_that_is_far_off_is_said(tmp_path, capsys):
+    """Physical units, of a thousandth of the controller's range."""
+    file = write_toy(tmp_path / "toy.hdf5", demos=6)
+    check_all_actions(open_corpus("toy", file))
+    assert capsys.readouterr().err == ""
+    with h5py.File(file, "r+") as opened:
+        for demo in opened["data"].values():
+            demo["actions"][...] = demo["actions"][()] / 1000
+    check_all_actions(open_corpus("toy", file))
+    error = capsys.readouterr().err
+    assert "toy: warning  numbers 0, 1, 2 have a range assumed more than 4 times off; choose" in error
+    check_all_actions(open_corpus("toy", Path(f"actions-measured:{file}")))
+    assert capsys.readouterr().err == ""
 
 
 def test_shards_that_no_folder_holds_are_a_warning_for_each_corpus(weights, tmp_path, monkeypatch):

@@ -74,6 +74,13 @@ def describe_actions(card: ActionCard) -> list[str]:
     return lines + warnings_of(card)
 
 
+def range_warnings(corpus: Corpus) -> list[str]:
+    """As `warnings_of`, of every action of a corpus whose actions were checked."""
+    known = demos_of(corpus)
+    values = np.concatenate([demo.actions for demo in known.demos.values()])
+    return warnings_of(ActionCard(values, known.range.low, known.range.high, 0.0, [], None))
+
+
 def warnings_of(card: ActionCard) -> list[str]:
     """One line where values lie beyond the range, one where it is off by more than `FAR` times."""
     moving = np.ptp(card.values, axis=0) > 0  # a number that never changes says nothing of the range

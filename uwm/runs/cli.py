@@ -11,12 +11,13 @@ from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.garbage import resume_collection
 from uwm.runs import asking, launch, report
-from uwm.runs.experiment import Cell, Context, Experiment
+from uwm.runs.experiment import Cell, Context, Experiment, StageJob
 from uwm.runs.given import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.options import build_parser, check_flags, data_folders, flag
+from uwm.runs.patterns import matches
 from uwm.runs.plan import Plan, make_plan, named_places, recomputing, say, stage_identity
-from uwm.runs.preflight import preflight, unusable_corpora
+from uwm.runs.preflight import preflight, reason_to_skip, unusable_corpora
 from uwm.runs.settings import nearest
 from uwm.runs.slurm import submit as slurm
 from uwm.runs.slurm.site import Resources, Site, load_site
@@ -68,6 +69,17 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     return 2 if unusable else code
 
 
+def stages_behind(context: Context, cells: list[Cell]) -> list[StageJob]:
+    """The stages that some cells read, and those that these need in turn, in their order."""
+    names = [cell.name for cell in cells if not reason_to_skip(context, cell)]
+    found: list[StageJob] = []
+    for job in reversed(context.experiment.stages(context.config, context.data)):
+        needed = any(job.name in other.needs for other in found)
+        if needed or any(matches(name, job.cells) for name in names):
+            found.append(job)
+    return found[::-1]
+
+
 def site_of(options: argparse.Namespace) -> Site | None:
     """Where jobs go: `--site`, else `UWM_SITE`, else (with `--submit`) the cluster's own defaults."""
     file = options.site or site_file()
@@ -98,7 +110,7 @@ def dry_run(
     for name in ("check", "graph", "json", "max_parallel"):
         if getattr(options, name):
             raise UserError(f"{flag(name)} needs to know the cluster: --site slurm/NAME.toml, or --submit")
-    for job in context.experiment.stages(context.config, context.data):
+    for job in stages_behind(context, cells):
         stage = stage_identity(context, job)
         found = context.artifacts.find(stage) if stage else None
         print(f"stage {job.name}: {found.origin if found else 'to be computed'}")

@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from typing import Protocol
 
+from uwm.data.action_card import range_warnings
 from uwm.data.corpora import Corpus
 from uwm.data.robomimic.actions import check_corpus_actions
 from uwm.data.shards import folders_of_shards, read_index
 from uwm.data.video import BadVideo, probe
-from uwm.env import shards_root, weights_folder
+from uwm.env import launched_rank, shards_root, weights_folder
 from uwm.errors import UserError
 from uwm.metrics.perceptual import weights_at_hand
 from uwm.runs.experiment import Context
+from uwm.runs.plan import say
 from uwm.stages.mae import MAERecipe, published_mae
 from uwm.stages.pair_training import PairRecipe
 from uwm.stages.pretrained import corpus_of
@@ -103,10 +105,13 @@ def check_clips(corpus: Corpus, split: str) -> None:
 
 
 def check_all_actions(corpus: Corpus) -> None:
-    """Read every action of a corpus.
+    """Read every action of a corpus; say where the range that is assumed is far off.
 
     Raises:
         UserError: no actions, or actions out of range; no clip to train on.
     """
     check_corpus_actions(corpus)
+    if launched_rank()[0] == 0:
+        for text in range_warnings(corpus):
+            say(f"{corpus.name}: {text}")
     corpus.of("train")
