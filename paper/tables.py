@@ -160,7 +160,8 @@ def method_table(
         name, note = f"{experiment}_{corpus}{topic.suffix}{view}", NOTES[experiment]
         columns = ["", *(metric_label(m) for m in metrics)]
         told = origins(results, scale, experiment, corpus)
-        return Table(name, _title(experiment, scale, corpus), columns, rows, note, told, topic=topic.title)
+        title = ", ".join([_title(experiment, scale, corpus), *filter(None, [topic.title])])
+        return Table(name, title, columns, rows, note, told, topic=topic.title)
     both = len(halves) > 1
     about = [topic.title, TITLES[view], "" if both else HALVES[halves[0]].lower()]
     end = "" if both or "_moving" in halves else "_all"
