@@ -163,6 +163,7 @@ CONFIGS = {
     "mini": Config(
         tasks=("reach", "push", "lift"),
         episodes=50,
+        simulator_episodes=20,
         curve_steps=600,  # as Figure 5's
         solver=_ONE_ACTION,
         # Fewer, for the simulator plays out each look ahead.
