@@ -248,7 +248,7 @@ def dynamics(config: Config) -> dict[str, DynamicsRecipe]:
     return {
         DIRECT.name: recipe,
         NO_ACTION.name: replace(recipe, kind="no-action"),
-        **{DIRECT.with_pairs(pairs): recipe.with_pairs(pairs) for pairs in config.curve},
+        **{DIRECT.with_pairs(pairs): recipe.with_pairs(pairs, config.curve_steps) for pairs in config.curve},
     }
 
 

@@ -184,6 +184,6 @@ NOTES = {
     "robot's own action, where there is one; off the true movement: of a linear probe that is given how "
     "far the gripper goes in the picture and how far it is open instead. Transferred: how far the hand moves "
     "by the action of another clip from how it moved there, over the same for a hand that stands still. "
-    "Gained in the last quarter: what the last quarter of a training took from its validation error. ",
+    "Gained in the last quarter: what the last quarter of the last training took from its validation error. ",
     "_ahead": "O_t+5 in O_t+1's place. ",
 }

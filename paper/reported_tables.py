@@ -80,6 +80,8 @@ def reproduced(results: Results, reported: Reported) -> Table:
         "intervals over clips. Scale mini runs on simulated corpora that stand in for SSv2 and EGO4D: "
         f"compare it with the paper by claim, never by value. {_protocols(results)}"
     ) + (f" Scale {missing} has not been measured." if missing else "")
+    told = [_training_pairs(results, place) for place in places.values() if not isinstance(place, str)]
+    note += "".join(dict.fromkeys(told))
     return Table("reproduced", "Table 1, reported and reproduced", ["", *places], rows, note)
 
 
@@ -101,6 +103,23 @@ def _measured(results: Results, place: tuple[str, str], method: str, metric: str
     place_of = (scale, "table1", method, corpus)
     measured = results.measure(*place_of, metric + "_moving") or results.measure(*place_of, metric)
     return shown(measured, results.status(scale, "table1", method, corpus), metric)
+
+
+def _training_pairs(results: Results, place: tuple[str, str]) -> str:
+    """What the model and the predictor without actions were trained on, since the gain compares the two."""
+    scale, corpus = place
+    cells = [cell for cell in results.find(scale, "table1", UWM.name, corpus) if cell.status == "ok"]
+    if not cells or not cells[0].record["config"].get("no_action"):
+        return ""
+    config = cells[0].record["config"]
+    last = config["pretrain"].get("perceptual") or {}
+    ours = [config["pretrain"]["train"], *([last["train"]] if last.get("weight") else [])]
+    seen = [
+        sum(t["steps"] * t["batch_size"] for t in trainings)
+        for trainings in (ours, [config["no_action"]["train"]])
+    ]
+    return f" At scale {scale} the model saw {seen[0]:,} training pairs, the predictor without actions "
+        f"{seen[1]:,}."
 
 
 def _protocols(results: Results) -> str:

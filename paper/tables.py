@@ -152,6 +152,7 @@ def method_table(
     note = NOTES[experiment] if experiment in NOTES and not view else NOTES[view]
     note += NOTES.get(topic.suffix, "") if topic.suffix else ""
     note += f"LPIPS: {used}." if used else "No record yet."
+    note += _counted(results, (scale, experiment, corpus), topic.methods)
     if "lpips-random" in used:
         note += " Untrained backbone: not to be compared with reported numbers."
     if experiment in UNDIVIDED:
@@ -174,6 +175,17 @@ def method_table(
         origins(results, scale, experiment, corpus),
         topic="" if not both and not end else topic.title or "main methods",
     )
+
+
+def _counted(results: Results, place: tuple[str, str, str], names: Sequence[str]) -> str:
+    """How many pairs of how many clips the rows are of: the same for all."""
+    scale, experiment, corpus = place
+    for name in names:
+        for cell in results.find(scale, experiment, name, corpus):
+            if cell.status == "ok" and cell.sample_paths:
+                seen = results.samples(cell.sample_paths[0])
+                return f" {len(seen.pairs):,} pairs of {len(set(seen.clips)):,} clips."
+    return ""
 
 
 def _block(

@@ -51,7 +51,7 @@ def commandable(pairs: ActionPairs) -> bool:
 
 
 def commanded(pairs: ActionPairs, command: Command) -> Tensor:
-    """Control actions (n, T, A) that hold nothing but the command; the gripper keeps its last command."""
+    """Control actions (n, T, A) that hold nothing but the command; the gripper is told what it was told."""
     actions, mask = pairs.controls
     low, high = pairs.limits
     middle, reach = (low + high) / 2, (high - low) / 2

@@ -108,9 +108,11 @@ def fitted_stage(context: Context, given: Fitted) -> Stage:
 
 
 def pairs_budget(context: Context) -> int:
-    """As many pairs as the training of our own model sees."""
+    """As many pairs as the training of our own model sees, with the steps for a perceptual loss."""
     config: Pretrained = context.config
-    return config.pretrain.train.steps * config.pretrain.train.batch_size
+    last = config.pretrain.perceptual
+    trainings = [config.pretrain.train, *([last.train] if last.weight else [])]
+    return sum(train.steps * train.batch_size for train in trainings)
 
 
 def _fit(context: Context, given: Fitted, folder: Path) -> None:
