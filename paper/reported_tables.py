@@ -118,8 +118,10 @@ def _training_pairs(results: Results, place: tuple[str, str]) -> str:
         sum(t["steps"] * t["batch_size"] for t in trainings)
         for trainings in (ours, [config["no_action"]["train"]])
     ]
-    return f" At scale {scale} the model saw {seen[0]:,} training pairs, the predictor without actions "
-        f"{seen[1]:,}."
+    with_actions, without = (f"{pairs:,}" for pairs in seen)
+    return (
+        f" At scale {scale} the model saw {with_actions} training pairs, the one without actions {without}."
+    )
 
 
 def _protocols(results: Results) -> str:
