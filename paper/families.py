@@ -105,8 +105,8 @@ def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
         for name, found in family_entries(results, scale, robot, COSTS).items()
     ]
     note = (
-        "GFLOP: from two frames to the predicted one. Gain of the last half: by which share the held-out "
-        "error of the states still fell in it."
+        "GFLOP: from two frames to the predicted one. Gained in the last quarter: by which share "
+        "the held-out error of the states still fell in it."
     )
     title = f"Ways to a latent action, {corpus_label(robot)}, scale {scale}, codes and costs"
     columns = ["", *(metric_label(metric) for metric in COSTS)]
@@ -130,7 +130,7 @@ def correlations(results: Results, scale: str, robot: str) -> Table:
         "Spearman's rank correlation of being better by a measure with a smaller hand error by real actions "
         f"(adapter of all labelled pairs, {corpus_label(robot)}); 1: it sorts the families as control does. "
         "95% bootstrap intervals over families. An interval that holds 0 says that the order by this measure "
-        "may be chance. Of frames: moving half."
+        f"may be chance. Of frames: moving half. {_against_standing_still(results, scale, robot)}"
     )
     n = f", n = {', '.join(map(str, sorted(counts)))} families"
     title = f"Does a cheap measure tell control? Scale {scale}{n}"
@@ -201,3 +201,17 @@ def rate_figure(drawn: Mapping[str, Mapping[str, Point]]) -> Figure:
     handles = [Line2D([], [], **(look(name) | {"linestyle": ""})) for name in names]
     legend_above(axes[0], 2, handles=handles, labels=[math(method_label(name)) for name in names])
     return figure
+
+
+def _against_standing_still(results: Results, scale: str, robot: str) -> str:
+    """How many families place the hand better than one that never moves it."""
+    found = family_entries(results, scale, robot, [CONTROL_ERROR, "still_px"]).values()
+    known = [
+        own.value < still.value
+        for entries in found
+        if (own := entries[CONTROL_ERROR]) and (still := entries["still_px"])
+    ]
+    better = sum(known)
+    return (
+        f"{better} of {len(known)} families place the hand better by real actions than standing still does."
+    )

@@ -177,7 +177,9 @@ NOTES = {
     + "Region: where the two frames differ. Gripper: a crop around it, PSNR to the sharp "
     "O_t+1. Hand error: between the gripper's true motion in the picture and the predicted one. ",
     "planning": "Success: reached within the time, with Wilson's 95% interval; all else: 95% intervals over "
-    "episodes. A step is 0.2 s. The time is of one processor core, for one decision. ",
+    "episodes. A step is 0.2 s. The time is of one processor core, for one decision. The number of pairs is "
+    "of adapters and of cloning alone: the small networks that measure distances in a planner's cost have "
+    "learnt the hand's place from all labelled pairs. ",
     "ablations": INTERVALS + "State error over the copy's and over that with another pair's action; leak: "
     "the same action on a frame of another clip, over the copy. One seed, trained briefly. ",
     "_rates": INTERVALS + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "

@@ -78,7 +78,8 @@ def reproduced(results: Results, reported: Reported) -> Table:
     note = (
         "Paper: the five pairs that it shows of each corpus. Ours: test pairs of the moving half, with 95% "
         "intervals over clips. Scale mini runs on simulated corpora that stand in for SSv2 and EGO4D: "
-        f"compare it with the paper by claim, never by value. {_protocols(results)}"
+        "compare it with the paper by claim, never by value. The paper's bits are those of its authors' "
+        f"code. {_protocols(results)}"
     ) + (f" Scale {missing} has not been measured." if missing else "")
     told = [_training_pairs(results, place) for place in places.values() if not isinstance(place, str)]
     note += "".join(dict.fromkeys(told))

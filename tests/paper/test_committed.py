@@ -75,17 +75,30 @@ def test_what_the_readme_says_in_words_is_what_the_records_say():
         assert 1 / value("uwm", corpus, "own_over_shuffled") > 2.1
         assert "nearer to O_t+1 than to O_t, as in the paper" in page
         assert value("uwm", corpus, "lpips_ratio") < 1
-        assert "nearer to O_t+1 than a copy of O_t, which is sharp: in the mean, and for most" in page
+        assert (
+            "nearer to O_t+1 than a copy of O_t, which is as sharp as O_t+1: in the mean, and for most"
+            in page
+        )
         assert value("uwm", corpus, "lpips_to_next") < value("copy", corpus, "lpips_to_next")
         assert value("uwm", corpus, "success_vs_copy") > 0.55
-        assert "At 1,960 bits LPIPS agrees with the paper" in page
-        assert value("uwm-1960", corpus, "lpips_ratio") < 0.6
+        assert "At 1,960 bits the prediction is nearer to O_t+1" in page
+        assert value("uwm-1960", corpus, "lpips_to_next") < 0.9 * value("uwm", corpus, "lpips_to_next")
         assert value("uwm-1960", corpus, "leak") < 0.7 * value("uwm", corpus, "leak")
-    assert "less exactly than by latent" in page
-    hand = {m: value(m, "sim-panda", "hand_error_px", "figure5") for m in ("r_gt", "r_la", "copy")}
-    assert hand["r_la"] < hand["r_gt"] < 0.8 * hand["copy"]
+    assert "follows the true one, with about half the error of standing still" in page
+    hand = {m: value(m, "sim-panda", "hand_error_px", "figure5") for m in ("r_gt", "r_la", "copy", "direct")}
+    assert hand["r_la"] < hand["r_gt"]
+    assert 0.4 < hand["r_gt"] / hand["copy"] < 0.6
+    assert "Dynamics trained on the robot's actions alone" in page
+    assert hand["direct"] < 1.1 * hand["r_gt"]
+    assert "In LPIPS R_GT is further from O_t+1 than a copy" in page
+    for name, experiment in (("r_gt", "figure5"), ("uwm", "table1")):
+        far, copy = (value(m, "sim-panda", "lpips_to_next", experiment) for m in (name, "copy"))
+        assert far > copy
+    assert "W_tfs, trained from scratch on ten times the pairs, is better than W_ft" in page
+    tuned, scratch = (value(m, "sim-panda", "lpips_to_next", "figure4") for m in ("w_ft", "w_tfs"))
+    assert scratch < tuned < 1.1 * scratch
+    assert "no planner here lifts a block" in page
+    lifted = [results.measure("mini", "planning", m, "lift", "success") for m in ("r_gt", "direct")]
+    assert max(found.value for found in lifted) == 0
     assert "brings the hand to most places" in page
-    reached = {m: results.measure("mini", "planning", m, "reach", "success") for m in ("r_gt", "cloning")}
-    assert reached["r_gt"].low > 0.5
-    assert "more often than behaviour cloning" in page
-    assert reached["r_gt"].low > reached["cloning"].high
+    assert results.measure("mini", "planning", "r_gt", "reach", "success").low > 0.5

@@ -20,7 +20,7 @@ def build_parser(name: str, description: str = "") -> argparse.ArgumentParser:
     parser.add_argument("--data", action="extend", nargs="+", default=[], metavar="NAME=DIR",
                         help="add a corpus: a folder of video files")  # fmt: skip
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE",
-                        help="change a config field, nested ones with dots: pretrain.steps=100")  # fmt: skip
+                        help="change a config field, with dots: pretrain.train.steps=100")  # fmt: skip
     parser.add_argument("--method", action="extend", nargs="+", default=[], metavar="NAME=FILE.py:CLASS",
                         help="add a row: a model of your own, docs/your-model.md")  # fmt: skip
     parser.add_argument(
