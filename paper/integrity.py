@@ -29,7 +29,7 @@ RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
 # The bootstrap's draws are seeded and Wilson's interval is a formula, so limits come out again but for those
 # digits: of the interval's width, and of the estimate where the width is next to nothing beside it.
 OF_WIDTH, OF_ESTIMATE = 0.01, 1e-5
-FEWEST = 5  # clips of which a record states an interval (uwm/evaluation/records.py)
+CLIPS_OF_INTERVAL = 5  # clips of which a record states an interval (uwm/evaluation/records.py)
 
 
 def record_faults(
@@ -149,7 +149,7 @@ def _sample_problems(results: Results, cell: RecordedCell, listed: Collection[st
             yield f"altered: {name} is {entry['value']:g}, its samples give {again.estimate:g}"
         if entry["n"] != again.n:
             yield f"altered: {name} has n = {entry['n']}, its samples {again.n}"
-        if not entry["ci"] and again.clusters >= FEWEST:
+        if not entry["ci"] and again.clusters >= CLIPS_OF_INTERVAL:
             yield f"altered: {name} has no interval, its samples give {again.low:g} to {again.high:g}"
         tolerance = max(OF_WIDTH * (again.high - again.low), ABSOLUTE, OF_ESTIMATE * abs(again.estimate))
         for limit, ours in zip(entry["ci"] or [], again.ci, strict=False):
