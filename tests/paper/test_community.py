@@ -203,7 +203,7 @@ def with_copy_errors(folder: Path, method: str, factor: float) -> None:
 def test_errors_of_the_copy_are_those_of_the_committed_records(tree: Path) -> None:
     sent, ours = tree / "community" / "mini" / "table1", tree / "mini" / "table1"
     with_copy_errors(sent, "mine", 1.0)
-    assert any("have state_mse_copy, which no committed record of sim-ego" in line for line in found(tree))
+    assert found(tree) == []  # nothing committed to compare it with
     with_copy_errors(ours, "uwm", 1.0)
     assert found(tree) == []
     with_copy_errors(sent, "mine", 4.0)  # a ratio of a quarter
