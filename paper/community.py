@@ -8,6 +8,7 @@ references. What can't be told from a record is whether its samples were measure
 author's file and weights can show.
 """
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,14 @@ from uwm.runs.record import COMMUNITY
 REFERENCE = "copy"  # whose committed record says which pairs, and what they are compared with
 REFERENCES = ("mae", "lpips")  # the weights that numbers are only comparable with
 SHARED = ("motion", "lpips_of_copy")  # columns of samples that no method changes
+# Likewise the method's own columns of this name: of the pairs, the MAE, or a reference of ours alone.
+UNCHANGED = (
+    *("state_mse_copy", "state_mse_no_action", "still_px", "transfer_still_mm", "transfer_still_px"),
+    *("stitched_mse_copy", "stitched_mse_colour", "stitched_lpips_copy"),
+    *("probe_r2_total", "probe_r2_mlp_total", "probe_r2_movement_residual", "probe_r2_movement_total"),
+)
 MEAN_TOLERANCE = 1e-4
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def community(results: Results) -> Results:
@@ -38,9 +46,9 @@ def community(results: Results) -> Results:
 def community_faults(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
     """One line per record by others that doesn't hold, as `file: what`."""
     sent = community(results)
-    if not (sent.cells or sent.unreadable):
-        return []
-    found = integrity.record_faults(sent, experiments)
+    found = [*integrity.unknown_scales(sent, results)]
+    if sent.cells or sent.unreadable:
+        found += integrity.record_faults(sent, experiments, excuse=False)
     for (scale, experiment), cells in sent.cells.items():
         for cell in cells:
             try:
@@ -87,6 +95,9 @@ def _weights_problems(record: dict[str, Any]) -> Iterator[str]:
     if not weights and not (parameters and parameters["value"] == 0):
         yield "names no digest of weights"
     used = record["inputs"].get("weights", {})
+    for name, digest in used.items():
+        if not SHA256.fullmatch(digest):
+            yield f"names {name} by {digest}, which is no SHA-256 of 64 hex digits"
     for name, digest in {method["file"]: method["sha256"], **weights}.items():
         if used.get(name) != digest:
             yield f"inputs and config disagree about {name}"
@@ -111,6 +122,10 @@ def _reference_problems(record: dict[str, Any], ours: dict[str, Any]) -> Iterato
     for name in REFERENCES:
         if record["inputs"]["weights"].get(name) != ours["inputs"]["weights"].get(name):
             yield f"was measured with another {name} than the committed records: measure it again"
+    known = {entry["protocol"] for name, entry in ours["metrics"].items() if metric_of(name).lpips}
+    for name, entry in record["metrics"].items():
+        if entry["protocol"] not in (known if metric_of(name).lpips else {None}):
+            yield f"{name} is by {entry['protocol'] or 'no protocol'}, unlike the committed records"
 
 
 def _pairs_problems(results: Results, sent: Results, cell: RecordedCell, ours: RecordedCell) -> Iterator[str]:
@@ -125,9 +140,31 @@ def _pairs_problems(results: Results, sent: Results, cell: RecordedCell, ours: R
     if not np.array_equal(theirs.moving, committed.moving):
         yield "its samples have another moving half than the committed ones"
     for name in SHARED:
-        a, b = theirs.columns.get(name), committed.columns.get(name)
-        if a is None or b is None or not np.allclose(a, b, rtol=MEAN_TOLERANCE, atol=MEAN_TOLERANCE):
+        if not _agree(theirs.columns.get(name), committed.columns.get(name)):
             yield f"altered: its samples have another {name} than the committed ones"
+    yield from _column_problems(results, sent, cell)
+
+
+def _column_problems(results: Results, sent: Results, cell: RecordedCell) -> Iterator[str]:
+    """Each column of its own has the rows of a committed record's, and what no method changes its numbers."""
+    place = cell.record["scale"], cell.record["experiment"]
+    beside = [c for c in results.cells.get(place, []) if c.corpus == cell.corpus and c.status == "ok"]
+    for name in sent.measured(cell):
+        theirs = sent.pairs([cell], name)
+        assert theirs is not None
+        committed = [values for c in beside if (values := results.pairs([c], name))]
+        same = [values for values in committed if np.array_equal(values.pairs, theirs.pairs)]
+        if committed and not same:
+            yield f"its samples of {name} are of other rows than the committed ones"
+        elif name in UNCHANGED and same and not _agree(theirs.table(), same[0].table()):
+            yield f"altered: its samples have another {name} than the committed ones"
+
+
+def _agree(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    """Whether two columns of samples are there and are the same."""
+    if a is None or b is None:
+        return False
+    return np.allclose(a, b, rtol=MEAN_TOLERANCE, atol=MEAN_TOLERANCE)
 
 
 def main(argv: list[str]) -> int:

@@ -46,9 +46,10 @@ def example_results(results: Results) -> Results:
 def example_faults(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
     """One line per record of an example that is altered, stale or not finite."""
     found = example_results(results)
-    if not (found.cells or found.unreadable):
-        return []
-    return [f"{EXAMPLES}/{line}" for line in integrity.record_faults(found, experiments)]
+    lines = [*integrity.unknown_scales(found, results)]
+    if found.cells or found.unreadable:
+        lines += integrity.record_faults(found, experiments, excuse=False)
+    return [f"{EXAMPLES}/{line}" for line in lines]
 
 
 def example_tables(results: Results) -> Iterator[Table]:

@@ -3,7 +3,7 @@
 import ast
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any
 
 from paper.pool import process_pool
 from paper.samples import sample_names
-from paper.store import ROOT, RecordedCell, Results
+from paper.store import ROOT, RecordedCell, Results, scales_at
 from uwm.errors import UserError
-from uwm.metrics.spec import METRICS, MOVING, metric_of
+from uwm.metrics.spec import MOVING, metric_of, versions
 from uwm.metrics.statistics import perplexity
 from uwm.runs.record import config_digest, file_sha256, file_stem, sample_files
 
@@ -26,29 +26,41 @@ LATE = re.compile(
     r"(rollout|control|transfer|distance_mm)_.+|probe_r2(_mlp|_movement)?|perplexity|code_bits|calls_per_decision"
 )
 RELATIVE, ABSOLUTE = 1e-4, 1e-6  # records hold 6 significant digits
+# The bootstrap's draws are seeded and Wilson's interval is a formula, so limits come out again but for those
+# digits: of the interval's width, and of the estimate where the width is next to nothing beside it.
+OF_WIDTH, OF_ESTIMATE = 0.01, 1e-5
+CLIPS_OF_INTERVAL = 5  # clips of which a record states an interval (uwm/evaluation/records.py)
 
 
-def record_faults(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
-    """One line per record that is altered, orphaned, stale or not finite, as `file: what`."""
+def record_faults(
+    results: Results, experiments: Path = ROOT / "experiments", *, excuse: bool = True
+) -> list[str]:
+    """One line per record that is altered, orphaned, stale or not finite, as `file: what`.
+
+    Without `excuse`, as for records by others, no list in their folder excuses one.
+    """
     found = [f"{_shown(path, results.root)}: {reason}" for path, reason in results.unreadable]
-    versions = {name: declared_version(experiments / f"{name}.py") for _, name in results.cells}
+    current = {name: declared_version(experiments / f"{name}.py") for _, name in results.cells}
     cells = [cell for group in results.cells.values() for cell in group]
-    work = partial(_lines, results.root, versions)
+    listed = excused(results.root) if excuse else []
+    work = partial(_lines, results.root, current, listed=listed)
     if len(cells) > MANY:
         with process_pool() as pool:
             found += chain.from_iterable(pool.map(work, cells, chunksize=CHUNK))
     else:
         found += chain.from_iterable(map(work, cells))
     try:
-        return [*found, *removed(results), *needless(results)]
+        return [*found, *unread(results), *removed(results), *needless(results, listed)]
     except FAULTS as error:
         return [*found, f"samples: {type(error).__name__}: {error}"]
 
 
-def _lines(root: Path, versions: Mapping[str, int | None], cell: RecordedCell) -> list[str]:
+def _lines(
+    root: Path, current: Mapping[str, int | None], cell: RecordedCell, *, listed: Collection[str] = ()
+) -> list[str]:
     """The problems of one record; runs in a process of its own."""
     try:
-        lines = list(cell_problems(Results(root, ()), cell, versions[cell.path.parent.name]))
+        lines = list(cell_problems(Results(root, ()), cell, current[cell.path.parent.name], listed))
     except FAULTS as error:
         lines = [f"{type(error).__name__}: {error}"]
     return [f"{_shown(cell.path, root)}: {line}" for line in lines]
@@ -58,8 +70,10 @@ def _shown(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def cell_problems(results: Results, cell: RecordedCell, current: int | None) -> Iterator[str]:
-    """Problems of one record, of an experiment that is at version `current`."""
+def cell_problems(
+    results: Results, cell: RecordedCell, current: int | None, listed: Collection[str] = ()
+) -> Iterator[str]:
+    """Problems of one record, of an experiment that is at version `current`. `listed`: see `excused`."""
     record = cell.record
     if cell.path.stem != file_stem(record["cell"]):
         yield f"holds cell {record['cell']}"
@@ -71,18 +85,33 @@ def cell_problems(results: Results, cell: RecordedCell, current: int | None) -> 
     parts = (record[name] for name in ("experiment", "version", "config", "cell", "measures"))
     if record["config_digest"] != config_digest(*parts):
         yield "altered: config_digest is not that of its config, measures, version and cell"
-    for name, version in record["measures"].items():
-        if name in METRICS and METRICS[name].version != version:
-            yield f"stale: {name} is of version {version}, now it is {METRICS[name].version}; run it again"
+    yield from _measures_problems(record)
     yield from _metric_problems(record)
     if cell.samples_path is not None:
-        yield from _sample_problems(results, cell)
+        yield from _sample_problems(results, cell, listed)
     elif record["status"] == "ok":
         yield "has status ok and no samples, so nothing backs its numbers"
 
 
+def _measures_problems(record: dict[str, Any]) -> Iterator[str]:
+    """`measures` names the present version of each metric of the record, and of no other."""
+    stated, now = record["measures"], versions(record["metrics"])
+    for name in sorted(stated.keys() & now.keys()):
+        if stated[name] != now[name]:
+            yield f"stale: {name} is of version {stated[name]}, now it is {now[name]}; run it again"
+    if lacking := sorted(now.keys() - stated.keys()):
+        yield f"altered: measures names no version of {', '.join(lacking)}"
+    if foreign := sorted(stated.keys() - now.keys()):
+        yield f"altered: measures names {', '.join(foreign)}, and no metric is of it"
+
+
 def _metric_problems(record: dict[str, Any]) -> Iterator[str]:
     for name, entry in record["metrics"].items():
+        declared = metric_of(name)
+        if entry["better"] != declared.better:
+            yield f"altered: {name} is said to be better {entry['better']}, it is {declared.better}"
+        if entry["ci"] and (declared.counted or not declared.sampled):
+            yield f"altered: {name} has an interval, and no samples that could give one"
         numbers = [entry["value"], *(entry["ci"] or [])]
         if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
             yield f"{name} is not finite"
@@ -92,7 +121,7 @@ def _metric_problems(record: dict[str, Any]) -> Iterator[str]:
         yield "has status ok and no metric"
 
 
-def _sample_problems(results: Results, cell: RecordedCell) -> Iterator[str]:
+def _sample_problems(results: Results, cell: RecordedCell, listed: Collection[str]) -> Iterator[str]:
     """The files of samples are the recorded ones, and the metrics follow from them."""
     record, lost = cell.record, False
     for path, named in zip(cell.sample_paths, sample_files(record["samples"]), strict=True):
@@ -104,7 +133,7 @@ def _sample_problems(results: Results, cell: RecordedCell) -> Iterator[str]:
     if lost:
         return
     bare = without_samples(results, cell)
-    if bare and not is_excused(results, cell):
+    if bare and not is_excused(results, cell, listed):
         yield f"no samples for {', '.join(bare)}; run it again"
     for name, entry in record["metrics"].items():
         if name in bare or not (metric_of(name).sampled or results.has_samples(cell, name)):
@@ -120,8 +149,9 @@ def _sample_problems(results: Results, cell: RecordedCell) -> Iterator[str]:
             yield f"altered: {name} is {entry['value']:g}, its samples give {again.estimate:g}"
         if entry["n"] != again.n:
             yield f"altered: {name} has n = {entry['n']}, its samples {again.n}"
-        # Another seed of the bootstrap may move it a little; records hold six digits.
-        tolerance = max(0.25 * (again.high - again.low), ABSOLUTE, RELATIVE * abs(again.estimate))
+        if not entry["ci"] and again.clusters >= CLIPS_OF_INTERVAL:
+            yield f"altered: {name} has no interval, its samples give {again.low:g} to {again.high:g}"
+        tolerance = max(OF_WIDTH * (again.high - again.low), ABSOLUTE, OF_ESTIMATE * abs(again.estimate))
         for limit, ours in zip(entry["ci"] or [], again.ci, strict=False):
             if abs(limit - ours) > tolerance:
                 yield f"altered: {name} has interval limit {limit:g}, its samples give {ours:g}"
@@ -150,10 +180,10 @@ def without_samples(results: Results, cell: RecordedCell) -> list[str]:
     return [name for name in late if not results.has_samples(cell, name)]
 
 
-def is_excused(results: Results, cell: RecordedCell) -> bool:
+def is_excused(results: Results, cell: RecordedCell, listed: Collection[str]) -> bool:
     """Whether a record is on the list of those that are older than samples for all metrics, and is so old."""
-    listed = _shown(cell.path, results.root) in excused(results.root)
-    return listed and cell.record["run"]["started_utc"] < SAMPLED_SINCE
+    named = _shown(cell.path, results.root) in listed
+    return named and cell.record["run"]["started_utc"] < SAMPLED_SINCE
 
 
 def excused(root: Path) -> list[str]:
@@ -163,10 +193,10 @@ def excused(root: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def needless(results: Results) -> Iterator[str]:
+def needless(results: Results, listed: Collection[str]) -> Iterator[str]:
     """Lines of that list which excuse nothing any more: it can only shrink."""
     there = {_shown(cell.path, results.root): cell for group in results.cells.values() for cell in group}
-    for name in excused(results.root):
+    for name in listed:
         if name.partition("/")[0] not in results.scales:
             continue
         if name not in there or not without_samples(results, there[name]):
@@ -175,6 +205,24 @@ def needless(results: Results) -> Iterator[str]:
 
 def _close(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+
+
+def unread(results: Results) -> Iterator[str]:
+    """Files below the scales that look like records, and lie or are named so that none reads them."""
+    read = {cell.path for group in results.cells.values() for cell in group}
+    read |= {path for path, _ in results.unreadable}
+    for scale in results.scales:
+        for path in sorted((results.root / scale).rglob("*.json")):
+            if path not in read and not read & set(path.parents):
+                yield f"{_shown(path, results.root)}: nothing reads it; name it <experiment>/<cell>.json"
+
+
+def unknown_scales(sent: Results, committed: Results) -> Iterator[str]:
+    """Folders of records by others that are of no scale of ours, so that nothing reads them."""
+    known = {*scales_at(committed.root), *committed.scales}
+    for folder in sorted(path for path in sent.root.glob("*") if path.is_dir()):
+        if folder.name not in known:
+            yield f"{folder.name}: there are no committed records of such a scale; take the folder out"
 
 
 def removed(results: Results) -> Iterator[str]:

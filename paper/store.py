@@ -175,6 +175,13 @@ class Results:
             if path.exists() and path.parent.name != CODE_SAMPLES:
                 yield self.samples(path)
 
+    def measured(self, cell: RecordedCell) -> list[str]:
+        """The names of the cell's own columns with a row per pair, or per run of pairs."""
+        prefix = f"{cell.column}/"
+        names = {str(name) for samples in self._tables(cell) for name in samples.columns}
+        own = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        return sorted(name for name in own if "/" not in name)  # without those of its seeds
+
     def code_counts(self, cell: RecordedCell) -> np.ndarray | None:
         """How often each code occurs that does, (codes,); None where the cell has no such samples."""
         for path in cell.sample_paths:

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for toy_records, which the test modules share
 
-from toy_records import toy_results
+from toy_records import toy_community, toy_results
 
 from paper.figures import main
 from uwm.errors import run_cli
@@ -34,6 +34,12 @@ def drawn(toy, tmp_path_factory) -> Path:
 def results(toy, tmp_path) -> Path:
     """A copy of it to change."""
     return Path(shutil.copytree(toy, tmp_path / "results"))
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """A results folder with a record by others."""
+    return toy_community(tmp_path / "results")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from toy_records import CLIPS, METHODS, PAIRS, toy_experiment, toy_record
 
 from paper.check import main
 from paper.store import Results
-from uwm.runs.record import file_sha256
+from uwm.runs.record import config_digest, file_sha256
 
 RECORD = "mini/table1/uwm__sim-ego.json"
 
@@ -75,6 +75,35 @@ def test_altered_record_fails(how, run, results, edit):
     code, report = run()
     assert code == 1
     assert any("uwm__sim-ego" in problem for problem in report["problems"]), report["problems"]
+
+
+TOLD = {
+    "trimmed interval": (lambda e: e.update(ci=[0.99 * e["ci"][0], e["ci"][1]]), "has interval limit"),
+    "no interval": (lambda e: e.update(ci=None), "has no interval"),
+    "direction": (lambda e: e.update(better="higher"), "is said to be better higher"),
+}
+
+
+@pytest.mark.parametrize("how", TOLD)
+def test_what_is_altered_is_told(how, run, results, edit):
+    change, line = TOLD[how]
+    edit(results / RECORD, lambda r: change(r["metrics"]["lpips_ratio"]))
+    code, report = run()
+    assert code == 1
+    assert any(f"{RECORD}: altered: lpips_ratio {line}" in problem for problem in report["problems"])
+
+
+@pytest.mark.parametrize("measures", [{}, {"psnr": 1}])
+def test_measures_that_are_not_those_of_the_metrics_fail(measures, run, results, edit):
+    def change(record):
+        record["measures"] = measures
+        names = "experiment", "version", "config", "cell", "measures"
+        record["config_digest"] = config_digest(*(record[name] for name in names))
+
+    edit(results / RECORD, change)
+    problems = run()[1]["problems"]
+    assert len(problems) == 1 + len(measures)
+    assert "measures names no version of lpips_ratio, lpips_to_current" in problems[0]
 
 
 def test_altered_samples_fail(run, results):

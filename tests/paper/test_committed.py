@@ -5,11 +5,12 @@ The generated files are checked where they are cheap to make: README's table and
 
 import re
 import socket
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-from paper.integrity import record_faults
+from paper.integrity import CLIPS_OF_INTERVAL, record_faults
 from paper.store import ROOT, Results, read_json, scales_at
 from uwm.runs.record import config_digest, record_problems, stale_measures
 
@@ -54,6 +55,61 @@ def test_record_is_of_the_current_cell(path):
 
 def test_committed_records_follow_from_their_samples():
     assert record_faults(Results()) == []
+
+
+# Cells of scale mini that are declared and not measured yet, and why. A line with nothing missing goes.
+UNMEASURED = {
+    "families/*/s2": "the third seed is measured after the others",
+    "figure4/w_ft-100/*": "rows by the number of pairs came after the figure",
+    "figure4/w_ft-500/*": "likewise",
+    "figure4/w_ft-10k/*": "likewise",
+    "figure5/*/s[12]": "further seeds came after the figure",
+    "figure5/direct-*[0k]/*": "rows by the number of pairs came after the figure",
+    "planning/r_gt-*/[lp]*": "rows by the number of pairs were first asked to reach",
+    "planning/cloning-500/[lp]*": "likewise",
+    "planning/shuffled/[lp]*": "the row was first asked to reach",
+    "planning/simulator-*/[lp]*": "likewise",
+    "planning/simulator/lift": "the row was first asked to reach and to push",
+    "planning/cloning/lift*": "likewise",
+    "planning/copy/lift": "likewise",
+    "planning/*-changed-cost/*": "further costs came after the figure",
+    "planning/*-state-cost/*": "likewise",
+    "planning/no-action/*": "the row came after the figure",
+}
+
+
+def test_every_declared_cell_of_scale_mini_is_measured():
+    pytest.importorskip("torch")
+    from uwm.runs.experiment import load_experiment
+
+    missing = set()
+    for path in (ROOT / "experiments").glob("[!_]*.py"):
+        experiment = load_experiment(path)
+        declared = {cell.name for cell in experiment.cells(experiment.configs["mini"], {})}
+        records = Results().cells.get(("mini", experiment.name), [])
+        measured = {record.record["cell"] for record in records if record.status == "ok"}
+        missing |= {f"{experiment.name}/{name}" for name in declared - measured}
+    assert [name for name in sorted(missing) if not any(fnmatch(name, known) for known in UNMEASURED)] == []
+    assert [known for known in UNMEASURED if not any(fnmatch(name, known) for name in missing)] == []
+
+
+def test_few_clips_are_as_many_where_records_are_checked_as_where_they_are_made():
+    pytest.importorskip("torch")
+    from uwm.evaluation.records import FEWEST_CLIPS
+
+    assert CLIPS_OF_INTERVAL == FEWEST_CLIPS
+
+
+GENERATED = ["README.md", "experiments/README.md", "slurm/README.md", "paper/deviations.md",
+             "paper/deviations-details.md", "paper/out", "results/examples/README.md"]  # fmt: skip
+
+
+@pytest.mark.parametrize("workflow", [".ci/run", ".github/workflows/ci.yml"])
+def test_what_is_generated_is_compared_with_what_is_committed(workflow):
+    text = (ROOT / workflow).read_text(encoding="utf-8")
+    lists = re.findall(r"git (?:diff|status) .*-- ([\w./ -]+?)(?= #|\n|\))", text)
+    assert lists
+    assert all(names.split() == GENERATED for names in lists)
 
 
 def test_private_names_are_found():

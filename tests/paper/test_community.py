@@ -1,62 +1,24 @@
-"""Records that others send: which are refused, and why. And the page's table of all rows."""
+"""Records that others send: which are refused, and why."""
 
-import base64
 import csv
-import hashlib
 import json
-import re
 import shutil
-import subprocess
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
-from toy_records import toy_experiment
+from toy_records import SENT as CELL
+from toy_records import SENT_METHOD as METHOD
+from toy_records import sign
 
 from paper import check
-from paper.community import community_faults
-from paper.figures import main as figures
-from paper.leaderboard import leaderboard
+from paper.community import UNCHANGED, community_faults
+from paper.integrity import UNSAMPLED
 from paper.store import Results
-from uwm.metrics.spec import versions
-from uwm.runs.record import config_digest, file_sha256, validate_folder
-
-METHOD = {"file": "mine.py", "class": "Mine", "sha256": "12" * 32, "weights": {"mine.pt": "34" * 32}}
-CELL = "mini/table1/mine__sim-ego.json"
-
-
-def sign(path: Path, how=lambda record: None) -> None:
-    """Change a record, and make its digest fit again, as a forger would."""
-    record = json.loads(path.read_text())
-    how(record)
-    record["measures"] = versions(record["metrics"])
-    parts = (record[name] for name in ("experiment", "version", "config", "cell", "measures"))
-    record["config_digest"] = config_digest(*parts)
-    path.write_text(json.dumps(record, indent=1) + "\n")
-
-
-def name_weights(record: dict) -> None:
-    record["config"]["method"] = METHOD
-    record["inputs"]["weights"] |= {"lpips": "cd" * 32, "mine.py": "12" * 32, "mine.pt": "34" * 32}
-    entry = {"n": 48, "better": "lower", "ci": None, "protocol": None}
-    record["metrics"] |= {"bits": entry | {"value": 12.0}, "parameters": entry | {"value": 4.5}}
-
-
-def name_lpips(record: dict) -> None:
-    record["inputs"]["weights"]["lpips"] = "cd" * 32
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A `results` folder with toy records of ours and one sent record that holds."""
-    root = tmp_path / "results"
-    toy_experiment(root, "mini", "table1", ["sim-ego"], {"uwm": (0.1, 0.05), "copy": (0.0, 0.12)})
-    for path in (root / "mini" / "table1").glob("*.json"):
-        sign(path, name_lpips)
-    toy_experiment(root / "community", "mini", "table1", ["sim-ego"], {"mine": (0.08, 0.06)})
-    folder = root / "community" / "mini" / "table1"
-    (folder / "panels" / "sim-ego").rename(folder / "panels" / "sim-ego-mine")
-    sign(root / "community" / CELL, name_weights)
-    return root
+from uwm.metrics.spec import METRICS, versions
+from uwm.metrics.statistics import bootstrap_ratio
+from uwm.runs.record import file_sha256, validate_folder
 
 
 def found(tree: Path) -> list[str]:
@@ -102,6 +64,23 @@ def fewer_bits(record: dict) -> None:
     record["metrics"]["code_bits"] = {**record["metrics"]["bits"], "value": 9.5}
 
 
+def trimmed(record: dict) -> None:
+    """Each interval without 24% of its width at either end."""
+    for entry in record["metrics"].values():
+        if entry["ci"]:
+            low, high = entry["ci"]
+            entry["ci"] = [low + 0.24 * (high - low), high - 0.24 * (high - low)]
+
+
+def every(**changes):
+    return lambda record: [entry.update(changes) for entry in record["metrics"].values()]
+
+
+def short_digest(record: dict) -> None:
+    record["config"]["method"] = {**METHOD, "weights": {"mine.pt": "deadbeef"}}
+    record["inputs"]["weights"]["mine.pt"] = "deadbeef"
+
+
 FORGED = {
     "a better mean": (metric("lpips_to_next", value=0.01, ci=[0, 0.02]), "altered: lpips_to_next is 0.01"),
     "a better ratio": (metric("lpips_ratio", value=0.3, ci=[0.2, 0.4]), "altered: lpips_ratio is 0.3"),
@@ -116,6 +95,14 @@ FORGED = {
     "other weights": (other_weights, "disagree about mine.pt"),
     "no method": (lambda record: record["config"].pop("method"), "config names no method"),
     "a failure": (failed, "has status failed"),
+    "trimmed intervals": (trimmed, "altered: lpips_ratio has interval limit"),
+    "no intervals": (every(ci=None), "altered: success_vs_copy has no interval"),
+    "an interval of a fact": (metric("bits", ci=[11, 13]), "altered: bits has an interval, and no samples"),
+    "an LPIPS of its own": (every(protocol="lpips-mine"), "lpips_to_next is by lpips-mine, unlike"),
+    "an unnamed LPIPS": (every(protocol=None), "lpips_to_next is by no protocol, unlike"),
+    "a protocol of bits": (metric("bits", protocol="mine"), "bits is by mine, unlike"),
+    "the other direction": (metric("lpips_to_next", better="higher"), "is said to be better higher"),
+    "a short digest": (short_digest, "names mine.pt by deadbeef, which is no SHA-256"),
     "an old version": (lambda record: record.update(version=7), "stale: version 7"),
 }  # fmt: skip
 
@@ -174,6 +161,82 @@ def test_samples_of_other_pairs_or_references_are_refused(tree: Path, how, line:
     assert any(line in text for text in found(tree))
 
 
+@pytest.mark.parametrize(
+    ("measures", "line"),
+    [
+        (lambda metrics: {}, "measures names no version of bits, lpips_ratio, "),
+        (lambda metrics: versions(metrics) | {"psnr": 1}, "measures names psnr, and no metric is of it"),
+        (lambda metrics: versions(metrics) | {"bits": 99}, "stale: bits is of version 99"),
+    ],
+)
+def test_versions_of_other_measures_than_its_own_are_refused(tree: Path, measures, line: str) -> None:
+    sign(tree / "community" / CELL, measures=measures)
+    assert any(line in text for text in found(tree))
+
+
+def test_no_list_of_its_own_excuses_a_record(tree: Path) -> None:
+    """With an early date and a line in a list beside it, a probe's R2 needs samples all the same."""
+    entry = {"value": 0.99, "n": 48, "better": "higher", "ci": None, "protocol": None}
+    sign(tree / "community" / CELL, lambda record: record["metrics"].update(probe_r2=entry))
+    (tree / "community" / UNSAMPLED).write_text(f"{CELL}\n")
+    assert any("no samples for probe_r2; run it again" in line for line in found(tree))
+
+
+def with_copy_errors(folder: Path, method: str, factor: float) -> None:
+    """The record of `method` gets columns `state_mse` and `state_mse_copy`, and the ratio of their means."""
+    path = folder / f"{method}__sim-ego.json"
+    record = json.loads(path.read_text())
+    file = folder / record["samples"]["path"]
+    table, draw = pd.read_csv(file), np.random.default_rng(0)
+    for name, scale in (("state_mse_copy", factor), ("state_mse", 0.4)):
+        table[f"{method}/{name}"] = (scale * draw.uniform(0.2, 0.8, len(table))).round(5)
+    table.to_csv(file, index=False)
+    parts = (table[f"{method}/{name}"] for name in ("state_mse", "state_mse_copy"))
+    again = bootstrap_ratio(*parts, table["video"])
+    entry = {"value": again.estimate, "n": again.n, "better": "lower", "ci": again.ci, "protocol": None}
+    record["metrics"]["state_ratio"] = entry
+    path.write_text(json.dumps(record))
+    for other in folder.glob("*.json"):
+        sign(other, lambda record: record["samples"].update(sha256=file_sha256(file)))
+
+
+def test_errors_of_the_copy_are_those_of_the_committed_records(tree: Path) -> None:
+    sent, ours = tree / "community" / "mini" / "table1", tree / "mini" / "table1"
+    with_copy_errors(sent, "mine", 1.0)
+    assert found(tree) == []  # nothing committed to compare it with
+    with_copy_errors(ours, "uwm", 1.0)
+    assert found(tree) == []
+    with_copy_errors(sent, "mine", 4.0)  # a ratio of a quarter
+    [line] = found(tree)
+    assert line.endswith("altered: its samples have another state_mse_copy than the committed ones")
+
+
+def test_what_is_compared_with_the_committed_columns_exists() -> None:
+    parts = {part for metric in METRICS.values() for part in metric.ratio or ()}
+    assert set(UNCHANGED) <= parts | set(METRICS)
+    assert {part for part in parts if part.endswith(("_copy", "_total", "_still_mm", "_still_px"))} <= set(
+        UNCHANGED
+    )
+
+
+@pytest.mark.parametrize("scale", ["small", "huge"])
+def test_a_scale_without_committed_records_is_refused(tree: Path, scale: str) -> None:
+    shutil.copytree(tree / "community" / "mini", tree / "community" / scale)
+    assert found(tree) == [
+        f"community/{scale}: there are no committed records of such a scale; take the folder out"
+    ]
+    shutil.rmtree(tree / "community" / "mini")
+    assert len(found(tree)) == 1
+
+
+@pytest.mark.parametrize("place", ["mine.json", "more/mine__sim-ego.json"])
+def test_a_record_that_nothing_reads_is_refused(tree: Path, place: str) -> None:
+    path = tree / "community" / "mini" / "table1" / place
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(tree / "community" / CELL, path)
+    assert any(f"community/mini/table1/{place}: nothing reads it" in line for line in found(tree))
+
+
 def test_a_row_of_ours_cannot_be_sent(tree: Path) -> None:
     text = (tree / "community" / CELL).read_text().replace('"mine/sim-ego"', '"uwm/sim-ego"')
     (tree / "community" / CELL).with_name("uwm__sim-ego.json").write_text(text)
@@ -193,65 +256,3 @@ def test_a_broken_record_is_a_line_and_stops_the_drawing(tree: Path, tmp_path: P
     assert any(line.startswith(f"community/{CELL}: ") for line in found(tree))
     code, error = run_command("--results", str(tree), "--out", str(tmp_path / "out"))
     assert (code, error.count("\n")) == (2, 1)
-
-
-# The table of all rows
-
-
-def test_all_rows_stand_in_one_table_with_pictures_where_there_are_some(tree: Path) -> None:
-    board = leaderboard(Results(tree, ("mini",)), "mini")
-    rows = {row[0]: row for row in board.table.rows if row[1] == "sim ego"}
-    ratio = json.loads((tree / "community" / CELL).read_text())["metrics"]["lpips_ratio_moving"]["value"]
-    assert rows["mine (sent)"][2:6] == ["12", "4.5", "–", f"{ratio:.3f}"]
-    assert rows["Universal world model"][2] == "–"  # the toy record has no bits
-    shown = {row[0]: pictures for row, pictures in zip(board.table.rows, board.pictures, strict=True)}
-    assert [label for label, _ in shown["mine (sent)"]] == ["O_t", "O_t+1", "predicted"]
-    assert shown["Copy of O_t"] == []
-    assert leaderboard(Results(tree, ("paper",)), "paper") is None
-
-
-@pytest.fixture
-def page(tree: Path, tmp_path: Path) -> str:
-    arguments = ["--results", str(tree), "--scale", "mini", "--out", str(tmp_path / "out")]
-    assert figures([*arguments, "--processes", "1"]) == 0
-    return (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-
-
-def test_the_page_has_the_table_and_one_script_that_its_policy_names(page: str) -> None:
-    assert "<td>mine (sent) <small" in page
-    [script] = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in page.replace("&#39;", "'")
-    assert page.count("<script") == 1
-
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CLICKS = """<!doctype html><body><iframe id="page"></iframe><script>
-const frame = document.getElementById("page")
-frame.onload = () => {
-  const table = frame.contentDocument.querySelector("table.sortable")
-  const buttons = [...table.tHead.querySelectorAll("button")]
-  const rows = () => [...table.tBodies[0].rows].map(row => row.cells[5].firstChild.data.trim()).join(" ")
-  const seen = []
-  for (const column of [5, 5]) { buttons[column].click(); seen.push(rows()) }
-  document.body.dataset.probe = seen.join(" then ")
-}
-frame.srcdoc = TEXT
-</script>"""
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to click with")
-def test_a_click_sorts_up_and_another_one_down(page: str, tmp_path: Path) -> None:
-    path = tmp_path / "clicks.html"
-    path.write_text(CLICKS.replace("TEXT", json.dumps(page).replace("</", "<\\/")), encoding="utf-8")
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-               f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300)
-    up, down = re.search(r'data-probe="([^"]*) then ([^"]*)"', done.stdout).groups()
-    numbers = [float(text) for text in up.split() if text != "–"]
-    missing = up.split().count("–")
-    assert len(numbers) == 2
-    assert missing == 1  # a copy is at no distance from O_t
-    assert numbers == sorted(numbers)
-    assert up.split()[-missing:] == down.split()[-missing:] == ["–"] * missing
-    assert [float(text) for text in down.split()[:-missing]] == numbers[::-1]

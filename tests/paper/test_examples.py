@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from toy_records import toy_results
+from toy_records import sign, toy_results
 
 from paper import examples
 from paper.check import main as check
+from paper.integrity import UNSAMPLED
 from paper.readme import marks
 from paper.store import ROOT, Results
 from uwm.errors import UserError
@@ -71,6 +72,22 @@ def test_an_altered_example_fails_the_check(shown: Path, tmp_path: Path, capsys)
     assert "examples/mini/table1/uwm__sim-ego.json: altered: lpips_to_next" in capsys.readouterr().out
     path.write_text("{")
     assert any(EXAMPLES in line for line in validate_folder(shown))
+
+
+def test_an_example_of_no_scale_of_ours_or_excused_by_a_list_fails(shown: Path):
+    folder = shown / EXAMPLES
+    (folder / "mini").rename(folder / "huge")
+    assert examples.example_faults(Results(shown)) == [
+        f"{EXAMPLES}/huge: there are no committed records of such a scale; take the folder out"
+    ]
+    (folder / "huge").rename(folder / "mini")
+    name = "mini/table1/uwm__sim-ego.json"
+    entry = {"value": 0.99, "n": 48, "better": "higher", "ci": None, "protocol": None}
+    sign(folder / name, lambda record: record["metrics"].update(probe_r2=entry))
+    (folder / UNSAMPLED).write_text(f"{name}\n")
+    assert f"{EXAMPLES}/{name}: no samples for probe_r2; run it again" in examples.example_faults(
+        Results(shown)
+    )
 
 
 def test_a_folder_without_examples_is_none_missing(results: Path):

@@ -10,7 +10,7 @@ import pytest
 
 from paper.integrity import LATE, SAMPLED_SINCE, UNSAMPLED, record_faults
 from paper.store import Results
-from uwm.metrics.spec import METRICS
+from uwm.metrics.spec import METRICS, metric_of, versions
 from uwm.metrics.statistics import bootstrap_mean, bootstrap_ratio, gain, perplexity
 from uwm.runs.record import config_digest, sample_entries
 
@@ -40,7 +40,7 @@ def record(results: Path) -> Path:
     for file, table in zip(paths, (rows, codes), strict=True):
         file.parent.mkdir()
         table.to_csv(file, index=False)
-    content["metrics"] |= metrics
+    content["metrics"] |= {name: e | {"better": metric_of(name).better} for name, e in metrics.items()}
     content["samples"] = sample_entries([path.parent / content["samples"]["path"], *paths], path.parent)
     return write(path, content)
 
@@ -50,6 +50,7 @@ def entry(value: float, n: int, ci: list[float] | None = None) -> dict:
 
 
 def write(path: Path, content: dict) -> Path:
+    content["measures"] = versions(content["metrics"])
     names = "experiment", "version", "config", "cell", "measures"
     content["config_digest"] = config_digest(*(content[name] for name in names))
     path.write_text(json.dumps(content))

@@ -14,6 +14,8 @@ from uwm.runs.record import Record, config_digest, file_sha256
 
 METHODS = {"uwm": (0.10, 0.05), "copy": (0.0, 0.12), "shuffled-action": (0.08, 0.11), "oracle": (0.12, 0.0)}
 CLIPS, PAIRS = 12, 4
+SENT_METHOD = {"file": "mine.py", "class": "Mine", "sha256": "12" * 32, "weights": {"mine.pt": "34" * 32}}
+SENT = "mini/table1/mine__sim-ego.json"
 CONFIG = {"codes": 1024, "gap": 0.2, "recipe": {"pairs": 2000}}
 ACTING = {"copy": (0.0, 0.12), "oracle": (0.12, 0.0), "r_la": (0.1, 0.05), "r_gt": (0.1, 0.06)}
 ACTING |= {
@@ -217,4 +219,37 @@ def toy_results(root: Path) -> Path:
     for corpus in ("sim-third-person", "sim-ego"):
         lines = ["code,count", *(f"{code},{max(0, 400 - code)}" for code in range(1024))]
         (folder / "code_use" / f"{corpus}.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def sign(path: Path, how=lambda record: None, measures=versions) -> None:
+    """Change a record, and make its digest fit again, as a forger would."""
+    record = json.loads(path.read_text())
+    how(record)
+    record["measures"] = measures(record["metrics"])
+    parts = (record[name] for name in ("experiment", "version", "config", "cell", "measures"))
+    record["config_digest"] = config_digest(*parts)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def name_weights(record: dict) -> None:
+    record["config"]["method"] = SENT_METHOD
+    record["inputs"]["weights"] |= {"lpips": "cd" * 32, "mine.py": "12" * 32, "mine.pt": "34" * 32}
+    entry = {"n": 48, "better": "lower", "ci": None, "protocol": None}
+    record["metrics"] |= {"bits": entry | {"value": 12.0}, "parameters": entry | {"value": 4.5}}
+
+
+def name_lpips(record: dict) -> None:
+    record["inputs"]["weights"]["lpips"] = "cd" * 32
+
+
+def toy_community(root: Path) -> Path:
+    """A `results` folder with records of ours and one by others that holds, `SENT` in its `community`."""
+    toy_experiment(root, "mini", "table1", ["sim-ego"], {"uwm": (0.1, 0.05), "copy": (0.0, 0.12)})
+    for path in (root / "mini" / "table1").glob("*.json"):
+        sign(path, name_lpips)
+    toy_experiment(root / "community", "mini", "table1", ["sim-ego"], {"mine": (0.08, 0.06)})
+    folder = root / "community" / "mini" / "table1"
+    (folder / "panels" / "sim-ego").rename(folder / "panels" / "sim-ego-mine")
+    sign(root / "community" / SENT, name_weights)
     return root
