@@ -13,7 +13,7 @@ from paper.pool import process_pool
 from paper.samples import sample_names
 from paper.store import ROOT, RecordedCell, Results
 from uwm.errors import UserError
-from uwm.metrics.spec import METRICS, MOVING, metric_of
+from uwm.metrics.spec import MOVING, known_metric, metric_of
 from uwm.metrics.statistics import perplexity
 from uwm.runs.record import config_digest, file_sha256, file_stem, sample_files
 
@@ -72,8 +72,8 @@ def cell_problems(results: Results, cell: RecordedCell, current: int | None) -> 
     if record["config_digest"] != config_digest(*parts):
         yield "altered: config_digest is not that of its config, measures, version and cell"
     for name, version in record["measures"].items():
-        if name in METRICS and METRICS[name].version != version:
-            yield f"stale: {name} is of version {version}, now it is {METRICS[name].version}; run it again"
+        if (metric := known_metric(name)) and metric.version != version:
+            yield f"stale: {name} is of version {version}, now it is {metric.version}; run it again"
     yield from _metric_problems(record)
     if cell.samples_path is not None:
         yield from _sample_problems(results, cell)
