@@ -166,7 +166,7 @@ def test_lpips_that_somebody_copied_is_compared_with_the_records(alexnet, monkey
     with pytest.raises(UserError, match="holds other values than torchvision's"):
         prefetch._main(options)
     state = backbones.folder_state("alex", alexnet.parent)
-    monkeypatch.setitem(prefetch.KNOWN_TENSORS, "alex", tensors_sha256(state))
+    monkeypatch.setitem(backbones.KNOWN_TENSORS, "alex", tensors_sha256(state))
     assert prefetch._main(options) == 0
     assert "its values are the known ones" in capsys.readouterr().out
     alexnet.write_bytes(b"cut")
@@ -176,4 +176,4 @@ def test_lpips_that_somebody_copied_is_compared_with_the_records(alexnet, monkey
 
 def test_the_known_values_are_those_of_the_records():
     (path, *_) = sorted((ROOT / "results" / "mini" / "table1").glob("uwm__*.json"))
-    assert json.loads(path.read_text())["inputs"]["weights"]["lpips"] == prefetch.KNOWN_TENSORS["alex"]
+    assert json.loads(path.read_text())["inputs"]["weights"]["lpips"] == backbones.KNOWN_TENSORS["alex"]
