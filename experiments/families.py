@@ -182,7 +182,7 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
 
 def check_corpus(context: Context, name: str) -> None:
     """UserError where a corpus has no test clip that can be read."""
-    check_clips(tested_corpus(context, name), context.config.test_split)
+    check_clips(tested_corpus(context, name), context.config.test_split, context.config.pretrain.gap)
 
 
 def tested_corpus(context: Context, name: str) -> Corpus:
