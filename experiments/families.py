@@ -29,8 +29,9 @@ from typing import Any
 import pandas as pd
 
 from uwm.bounds import Bounded, Count, Counts, Names, Natural, OutOfBounds, Seeds, SomeNames, check_bounds
-from uwm.data.action_pairs import hand_in_picture, has_actions
-from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
+from uwm.data.action_pairs import action_pairs, all_action_pairs, hand_in_picture, has_actions
+from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED, Corpus
+from uwm.data.manifest import Manifest
 from uwm.data.splits import Split
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.further import ACTION_ROWS, FurtherMetrics
@@ -60,6 +61,7 @@ from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
+from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, adapter_stage, obtain_adapter
 from uwm.stages.finetune import Domain
@@ -180,7 +182,14 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
 
 def check_corpus(context: Context, name: str) -> None:
     """UserError where a corpus has no test clip that can be read."""
-    check_clips(zero_shot_corpus(context, name), context.config.test_split)
+    check_clips(tested_corpus(context, name), context.config.test_split, context.config.pretrain.gap)
+
+
+def tested_corpus(context: Context, name: str) -> Corpus:
+    """The corpus whose test split is measured: where there are actions its own, since adapters and reader
+    learn from its training clips; else, of a corpus that nothing is trained on, every clip."""
+    corpus = corpus_of(context, name)
+    return corpus if has_actions(corpus) else zero_shot_corpus(context, name)
 
 
 def domain_of(context: Context, cell: Cell) -> Domain:
@@ -207,7 +216,8 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     domain, method = domain_of(context, cell), column(cell)
     model = model_of(context, cell, domain)
     network = load_lpips(config.lpips).to(model.world.device)
-    manifest, images = test_images(context, cell.corpus, model.world.image_size)
+    corpus = tested_corpus(context, cell.corpus)
+    manifest, images = test_images(context, cell.corpus, model.world.image_size, corpus)
     pairs, frames, whole = model.measure(
         method, network, FramePairs(manifest, images, cell.name), config.seed
     )
@@ -215,7 +225,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     whole |= FurtherMetrics({} if gain is None else {"last_gain": Estimate(gain, 1)})
     weights = {**model.world.weights, "lpips": network.weights_sha256}
     if has_actions(domain.corpus):
-        columns, further = robot_columns(context, domain, cell, model, weights)
+        columns, further = robot_columns(context, domain, cell, model, weights, manifest)
         pairs = pairs.assign(**{f"{method}/{name}": values for name, values in columns.items()})
         whole |= further
     write_table(pairs, folder / "pairs.csv")
@@ -227,18 +237,25 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
 
 
 def robot_columns(
-    context: Context, domain: Domain, cell: Cell, model: MeasuredModel, weights: dict[str, str]
+    context: Context,
+    domain: Domain,
+    cell: Cell,
+    model: MeasuredModel,
+    weights: dict[str, str],
+    manifest: Manifest,
 ) -> tuple[dict[str, Any], FurtherMetrics]:
     """Where a corpus has real actions: per pair, how far the hand is from where it came to be, by latent
     actions and by the real ones through each adapter; and the probes and transfer of latent actions.
 
-    `weights` gets those of the adapters.
+    The pairs are those of `manifest`, in its order. `weights` gets those of the adapters.
     """
     config: Config = context.config
     world, world_model = model.world, domain.world.world_model
     device = world.device
     setting = EvalSetting(encoder_of(world), domain.corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
+    if test.pairs.manifest.sha256 != manifest.sha256:
+        raise ValueError(f"{cell.name}: frames and actions are measured on two lists of pairs")
     inferred = model.through(latent_action_predictor(world_model))
     whole = action_probes(inferred, device, setting, test, config.probe_pairs)
     robot = domain.corpus.name not in config.pretrain_on
@@ -267,15 +284,19 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
     """Identity of a cell's evaluation. Obtains its training."""
     config: Config = context.config
     domain = domain_of(context, cell)
-    fields = {"lpips": config.lpips, "seed": config.seed, "probe_pairs": config.probe_pairs}
+    fields: dict[str, Any] = {"lpips": config.lpips, "seed": config.seed, "probe_pairs": config.probe_pairs}
+    manifest = test_manifest(context, cell.corpus, tested_corpus(context, cell.corpus))
     inputs = {
-        "manifest": test_manifest(context, cell.corpus).sha256,
+        "manifest": manifest.sha256,
         "lpips": load_lpips(config.lpips).weights_sha256,
         **domain.world.weights,
         "shown": obtain_pretrained_mae(context).sha256,
     }
     if has_actions(domain.corpus):
+        fields["reader"] = identity_fields(config.reader)
         inputs |= {name: adapter_stage(r, domain).digest for name, r in adapters(config, cell).items()}
+        inputs["labelled"] = all_action_pairs(domain.corpus, config.pretrain.gap, None).sha256
+        inputs["labelled-test"] = action_pairs(domain.corpus, manifest).sha256
     measured_by = measuring_code(*called_functions(evaluate))
     fields = {**fields, "corpus": cell.corpus, "method": column(cell), "measured_by": measured_by}
     return Stage(f"family-{cell.file_name}", EXPERIMENT.version, fields, inputs)

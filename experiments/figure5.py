@@ -512,7 +512,7 @@ def write_panels(
 def check_corpus(context: Context, name: str) -> None:
     """UserError where a corpus has no test clip that can be read, or no actions."""
     corpus = corpus_of(context, name)
-    check_clips(corpus, context.config.test_split)
+    check_clips(corpus, context.config.test_split, context.config.adapter.gap)
     check_all_actions(corpus)
 
 

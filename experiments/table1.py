@@ -217,7 +217,7 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
 
 def check_corpus(context: Context, name: str) -> None:
     """UserError where a corpus has no test clip that can be read, or actions that a probe cannot take."""
-    check_clips(zero_shot_corpus(context, name), context.config.test_split)
+    check_clips(zero_shot_corpus(context, name), context.config.test_split, context.config.pretrain.gap)
     corpus = corpus_of(context, name)
     if can_be_probed(corpus):
         check_all_actions(corpus)

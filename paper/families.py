@@ -17,7 +17,7 @@ from paper.table import Table
 from paper.tables import origins, shown
 from uwm.families import FAMILIES
 from uwm.methods import method_label
-from uwm.metrics.spec import METRICS, metric_label
+from uwm.metrics.spec import metric_label, metric_of
 from uwm.metrics.statistics import bootstrap_spearman, spearman
 
 EXPERIMENT = "families"
@@ -150,7 +150,7 @@ def correlation_texts(points: Sequence[tuple[float, float]]) -> list[str]:
 
 def _goodness(metric: str, value: float) -> float:
     """Larger where it is better; of bits, where there are more."""
-    lower = metric != "bits" and METRICS[metric.removesuffix(MOVING)].better == "lower"
+    lower = metric != "bits" and metric_of(metric).better == "lower"
     return -value if lower else value
 
 

@@ -73,4 +73,4 @@ def write_world(folder: Path, mae: MAEConfig, *, demos: int = 90, seed: int | No
     places = "\n".join(f'{name.lower().partition(".")[0]} = "{folder / name}"' for name in names)
     (folder / "SITE.toml").write_text(f"gpus_per_node = 8\n[data]\n{places}\n")
     write_published(folder / "weights" / "mae_visualize_vit_base.pth", mae, seed=seed)
-    torch.save({}, folder / "weights" / "alexnet_features.pth")  # a plan asks only whether it is there
+    write_lpips(folder / "weights")

@@ -24,8 +24,6 @@ from uwm.metrics.perceptual import tensors_sha256
 from uwm.stages.mae import MAE, MAE_SOURCE
 from uwm.verified import sha256_of
 
-# Of torchvision's weights, as the records name them: `weights.lpips` of their `inputs`.
-KNOWN_TENSORS = {"alex": "db0374d2e793623dea9ae4fd4d0a6bbc82475d6a287912d131dabae0b2ddd8fc"}
 FETCH_AGAIN = "remove both and run this again"
 
 
@@ -46,9 +44,9 @@ def lpips_is_known(backbone: str, folder: Path) -> bool:
     False where they are not known. UserError for others, and for a file that holds no such backbone.
     """
     state = backbones.folder_state(backbone, folder)
-    if state is None or backbone not in KNOWN_TENSORS:
+    if state is None or backbone not in backbones.KNOWN_TENSORS:
         return False
-    if tensors_sha256(state) != KNOWN_TENSORS[backbone]:
+    if tensors_sha256(state) != backbones.KNOWN_TENSORS[backbone]:
         raise UserError(
             f"{folder / backbones.FILES[backbone]} holds other values than torchvision's; "
             "remove it and run this again"

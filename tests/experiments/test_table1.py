@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.paper_world import write_lpips
 from tests.recomputed import assert_recomputed
 from tests.warm import run_python
 from uwm.data.corpora import BUNDLED, bundled
@@ -138,7 +139,7 @@ def test_a_wrong_checkpoint_is_one_line(
     refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mae_visualize_vit_base.pth").write_text("no checkpoint")
-    (tmp_path / "alexnet_features.pth").touch()
+    write_lpips(tmp_path)
     monkeypatch.setenv("UWM_WEIGHTS", str(tmp_path))
     settings = ["corpora=sim-ego", "pretrain_on=sim-ego", "pretrain.pairs=10"]
     assert "mae_visualize_vit_base.pth" in refused("--scale", "paper", "--set", *settings, "--only", "uwm")

@@ -193,6 +193,7 @@ def test_torchvision_checkpoint_from_its_cache(
     offline: list[str],
     weights: tuple[Path, dict[str, Any]],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The real loading code of torchvision, with a checkpoint that also holds the classifier."""
@@ -201,9 +202,32 @@ def test_torchvision_checkpoint_from_its_cache(
     cache = tmp_path / "cache" / "hub" / "checkpoints"
     cache.mkdir(parents=True)
     torch.save(checkpoint, cache / Path(backbones.DOWNLOADS["squeeze"].url).name)
+    monkeypatch.delitem(backbones.KNOWN_TENSORS, "squeeze")
     network = load_lpips("squeeze")
     assert (network.protocol, offline, capfd.readouterr()) == ("lpips-squeeze", [], ("", ""))
     assert network.weights_sha256 == load_lpips("squeeze", weights[0]).weights_sha256
+
+
+def test_other_weights_than_the_published_ones_are_said_and_no_loss_reads_them(
+    offline: list[str],
+    weights: tuple[Path, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("UWM_WEIGHTS", str(weights[0]))
+    for name in ("alex", "squeeze"):
+        found = load_lpips(name)
+        assert f"lpips-{name} hold other values than torchvision's" in capfd.readouterr().err
+        with pytest.raises(UserError, match=f"lpips-{name} are not torchvision's published ones"):
+            perceptual.published_lpips(name)
+        perceptual._load.cache_clear()
+        capfd.readouterr()
+        monkeypatch.setitem(backbones.KNOWN_TENSORS, name, found.weights_sha256)
+        assert perceptual.published_lpips(name).weights_sha256 == found.weights_sha256
+        assert capfd.readouterr().err == ""
+    for name in ("vgg", "authors"):
+        with pytest.raises(UserError, match="no digest of torchvision's published vgg is known"):
+            perceptual.published_lpips(name)
 
 
 def test_environment_variable_names_the_folder(

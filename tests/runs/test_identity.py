@@ -75,7 +75,7 @@ def test_a_further_method_leaves_the_other_records_as_they_are(measured: Path) -
 @pytest.fixture
 def declared(monkeypatch: pytest.MonkeyPatch) -> dict[str, spec.Metric]:
     known = dict(spec.METRICS)
-    monkeypatch.setattr("uwm.runs.record.METRICS", known)
+    monkeypatch.setattr("uwm.metrics.spec.METRICS", known)
     return known
 
 

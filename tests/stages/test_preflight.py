@@ -3,23 +3,26 @@
 import hashlib
 import json
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import pytest
 import torch
 
 from tests.data.video_files import write_video
+from tests.paper_world import TINY, write_lpips, write_published
 from tests.robot_toy import write_toy
 from uwm import prefetch
 from uwm.data.corpora import BUNDLED, open_corpus
 from uwm.data.shards import ShardIndex
 from uwm.errors import UserError
-from uwm.metrics import backbones
+from uwm.metrics import backbones, perceptual
 from uwm.metrics.perceptual import tensors_sha256
 from uwm.stages.mae import MAE
-from uwm.stages.preflight import check_all_actions, nodes_lack
+from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.world_model import PRETRAIN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,11 +30,33 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def context(scale, mae=MAE["mini"], data=(), pretrain=PRETRAIN["mini"]):
     config = SimpleNamespace(mae=mae, lpips="alex", pretrain_on=(*BUNDLED, *data), pretrain=pretrain)
-    return namespace(config, scale=scale, data=dict(data))
+    return Asked(config, dict(data), scale)
 
 
-def namespace(config, **fields):
-    return SimpleNamespace(config=config, once=lambda _, find: find(), **fields)
+@dataclass
+class Asked:
+    """What of a context the checks ask for."""
+
+    config: Any
+    data: dict[str, Path]
+    scale: str = "mini"
+    sends: bool = False
+    artifacts: Any = None
+
+    def once(self, key, find):
+        return find()
+
+
+@dataclass
+class Kept:
+    """Artifacts that hold some stages."""
+
+    stages: set[str]
+    find_only: bool = False
+
+    def find(self, stage):
+        assert self.find_only
+        return stage if stage in self.stages else None
 
 
 @pytest.fixture
@@ -47,7 +72,7 @@ def test_lpips_without_weights_is_a_warning_and_at_scale_paper_an_error(weights)
     assert "lpips-random; fetch them here: python -m uwm.prefetch --to DIR" in warning
     with pytest.raises(UserError, match="lpips-random"):
         list(nodes_lack(context("paper")))
-    (weights / "alexnet_features.pth").touch()
+    write_lpips(weights)
     assert list(nodes_lack(context("paper"))) == []
 
 
@@ -56,18 +81,90 @@ def test_a_missing_mae_is_an_error_that_names_the_command(weights):
         list(nodes_lack(context("mini", MAE["paper"])))
 
 
+def test_a_file_of_other_contents_is_no_weights(weights):
+    """Whatever the size of the corpora: a run would stop hours later."""
+    mae = replace(MAE["paper"], model=TINY)
+    path = weights / str(mae.file)
+    write_lpips(weights)
+    write_published(path, TINY, seed=0)
+    assert list(nodes_lack(context("paper", mae))) == []
+    write_published(path, replace(TINY, encoder_depth=2), seed=0)
+    with pytest.raises(UserError, match=r"holds MAEConfig.*set mae.model to it"):
+        list(nodes_lack(context("paper", mae)))
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=path.name):
+        list(nodes_lack(context("paper", mae)))
+    write_published(path, TINY, seed=0)
+    (weights / "alexnet_features.pth").write_bytes(b"")
+    perceptual._load.cache_clear()
+    with pytest.raises(UserError, match=r"alexnet_features.pth is not a readable torch file"):
+        list(nodes_lack(context("paper", mae)))
+
+
 def test_a_corpus_to_train_on_is_opened(weights, tmp_path):
-    (weights / "alexnet_features.pth").touch()
+    write_lpips(weights)
     clips = tmp_path / "wild"
     for number in range(40):
         write_video(clips / f"{number}.mp4", 6)
     assert list(nodes_lack(context("mini", data={"wild": clips}))) == []
     for path in clips.iterdir():
         path.write_bytes(b"no video")
-    with pytest.raises(UserError, match="corpus 'wild': none of its first 5 train clips is a video"):
+    with pytest.raises(
+        UserError, match=r"'wild', train split: none of \d+ clips tried can be used; .*cannot be decoded"
+    ):
         list(nodes_lack(context("mini", data={"wild": clips})))
     with pytest.raises(UserError, match="no corpus is called 'ssv2'"):
-        list(nodes_lack(namespace(SimpleNamespace(pretrain_on=("ssv2",)), data={})))
+        list(nodes_lack(Asked(SimpleNamespace(pretrain_on=("ssv2",)), {})))
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Makes a corpus of 100 test clips; of the first ones some are `bad`: short, or no video."""
+
+    def make(bad, content=b"no video"):
+        folder = tmp_path / "wild"
+        for name, frames in (("good", 6), ("short", 2)):
+            write_video(tmp_path / f"{name}.mp4", frames)
+        folder.mkdir()
+        for number in range(100):
+            file = folder / f"{number:03}.mp4"
+            if number in bad and content is not None:
+                file.write_bytes(content)
+            else:
+                file.symlink_to(tmp_path / ("short.mp4" if number in bad else "good.mp4"))
+        return open_corpus("wild", folder, splits="all-test")
+
+    return make
+
+
+def test_a_few_bad_clips_are_let_pass_wherever_they_are(corpus):
+    check_clips(corpus(range(12)), "test", 0.2)
+
+
+@pytest.mark.parametrize("content", [b"no video", None], ids=["broken", "short"])
+@pytest.mark.parametrize("first", [0, 40])
+def test_more_bad_clips_than_are_allowed_are_refused(corpus, content, first, monkeypatch):
+    made = corpus(range(first, first + 60), content)
+    with pytest.raises(UserError, match=r"\d+ of 40 clips tried cannot be used.*share is 0.2 .*UWM_MAX_BAD"):
+        check_clips(made, "test", 0.2)
+    monkeypatch.setenv("UWM_MAX_BAD_SHARE", "0.7")
+    check_clips(made, "test", 0.2)
+
+
+def test_clips_without_a_pair_of_that_gap_are_refused(corpus):
+    made = corpus(range(100), None)
+    with pytest.raises(UserError, match=r"none of 40 clips tried can be used; .*no two frames 0\.2 s apart"):
+        check_clips(made, "test", 0.2)
+    check_clips(made, "test", 1 / 12)
+
+
+def test_a_small_split_is_judged_whole(tmp_path):
+    for number in range(20):
+        write_video(tmp_path / f"{number:02}.mp4", 6 if number < 14 else 2)
+    with pytest.raises(UserError, match="6 of 20 clips tried cannot be used"):
+        check_clips(open_corpus("wild", tmp_path, splits="all-test"), "test", 0.2)
+    write_video(tmp_path / "14.mp4", 6)
+    check_clips(open_corpus("wild", tmp_path, splits="all-test"), "test", 0.2)
 
 
 def test_an_assumed_range_that_is_far_off_is_said(tmp_path, capsys):
@@ -86,7 +183,7 @@ def test_an_assumed_range_that_is_far_off_is_said(tmp_path, capsys):
 
 
 def test_shards_that_no_folder_holds_are_a_warning_for_each_corpus(weights, tmp_path, monkeypatch):
-    (weights / "alexnet_features.pth").touch()
+    write_lpips(weights)
     monkeypatch.setenv("UWM_SHARDS", str(tmp_path / "shards"))
     reading = context("mini", pretrain=PRETRAIN["small"])
     for place, (name, quality) in enumerate([(BUNDLED[0], 90), (BUNDLED[1], 50)]):
@@ -95,6 +192,14 @@ def test_shards_that_no_folder_holds_are_a_warning_for_each_corpus(weights, tmp_
         ShardIndex(1, name, "train", "0" * 64, 256, quality, [], 0, 0).write(folder)
     (warning,) = nodes_lack(reading)
     assert f"no shards of {BUNDLED[1]} (short side 256, quality 90) below" in warning
+    # What is sent would stop there, unless its training is done.
+    trained = set()
+    monkeypatch.setattr("uwm.stages.preflight.pretrain_stage", lambda context: "the training")
+    sent = replace(reading, sends=True, artifacts=Kept(trained))
+    with pytest.raises(UserError, match=f"no shards of {BUNDLED[1]}"):
+        list(nodes_lack(sent))
+    trained.add("the training")
+    assert list(nodes_lack(sent)) == [warning]
 
 
 def test_prefetch_leaves_the_files_that_are_looked_for(weights, monkeypatch, capsys):
@@ -166,7 +271,7 @@ def test_lpips_that_somebody_copied_is_compared_with_the_records(alexnet, monkey
     with pytest.raises(UserError, match="holds other values than torchvision's"):
         prefetch._main(options)
     state = backbones.folder_state("alex", alexnet.parent)
-    monkeypatch.setitem(prefetch.KNOWN_TENSORS, "alex", tensors_sha256(state))
+    monkeypatch.setitem(backbones.KNOWN_TENSORS, "alex", tensors_sha256(state))
     assert prefetch._main(options) == 0
     assert "its values are the known ones" in capsys.readouterr().out
     alexnet.write_bytes(b"cut")
@@ -176,4 +281,4 @@ def test_lpips_that_somebody_copied_is_compared_with_the_records(alexnet, monkey
 
 def test_the_known_values_are_those_of_the_records():
     (path, *_) = sorted((ROOT / "results" / "mini" / "table1").glob("uwm__*.json"))
-    assert json.loads(path.read_text())["inputs"]["weights"]["lpips"] == prefetch.KNOWN_TENSORS["alex"]
+    assert json.loads(path.read_text())["inputs"]["weights"]["lpips"] == backbones.KNOWN_TENSORS["alex"]

@@ -227,7 +227,7 @@ PERCEPTUAL = PerceptualRecipe(
 @pytest.fixture
 def untrained_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """The perceptual loss by an untrained network, since weights may not be at hand."""
-    monkeypatch.setattr("uwm.stages.world_model.load_lpips", lambda name, allow_random: load_lpips("random"))
+    monkeypatch.setattr("uwm.stages.world_model.published_lpips", lambda name: load_lpips("random"))
 
 
 @pytest.mark.usefixtures("untrained_network")

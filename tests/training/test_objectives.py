@@ -18,6 +18,7 @@ from uwm.training.objectives import (
     action_gap,
     code_counts,
     derangement,
+    pair_batches,
     structure_loss,
 )
 
@@ -72,6 +73,18 @@ def test_a_derangement_moves_everyone(n: int, seed: int) -> None:
     order = derangement(n, generator(seed))
     assert sorted(order.tolist()) == list(range(n))
     assert (order != torch.arange(n)).all()
+
+
+def test_a_single_pair_has_no_other_action() -> None:
+    with pytest.raises(ValueError, match="at least two pairs, and there are 1"):
+        derangement(1, generator())
+
+
+@pytest.mark.parametrize(("pairs", "sizes"), [(65, [65]), (129, [64, 65]), (130, [64, 64, 2]), (64, [64])])
+def test_no_batch_is_of_a_single_pair(pairs: int, sizes: list[int]) -> None:
+    batches = pair_batches(torch.arange(pairs))
+    assert [len(batch) for batch in batches] == sizes
+    assert torch.cat(batches).tolist() == list(range(pairs))
 
 
 def test_perplexity_by_hand() -> None:

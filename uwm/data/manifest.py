@@ -25,8 +25,8 @@ from uwm.arguments import Parser, named_path, real, whole
 from uwm.data.arguments import add_data_arguments, read_data_arguments
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.journal import Journal, Outcome
-from uwm.data.sampling import nearest_pairs, visit_order, without_cuts
-from uwm.data.video import BadVideo, VideoInfo, content_hash, probe
+from uwm.data.sampling import clip_pairs, visit_order
+from uwm.data.video import VideoInfo, content_hash
 from uwm.data.workers import Failure, crash_proof_map
 from uwm.env import max_bad_share as told_bad_share
 from uwm.errors import UserError, run_cli
@@ -174,10 +174,7 @@ def _describe(
 ) -> pd.DataFrame:
     """At most `limit` pairs of one clip in the order in which they are to be taken."""
     file = folder / clip.path
-    info = probe(file)
-    found = without_cuts(nearest_pairs(info.timestamps, gap), info.timestamps, clip.cuts)
-    if len(found) == 0:
-        raise BadVideo(file, f"no two frames {gap:g} s apart")
+    info, found = clip_pairs(file, gap, clip.cuts)
     draw = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(clip.path.encode()).digest()[:8])])
     order = visit_order(info.timestamps[found[:, 0]], draw, per_visit)
     return _rows(clip.path, info, found[order[:limit]], content_hash(file))

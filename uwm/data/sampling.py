@@ -1,8 +1,12 @@
 """Which frames make pairs, and in which order pairs are drawn from a video."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from uwm.data.video import BadVideo, VideoInfo, probe
 
 GAP_TOLERANCE = 0.5  # a pair's true gap is within this share of the wanted one, else the frames make no pair
 VISIT_SECONDS = 4.0  # pairs within this stretch are decoded together; the length of a clip of SSv2
@@ -34,6 +38,15 @@ def without_cuts(
     """The pairs (n,2) that have both frames on the same side of every cut."""
     part = np.searchsorted(np.asarray(cuts), timestamps, side="right")
     return found[part[found[:, 0]] == part[found[:, 1]]]
+
+
+def clip_pairs(file: Path, gap: float, cuts: tuple[float, ...]) -> tuple[VideoInfo, NDArray[np.int64]]:
+    """A video's times and sizes, and all its pairs (n,2). BadVideo where it cannot be read, or has none."""
+    info = probe(file)
+    found = without_cuts(nearest_pairs(info.timestamps, gap), info.timestamps, cuts)
+    if len(found) == 0:
+        raise BadVideo(file, f"no two frames {gap:g} s apart")
+    return info, found
 
 
 def visit_order(starts: NDArray[np.float64], draw: np.random.Generator, per_visit: int) -> NDArray[np.int64]:

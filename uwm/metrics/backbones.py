@@ -28,6 +28,11 @@ DOWNLOADS = {
     "vgg": VGG16_Weights.IMAGENET1K_V1,
     "squeeze": SqueezeNet1_1_Weights.IMAGENET1K_V1,
 }
+# `tensors_sha256` of torchvision's features. AlexNet's are those of the records: `weights.lpips`.
+KNOWN_TENSORS = {
+    "alex": "db0374d2e793623dea9ae4fd4d0a6bbc82475d6a287912d131dabae0b2ddd8fc",
+    "squeeze": "e5fbd2d1098e6ab80c642df1140bbf592f7de44696556c1e9b867524f773c021",
+}
 DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer, at connecting and at each read
 
 

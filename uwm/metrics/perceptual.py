@@ -155,11 +155,40 @@ def load_lpips(name: str = "alex", weights_dir: Path | None = None, *, allow_ran
     on stderr; read the `protocol` of the result for what was really loaded. Loaded once per process.
     Raises UserError for an unknown name, a missing folder, a wrong file, or (not `allow_random`) no weights.
     """
+    folder = weights_dir or weights_folder()
+    return _load(_protocol(name), Path(folder).resolve() if folder else None, allow_random)
+
+
+def published_lpips(name: str) -> LPIPS:
+    """As `load_lpips`, for a loss: the training's identity names the network and not its weights.
+
+    Raises:
+        UserError: no weights, or others than torchvision's published ones; a backbone of which these are not
+            known, so that nobody can tell.
+    """
+    network = load_lpips(name, allow_random=False)
+    backbone = _protocol(name).backbone
+    known = backbones.KNOWN_TENSORS.get(backbone)
+    if known is None:
+        there = ", ".join(sorted(backbones.KNOWN_TENSORS))
+        raise UserError(
+            f"no digest of torchvision's published {backbone} is known, so a loss cannot read it; "
+            f"choose one of {there}"
+        )
+    if network.weights_sha256 != known:
+        raise UserError(
+            f"the weights of {network.protocol} are not torchvision's published ones, and a training is "
+            f"named by these: replace {backbones.FILES[backbone]} in UWM_WEIGHTS "
+            f"(python -m uwm.prefetch --lpips {backbone})"
+        )
+    return network
+
+
+def _protocol(name: str) -> Protocol:
     protocol = PROTOCOLS.get(name) or PROTOCOLS.get(f"lpips-{name}")
     if protocol is None:
         raise UserError(f"unknown LPIPS protocol {name!r}; known: {', '.join(PROTOCOLS)}")
-    folder = weights_dir or weights_folder()
-    return _load(protocol, Path(folder).resolve() if folder else None, allow_random)
+    return protocol
 
 
 def weights_at_hand(name: str, folder: Path | None) -> bool:
@@ -186,9 +215,11 @@ def _load(protocol: Protocol, folder: Path | None, allow_random: bool) -> LPIPS:
         return _assemble(protocol, None)
     state = backbones.folder_state(protocol.backbone, folder) if folder else None
     if state is not None:
-        return _assemble(protocol, state)
+        return _compared(_assemble(protocol, state), protocol.backbone)
     try:
-        return _assemble(protocol, backbones.torchvision_state(protocol.backbone))
+        return _compared(
+            _assemble(protocol, backbones.torchvision_state(protocol.backbone)), protocol.backbone
+        )
     except backbones.DownloadError as error:
         missing = f"no weights for {protocol.name} ({error})"
     file = backbones.FILES[protocol.backbone]
@@ -201,6 +232,17 @@ def _load(protocol: Protocol, folder: Path | None, allow_random: bool) -> LPIPS:
         file=sys.stderr,
     )
     return _load(PROTOCOLS["lpips-random"], None, True)
+
+
+def _compared(network: LPIPS, backbone: str) -> LPIPS:
+    """The network; one line on stderr where its weights are known not to be the published ones."""
+    if network.weights_sha256 != backbones.KNOWN_TENSORS.get(backbone, network.weights_sha256):
+        print(
+            f"LPIPS: the weights of {network.protocol} hold other values than torchvision's; numbers must "
+            "not be compared with reported ones",
+            file=sys.stderr,
+        )
+    return network
 
 
 def _assemble(protocol: Protocol, state: Mapping[str, Tensor] | None) -> LPIPS:

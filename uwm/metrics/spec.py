@@ -6,7 +6,7 @@ A new metric is one line here, or `declare(Metric(...))` in the file that measur
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from uwm.errors import UserError
@@ -73,10 +73,8 @@ _DECLARED = (
     Metric("hand_error_mm", "Hand error, mm", "lower", "mm"),
     Metric("hand_error_px", "Hand error in the picture, px", "lower", "px"),
     Metric("still_px", "The same, standing still, px", "lower", "px"),
-    # By an adapter from the robot's actions, of all labelled pairs or of so many.
+    # By an adapter from the robot's actions, of all labelled pairs; `adapter_500_px`: of so many.
     Metric("adapter_px", "Hand error by real actions, px", "lower", "px"),
-    Metric("adapter_500_px", "The same, 500 labelled pairs, px", "lower", "px"),
-    Metric("adapter_8_px", "The same, 8 labelled pairs, px", "lower", "px"),
     Metric("perplexity", "Code perplexity", "higher", "count", counted=True),
     Metric(
         "probe_r2",
@@ -172,10 +170,13 @@ _DECLARED = (
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _DECLARED}
 _STEP = re.compile(r"_\d+$")
+_LABELLED = re.compile(r"adapter_([1-9]\d*)_px")
 
 
 def metric_of(name: str) -> Metric:
     """The metric that a record's name belongs to: `lpips_to_next_moving`, `rollout_lpips_3`.
+
+    One of `adapter_px` by fewer pairs, such as `adapter_500_px`, is a metric of its own.
 
     Raises:
         UserError: no such metric is declared.
@@ -184,6 +185,9 @@ def metric_of(name: str) -> Metric:
     found = METRICS.get(base)
     if found is not None and not found.per_step:
         return found
+    if pairs := _LABELLED.fullmatch(base):
+        label = f"The same, {pairs[1]} labelled pairs, px"
+        return replace(METRICS["adapter_px"], name=base, label=label)
     found = METRICS.get(_STEP.sub("", base))
     if found is None or not found.per_step:
         raise UserError(f"metric {name!r} is not declared; add it to uwm/metrics/spec.py")

@@ -18,7 +18,7 @@ from uwm.arguments import Parser, named_path
 from uwm.env import REPOSITORY
 from uwm.errors import UserError, run_cli
 from uwm.files import check_ours, inside, write_atomically
-from uwm.metrics.spec import METRICS, metric_of
+from uwm.metrics.spec import known_metric, metric_of
 
 SCHEMA_VERSION = 2
 BEGINNING = '{\n "schema": '  # of a record's file
@@ -126,7 +126,7 @@ def is_record(path: Path) -> bool:
 
 def stale_measures(measures: Mapping[str, int]) -> list[str]:
     """The metrics of a record that are declared with another version now."""
-    known = {name: METRICS[name].version for name in measures if name in METRICS}
+    known = {name: metric.version for name in measures if (metric := known_metric(name))}
     return [name for name, version in known.items() if measures[name] != version]
 
 

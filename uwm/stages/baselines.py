@@ -14,7 +14,7 @@ from uwm.data.corpora import Corpus
 from uwm.data.crops import random_crops
 from uwm.data.draws import Draws
 from uwm.data.states import FrozenEncoder, frames_of
-from uwm.metrics.perceptual import LPIPS, load_lpips
+from uwm.metrics.perceptual import LPIPS, published_lpips
 from uwm.models import ActionAdapter, ActionAdapterConfig
 from uwm.runs.artifacts import Stage
 from uwm.runs.settings import identity_fields
@@ -128,7 +128,7 @@ def _train_dynamics(recipe: DynamicsRecipe, domain: Domain, folder: Path) -> Non
 
 def _sharpen_dynamics(recipe: DynamicsRecipe, domain: Domain, folder: Path) -> None:
     """Go on where the same recipe without the picture in its loss ends."""
-    network = load_lpips(recipe.perceptual.lpips, allow_random=False)  # before the training
+    network = published_lpips(recipe.perceptual.lpips)  # before the training
     first = obtain_dynamics(replace(recipe, picture_weight=0.0, perceptual=PerceptualRecipe()), domain)
     now = replace(recipe, train=replace(recipe.perceptual.train, seed=recipe.train.seed))
     _fit_dynamics(now, domain, first.model.train().requires_grad_(True), folder, network)

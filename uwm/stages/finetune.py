@@ -19,7 +19,7 @@ from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_frames
 from uwm.data.selection import first_clips, frozen_pairs, nested_pairs, rows_in_bank
 from uwm.data.states import FrozenEncoder
-from uwm.metrics.perceptual import ProtocolName, load_lpips
+from uwm.metrics.perceptual import ProtocolName, published_lpips
 from uwm.models import MaskedAutoencoder, WorldModel
 from uwm.models.world import World, encode_images_by
 from uwm.runs.artifacts import Stage
@@ -204,7 +204,7 @@ def _finetune(
     context: Context, recipe: FinetuneRecipe, corpus: Corpus, mae: MaskedAutoencoder, folder: Path
 ) -> None:
     lpips, weight = recipe.perceptual_lpips, recipe.perceptual_weight
-    network = load_lpips(lpips, allow_random=False) if weight else None
+    network = published_lpips(lpips) if weight else None
     mae.to(default_device(environment_ranks()))  # encodes the first states as it does the others
     picture = PictureLoss(mae, recipe.picture_weight, network, weight)
     manifest = finetuning_pairs(recipe, corpus)

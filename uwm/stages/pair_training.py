@@ -44,7 +44,7 @@ from uwm.training.alarm import ActionAlarm
 from uwm.training.batches import IndexSource
 from uwm.training.distributed import environment_ranks
 from uwm.training.loop import TrainConfig
-from uwm.training.objectives import action_gap
+from uwm.training.objectives import action_gap, pair_batches
 from uwm.training.sources import encode_images, state_pairs
 
 
@@ -230,7 +230,7 @@ def prepared_shards(quality: int, short_side: int, corpus: Corpus, manifest: Man
 def held_out_states(
     recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora, pairs: int = 256
 ) -> dict[str, list[Tensor]]:
-    """State pairs of each corpus's validation split, in batches of 64: on rank 0, which alone validates. The
+    """State pairs of each corpus's validation split, in batches: on rank 0, which alone validates. The
     others only see that there are pairs."""
     found = {}
     for name, corpus in corpora.items():
@@ -240,7 +240,7 @@ def held_out_states(
         size = mae.config.image_size
         images = center_crop(load_pairs(corpus, manifest, recipe.short_side), size, size)
         states = encode_images(mae, images.flatten(0, 1), name=f"{name} validation")
-        found[name] = list(states.unflatten(0, (-1, 2)).split(64))
+        found[name] = pair_batches(states.unflatten(0, (-1, 2)))
     return found
 
 

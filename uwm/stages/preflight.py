@@ -1,23 +1,33 @@
 """What is checked before anything is computed: each corpus, and published weights."""
 
+import math
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
+
+import numpy as np
 
 from uwm.data.action_card import range_warnings
 from uwm.data.corpora import Corpus
+from uwm.data.manifest import MAX_BAD_FEW, allowed_bad_share
 from uwm.data.robomimic.actions import check_corpus_actions
+from uwm.data.sampling import clip_pairs
 from uwm.data.shards import folders_of_shards, read_index
-from uwm.data.video import BadVideo, probe
+from uwm.data.video import BadVideo
 from uwm.env import launched_rank, shards_root, weights_folder
 from uwm.errors import UserError
-from uwm.metrics.perceptual import weights_at_hand
+from uwm.metrics.perceptual import load_lpips, weights_at_hand
+from uwm.runs.artifacts import NotThere
 from uwm.runs.experiment import Context
 from uwm.runs.plan import say
-from uwm.stages.mae import MAERecipe, published_mae
-from uwm.stages.pair_training import PairRecipe
-from uwm.stages.pretrained import corpus_of
+from uwm.stages.mae import MAERecipe, mae_identity
+from uwm.stages.pretrained import corpus_of, pretrain_stage
+from uwm.stages.world_model import PretrainRecipe
 
-TRIED = 5  # clips that are opened to see whether a corpus is one of videos
+PROBED = 40  # clips of a split that are opened at most
+ENOUGH_SECONDS = 1.0  # after them no more clips, once one could be used: a long video takes that long alone
+DEVIATIONS = 3.0  # by which the bad share of a sample must pass the allowed one
 
 
 class Trains(Protocol):
@@ -26,7 +36,7 @@ class Trains(Protocol):
     @property
     def pretrain_on(self) -> tuple[str, ...]: ...
     @property
-    def pretrain(self) -> PairRecipe: ...
+    def pretrain(self) -> PretrainRecipe: ...
     @property
     def mae(self) -> MAERecipe: ...
 
@@ -42,25 +52,28 @@ def trainings_lack(context: Context) -> Iterator[str]:
     """A warning for shards that no folder holds.
 
     Raises:
-        UserError: a corpus of the pre-training has nothing to train on; no MAE file.
+        UserError: a corpus of the pre-training has nothing to train on; no MAE file, or one of other sizes;
+            no shards for a training that is about to be sent to a cluster.
     """
     config: Trains = context.config
     for name in config.pretrain_on:
-        check_clips(corpus_of(context, name), "train")
-    yield from _lacking_shards(config)
+        check_clips(corpus_of(context, name), "train", config.pretrain.gap)
+    yield from _lacking_shards(context)
     if config.mae.train is None:
-        published_mae(config.mae)
+        mae_identity(config.mae, {})  # opens it
 
 
 def nodes_lack(context: Context) -> Iterator[str]:
     """What trainings lack, and a warning for LPIPS weights that a run would have to download.
 
     Raises:
-        UserError: as for trainings; at scales `small` and `paper`, no LPIPS weights either.
+        UserError: as for trainings; LPIPS weights of another network, or damaged
+            ones; at scales `small` and `paper`, none at all.
     """
     config: Needs = context.config
     yield from trainings_lack(context)
     if weights_at_hand(config.lpips, weights_folder()):
+        load_lpips(config.lpips, allow_random=False)
         return
     text = (
         f"no weights of LPIPS ({config.lpips}) in UWM_WEIGHTS or torch's cache: without internet runs "
@@ -71,9 +84,10 @@ def nodes_lack(context: Context) -> Iterator[str]:
     yield text
 
 
-def _lacking_shards(config: Trains) -> Iterator[str]:
+def _lacking_shards(context: Context) -> Iterator[str]:
     """A warning for each corpus of which no folder has shards, where the pre-training reads such; whether
-    they are of its very pairs is seen once these are listed."""
+    they are of its very pairs is seen once these are listed. UserError where that training is to be sent."""
+    config: Trains = context.config
     recipe, root = config.pretrain, shards_root()
     if recipe.shards is None:
         return
@@ -82,26 +96,53 @@ def _lacking_shards(config: Trains) -> Iterator[str]:
     for name in config.pretrain_on:
         if name not in there:
             which = f"{name} (short side {recipe.short_side}, quality {recipe.shards})"
-            yield (
+            text = (
                 f"no shards of {which} below {root}: a pre-training stops there and names the command that "
                 "makes them; set UWM_SHARDS=DIR"
             )
+            if context.sends and not _is_trained(context):
+                raise UserError(text)
+            yield text
 
 
-def check_clips(corpus: Corpus, split: str) -> None:
-    """Open the first clip of a split that can be read.
+def _is_trained(context: Context) -> bool:
+    """Whether the config's world model is there, as far as a plan can tell."""
+    planned = replace(context, artifacts=replace(context.artifacts, find_only=True))
+    try:
+        return planned.artifacts.find(pretrain_stage(planned)) is not None
+    except NotThere:
+        return False
+
+
+def check_clips(corpus: Corpus, split: str, gap: float) -> None:
+    """Open some clips of a split, evenly over it: they can be read, and have frames `gap` seconds apart.
 
     Raises:
-        UserError: no clip in the split, or none that is a video.
+        UserError: no clip in the split; none of those tried can be used, or so few that more of the split
+            is bad than is allowed.
     """
-    problem: Exception | None = None
-    for clip in corpus.of(split)[:TRIED]:
+    clips, share = corpus.of(split), allowed_bad_share()
+    places = np.linspace(0, len(clips) - 1, min(PROBED, len(clips))).round().astype(int)
+    tried, faults, began = 0, list[str](), time.monotonic()
+    for tried, place in enumerate(np.random.default_rng(0).permutation(places), start=1):
+        clip = clips[place]
         try:
-            probe(corpus.file(clip))
-            return
+            clip_pairs(corpus.file(clip), gap, clip.cuts)
         except (BadVideo, OSError) as error:
-            problem = problem or error
-    raise UserError(f"corpus {corpus.name!r}: none of its first {TRIED} {split} clips is a video ({problem})")
+            faults.append(str(error))
+        if len(faults) < tried and time.monotonic() - began > ENOUGH_SECONDS:
+            break
+    bad = len(faults)
+    # A sample's share is only near that of the split.
+    slack = 0.0 if tried == len(clips) else DEVIATIONS * math.sqrt(share * (1 - share) * tried)
+    where = f"corpus {corpus.name!r}, {split} split"
+    if bad == tried:
+        raise UserError(f"{where}: none of {tried} clips tried can be used; {faults[0]}")
+    if bad > MAX_BAD_FEW and bad > share * tried + slack:
+        raise UserError(
+            f"{where}: {bad} of {tried} clips tried cannot be used, and the allowed share is {share:g} "
+            f"(--max-bad-share, UWM_MAX_BAD_SHARE); {faults[0]}"
+        )
 
 
 def check_all_actions(corpus: Corpus) -> None:

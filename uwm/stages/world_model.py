@@ -7,7 +7,7 @@ from pathlib import Path
 
 from uwm.bounds import Bounded, NotNegative, OutOfBounds, check_bounds, later
 from uwm.data.selection import Corpora, first_clips_of_each
-from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
+from uwm.metrics.perceptual import LPIPS, ProtocolName, published_lpips
 from uwm.models import (
     QUANTIZER_PRESETS,
     WORLD_MODEL_PRESETS,
@@ -256,7 +256,7 @@ def _train_perceptually(
     folder: Path,
 ) -> None:
     """Go on where the same recipe without `perceptual` ends."""
-    network = load_lpips(recipe.perceptual.lpips, allow_random=False)  # before hours of training
+    network = published_lpips(recipe.perceptual.lpips)  # before hours of training
     world = obtain_world(mae, replace(recipe, perceptual=PerceptualRecipe()), corpora, artifacts, stop)
     _train(recipe, world, corpora, stop, folder, network)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.data.draws import Draws
-from uwm.errors import UserError
+from uwm.errors import BadInput, UserError
 from uwm.metrics.statistics import perplexity
 from uwm.models.mae import MaskedAutoencoder
 from uwm.models.world_model import WorldModel
@@ -217,13 +217,27 @@ def action_gap(
     }
 
 
+def pair_batches(pairs: Tensor, size: int = 64) -> list[Tensor]:
+    """`pairs` (n, ...) in batches of `size`, none of a single pair: such a last one joins the one before."""
+    batches = list(pairs.split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [pairs[-size - 1 :]]
+    return batches
+
+
 def code_counts(codes: Tensor, size: int) -> np.ndarray:
     """How often each of `size` codes occurs in `codes` (int64 of any shape): (size,) int64."""
     return torch.bincount(codes.flatten().cpu(), minlength=size).numpy()
 
 
 def derangement(n: int, generator: torch.Generator) -> Tensor:
-    """A permutation of n >= 2 that leaves no pair its own action: a shift of a random order."""
+    """A permutation of n >= 2 that leaves no pair its own action: a shift of a random order.
+
+    Raises:
+        BadInput: fewer than two, of which one would keep its own.
+    """
+    if n < 2:
+        raise BadInput(f"another pair's action is one of at least two pairs, and there are {n}")
     order = torch.randperm(n, generator=generator)
     other = torch.empty_like(order)
     other[order] = order.roll(1)

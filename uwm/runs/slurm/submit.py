@@ -97,7 +97,7 @@ def submit(
         _say_all_is_there(context, cells, site, len(done))
         return 0
     _warn_without_gpus(context, site)
-    for warning in context.experiment.checks(context):
+    for warning in context.experiment.checks(dataclasses.replace(context, sends=True)):
         say(f"warning: {warning}")
     sent = _submit_locked(plan, context, cells, site, listing, done)
     if sent.items:
