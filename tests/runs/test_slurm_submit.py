@@ -6,10 +6,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
+from uwm.runs import state
+from uwm.runs.record import file_stem
 
 SITE = 'partition = "gpu"\nhours = 2\n'
 
@@ -130,6 +133,83 @@ def test_current_records_are_named_and_can_be_measured_again(project, fake_slurm
     assert {row["state"] for row in rows(project)} == {"done"}
     assert project.run("--submit", "--rerun", "--site", str(site))[0] == 0
     assert items(project) == ["copy/ours", "uwm/ours/s0", "uwm/ours/s1"]
+
+
+@pytest.fixture
+def measured(project, fake_slurm, site):  # noqa: F811
+    """A project whose records and stage are an hour old."""
+    assert project.run()[0] == 0
+    for path in project.results.glob("*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(
+            json.dumps(content | {"run": content["run"] | {"started_utc": "2020-01-01T00:00:00Z"}})
+        )
+    return project
+
+
+def at_the_end(project, fake_slurm, monkeypatch, then, *words):  # noqa: F811
+    """The code and last line of `--submit --wait`. `then()` is done in place of the first waiting."""
+    todo = [then]
+    monkeypatch.setattr("uwm.runs.report.time.sleep", lambda _: todo.pop()() if todo else fake_slurm.finish())
+    code, _, error = project.run("--submit", "--wait", *words)
+    return code, error.splitlines()[-1]
+
+
+def test_jobs_that_vanish_leave_old_records_that_count_for_nothing(measured, fake_slurm, site, monkeypatch):  # noqa: F811
+    words = ("--rerun", "--site", str(site))
+    assert at_the_end(measured, fake_slurm, monkeypatch, fake_slurm.finish, *words) == (1, "3 lost")
+    assert {row["state"] for row in rows(measured)} == {"lost"}
+    assert {row["error"] for row in rows(measured)} == {"lost; its record is older than this job"}
+    assert measured.run("--wait")[0] == 1
+    assert measured.run()[0] == 0  # here, and so newer than the jobs
+    assert {row["state"] for row in rows(measured)} == {"done"}
+
+
+def test_old_traces_count_for_nothing_either(measured, fake_slurm, site):  # noqa: F811
+    """A stage whose artifact's name is not known, and a cell's traceback, from before their jobs."""
+    assert measured.run("--submit", "--rerun", "--site", str(site))[0] == 0
+    fake_slurm.finish()
+    (work,) = measured.root.glob("runs/mini/toy-*")
+    now, copy = time.time(), {"job": "1_0", "machine": "m", "pid": 1, "node": "n1"}
+    job = {"item": "stage:other", "job": "7", "folder": str(work / "jobs"), "time": now, "gpus": 0}
+    state.append_line(work / "jobs.jsonl", job)
+
+    def trace(item, age, job, outcome):
+        start = {"event": "start", "time": now - age, **copy, "job": job}
+        state.append_line(work / "state" / f"{file_stem(item)}.jsonl", start)
+        end = {"event": "end", "time": now - age, "outcome": outcome, "error": None}
+        state.append_line(work / "state" / f"{file_stem(item)}.jsonl", end)
+
+    def told(item):
+        (row,) = (row for row in rows(measured) if row["item"] == item)
+        return row["state"], row["error"]
+
+    (work / "logs").mkdir()
+    log = work / "logs" / "copy__ours.rank0.txt"
+    for item, outcome in (("stage:other", "ok"), ("uwm/ours/s0", "ok"), ("uwm/ours/s1", "skipped")):
+        trace(item, 60, "3", outcome)
+    log.write_text(f"{now - 60:.6f} 3 rank 0 on n1\nValueError: old\n")
+    assert told("stage:other")[0] == told("uwm/ours/s0")[0] == told("uwm/ours/s1")[0] == "lost"
+    assert told("copy/ours")[0] == "lost"
+    assert "ValueError: old" not in measured.run("--logs")[1]
+    # What the jobs themselves left counts, though their node's clock is a minute behind.
+    for item, job, outcome in (
+        ("stage:other", "7", "ok"),
+        ("uwm/ours/s0", "1_1", "ok"),
+        ("uwm/ours/s1", "1_2", "skipped"),
+    ):
+        trace(item, 60, job, outcome)
+    log.write_text(f"{now - 60:.6f} 1_0 rank 0 on n1\nValueError: new\n")
+    assert (told("stage:other")[0], told("uwm/ours/s0")[0]) == ("done", "done")
+    assert told("uwm/ours/s1")[0] == "skipped"
+    assert told("copy/ours") == ("failed", "ValueError: new; its record is older than this job")
+
+
+def test_what_a_limit_left_of_a_rerun_is_sent_in_the_next_wave(measured, fake_slurm, site, monkeypatch):  # noqa: F811
+    site.write_text(SITE + "max_submit = 2\n")
+    words = ("--rerun", "--site", str(site))
+    assert at_the_end(measured, fake_slurm, monkeypatch, fake_slurm.finish, *words) == (1, "3 lost")
+    assert items(measured) == ["copy/ours", "uwm/ours/s0", "uwm/ours/s1"]
 
 
 def test_status_before_any_job_shows_no_phantom(project):

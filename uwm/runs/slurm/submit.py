@@ -92,7 +92,8 @@ def submit(
     slurm_queue.require_slurm()
     check_writable(context.work)
     names = {cell.name for cell in cells}
-    done = set() if rerun or context.artifacts.recompute else listing.done() & names
+    anew = rerun or context.artifacts.recompute
+    done = set() if anew else listing.done() & names
     if done and done == names:
         _say_all_is_there(context, cells, site, len(done))
         return 0
@@ -104,7 +105,7 @@ def submit(
         say(f"ask: {then.question}")
     if not (then.wait or then.follow):
         return 0
-    again = partial(_next_wave, plan, context, cells, site, listing, sent)
+    again = partial(_next_wave, plan, context, cells, site, listing, sent, anew)
     return report.follow(listing.chosen(sorted(names)), shown=then.follow, again=again)
 
 
@@ -222,9 +223,10 @@ def _say_sent(context: Context, sent: Sent) -> None:
 
 
 def _next_wave(
-    plan: Plan, context: Context, cells: list[Cell], site: Site, listing: Listing, sent: Sent
+    plan: Plan, context: Context, cells: list[Cell], site: Site, listing: Listing, sent: Sent, anew: bool
 ) -> bool:
-    """Send what remained. True while something remains or was sent just now."""
+    """Send what remained, with `anew` whatever has a record too. True while something remains or was sent
+    just now."""
     if not sent.remaining:
         return False
     queue = slurm_queue.queue()
@@ -232,13 +234,14 @@ def _next_wave(
         return True
     context = context.afresh()  # hours have passed: files of a corpus may have changed
     left = [cell for cell in cells if cell.name in sent.remaining]
-    submission, _ = make_submission(context, left, site, listing.done())
+    done = set() if anew else listing.done()
+    submission, _ = make_submission(context, left, site, done)
     failed = sent.items & {item for job in submission.jobs for item in job.items}
     if failed:
         say(f"{len(sent.remaining)} items are not sent: {sorted(failed)[0]} failed")
         sent.remaining.clear()
         return False
-    wave = _submit_locked(plan, context, left, site, listing, listing.done())
+    wave = _submit_locked(plan, context, left, site, listing, done)
     sent.items |= wave.items
     sent.remaining = wave.remaining
     return bool(wave.items or wave.remaining)
