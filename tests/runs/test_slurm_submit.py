@@ -130,6 +130,12 @@ def test_current_records_are_named_and_can_be_measured_again(project, fake_slurm
     assert code == 0
     assert "3 of 3 cells are already in results/mini/toy; --rerun measures them again" in error
     assert fake_slurm.scripts == []
+    planned = project.run("--dry-run", "--site", str(site))[2]
+    assert planned == error
+    assert "that would be 1 jobs" in planned
+    code, out, told = project.run("--dry-run", "--json", "--site", str(site))
+    assert (code, json.loads(out)["jobs"], told) == (0, [], error)
+    assert "--rerun" not in project.run("--dry-run", "--rerun", "--site", str(site))[2]
     assert {row["state"] for row in rows(project)} == {"done"}
     assert project.run("--submit", "--rerun", "--site", str(site))[0] == 0
     assert items(project) == ["copy/ours", "uwm/ours/s0", "uwm/ours/s1"]

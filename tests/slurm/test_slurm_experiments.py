@@ -35,7 +35,7 @@ SENT = {
 }
 FOUR = "nodes = 2\ntasks_per_node = 2\n"
 # The cell of a family trains, too. By their memory, two such jobs at a time: this machine is one.
-SITE = f'partition = "low"\n[sbatch]\nmem = 6000\n[stages]\n{FOUR}[cells."ours/*"]\n{FOUR}'
+SITE = f'partition = "low"\nmem_gb = 6\n[stages]\n{FOUR}[cells."ours/*"]\n{FOUR}'
 
 
 @pytest.fixture(scope="module")
