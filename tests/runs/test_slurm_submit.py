@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -156,7 +157,11 @@ def measured(project, fake_slurm, site):  # noqa: F811
 def at_the_end(project, fake_slurm, monkeypatch, then, *words):  # noqa: F811
     """The code and last line of `--submit --wait`. `then()` is done in place of the first waiting."""
     todo = [then]
-    monkeypatch.setattr("uwm.runs.report.time.sleep", lambda _: todo.pop()() if todo else fake_slurm.finish())
+
+    def sleep(_):
+        (todo.pop() if todo else fake_slurm.finish)()
+
+    monkeypatch.setattr("uwm.runs.report.time", SimpleNamespace(sleep=sleep))
     code, _, error = project.run("--submit", "--wait", *words)
     return code, error.splitlines()[-1]
 
@@ -216,6 +221,61 @@ def test_what_a_limit_left_of_a_rerun_is_sent_in_the_next_wave(measured, fake_sl
     words = ("--rerun", "--site", str(site))
     assert at_the_end(measured, fake_slurm, monkeypatch, fake_slurm.finish, *words) == (1, "3 lost")
     assert items(measured) == ["copy/ours", "uwm/ours/s0", "uwm/ours/s1"]
+
+
+OTHER = 'StageJob("other", train, lambda context: Stage("other", 1, {}), cells=("uwm/*",))'
+
+
+def declare_stages(project, *jobs):
+    """Other stages in the experiment's file."""
+    text = project.file.read_text()
+    start, end = text.index('        StageJob("weights"'), text.index("    ],\n)")
+    project.file.write_text(text[:start] + ", ".join(jobs) + text[end:])
+
+
+def test_to_wait_for_some_cells_is_not_to_wait_for_others_stages(project, fake_slurm, site, monkeypatch):  # noqa: F811
+    declare_stages(project, 'StageJob("weights", train, weights_stage, cells=("copy",))', OTHER)
+    assert project.run("--submit", "--only", "uwm", "--site", str(site))[0] == 0
+    fake_slurm.finish()  # `other` is lost
+
+    def measure():
+        fake_slurm.finish()
+        assert project.run("--only", "copy")[0] == 0
+
+    words = ("--only", "copy", "--site", str(site))
+    assert at_the_end(project, fake_slurm, monkeypatch, measure, *words) == (0, "2 done")
+    assert items(project)[-2:] == ["stage:weights", "copy/ours"]
+
+
+def test_a_lost_stage_concerns_the_cells_that_read_it(project, fake_slurm, site, tmp_path):  # noqa: F811
+    """`copy` reads the stages `weights` and, through it, `root`; `other` is read by `uwm` alone."""
+    declare_stages(
+        project,
+        'StageJob("root", train, cells=())',
+        'StageJob("weights", train, weights_stage, needs=("root",), cells=("copy",))',
+        OTHER,
+    )
+    assert project.run("--submit", "--site", str(site))[0] == 0
+    fake_slurm.finish()
+    assert project.run()[0] == 0  # the cells are done here, after the jobs, and so is `weights`
+
+    def seen(*words):
+        code, out, _ = project.run("--status", "--json", *words)
+        assert code == 0
+        return {row["item"]: row["state"] for row in json.loads(out)}
+
+    every = {"stage:root": "lost", "stage:weights": "done", "stage:other": "lost"}
+    assert seen() == every | dict.fromkeys(("copy/ours", "uwm/ours/s0", "uwm/ours/s1"), "done")
+    assert seen("--only", "copy") == {"stage:root": "lost", "stage:weights": "done", "copy/ours": "done"}
+    assert seen("--only", "uwm/ours/s0") == {"stage:other": "lost", "uwm/ours/s0": "done"}
+    (listing,) = project.root.glob("runs/mini/toy-*/run.json")
+    content = json.loads(listing.read_text())
+    assert content["readers"] == {"root": ["copy"], "weights": ["copy"], "other": ["uwm/*"]}
+    done = content | {"readers": content["readers"] | {"root": ["uwm/*"]}}
+    listing.write_text(json.dumps(done))
+    assert project.run("--wait", "--only", "copy")[0] == 0
+    listing.write_text(json.dumps({key: value for key, value in content.items() if key != "readers"}))
+    assert seen("--only", "copy").keys() == {*every, "copy/ours"}  # an older listing does not tell
 
 
 def test_status_before_any_job_shows_no_phantom(project):

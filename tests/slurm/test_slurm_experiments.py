@@ -24,13 +24,17 @@ from tests.experiments.test_two_ranks import (
 pytestmark = pytest.mark.slurm
 BATCH = ("figure5", "planning")
 ANEW = {
+    "figure4": ("finetune",),
     "figure5": ("adapter",),
     "families": ("family", "reader-hand-in-picture", "adapter"),
+    "ablations": ("world-model", "ablation-base"),
     "planning": ("adapter",),
 }
 SENT = {
+    "figure4": ["train-w_ft-no-codebook__sim-panda__s0"],
     "figure5": ["adapter-r_gt-sim-panda-s0"],
     "families": [],
+    "ablations": ["pretrain-base"],
     "planning": ["r_gt-8-s0"],
 }
 FOUR = "nodes = 2\ntasks_per_node = 2\n"

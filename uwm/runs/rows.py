@@ -40,7 +40,7 @@ class Row:
 
 
 def rows(listing: Listing) -> list[Row]:
-    """The state of each stage that has had a job and of each cell."""
+    """The state of each cell, and of each stage behind them that has had a job."""
     work = listing.folder
     submitted = state.submitted_jobs(work)
     cancelled = state.cancelled_jobs(work)
@@ -48,15 +48,16 @@ def rows(listing: Listing) -> list[Row]:
     if queue:  # a cancelled job may be shown for a while as it ends
         queue = {job: entry for job, entry in queue.items() if job not in cancelled}
     stages = dict.fromkeys([*(STAGE + name for name in listing.stages), *submitted])
-    items = [item for item in stages if item.startswith(STAGE) and _known(work, item, submitted)]
+    items = [item for item in stages if item.startswith(STAGE) and _known(listing, item, submitted)]
     found = [_row(listing, item, submitted.get(item), queue) for item in [*items, *listing.cells]]
     unclear = {row.job for row in found if row.state in ("lost", "failed", "timeout") and row.job}
     known = slurm_queue.finished(job for job in unclear if job)
     return [_beside_a_record(listing, _explained(row, known, cancelled)) for row in found]
 
 
-def _known(work: Path, item: str, submitted: Submitted) -> bool:
-    return item in submitted or state.read_attempts(work, item).count > 0
+def _known(listing: Listing, item: str, submitted: Submitted) -> bool:
+    had_a_job = item in submitted or state.read_attempts(listing.folder, item).count > 0
+    return had_a_job and listing.stands_behind(item.removeprefix(STAGE))
 
 
 def _row(listing: Listing, item: str, job: state.SubmittedJob | None, queue: Queue) -> Row:

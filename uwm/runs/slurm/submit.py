@@ -10,7 +10,7 @@ from uwm.env import REPOSITORY
 from uwm.runs import report, state
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.launch import check_writable
-from uwm.runs.listing import Listing
+from uwm.runs.listing import FILE, Listing, read_listing
 from uwm.runs.plan import Plan, say
 from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.slurm.describe import summary
@@ -103,7 +103,8 @@ def submit(
     if not (then.wait or then.follow):
         return 0
     again = partial(_next_wave, plan, context, cells, site, listing, sent, anew)
-    return report.follow(listing.chosen(sorted(names)), shown=then.follow, again=again)
+    written = read_listing(context.work / FILE) or listing  # with the stages as they are submitted now
+    return report.follow(written.chosen(sorted(names)), shown=then.follow, again=again)
 
 
 def warn_of_site(context: Context, site: Site) -> None:
@@ -128,7 +129,7 @@ def _submit_locked(
                 say(f"  {line}")
             return Sent()
         prepared = _prepare(plan, context, submission, site)
-        dataclasses.replace(listing, stages=submission.folders).write()
+        dataclasses.replace(listing, stages=submission.folders, readers=submission.readers).write()
         with slurm_queue.outside_of_jobs():
             sent = _send_all(prepared)
     _say_sent(context, sent)
