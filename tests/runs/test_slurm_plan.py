@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from uwm.errors import UserError
 from uwm.runs.artifacts import Artifacts
 from uwm.runs.experiment import Cell, Context, Experiment, StageJob
 from uwm.runs.slurm.describe import describe
 from uwm.runs.slurm.plan import dependency, plan_jobs
 from uwm.runs.slurm.queue import _accounting_entries, _indices
-from uwm.runs.slurm.resources import Resources
+from uwm.runs.slurm.resources import OWN_OPTIONS, Resources
 from uwm.runs.slurm.script import sbatch_text
 from uwm.runs.slurm.site import load_site
 from uwm.runs.snapshot import code_digest, snapshot_digest, take_snapshot
@@ -116,8 +118,22 @@ def test_the_example_sites_can_be_read(name):
         ('data = {ssv2 = ""}', "data.ssv2 is empty; write its folder"),
         ("cells = 3", "cells must be a table"),
         ("nodes = ", "Invalid value"),
+        ("hours = nan", "hours must be a number, not nan"),
+        ("hours = inf", "hours must be a number, not inf"),
+        *((f"{key} = 0", f"{key} must be at least 1, not 0") for key in
+          ("nodes", "cpus_per_task", "max_parallel", "cells_per_job")),
+        *((f"{key} = 0", f"{key} must be more than 0; leave it out for its default") for key in
+          ("hours", "tasks_per_node")),
+        ("[cells]\nnodes = 0", "cells.nodes must be at least 1, not 0"),
+        ('[stages."a/*"]\nhours = 0', "stages.a/*.hours must be more than 0"),
+        ("time = 3", "unknown key 'time'; did you mean 'hours'?"),
+        ("[cells]\nsignal = 3", "unknown key 'cells.signal'; signal_delay_s holds for all jobs, at the top"),
+        ("requeue = true", "unknown key 'requeue'; the launcher sets this itself"),
+        ('gpus_per_node = 8\n[sbatch]\ngres = "gpu:4"', "gpus_per_node and gres of [sbatch] both ask"),
+        ('gpus_per_node = 8\n[cells.sbatch]\ngres = "gpu"', "gpus_per_node and gres of [sbatch] both"),
+        ('[sbatch]\ngres = "gpu:many:of"', "sbatch.gres: 'many:of' is no number of GPUs"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_site_file_is_one_line(tmp_path, text, message):
     path = tmp_path / "site.toml"
     path.write_text(text + "\n")
@@ -125,6 +141,57 @@ def test_a_wrong_site_file_is_one_line(tmp_path, text, message):
         load_site(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("table", ["sbatch", "cells.sbatch", 'stages."a-*".sbatch'])
+@pytest.mark.parametrize("option", [*OWN_OPTIONS, "tim", "gpu"])
+def test_the_launchers_own_options_are_no_options_of_a_site(tmp_path, option, table):
+    """An option with a key of its own is named with it; sbatch takes shortened names as well."""
+    path = tmp_path / "site.toml"
+    key = {"tim": "hours", "gpu": "gpus_per_node"}.get(option, OWN_OPTIONS.get(option))
+    for spelling in {option, option.replace("-", "_"), f"--{option}"}:
+        path.write_text(f'[{table}]\n"{spelling}" = 3\n')
+        with pytest.raises(UserError) as caught:
+            load_site(path)
+        assert "this option is the launcher's own" in str(caught.value)
+        assert str(caught.value).endswith(
+            f"; write {key} = ... outside of [sbatch]" if key else "; leave it out"
+        )
+
+
+def test_all_that_a_script_asks_by_a_key_is_refused_as_an_option(tmp_path):
+    """What the launcher writes into a script itself, however a site sets its keys."""
+    path = tmp_path / "site.toml"
+    texts = "".join(
+        f'{key} = "a"\n' for key in ("partition", "account", "qos", "constraint", "exclude", "wckey")
+    )
+    path.write_text(f"{texts}gpus_per_node = 2\nmem_gb = 3\n")
+    *_, cells = plan(tmp_path, load_site(path)).jobs
+    text = sbatch_text(cells, load_site(path), tmp_path, tmp_path)
+    written = set(re.findall(r"^#SBATCH --([a-z-]+)", text, re.M))
+    assert {"time", "nodes", "array", "mem", "wckey"} < written
+    assert written <= OWN_OPTIONS.keys()
+
+
+def test_options_without_a_key_are_passed_on(tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text('[sbatch]\ngres = "gpu:h100:4,disk:1"\nreservation = "a"\nnodelist = "n1"\n'
+                    'exclusive = true\nmail_type = "END"\nmem_per_gpu = "9G"\nnice = 1\n')  # fmt: skip
+    site = load_site(path)
+    assert (site.cells.gpus, len(site.cells.sbatch)) == (4, 7)
+
+
+def test_a_table_that_nothing_matches_is_said(project, fake_slurm, tmp_path):  # noqa: F811
+    path = tmp_path / "mine.toml"
+    path.write_text('[stages.weights]\nhours = 2\n[stages.nosuch]\nhours = 2\n[cells.copy]\nhours = 2\n'
+                    '[cells."x/*"]\nhours = 2\n')  # fmt: skip
+    for mode in ("--dry-run", "--submit"):
+        code, _, error = project.run(mode, "--only", "uwm", "--site", str(path))
+        assert code == 0
+        assert [line for line in error.splitlines() if "warning" in line] == [
+            'warning: mine: [stages."nosuch"] matches none of the stages of this run',
+            'warning: mine: [cells."x/*"] matches none of the cells of this run',
+        ]
 
 
 def test_stages_come_first_and_cells_wait_for_them(tmp_path, site):

@@ -24,18 +24,22 @@ from tests.experiments.test_two_ranks import (
 pytestmark = pytest.mark.slurm
 BATCH = ("figure5", "planning")
 ANEW = {
+    "figure4": ("finetune",),
     "figure5": ("adapter",),
     "families": ("family", "reader-hand-in-picture", "adapter"),
+    "ablations": ("world-model", "ablation-base"),
     "planning": ("adapter",),
 }
 SENT = {
+    "figure4": ["train-w_ft-no-codebook__sim-panda__s0"],
     "figure5": ["adapter-r_gt-sim-panda-s0"],
     "families": [],
+    "ablations": ["pretrain-base"],
     "planning": ["r_gt-8-s0"],
 }
 FOUR = "nodes = 2\ntasks_per_node = 2\n"
 # The cell of a family trains, too. By their memory, two such jobs at a time: this machine is one.
-SITE = f'partition = "low"\n[sbatch]\nmem = 6000\n[stages]\n{FOUR}[cells."ours/*"]\n{FOUR}'
+SITE = f'partition = "low"\nmem_gb = 6\n[stages]\n{FOUR}[cells."ours/*"]\n{FOUR}'
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from uwm.runs.plan import Plan, make_plan, named_places, recomputing, say, stage
 from uwm.runs.preflight import preflight, reason_to_skip, unusable_corpora
 from uwm.runs.settings import nearest
 from uwm.runs.slurm import submit as slurm
+from uwm.runs.slurm.dry_run import dry_run as show_jobs
 from uwm.runs.slurm.site import Resources, Site, load_site
 
 
@@ -98,7 +99,7 @@ def dry_run(
 ) -> int:
     """Print what would run: here, or with a site file on its cluster."""
     if site is not None:
-        return slurm.dry_run(
+        return show_jobs(
             context,
             cells,
             site,

@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Listing:
     stages: Mapping[str, str | None] = field(default_factory=dict)  # None: not known before what it needs
     since: float = 0.0  # with --recompute: older artifacts do not count
     code: str = ""  # sha1 of the experiment's file
+    readers: Mapping[str, Sequence[str]] = field(default_factory=dict)  # patterns of cells behind each stage
 
     @property
     def folder(self) -> Path:
@@ -44,6 +45,13 @@ class Listing:
         wanted = [part for text in patterns for part in text.split(",") if part]
         cells = {name: digest for name, digest in self.cells.items() if not wanted or matches(name, wanted)}
         return Listing(**{**asdict(self), "cells": cells})
+
+    def stands_behind(self, stage: str) -> bool:
+        """True where one of the cells reads the stage, itself or through other stages, or nothing tells."""
+        patterns = self.readers.get(stage)
+        if patterns is None or not self.cells.keys().isdisjoint(patterns):  # whole names, as a rule
+            return True
+        return any(matches(cell, patterns) for cell in self.cells)
 
     def record(self, cell: str) -> dict[str, Any] | None:
         """The cell's current record, collected or still in the run folder, without the cost of validation."""
@@ -79,7 +87,8 @@ class Listing:
         """Write `run.json`; stages that an earlier submission named are kept."""
         earlier = read_listing(self.folder / FILE)
         stages = {**(earlier.stages if earlier else {}), **self.stages}
-        content = {**asdict(self), "stages": stages}
+        readers = {**(earlier.readers if earlier else {}), **self.readers}
+        content = {**asdict(self), "stages": stages, "readers": readers}
         write_atomically(self.folder / FILE, json.dumps(content, indent=1) + "\n")
 
 
@@ -97,6 +106,7 @@ def listing_of(context: Context, options: Mapping[str, Any] | None = None) -> Li
         options=dict(options or {}),
         cells={cell.name: digest_of(context.cell_config(cell)) for cell in context.cells},
         stages=dict(earlier.stages) if earlier else {},
+        readers=dict(earlier.readers) if earlier else {},
         since=artifacts.since if artifacts and artifacts.recompute else 0.0,
         code=str(context.code.get("experiment_blob") or ""),
     )

@@ -108,8 +108,8 @@ def logs(listing: Listing, *, as_json: bool) -> int:
 
 
 def _log(listing: Listing, row: Row) -> dict[str, str | None]:
-    cause = state.root_cause(listing.folder, row.item)
     job = state.submitted_jobs(listing.folder).get(row.item)
+    cause = state.root_cause(listing.folder, row.item, job)
     text = cause[1] if cause else (submitit_failure(job) if job else None)
     tail = _tail(job.log) if job else None
     return {

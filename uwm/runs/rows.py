@@ -6,7 +6,7 @@ folder, submitit's result files, accounting or the controller's memory.
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Row:
 
 
 def rows(listing: Listing) -> list[Row]:
-    """The state of each stage that has had a job and of each cell."""
+    """The state of each cell, and of each stage behind them that has had a job."""
     work = listing.folder
     submitted = state.submitted_jobs(work)
     cancelled = state.cancelled_jobs(work)
@@ -48,22 +48,25 @@ def rows(listing: Listing) -> list[Row]:
     if queue:  # a cancelled job may be shown for a while as it ends
         queue = {job: entry for job, entry in queue.items() if job not in cancelled}
     stages = dict.fromkeys([*(STAGE + name for name in listing.stages), *submitted])
-    items = [item for item in stages if item.startswith(STAGE) and _known(work, item, submitted)]
+    items = [item for item in stages if item.startswith(STAGE) and _known(listing, item, submitted)]
     found = [_row(listing, item, submitted.get(item), queue) for item in [*items, *listing.cells]]
     unclear = {row.job for row in found if row.state in ("lost", "failed", "timeout") and row.job}
     known = slurm_queue.finished(job for job in unclear if job)
-    return [_explained(row, known, cancelled) for row in found]
+    return [_beside_a_record(listing, _explained(row, known, cancelled)) for row in found]
 
 
-def _known(work: Path, item: str, submitted: Submitted) -> bool:
-    return item in submitted or state.read_attempts(work, item).count > 0
+def _known(listing: Listing, item: str, submitted: Submitted) -> bool:
+    had_a_job = item in submitted or state.read_attempts(listing.folder, item).count > 0
+    return had_a_job and listing.stands_behind(item.removeprefix(STAGE))
 
 
 def _row(listing: Listing, item: str, job: state.SubmittedJob | None, queue: Queue) -> Row:
     attempts = state.read_attempts(listing.folder, item)
+    if job and attempts.started is not None and job.comes_after(attempts.started, attempts.job):
+        attempts = replace(attempts, outcome=None, error=None, node=None, started=None)
     entry = queue.get(job.job) if job and queue else None
     about = _about(listing, item, job, attempts, entry)
-    result, error = _result(listing, item, job if entry else None)
+    result, error = _result(listing, item, job, attempts)
     if result == "done":
         return Row(item, "done", **about)
     if entry:
@@ -104,16 +107,24 @@ def _progress(listing: Listing, item: str) -> str | None:
     return str(found) if found else None
 
 
-def _result(listing: Listing, item: str, live: state.SubmittedJob | None) -> tuple[str | None, str | None]:
+def _result(
+    listing: Listing, item: str, job: state.SubmittedJob | None, attempts: state.Attempts
+) -> tuple[str | None, str | None]:
     """`done`, or the status of a record that is not ok with its error; None where there is neither, or where
-    the record is older than the job that is `live`."""
+    the record is older than the item's job: `--rerun` asked for another one."""
     if item.startswith(STAGE):
         return ("done" if listing.artifact(item.removeprefix(STAGE)) else None), None
     record = listing.record(item) or {}
-    if live and record and _seconds_utc(record["run"]["started_utc"]) < live.time - 1:
+    if job and record and not _is_ours(record, job, attempts):
         return None, None
     status = record.get("status")
     return ("done" if status == "ok" else status), record.get("error")
+
+
+def _is_ours(record: Mapping[str, Any], job: state.SubmittedJob, attempts: state.Attempts) -> bool:
+    """True for a record that began after the job was sent, or where the job's notes say that it measured."""
+    told = attempts.job == job.job and attempts.outcome == "ok"  # whatever its node's clock says
+    return told or not job.comes_after(_seconds_utc(record["run"]["started_utc"]))
 
 
 def _seconds_utc(text: str) -> float:
@@ -123,13 +134,15 @@ def _seconds_utc(text: str) -> float:
 def _row_without_result(
     work: Path, item: str, job: state.SubmittedJob | None, attempts: state.Attempts, about: dict[str, Any]
 ) -> Row:
-    cause = state.root_cause(work, item)
+    cause = state.root_cause(work, item, job)
     if cause:
         return Row(item, "failed", error=state.last_line(cause[1]), **(about | {"log": str(cause[0])}))
     if attempts.outcome == "timeout":
         return Row(item, "timeout", error=attempts.error, **about)
-    if attempts.outcome in ("ok", "skipped") and item.startswith(STAGE):
-        return Row(item, "done" if attempts.outcome == "ok" else "skipped", **about)
+    if attempts.outcome == "skipped":  # of a cell where an older record with a number was kept
+        return Row(item, "skipped", **about)
+    if attempts.outcome == "ok" and item.startswith(STAGE):
+        return Row(item, "done", **about)
     if attempts.alive:
         return Row(item, "running", **about)
     if job is None:
@@ -166,6 +179,14 @@ def _explained(row: Row, known: Mapping[str, slurm_queue.QueueEntry], cancelled:
         stopped = entry.state == "CANCELLED"
         changed |= {"state": "cancelled" if stopped else "lost", "error": _reason(entry)}
     return Row(**(asdict(row) | changed))
+
+
+def _beside_a_record(listing: Listing, row: Row) -> Row:
+    """Says so where a cell whose job came to nothing has a number from before it."""
+    nothing = row.state in ("failed", "timeout", "lost", "cancelled") and not row.item.startswith(STAGE)
+    if not nothing or (listing.record(row.item) or {}).get("status") != "ok":
+        return row
+    return replace(row, error=f"{row.error or row.state}; its record is older than this job")
 
 
 def _reason(entry: slurm_queue.QueueEntry) -> str:

@@ -121,14 +121,21 @@ def clear_traceback(work: Path, item: str, rank: int) -> None:
     rank_log(work, item, rank).unlink(missing_ok=True)
 
 
-def root_cause(work: Path, item: str) -> tuple[Path, str] | None:
-    """File and text of the traceback of the rank that failed first."""
+def root_cause(work: Path, item: str, job: "SubmittedJob | None" = None) -> tuple[Path, str] | None:
+    """File and text of the traceback of the rank that failed first; of none from before `job`."""
     folder = work / "logs"
-    found = [(path.read_text(), path) for path in folder.glob(f"{file_stem(item)}.rank*.txt")]
+    texts = [(path.read_text(), path) for path in folder.glob(f"{file_stem(item)}.rank*.txt")]
+    found = [(text, path) for text, path in texts if not (job and job.comes_after(*_heading(text)))]
     if not found:
         return None
-    text, path = min(found, key=lambda pair: float(pair[0].split(" ", 1)[0]))
+    text, path = min(found, key=lambda pair: _heading(pair[0]))
     return path, text
+
+
+def _heading(text: str) -> tuple[float, str]:
+    """Time and job of a traceback."""
+    time_s, job = text.split(" ", 2)[:2]
+    return float(time_s), job
 
 
 def last_line(text: str) -> str:
@@ -151,6 +158,12 @@ class SubmittedJob:
     def log(self) -> Path:
         """Standard output and error of rank 0."""
         return Path(self.folder) / f"{self.job}_0_log.out"
+
+    def comes_after(self, time_s: float, job: str | None = None) -> bool:
+        """True of what was left before this job was submitted, by another `job` or by none. Times of records
+        are whole seconds, rounded down. What the job itself leaves is its own whatever its node's clock says.
+        """
+        return job != self.job and time_s < self.time - 1
 
 
 def note_jobs(work: Path, jobs: Iterable[SubmittedJob]) -> None:

@@ -44,12 +44,14 @@ class Job:
 class Submission:
     """What is to be submitted, and what needs no job: `skipped` gives the reason by item.
 
-    `folders`: the artifact's folder name of each stage whose identity is known by now.
+    `folders`: the artifact's folder name of each stage whose identity is known by now. `readers`: patterns of
+    the cells that need each stage, themselves or through other stages.
     """
 
     jobs: tuple[Job, ...]
     skipped: Mapping[str, str]
     folders: Mapping[str, str]
+    readers: Mapping[str, tuple[str, ...]]
 
 
 def plan_jobs(
@@ -68,7 +70,7 @@ def plan_jobs(
     graph = _Graph(context, declared, live, skips)
     stages = tuple(graph.jobs(site, missing))
     arrays = tuple(_cell_jobs(context, site, missing, graph))
-    return Submission((*stages, *arrays), {**skipped, **graph.skipped}, graph.folders)
+    return Submission((*stages, *arrays), {**skipped, **graph.skipped}, graph.folders, graph.readers())
 
 
 class _Graph:
@@ -110,6 +112,14 @@ class _Graph:
             return ()
         mine = (name for name, stage in self.declared.items() if matches(cell, stage.cells))
         return tuple(name for name in mine if not self.is_finished(name))
+
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """Patterns of the cells that need each stage, themselves or through the stages after it."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, stage in reversed(self.declared.items()):
+            after = [found[other.name] for other in self.declared.values() if name in other.needs]
+            found[name] = tuple(sorted({*stage.cells, *(pattern for mine in after for pattern in mine)}))
+        return found
 
     def wanted(self, cells: Iterable[str]) -> set[str]:
         """The unfinished stages behind some cells, with those that these need in turn."""

@@ -6,10 +6,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # Options that the launcher itself sets: it could not find its jobs again, or resume them, with other values.
-OWN_OPTIONS = (
-    "array", "comment", "dependency", "error", "job-name", "kill-on-invalid-dep", "no-requeue", "open-mode",
-    "output", "parsable", "requeue", "signal", "test-only", "wait", "wrap",
-)  # fmt: skip
+# Those with a key of the site file are named with it: plan, script, srun and GPU hours all read the key.
+OWN_OPTIONS: Mapping[str, str] = {
+    **dict.fromkeys((
+        "comment", "dependency", "error", "job-name", "kill-on-invalid-dep", "no-requeue", "open-mode",
+        "output", "parsable", "requeue", "test-only", "wait", "wrap",
+    ), ""),
+    **{key: key for key in ("account", "constraint", "exclude", "nodes", "partition", "qos", "wckey")},
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "tres-per-task"),
+                    "gpus_per_node"),
+    **dict.fromkeys(("ntasks", "ntasks-per-core", "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket"),
+                    "tasks_per_node"),
+    **dict.fromkeys(("cpus-per-gpu", "cpus-per-task"), "cpus_per_task"),
+    "array": "max_parallel",
+    "mem": "mem_gb",
+    "signal": "signal_delay_s",
+    "time": "hours",
+}  # fmt: skip
+
+
+def own_option(text: str) -> str | None:
+    """The option in `OWN_OPTIONS` that `text` names, with dashes or underscores. As for sbatch, its first
+    letters are enough."""
+    written = text.replace("_", "-").lstrip("-")
+    found = [option for option in OWN_OPTIONS if option.startswith(written)]
+    return written if written in found else min(found, default=None)
 
 
 @dataclass(frozen=True)
@@ -33,11 +54,14 @@ class Resources:
 
     @property
     def gpus(self) -> int:
-        """GPUs on each node: those of `gpus_per_node`, else of the table sbatch."""
-        asked = (
-            self.gpus_per_node or self.sbatch.get("gpus-per-node") or _gpus_of_gres(self.sbatch.get("gres"))
-        )
-        return gpu_count(asked or 0)
+        """GPUs on each node: those of `gpus_per_node`, else of `gres` in the table sbatch."""
+        return gpu_count(self.gpus_per_node or self.gpus_of_gres or 0)
+
+    @property
+    def gpus_of_gres(self) -> str:
+        """Those of `gres` in the table sbatch: `gpu:h100:8` -> `h100:8`; other resources are left out."""
+        parts = str(self.sbatch.get("gres") or "").split(",")
+        return ",".join(part.partition(":")[2] or "1" for part in parts if re.match("gpu(:|$)", part))
 
     @property
     def processes_per_node(self) -> int:
@@ -62,11 +86,3 @@ def gpu_count(text: int | str) -> int:
     if not all(part and part[0] for part in parts):
         raise ValueError(f"{text!r} is no number of GPUs; write 8 or 'h100:8'")
     return sum(int(part[1]) if part[1] else 1 for part in parts if part)
-
-
-def _gpus_of_gres(text: Any) -> str:
-    """`gpu:h100:8` -> `h100:8`; other resources are left out."""
-    found = [
-        part.partition(":")[2] or "1" for part in str(text or "").split(",") if re.match("gpu(:|$)", part)
-    ]
-    return ",".join(found)

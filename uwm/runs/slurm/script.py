@@ -62,8 +62,6 @@ def _parameters(job: Job, site: Site, code: Path, folder: Path, mark: str) -> di
     if wanted.mem_gb:
         chosen["mem"] = f"{round(wanted.mem_gb * 1024)}MB"
     further = {key: value for key, value in wanted.sbatch.items() if value is not False}
-    for key in further:
-        chosen.pop(key.replace("-", "_"), None)
     return {**chosen, "additional_parameters": {"requeue": True, **further}}
 
 

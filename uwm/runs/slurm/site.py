@@ -1,7 +1,8 @@
 """Site files: what a cluster, or a partition of it, wants to hear. No site is built into the code."""
 
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -9,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 from uwm.errors import UserError
 from uwm.runs.patterns import matches
 from uwm.runs.settings import nearest
-from uwm.runs.slurm.resources import OWN_OPTIONS, Resources, gpu_count
+from uwm.runs.slurm.resources import OWN_OPTIONS, Resources, gpu_count, own_option
 
 # A cell that only reads what stages left needs no GPU, and hundreds of them fit into one job.
 READING: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "tasks_per_node": 1, "cells_per_job": 1000}
@@ -58,6 +59,16 @@ class Site:
         """Resources of a cell; one that only reads what stages left gets those of [reading]."""
         return _with_rules(self.reading if reads else self.cells, self.cell_rules, name)
 
+    def unmatched(self, stages: Iterable[str], cells: Iterable[str]) -> Iterator[str]:
+        """What to say of each table whose pattern matches none of these names."""
+        for table, rules, names in (
+            ("stages", self.stage_rules, [*stages]),
+            ("cells", self.cell_rules, [*cells]),
+        ):
+            for rule in rules:
+                if not any(matches(name, (rule.pattern,)) for name in names):
+                    yield f'[{table}."{rule.pattern}"] matches none of the {table} of this run'
+
 
 def _with_rules(base: Resources, rules: tuple[Rule, ...], name: str) -> Resources:
     for rule in rules:
@@ -68,13 +79,17 @@ def _with_rules(base: Resources, rules: tuple[Rule, ...], name: str) -> Resource
 
 def _changed(base: Resources, keys: Mapping[str, Any]) -> Resources:
     table = {**base.sbatch, **keys.get("sbatch", {})}
-    return replace(base, **{**keys, "sbatch": table})
+    made = replace(base, **{**keys, "sbatch": table})
+    if gpu_count(made.gpus_per_node) and made.gpus_of_gres:
+        raise UserError("gpus_per_node and gres of [sbatch] both ask for GPUs of the same job; keep one")
+    return made
 
 
 _RESOURCE_KEYS = {f.name for f in fields(Resources)}
 _SITE_KEYS = {f.name for f in fields(Site)} - {
     "name", "stages", "cells", "reading", "stage_rules", "cell_rules"
 }  # fmt: skip
+_AT_LEAST_ONE = ("nodes", "cpus_per_task", "cells_per_job", "max_parallel")
 _TABLES = ("stages", "cells", "reading")
 
 
@@ -163,8 +178,7 @@ def _resource_value(shown: str, key: str, value: Any) -> Any:
             gpu_count(value)
         except ValueError as error:
             raise UserError(f"{shown}: {error}") from error
-    if key == "cells_per_job" and value < 1:
-        raise UserError(f"{shown} must be at least 1, not {value}")
+    _check_positive(shown, key, value)
     return value
 
 
@@ -173,15 +187,28 @@ def _sbatch_options(shown: str, value: Any) -> dict[str, Any]:
         raise UserError(f"{shown} must be a table of sbatch's long options")
     options = {key.replace("_", "-").lstrip("-"): content for key, content in value.items()}
     for key, content in options.items():
-        if key in OWN_OPTIONS:
-            raise UserError(f"{shown}.{key}: this option is the launcher's own; leave it out")
+        own = own_option(key)
+        if own is not None:
+            advice = (
+                f"write {OWN_OPTIONS[own]} = ... outside of [sbatch]" if OWN_OPTIONS[own] else "leave it out"
+            )
+            raise UserError(f"{shown}.{key}: this option is the launcher's own; {advice}")
         if not isinstance(content, str | int | float):
             raise UserError(f"{shown}.{key} must be text, a number or true, not {content!r}")
+    try:
+        gpu_count(Resources(sbatch=options).gpus_of_gres or 0)
+    except ValueError as error:
+        raise UserError(f"{shown}.gres: {error}") from error
     return options
 
 
 def _advice(key: str, known: set[str]) -> str:
     """The nearest key; an option of sbatch that this file has no key for has a table of its own."""
+    own = OWN_OPTIONS.get(key.replace("_", "-"))
+    if own in known:
+        return f"; did you mean {own!r}?"
+    if own is not None:
+        return f"; {own} holds for all jobs, at the top" if own else "; the launcher sets this itself"
     close = nearest(key, sorted(known))
     if close.startswith("; did you mean") and not key.startswith(("gres", "mem", "mail")):
         return close
@@ -206,6 +233,7 @@ def _site_value(key: str, value: Any) -> Any:
                 raise UserError(f"data.{name} is empty; write its folder")
         return dict(value)
     _check_type(key, value, get_type_hints(Site)[key])
+    _check_positive(key, key, value)
     return value
 
 
@@ -223,3 +251,12 @@ def _check_type(key: str, value: Any, kind: Any) -> None:
         raise UserError(f"{key} must be a {names}, not {value!r}")
     if isinstance(value, int | float) and value < 0:
         raise UserError(f"{key} must not be negative, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key} must be a number, not {value!r}")
+
+
+def _check_positive(shown: str, key: str, value: Any) -> None:
+    if key in ("hours", "tasks_per_node") and value == 0:
+        raise UserError(f"{shown} must be more than 0; leave it out for its default")
+    if key in _AT_LEAST_ONE and value < 1:
+        raise UserError(f"{shown} must be at least 1, not {value}")

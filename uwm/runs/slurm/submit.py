@@ -1,10 +1,7 @@
 """Submit a run to Slurm: what is missing, behind what it needs, as much as the site takes."""
 
 import dataclasses
-import subprocess
-import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,16 +10,16 @@ from uwm.env import REPOSITORY
 from uwm.runs import report, state
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.launch import check_writable
-from uwm.runs.listing import Listing
+from uwm.runs.listing import FILE, Listing, read_listing
 from uwm.runs.plan import Plan, say
 from uwm.runs.slurm import queue as slurm_queue
-from uwm.runs.slurm.describe import describe, graph, summary
+from uwm.runs.slurm.describe import summary
 from uwm.runs.slurm.live import live_jobs, refuse_orphans, submit_lock
 from uwm.runs.slurm.plan import Job, Submission, first_tasks, plan_jobs
-from uwm.runs.slurm.script import sbatch_options, sbatch_text
+from uwm.runs.slurm.script import sbatch_text
 from uwm.runs.slurm.send import SubmitLimit, send, task_ids
 from uwm.runs.slurm.site import Site
-from uwm.runs.snapshot import snapshot_digest, take_snapshot
+from uwm.runs.snapshot import take_snapshot
 from uwm.runs.task import Task
 
 
@@ -92,11 +89,12 @@ def submit(
     slurm_queue.require_slurm()
     check_writable(context.work)
     names = {cell.name for cell in cells}
-    done = set() if rerun or context.artifacts.recompute else listing.done() & names
+    anew = rerun or context.artifacts.recompute
+    done = set() if anew else listing.done() & names
+    warn_of_site(context, site)
     if done and done == names:
-        _say_all_is_there(context, cells, site, len(done))
+        say_all_is_there(context, cells, site)
         return 0
-    _warn_without_gpus(context, site)
     for warning in context.experiment.checks(dataclasses.replace(context, sends=True)):
         say(f"warning: {warning}")
     sent = _submit_locked(plan, context, cells, site, listing, done)
@@ -104,14 +102,19 @@ def submit(
         say(f"ask: {then.question}")
     if not (then.wait or then.follow):
         return 0
-    again = partial(_next_wave, plan, context, cells, site, listing, sent)
-    return report.follow(listing.chosen(sorted(names)), shown=then.follow, again=again)
+    again = partial(_next_wave, plan, context, cells, site, listing, sent, anew)
+    written = read_listing(context.work / FILE) or listing  # with the stages as they are submitted now
+    return report.follow(written.chosen(sorted(names)), shown=then.follow, again=again)
 
 
-def _warn_without_gpus(context: Context, site: Site) -> None:
+def warn_of_site(context: Context, site: Site) -> None:
+    """Say what of the site file is no error, and yet hardly meant."""
     if context.scale in GPU_SCALES and not site.stages.gpus:
         say(f"warning: {site.name} asks for no GPU for trainings: at scale {context.scale} they take weeks "
             "without; set gpus_per_node in the site file")  # fmt: skip
+    stages = (stage.name for stage in context.experiment.stages(context.config, context.data))
+    for text in site.unmatched(stages, (cell.name for cell in context.cells)):
+        say(f"warning: {site.name}: {text}")
 
 
 def _submit_locked(
@@ -126,14 +129,16 @@ def _submit_locked(
                 say(f"  {line}")
             return Sent()
         prepared = _prepare(plan, context, submission, site)
-        dataclasses.replace(listing, stages=submission.folders).write()
+        dataclasses.replace(listing, stages=submission.folders, readers=submission.readers).write()
         with slurm_queue.outside_of_jobs():
             sent = _send_all(prepared)
     _say_sent(context, sent)
     return sent
 
 
-def _say_all_is_there(context: Context, cells: list[Cell], site: Site, count: int) -> None:
+def say_all_is_there(context: Context, cells: list[Cell], site: Site) -> None:
+    """Say that each cell has its record, and what measuring them again would take."""
+    count = len(cells)
     say(f"{count} of {count} cells are already in {shown_folder(context)}; --rerun measures them again")
     submission, _ = make_submission(context, cells, site, set())
     hours = sum(job.gpu_hours for job in submission.jobs)
@@ -222,9 +227,10 @@ def _say_sent(context: Context, sent: Sent) -> None:
 
 
 def _next_wave(
-    plan: Plan, context: Context, cells: list[Cell], site: Site, listing: Listing, sent: Sent
+    plan: Plan, context: Context, cells: list[Cell], site: Site, listing: Listing, sent: Sent, anew: bool
 ) -> bool:
-    """Send what remained. True while something remains or was sent just now."""
+    """Send what remained, with `anew` whatever has a record too. True while something remains or was sent
+    just now."""
     if not sent.remaining:
         return False
     queue = slurm_queue.queue()
@@ -232,64 +238,14 @@ def _next_wave(
         return True
     context = context.afresh()  # hours have passed: files of a corpus may have changed
     left = [cell for cell in cells if cell.name in sent.remaining]
-    submission, _ = make_submission(context, left, site, listing.done())
+    done = set() if anew else listing.done()
+    submission, _ = make_submission(context, left, site, done)
     failed = sent.items & {item for job in submission.jobs for item in job.items}
     if failed:
         say(f"{len(sent.remaining)} items are not sent: {sorted(failed)[0]} failed")
         sent.remaining.clear()
         return False
-    wave = _submit_locked(plan, context, left, site, listing, listing.done())
+    wave = _submit_locked(plan, context, left, site, listing, done)
     sent.items |= wave.items
     sent.remaining = wave.remaining
     return bool(wave.items or wave.remaining)
-
-
-def dry_run(
-    context: Context, cells: list[Cell], site: Site, done: set[str], *, check: bool, as_json: bool, tree: bool
-) -> int:
-    """Print the jobs, their scripts and what is cached. With `check`, ask the site about each script."""
-    _warn_without_gpus(context, site)
-    submission, site = make_submission(context, cells, site, done)
-    code = context.work / f"code-{snapshot_digest(context.experiment.root, REPOSITORY)}"
-    texts = {job.name: sbatch_text(job, site, code, context.work) for job in submission.jobs}
-    if as_json:
-        report.print_json(_as_json(submission, texts))
-    elif tree:
-        print("\n".join(graph(submission, _counted_hours(context, submission, site))))
-    else:
-        print("\n".join(describe(submission, site)))
-        for job in submission.jobs:
-            options = " ".join(sbatch_options(job, {}))
-            print(f"\n# ---- {job.name}: sbatch {options}".rstrip() + f"\n{texts[job.name].rstrip()}")
-    return _check(submission, texts) if check else 0
-
-
-def _counted_hours(context: Context, submission: Submission, site: Site) -> dict[str, float]:
-    """GPU hours of the trainings among the jobs, at the rate that the site's file states."""
-    if not site.tflops:
-        return {}
-    planned = {job.name for job in submission.jobs}
-    declared = context.experiment.stages(context.config, context.data)
-    named = {f"{context.experiment.name}-{stage.name}": stage.operations for stage in declared}
-    counters = {name: count for name, count in named.items() if count and name in planned}
-    return {name: count(context) / (site.tflops * 1e12 * 3600) for name, count in counters.items()}
-
-
-def _as_json(submission: Submission, texts: Mapping[str, str]) -> dict[str, object]:
-    jobs = [{**dataclasses.asdict(job), "items": job.items} for job in submission.jobs]
-    return {"jobs": jobs, "scripts": dict(texts), "skipped": dict(submission.skipped)}
-
-
-def _check(submission: Submission, texts: Mapping[str, str]) -> int:
-    slurm_queue.require_slurm()
-    refused = 0
-    for job in submission.jobs:
-        with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
-            script.write(texts[job.name])
-            script.flush()
-            with slurm_queue.outside_of_jobs():
-                done = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
-        answer = " ".join(done.stderr.replace("sbatch:", "").split())
-        refused += done.returncode != 0
-        print(f"{'accepted' if done.returncode == 0 else 'refused'}: {job.name}: {answer}")
-    return 2 if refused else 0

@@ -1,0 +1,70 @@
+"""A submission that is only shown: its jobs, their scripts, and what the site says of them."""
+
+import dataclasses
+import subprocess
+import tempfile
+from collections.abc import Mapping
+
+from uwm.env import REPOSITORY
+from uwm.runs import report
+from uwm.runs.experiment import Cell, Context
+from uwm.runs.slurm import queue as slurm_queue
+from uwm.runs.slurm.describe import describe, graph
+from uwm.runs.slurm.plan import Submission
+from uwm.runs.slurm.script import sbatch_options, sbatch_text
+from uwm.runs.slurm.site import Site
+from uwm.runs.slurm.submit import make_submission, say_all_is_there, warn_of_site
+from uwm.runs.snapshot import snapshot_digest
+
+
+def dry_run(
+    context: Context, cells: list[Cell], site: Site, done: set[str], *, check: bool, as_json: bool, tree: bool
+) -> int:
+    """Print the jobs, their scripts and what is cached. With `check`, ask the site about each script."""
+    warn_of_site(context, site)
+    if cells and {cell.name for cell in cells} <= done:
+        say_all_is_there(context, cells, site)
+    submission, site = make_submission(context, cells, site, done)
+    code = context.work / f"code-{snapshot_digest(context.experiment.root, REPOSITORY)}"
+    texts = {job.name: sbatch_text(job, site, code, context.work) for job in submission.jobs}
+    if as_json:
+        report.print_json(_as_json(submission, texts))
+    elif tree:
+        print("\n".join(graph(submission, _counted_hours(context, submission, site))))
+    else:
+        print("\n".join(describe(submission, site)))
+        for job in submission.jobs:
+            options = " ".join(sbatch_options(job, {}))
+            print(f"\n# ---- {job.name}: sbatch {options}".rstrip() + f"\n{texts[job.name].rstrip()}")
+    return _check(submission, texts) if check else 0
+
+
+def _counted_hours(context: Context, submission: Submission, site: Site) -> dict[str, float]:
+    """GPU hours of the trainings among the jobs, at the rate that the site's file states."""
+    if not site.tflops:
+        return {}
+    planned = {job.name for job in submission.jobs}
+    declared = context.experiment.stages(context.config, context.data)
+    named = {f"{context.experiment.name}-{stage.name}": stage.operations for stage in declared}
+    counters = {name: count for name, count in named.items() if count and name in planned}
+    return {name: count(context) / (site.tflops * 1e12 * 3600) for name, count in counters.items()}
+
+
+def _as_json(submission: Submission, texts: Mapping[str, str]) -> dict[str, object]:
+    jobs = [{**dataclasses.asdict(job), "items": job.items} for job in submission.jobs]
+    return {"jobs": jobs, "scripts": dict(texts), "skipped": dict(submission.skipped)}
+
+
+def _check(submission: Submission, texts: Mapping[str, str]) -> int:
+    slurm_queue.require_slurm()
+    refused = 0
+    for job in submission.jobs:
+        with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
+            script.write(texts[job.name])
+            script.flush()
+            with slurm_queue.outside_of_jobs():
+                done = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
+        answer = " ".join(done.stderr.replace("sbatch:", "").split())
+        refused += done.returncode != 0
+        print(f"{'accepted' if done.returncode == 0 else 'refused'}: {job.name}: {answer}")
+    return 2 if refused else 0
