@@ -11,8 +11,9 @@ nearest to the goal. The paper has no such experiment, so nothing is compared wi
 
 Rows: `simulator` (the simulator as the model: what cost and solver allow), `r_gt` (adapter from all
 labelled pairs), `r_gt-100`, `r_gt-500`, `r_gt-2k`, `direct` (dynamics from all labelled pairs), `no-action`,
-`shuffled` (another plan's consequences), `copy` (nothing ever moves), `cloning-500`, `cloning` (behaviour
-cloning from 500 and from all labelled pairs), `random`.
+`shuffled-plans` (another plan's consequences), `copy` (nothing ever moves), `cloning-500`, `cloning`
+(behaviour cloning from 500 and from all labelled pairs, whose goals are what was reached up to an episode's
+steps later), `random`.
 What is minimised is the distance of the hand (`reach`), or of hand and block (`push`, `lift`), as small
 networks read them off predicted state and goal, and that of the states themselves, all as shares of those at
 the start. These networks are the same for all rows; half of what they are trained on are states that the
@@ -43,7 +44,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts, SomeNames
+from uwm.bounds import (
+    Bounded,
+    Count,
+    Counts,
+    Names,
+    Natural,
+    OutOfBounds,
+    Seeds,
+    SomeCounts,
+    SomeNames,
+    check_bounds,
+)
 from uwm.data.action_pairs import all_action_pairs
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.simulation.corpora import check_renderer
@@ -52,7 +64,7 @@ from uwm.data.simulation.task_config import TaskConfig
 from uwm.data.simulation.tasks import TaskEnvironment, kept_environment
 from uwm.errors import UserError
 from uwm.evaluation.episodes import cropped, episode_metrics, sample_table, show_episodes, told
-from uwm.evaluation.measure import measuring_code
+from uwm.evaluation.measure import called_functions, measuring_code
 from uwm.evaluation.predictors import adapter_predictor, as_dynamics
 from uwm.evaluation.records import write_samples
 from uwm.evaluation.summary import measured_rows, table_text
@@ -66,7 +78,7 @@ from uwm.methods import (
     NO_ACTION,
     R_GT,
     RANDOM,
-    SHUFFLED,
+    SHUFFLED_PLANS,
     SIMULATOR,
     STATE_COST,
     TRUE_COST,
@@ -141,6 +153,14 @@ class Config(Bounded):
     cloned: SomeCounts = (500,)
     seeds: Seeds = (0,)
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        sizes = {self.adapter.short_side, self.dynamics.short_side, self.reader.short_side}
+        if len(sizes) > 1:
+            raise OutOfBounds(
+                "adapter, dynamics and reader see pictures of one size: set their short_side alike"
+            )
+
 
 _ONE_ACTION = SolverConfig(samples=32, iterations=3, horizon=1, elites=6, spread=0.3)
 CONFIGS = {
@@ -163,7 +183,6 @@ CONFIGS = {
     "mini": Config(
         tasks=("reach", "push", "lift"),
         episodes=50,
-        simulator_episodes=20,
         curve_steps=600,  # as Figure 5's
         solver=_ONE_ACTION,
         # Fewer, for the simulator plays out each look ahead.
@@ -186,14 +205,16 @@ CONFIGS = {
 
 def trained(config: Config) -> dict[str, Recipe]:
     """The methods that are trained on labelled pairs: adapters, dynamics without latent actions, cloning."""
-    cloning = replace(config.reader, reads="action", pairs=None, predicted_share=0.0)
+    cloning = replace(
+        config.reader, reads="action", pairs=None, predicted_share=0.0, goals_ahead=config.steps
+    )
     return {
         **{
             R_GT.with_pairs(pairs): config.adapter.with_pairs(pairs, config.curve_steps)
             for pairs in config.curve
         },
         R_GT.name: config.adapter,
-        SHUFFLED.name: config.adapter,
+        SHUFFLED_PLANS.name: config.adapter,
         DIRECT.name: config.dynamics,
         NO_ACTION.name: replace(config.dynamics, kind="no-action"),
         **{CLONING.with_pairs(pairs): replace(cloning, pairs=pairs) for pairs in config.cloned},
@@ -359,7 +380,7 @@ def make_dynamics(setting: Setting) -> beliefs.Dynamics:
     if method == COPY:
         return beliefs.LearnedDynamics(beliefs.copied, steps)
     learned = beliefs.LearnedDynamics(learned_dynamics(setting), steps)
-    return beliefs.ShuffledDynamics(learned) if method == SHUFFLED else learned
+    return beliefs.ShuffledDynamics(learned) if method == SHUFFLED_PLANS else learned
 
 
 def learned_dynamics(setting: Setting) -> DynamicsFunction:
@@ -473,7 +494,7 @@ def episodes_identity(context: Context, cell: Cell) -> str:
     """
     jobs = {job.name: job.stage(context) for job in needs(context.config, cell) if job.stage}
     trained = {name: stage.digest for name, stage in jobs.items() if stage}
-    code = measuring_code(make_policy, make_dynamics, make_cost, packages=PLAYS)
+    code = measuring_code(*called_functions(make_policy), packages=PLAYS)
     config = {name: value for name, value in context.cell_config(cell).items() if name not in COUNTED}
     found = {"cell": cell.name, "config": config, "stages": trained, "played_by": code}
     return digest_of({**found, "version": EXPERIMENT.version})
@@ -510,7 +531,7 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     if tuned is not None:
         parent = f"finetune-s{cell.seed}"
         yield finetune_job(parent, tuned, domain)
-    base = R_GT.name if parsed.method == SHUFFLED else parsed.base
+    base = R_GT.name if parsed.method == SHUFFLED_PLANS else parsed.base
     yield domain_job(f"{base}-s{cell.seed}", own_recipe(config, cell), domain, parent)
 
 

@@ -89,6 +89,17 @@ def test_shuffled_consequences_are_those_of_another_plan():
     assert not (own == other).flatten(1).any()
 
 
+def test_a_single_plan_gets_the_consequences_of_an_earlier_one():
+    """As a solver asks last for the mean of its samples: the truth about it would be an answer."""
+    inner = LearnedDynamics(moved, 2)
+    shuffled, actions = ShuffledDynamics(inner), torch.rand(5, 3, 2)
+    with pytest.raises(ValueError, match="no other was asked for"):
+        shuffled.roll_out(torch.zeros(1, 1), actions[:1])
+    shuffled.roll_out(torch.zeros(1, 1), actions)
+    found = shuffled.roll_out(torch.zeros(1, 1), torch.rand(1, 3, 2))
+    assert torch.equal(found, inner.roll_out(torch.zeros(1, 1), actions[2:3]))
+
+
 def test_the_simulator_is_asked_for_each_plan():
     looks = []
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from uwm.stages.reader import (
     ReaderRecipe,
     ReadingError,
     _at_most,
+    later_goals,
     mixed_batch,
     predicted_examples,
     predicted_states,
@@ -147,6 +149,22 @@ def test_a_training_reads_predicted_states_where_its_recipe_says_so() -> None:
 def batch_of(recipe: ReaderRecipe, domain: SimpleNamespace) -> dict[str, Tensor]:
     """The first batch of a training."""
     return next(training_batches(recipe, domain)[1].batches(0, 0, 1))
+
+
+def test_goals_are_what_was_reached_later_in_the_clip() -> None:
+    table = pd.DataFrame({"video": list("aaab"), "t0": [0, 0.2, 0.6, 0], "t1": [0.2, 0.4, 0.8, 0.2]})
+    places = torch.tensor([[0, 1], [1, 2], [3, 4], [5, 6]])
+    rows, seen = later_goals(table, places, 0.2)
+    assert rows.tolist() == [0, 1, 2, 3]
+    assert torch.equal(seen, places)
+    rows, seen = later_goals(table, places, 0.4)
+    assert list(zip(rows.tolist(), seen[:, 1].tolist(), strict=True)) == [
+        *((0, 1), (0, 2)),  # at 0.2 and 0.4 s
+        *((1, 2), (1, 3)),
+        (2, 4),  # the clip's last frame
+        (3, 6),  # another clip
+    ]
+    assert torch.equal(seen[:, 0], places[rows, 0])
 
 
 @pytest.mark.parametrize("reads", ["hand-in-picture", "action"])

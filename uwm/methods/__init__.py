@@ -111,6 +111,7 @@ R_GT_TARGETS = {
 }
 R_GT_LIKELIEST = Method("r_gt-likeliest", "R_GT, the likeliest codes", F5, optional=True)
 SIMULATOR = Method("simulator", "The simulator as the model", P, Style(GREEN, "-", "o"), True)
+SHUFFLED_PLANS = Method("shuffled-plans", "R_GT, another plan's consequences", P, optional=True)
 CLONING = Method("cloning", "Behaviour cloning", P, Style(ORANGE, LONG, "v"), True)
 RANDOM = Method("random", "Random actions", P, Style(PINK, ":", "x"), True)
 COPY = Method("copy", "Copy of O_t", (*T1, *F4, *F5), Style(BLACK, ":"))
@@ -123,7 +124,7 @@ METHODS: dict[str, Method] = {
         *(W_PRE, W_FT, W_TFS, SCRATCH, W_FT_DYNAMICS, W_FT_NO_CODEBOOK),
         *(R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, FICC, FICC_LATENT),
         *(R_GT_LIKELIEST, *R_GT_TARGETS.values()),
-        *(SIMULATOR, CLONING, RANDOM),
+        *(SHUFFLED_PLANS, SIMULATOR, CLONING, RANDOM),
         *(COPY, ORACLE),
     )
 }

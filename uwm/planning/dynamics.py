@@ -60,10 +60,26 @@ class ShuffledDynamics:
 
     def __init__(self, inner: Dynamics) -> None:
         self.inner = inner
+        self.others: Tensor | None = None  # the plans (B, H, A) of the last call that asked for several
 
     def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
-        """As `Dynamics.roll_out`. The plans are random, so that the next one's are any other's."""
-        return self.inner.roll_out(state, actions, ends=ends).roll(1, 0)
+        """As `Dynamics.roll_out`. A single plan is given the consequences of one of those asked for before;
+        ValueError where there were none."""
+        if len(actions) > 1:
+            self.others = actions
+            return self.inner.roll_out(state, actions[_exchanged(len(actions))], ends=ends)
+        if self.others is None:
+            raise ValueError("a single plan, and no other was asked for: there is no other's consequence")
+        middle = len(self.others) // 2  # neither the first nor the last, which solvers choose for a reason
+        return self.inner.roll_out(state, self.others[middle, None], ends=ends)
+
+
+def _exchanged(count: int) -> Tensor:
+    """Which plan each of `count` is taken for: one cycle through all in random order, always the same."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(count))
+    taken = torch.empty(count, dtype=torch.long)
+    taken[order] = order.roll(1)
+    return taken
 
 
 class SimulatedDynamics:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from uwm.baselines.reader import ReaderConfig, StateReader
-from uwm.bounds import NotNegative, OutOfBounds, Share, check_bounds, later
+from uwm.bounds import Count, NotNegative, OutOfBounds, Share, check_bounds, later
 from uwm.data.action_pairs import all_action_pairs, hand_in_picture
 from uwm.data.corpora import Corpus
 from uwm.data.draws import Draws
@@ -39,7 +40,8 @@ class ReaderRecipe(ActionRecipe):
     """What is read: the place of hand or block off one state (in metres, or of the hand in pixels of the
     picture), or the action between a state and the next one.
 
-    The last is behaviour cloning whose goals are what was reached (hindsight, arXiv:1707.01495).
+    The last is behaviour cloning whose goals are what was reached later in the same clip (hindsight,
+    arXiv:1707.01495).
     """
 
     reads: Reads = "hand"
@@ -49,6 +51,7 @@ class ReaderRecipe(ActionRecipe):
     # The expected share of training states that the domain's world model predicts, the MAE giving the rest.
     # For readers of predictions. A reader that measures predictions must not be trained on any.
     predicted_share: Share = later(0.0)
+    goals_ahead: Count = later(1)  # cloning: a pair's goals are the frames up to so many gaps after its first
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -122,14 +125,15 @@ def obtain_reader(recipe: ReaderRecipe, domain: Domain) -> Trained:
     return obtain_trained(domain.context, reader_stage(recipe, domain), StateReader, compute)
 
 
-def examples(data: ActionData, reads: Reads) -> Examples:
+def examples(data: ActionData, reads: Reads, goals_ahead: int = 1) -> Examples:
     """What a reader learns from. UserError where the corpus does not know the hand's place, or no block's."""
     states, places = data.states()
     actions = data.pairs.actions
     if reads == "action":
         held, mask = data.pairs.controls
         mean = (held * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # (n, A)
-        return Examples(states[0], places, mean)
+        rows, seen = later_goals(data.pairs.manifest.table, places, data.recipe.gap * goals_ahead)
+        return Examples(states[0], seen, mean[rows])
     if reads == "hand-in-picture":
         found = hand_in_picture(data.pairs, data.recipe.short_side, data.encoder.image_size).float()
     else:
@@ -143,6 +147,30 @@ def examples(data: ActionData, reads: Reads) -> Examples:
     if not len(known):
         raise UserError(f"{data.corpus.name}: no frame with a block (object_pos of a cube)")
     return Examples(states[0], known, targets[known[:, 0]])
+
+
+def later_goals(table: pd.DataFrame, places: Tensor, seconds: float) -> tuple[Tensor, Tensor]:
+    """Each pair with every frame of its clip that is known as a goal, from its second frame on and up to
+    `seconds` after its first.
+
+    `table` lists n pairs (video, t0, t1), `places` (n, 2) where their frames are. Gives m rows of it (m,),
+    each once or more, and the places (m, 2) of first frame and goal.
+    """
+    frames = pd.DataFrame(
+        {
+            "video": np.tile(table["video"].to_numpy(), 2),
+            "t": np.concatenate([table["t0"], table["t1"]]),
+            "place": places.T.flatten().numpy(),
+        }
+    ).drop_duplicates(["video", "t"])
+    pairs = table[["video", "t0", "t1"]].assign(row=np.arange(len(table)), first=places[:, 0].numpy())
+    found = pairs.merge(frames, on="video")
+    near = (found["t"] >= found["t1"]) & (
+        (found["t"] <= found["t0"] + seconds + 1e-6) | (found["t"] == found["t1"])
+    )
+    found = found[near].sort_values(["row", "t"])
+    rows, seen = found["row"].to_numpy(copy=True), found[["first", "place"]].to_numpy(copy=True)
+    return torch.from_numpy(rows), torch.from_numpy(seen)
 
 
 @torch.no_grad()
@@ -199,7 +227,7 @@ class ReadingError(nn.Module):
 def training_batches(recipe: ReaderRecipe, domain: Domain) -> tuple[Examples, IndexSource]:
     """What a reader learns from, and its batches, of `states` and `targets`."""
     data = ActionData(recipe, domain.corpus, domain.encoder)
-    found = examples(data, recipe.reads)
+    found = examples(data, recipe.reads, recipe.goals_ahead)
     predicted: Examples | None = None
     if recipe.predicted_share:
         world_model = domain.world.to(default_device(environment_ranks())).world_model
