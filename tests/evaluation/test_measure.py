@@ -227,13 +227,15 @@ def test_a_kept_evaluation_bears_the_code_that_it_calls(tmp_path):
 
 
 def test_a_changed_metric_is_noticed(tmp_path, monkeypatch):
-    """Any file of `uwm/metrics`, `uwm/evaluation` and `uwm/baselines`, where the probes are."""
-    for package in ("metrics", "evaluation", "baselines"):
+    """Any file of what measures, of the models that predict, and of the crops and states that they see."""
+    for package in ("metrics", "evaluation", "baselines", "models", "methods", "data", "training"):
         shutil.copytree(Path(measure.__file__).parents[1] / package, tmp_path / "uwm" / package)
     monkeypatch.setattr(measure, "__file__", str(tmp_path / "uwm" / "evaluation" / "measure.py"))
     digests = {measuring_code()}
-    for name in ("metrics/image.py", "evaluation/predictors.py", "baselines/probe.py"):
+    changed = ["metrics/image.py", "evaluation/predictors.py", "baselines/probe.py", "models/dynamics.py"]
+    changed += ["methods/protocol.py", "data/crops.py", "training/objectives.py"]
+    for name in changed:
         with (tmp_path / "uwm" / name).open("a") as file:
             file.write("# changed\n")
         digests.add(measuring_code())
-    assert len(digests) == 4
+    assert len(digests) == 1 + len(changed)

@@ -33,15 +33,21 @@ def in_batches(function: Callable[..., Any], *tensors: Tensor, size: int = 64) -
     return type(parts[0])(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
-def measuring_code(
-    *functions: Callable[..., Any], packages: Sequence[str] = ("evaluation", "metrics", "baselines")
-) -> str:
-    """A digest of the code that measures: packages of `uwm`, and the experiment's own `functions`.
+MEASURING = (
+    *("evaluation", "metrics", "baselines", "models", "methods"),
+    *("data/action_pairs.py", "data/crops.py", "data/pairs.py", "data/states.py", "training/objectives.py"),
+)
+
+
+def measuring_code(*functions: Callable[..., Any], packages: Sequence[str] = MEASURING) -> str:
+    """A digest of the code that measures: parts of `uwm`, and the experiment's own `functions`.
 
     A cached evaluation bears it, so that a changed measure is measured again.
     """
     root = Path(__file__).resolve().parents[1]
-    files = [path for package in packages for path in sorted((root / package).rglob("*.py"))]
+    places = [root / package for package in packages]
+    found = ([place] if place.is_file() else sorted(place.rglob("*.py")) for place in places)
+    files = [path for part in found for path in part]
     texts = [
         *(path.read_text(encoding="utf-8") for path in files),
         *(inspect.getsource(function) for function in functions),
