@@ -63,3 +63,8 @@ def test_bundled_corpora(name):
     corpus = bundled(name)
     assert {clip.split for clip in corpus.clips} == set(SPLITS)
     assert all(corpus.file(clip).is_file() for clip in corpus.clips)
+
+
+def test_an_unknown_option_after_the_name_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown 'foo' after the name; it may be ssv2"):
+        open_corpus("wild", f"foo:{tmp_path}")

@@ -276,6 +276,7 @@ def test_pretrain_on_sets_the_field(project):
         (["--set", "steps"], "--set steps: write --set NAME=VALUE"),
         (["--scale", "huge"], "--scale huge: toy has no such scale; there are smoke, mini"),
         (["--data", "wild=/nowhere"], "--data wild=/nowhere: no folder /nowhere"),
+        (["--data", "lift=/nowhere.hdf5"], "--data lift=/nowhere.hdf5: no file /nowhere.hdf5"),
         (["--data", "wild="], "--data wild=: no folder after the equals sign"),
         (["--data", "a/b=/"], "the name may hold letters"),
         (["--site", "/nowhere.toml"], "--site /nowhere.toml: No such file or directory"),

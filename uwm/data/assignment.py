@@ -52,9 +52,10 @@ def parse_assignment(text: str) -> Assignment:
 
 
 def split_place(place: Path | str) -> tuple[str | None, Path]:
-    """OPTIONS:/absolute/place, as a run's plan keeps a corpus, -> (OPTIONS, place)."""
+    """OPTIONS:/absolute/place, as a run's plan keeps a corpus, -> (OPTIONS, place), whether they are known or
+    not."""
     options, colon, rest = str(place).partition(":/")
-    if colon and options and all(map(_is_option, options.split(","))):
+    if colon and options and "/" not in options and not Path(place).exists():
         return options, Path("/" + rest)
     return None, Path(place)
 

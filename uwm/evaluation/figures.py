@@ -73,13 +73,14 @@ def show_rollouts(
     frames = segments.pairs.images[segments.places] / 255  # (n, K, 2, 3, S, S)
     motion = (frames[:, -1, 1] - frames[:, 0, 0]).abs().mean((1, 2, 3))
     order = motion.argsort()
+    seconds = float(segments.pairs.pairs.manifest.table["gap"].median())
     for number, quantile in enumerate(ANIMATED, start=1):
         run = int(order[round(quantile * (len(order) - 1))])
         first = frames[run, :1, 0]  # (1, 3, S, S)
         clips = {"o": torch.cat([first, frames[run, :, 1]])}
         for name, states in predicted.items():
             clips[name] = torch.cat([first, decoder.mae.decode(states[run]).cpu()])
-        write_animation(clips, out / "rollouts" / f"{corpus}_{number}.gif", seconds=0.2)
+        write_animation(clips, out / "rollouts" / f"{corpus}_{number}.gif", seconds=seconds)
         if quantile == PANEL_RUN:
             folder = out / "panels" / f"{corpus}-rollout"
             chosen = torch.tensor(steps)

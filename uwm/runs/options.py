@@ -84,11 +84,13 @@ def data_folders(assignments: list[str]) -> dict[str, str]:
         if not folder:  # the current folder, were it taken as a path
             raise UserError(f"--data {text}: no folder after the equals sign")
         if not path.is_dir() and not any(place.is_file() for place in (path, *path.parents)):
-            raise UserError(f"--data {text}: no folder {folder}")
+            what = "file" if path.suffix in HDF5 else "folder"
+            raise UserError(f"--data {text}: no {what} {folder}")
         folders[name] = f"{choices}{colon}{path}"
     return folders
 
 
+HDF5 = (".hdf5", ".h5")
 ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
 AFTERWARDS = ("wait", "follow")  # the same, but with --submit they say what comes after it
 STARTING = ("recompute", "missing", "jobs", "submit", "dry_run", "max_parallel", "check")
