@@ -86,7 +86,7 @@ def cell_problems(
     if record["config_digest"] != config_digest(*parts):
         yield "altered: config_digest is not that of its config, measures, version and cell"
     yield from _measures_problems(record)
-    yield from _metric_problems(record)
+    yield from _metric_problems(results, cell)
     if cell.samples_path is not None:
         yield from _sample_problems(results, cell, listed)
     elif record["status"] == "ok":
@@ -105,12 +105,14 @@ def _measures_problems(record: dict[str, Any]) -> Iterator[str]:
         yield f"altered: measures names {', '.join(foreign)}, and no metric is of it"
 
 
-def _metric_problems(record: dict[str, Any]) -> Iterator[str]:
+def _metric_problems(results: Results, cell: RecordedCell) -> Iterator[str]:
+    record = cell.record
     for name, entry in record["metrics"].items():
         declared = metric_of(name)
         if entry["better"] != declared.better:
             yield f"altered: {name} is said to be better {entry['better']}, it is {declared.better}"
-        if entry["ci"] and (declared.counted or not declared.sampled):
+        told = not declared.counted and (declared.sampled or results.has_samples(cell, name))
+        if entry["ci"] and not told:
             yield f"altered: {name} has an interval, and no samples that could give one"
         numbers = [entry["value"], *(entry["ci"] or [])]
         if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.video_files import write_video
-from uwm.data import manifest, manifest_cache
+from uwm.data import manifest, manifest_cache, sampling
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import build_manifest, skipped_path
 from uwm.data.manifest_cache import cached_manifest, digests_path
@@ -89,7 +89,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch, pairs):
     (tmp_path / "v" / "8.mp4").write_bytes(b"")
     corpus = Corpus("numbers", tmp_path / "v", tuple(Clip(f"{i}.mp4", "train") for i in range(9)))
     whole = build_manifest(corpus, "train", pairs=pairs)
-    probe, opened = manifest.probe, []
+    probe, opened = sampling.probe, []
 
     def dying(path: Path):
         opened.append(path.name)
@@ -97,7 +97,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch, pairs):
             raise KeyboardInterrupt
         return probe(path)
 
-    monkeypatch.setattr(manifest, "probe", dying)
+    monkeypatch.setattr(sampling, "probe", dying)
     cache = tmp_path / "cache"
     with pytest.raises(KeyboardInterrupt):
         cached_manifest(cache, corpus, "train", pairs=pairs)

@@ -6,15 +6,10 @@ import pandas as pd
 import pytest
 
 from uwm.bounds import OutOfBounds
-from uwm.data.corpora import open_corpus
-from uwm.errors import UserError
-from uwm.metrics import perceptual
-from uwm.metrics.backbones import DownloadError
 from uwm.metrics.perceptual import load_lpips
 from uwm.runs.cli import run_experiment
 from uwm.runs.experiment import load_experiment
 from uwm.stages.baselines import DynamicsRecipe
-from uwm.stages.decoder import DecoderRecipe, decoder_stage
 from uwm.stages.finetune import FinetuneRecipe
 from uwm.stages.world_model import PerceptualRecipe
 from uwm.training.loop import TrainConfig
@@ -65,18 +60,3 @@ def test_an_untrained_network_is_refused_in_a_loss() -> None:
         FinetuneRecipe(train, perceptual_lpips="random")
     with pytest.raises(OutOfBounds, match="trained network"):
         DynamicsRecipe(train, perceptual=PerceptualRecipe(lpips="random"))
-    decoder = DecoderRecipe(train, pairs=8, clips=1, objective="mse+lpips", lpips="random")
-    with pytest.raises(OutOfBounds, match="trained network"):
-        decoder_stage(decoder, open_corpus("sim-panda"), "mae")
-
-
-def test_a_decoder_never_falls_back_to_an_untrained_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_download(backbone: str) -> None:
-        raise DownloadError("no internet")
-
-    monkeypatch.setattr("uwm.metrics.backbones.torchvision_state", no_download)
-    monkeypatch.setenv("UWM_WEIGHTS", "")
-    recipe = DecoderRecipe(TrainConfig(steps=1, batch_size=4), pairs=8, clips=1, objective="mse+lpips")
-    perceptual._load.cache_clear()
-    with pytest.raises(UserError, match=r"no weights for lpips-alex.*UWM_WEIGHTS"):
-        decoder_stage(recipe, open_corpus("sim-panda"), "mae")

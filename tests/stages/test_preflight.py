@@ -40,23 +40,9 @@ class Asked:
     config: Any
     data: dict[str, Path]
     scale: str = "mini"
-    sends: bool = False
-    artifacts: Any = None
 
     def once(self, key, find):
         return find()
-
-
-@dataclass
-class Kept:
-    """Artifacts that hold some stages."""
-
-    stages: set[str]
-    find_only: bool = False
-
-    def find(self, stage):
-        assert self.find_only
-        return stage if stage in self.stages else None
 
 
 @pytest.fixture
@@ -192,14 +178,6 @@ def test_shards_that_no_folder_holds_are_a_warning_for_each_corpus(weights, tmp_
         ShardIndex(1, name, "train", "0" * 64, 256, quality, [], 0, 0).write(folder)
     (warning,) = nodes_lack(reading)
     assert f"no shards of {BUNDLED[1]} (short side 256, quality 90) below" in warning
-    # What is sent would stop there, unless its training is done.
-    trained = set()
-    monkeypatch.setattr("uwm.stages.preflight.pretrain_stage", lambda context: "the training")
-    sent = replace(reading, sends=True, artifacts=Kept(trained))
-    with pytest.raises(UserError, match=f"no shards of {BUNDLED[1]}"):
-        list(nodes_lack(sent))
-    trained.add("the training")
-    assert list(nodes_lack(sent)) == [warning]
 
 
 def test_prefetch_leaves_the_files_that_are_looked_for(weights, monkeypatch, capsys):

@@ -141,7 +141,6 @@ class Context:
     command: str
     code: Mapping[str, Any]
     stop: Callable[[], bool] = lambda: False
-    sends: bool = False  # jobs to a cluster, once `checks` lets it
     found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Hashable, find: Callable[[], _T]) -> _T:

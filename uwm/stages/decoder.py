@@ -31,7 +31,6 @@ from uwm.runs.artifacts import Stage
 from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
 from uwm.stages.finetune import SMALL_CLIPS, Domain
-from uwm.stages.pair_training import check_trained
 from uwm.stages.trained import finish_training, obtain_trained
 from uwm.training.adaptation import DecoderReconstruction
 from uwm.training.batches import IndexSource
@@ -96,18 +95,14 @@ DECODER = {
 
 
 def decoder_stage(recipe: DecoderRecipe, corpus: Corpus, mae_sha256: str) -> Stage:
-    """Identity of the decoder's fine-tuning.
-
-    Raises:
-        UserError: an LPIPS that is not trained in its loss, or one without weights.
-    """
+    """Identity of the decoder's fine-tuning, with the weights of the LPIPS in its loss: an untrained one,
+    which is said where no weights are at hand, gives another decoder."""
     inputs: Mapping[str, str] = {
         corpus.name: training_pairs(recipe, corpus).manifest.sha256,
         "mae": mae_sha256,
     }
     if recipe.objective == "mse+lpips":
-        check_trained(recipe.lpips)  # a run that measures by `random` has other cells too
-        inputs = {**inputs, "lpips": load_lpips(recipe.lpips, allow_random=False).weights_sha256}
+        inputs = {**inputs, "lpips": load_lpips(recipe.lpips).weights_sha256}
     return Stage("decoder", 2, identity_fields(recipe), inputs)
 
 
@@ -122,7 +117,7 @@ def obtain_decoder(recipe: DecoderRecipe, domain: Domain) -> World:
 
 def _train_decoder(recipe: DecoderRecipe, domain: Domain, folder: Path) -> None:
     mae = copy.deepcopy(domain.world.mae)
-    network = load_lpips(recipe.lpips, allow_random=False) if recipe.objective == "mse+lpips" else None
+    network = load_lpips(recipe.lpips) if recipe.objective == "mse+lpips" else None
     if network and mae.config.norm_pix_loss:
         raise UserError("a decoder of normalised pixels shows no picture to compare: set objective=mse")
     data = ActionData(recipe, domain.corpus, domain.encoder)

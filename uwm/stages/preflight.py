@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -18,11 +17,10 @@ from uwm.data.video import BadVideo
 from uwm.env import launched_rank, shards_root, weights_folder
 from uwm.errors import UserError
 from uwm.metrics.perceptual import load_lpips, weights_at_hand
-from uwm.runs.artifacts import NotThere
 from uwm.runs.experiment import Context
 from uwm.runs.plan import say
 from uwm.stages.mae import MAERecipe, mae_identity
-from uwm.stages.pretrained import corpus_of, pretrain_stage
+from uwm.stages.pretrained import corpus_of
 from uwm.stages.world_model import PretrainRecipe
 
 PROBED = 40  # clips of a split that are opened at most
@@ -100,18 +98,7 @@ def _lacking_shards(context: Context) -> Iterator[str]:
                 f"no shards of {which} below {root}: a pre-training stops there and names the command that "
                 "makes them; set UWM_SHARDS=DIR"
             )
-            if context.sends and not _is_trained(context):
-                raise UserError(text)
             yield text
-
-
-def _is_trained(context: Context) -> bool:
-    """Whether the config's world model is there, as far as a plan can tell."""
-    planned = replace(context, artifacts=replace(context.artifacts, find_only=True))
-    try:
-        return planned.artifacts.find(pretrain_stage(planned)) is not None
-    except NotThere:
-        return False
 
 
 def check_clips(corpus: Corpus, split: str, gap: float) -> None:

@@ -95,7 +95,7 @@ def submit(
     if done and done == names:
         say_all_is_there(context, cells, site)
         return 0
-    for warning in context.experiment.checks(dataclasses.replace(context, sends=True)):
+    for warning in context.experiment.checks(context):
         say(f"warning: {warning}")
     sent = _submit_locked(plan, context, cells, site, listing, done)
     if sent.items:
