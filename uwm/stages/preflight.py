@@ -50,13 +50,12 @@ def trainings_lack(context: Context) -> Iterator[str]:
     """A warning for shards that no folder holds.
 
     Raises:
-        UserError: a corpus of the pre-training has nothing to train on; no MAE file, or one of other sizes;
-            no shards for a training that is about to be sent to a cluster.
+        UserError: a corpus of the pre-training has nothing to train on; no MAE file, or one of other sizes.
     """
     config: Trains = context.config
     for name in config.pretrain_on:
         check_clips(corpus_of(context, name), "train", config.pretrain.gap)
-    yield from _lacking_shards(context)
+    yield from _lacking_shards(config)
     if config.mae.train is None:
         mae_identity(config.mae, {})  # opens it
 
@@ -82,10 +81,9 @@ def nodes_lack(context: Context) -> Iterator[str]:
     yield text
 
 
-def _lacking_shards(context: Context) -> Iterator[str]:
+def _lacking_shards(config: Trains) -> Iterator[str]:
     """A warning for each corpus of which no folder has shards, where the pre-training reads such; whether
-    they are of its very pairs is seen once these are listed. UserError where that training is to be sent."""
-    config: Trains = context.config
+    they are of its very pairs is seen once these are listed."""
     recipe, root = config.pretrain, shards_root()
     if recipe.shards is None:
         return
@@ -94,11 +92,10 @@ def _lacking_shards(context: Context) -> Iterator[str]:
     for name in config.pretrain_on:
         if name not in there:
             which = f"{name} (short side {recipe.short_side}, quality {recipe.shards})"
-            text = (
+            yield (
                 f"no shards of {which} below {root}: a pre-training stops there and names the command that "
                 "makes them; set UWM_SHARDS=DIR"
             )
-            yield text
 
 
 def check_clips(corpus: Corpus, split: str, gap: float) -> None:
