@@ -1,16 +1,15 @@
 """What the world model's parts are worth: the base recipe with one thing changed, each trained and measured.
 
 Topics: the rate (from 12 to 1,960 bits a transition), the length of the training, the presets `paper` and
-`authors` and what makes the action matter in them, and the parts of scale mini's recipe. They stand in
-uwm/variations.py, as assignments to the recipe.
+`authors` and what makes the action matter in them, the parts of scale mini's recipe, the codebook, the
+extractor, and the data. They stand in uwm/variations.py, as assignments to the recipe.
 
-    python experiments/ablations.py                              # scale mini
-    python experiments/ablations.py --only base,codes-12         # some of them
+    python experiments/ablations.py                              # scale mini; --only base,codes-12: some
     python experiments/ablations.py --set variations=base,depth-4
 
-All but those of the length are short trainings of the same number of steps, and all have one seed, so that
-small differences say nothing; `released` is the released model itself. All are measured as in Table 1, on
-the same pairs.
+All but those of the length are short trainings of the same number of steps; `released` is the released
+model itself. The base and the variations of `repeated` have three seeds, the others one, so that their small
+differences say nothing. All are measured as in Table 1, on the same pairs.
 """
 
 from uwm.runs.asking import answer_early
@@ -20,7 +19,7 @@ if __name__ == "__main__":
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from uwm.bounds import Bounded, Count, Names, Natural, OutOfBounds, SomeNames, check_bounds
+from uwm.bounds import Bounded, Count, Counts, Names, Natural, OutOfBounds, SomeNames, check_bounds
 from uwm.data.action_pairs import can_be_probed
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.splits import Split
@@ -48,6 +47,7 @@ from uwm.evaluation.measure import (
 from uwm.evaluation.predictors import latent_action_predictor
 from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import (
+    column,
     method_metrics,
     read_further,
     write_evaluation,
@@ -64,6 +64,7 @@ from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
+from uwm.runs.settings import with_settings
 from uwm.stages.jobs import after_lists
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
@@ -71,7 +72,7 @@ from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_stage, 
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.distributed import default_device, environment_ranks
-from uwm.variations import BASE, CODECS, VARIATIONS
+from uwm.variations import BASE, CODECS, REPEATED, VARIATIONS
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Config(Bounded):
     """Everything that changes a number."""
 
     variations: Names = (BASE.name, *VARIATIONS, *CODECS)
+    repeated: Names = REPEATED  # of the variations: trained with `further_seeds` too
+    further_seeds: Counts = (1, 2)  # besides seed 0
     corpora: Names = (*BUNDLED, IN_DOMAIN)  # evaluated, besides those of --data
     pretrain_on: SomeNames = BUNDLED
     mae: MAERecipe = MAE["mini"]
@@ -92,7 +95,7 @@ class Config(Bounded):
     def __post_init__(self) -> None:
         check_bounds(self)
         known = (BASE.name, *VARIATIONS, *CODECS)
-        unknown = [name for name in self.variations if name not in known]
+        unknown = [name for name in (*self.variations, *self.repeated) if name not in known]
         if unknown:
             raise OutOfBounds(f"variations: {unknown[0]!r} is none of {', '.join(known)}")
 
@@ -100,6 +103,7 @@ class Config(Bounded):
 CONFIGS = {
     "smoke": Config(
         variations=(BASE.name, "codes-12", "codec-1960"),
+        repeated=(),
         corpora=(BUNDLED[0], IN_DOMAIN),
         pretrain_on=BUNDLED[:1],
         mae=MAE["smoke"],
@@ -111,10 +115,18 @@ CONFIGS = {
 }
 
 
-def recipe_of(config: Config, name: str) -> PretrainRecipe:
-    """The base recipe, or a variation of it; a codec is shown by the base's MAE."""
-    variation = VARIATIONS.get(name)
-    return varied(config.pretrain, variation.preset, variation.settings) if variation else config.pretrain
+def recipe_of(config: Config, cell: Cell) -> PretrainRecipe:
+    """The base recipe, or a variation of it, with the cell's seed."""
+    variation, recipe = VARIATIONS.get(cell.method), config.pretrain
+    if variation:
+        recipe = varied(recipe, variation.preset, variation.settings)
+    return recipe if cell.seed is None else recipe.seeded(cell.seed)
+
+
+def mae_of(config: Config, cell: Cell) -> MAERecipe:
+    """The base's MAE, which shows a codec's frames too, or a variation of it."""
+    variation = VARIATIONS.get(cell.method)
+    return with_settings(config.mae, variation.mae) if variation else config.mae
 
 
 def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
@@ -123,14 +135,23 @@ def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
-    """Variations x corpora, one training each."""
-    return [Cell(name, corpus) for name in config.variations for corpus in corpora_of(config, data)]
+    """Variations x corpora, one training for each variation and seed; no number is seed 0."""
+    names = corpora_of(config, data)
+    return [Cell(v, name, seed) for v, seed in trainings(config, config.variations) for name in names]
+
+
+def trainings(config: Config, names: Iterable[str]) -> list[tuple[str, int | None]]:
+    """Variations and their seeds, the further ones last."""
+    repeated = [name for name in names if name in config.repeated]
+    further = [(name, seed) for seed in config.further_seeds for name in repeated]
+    return [*((name, None) for name in names), *further]
 
 
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers: its own recipe, not the other variations."""
-    fields = ("mae", "pretrain_on", "probe_pairs", "test_split", "test_pairs", "lpips", "seed")
-    return {name: getattr(config, name) for name in fields} | {"pretrain": recipe_of(config, cell.method)}
+    fields = ("pretrain_on", "probe_pairs", "test_split", "test_pairs", "lpips", "seed")
+    found = {name: getattr(config, name) for name in fields}
+    return found | {"mae": mae_of(config, cell), "pretrain": recipe_of(config, cell)}
 
 
 def check_corpus(context: Context, name: str) -> None:
@@ -146,7 +167,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     """Measure one variation on one corpus; `folder` gets the numbers per pair and those of the whole."""
     config: Config = context.config
     device = default_device(environment_ranks())
-    world = obtain_pretrained(context, recipe_of(config, cell.method)).to(device)
+    world = train_variation(context, cell).to(device)
     network = load_lpips(config.lpips).to(device)
     manifest, images = test_images(context, cell.corpus, world.image_size)
     test = FramePairs(manifest, images, cell.name)
@@ -155,7 +176,7 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
         pairs, whole = coded(world, network, test, cell.method)
         del weights["world-model"]
     else:
-        measured = measure_world(cell.method, world, network, test, config.seed)
+        measured = measure_world(column(cell), world, network, test, config.seed)
         pairs, whole = measured.pairs, of_the_whole(context, cell, world, measured)
     write_table(pairs, folder / "pairs.csv")
     write_evaluation(folder, manifest, network.protocol, weights, {cell.method: whole})
@@ -197,7 +218,7 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
     """Identity of a cell's evaluation. Obtains its training."""
     config: Config = context.config
     fields = {"lpips": config.lpips, "seed": config.seed, "probe_pairs": config.probe_pairs}
-    world = obtain_pretrained(context, recipe_of(config, cell.method))
+    world = train_variation(context, cell)
     inputs = {
         "manifest": test_manifest(context, cell.corpus).sha256,
         "lpips": load_lpips(config.lpips).weights_sha256,
@@ -205,7 +226,8 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
     }
     measured_by = measuring_code(*called_functions(evaluate))
     fields = {**fields, "corpus": cell.corpus, "method": cell.method, "measured_by": measured_by}
-    return Stage(f"ablation-{cell.method}-{cell.corpus}", EXPERIMENT.version, fields, inputs)
+    name = cell.name.replace("/", "-")
+    return Stage(f"ablation-{name}", EXPERIMENT.version, fields, inputs)
 
 
 def obtain_evaluation(context: Context, cell: Cell) -> Artifact:
@@ -219,7 +241,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     artifact = obtain_evaluation(context, cell)
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
-    measured = method_metrics(pairs, cell.method, evaluation["protocol"])
+    measured = method_metrics(pairs, column(cell), evaluation["protocol"])
     whole = read_further(artifact.path, cell.method)
     return CellResult(
         measured | whole.metrics,
@@ -232,13 +254,11 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
 
 def summarize(context: Context) -> None:
     """Print a table per corpus."""
-    records = context.records()
-    for corpus in corpora_of(context.config, context.data):
-        rows = {
-            name: records[f"{name}/{corpus}"].metrics
-            for name in context.config.variations
-            if f"{name}/{corpus}" in records and records[f"{name}/{corpus}"].status == "ok"
-        }
+    records, config = context.records(), context.config
+    for corpus in corpora_of(config, context.data):
+        wanted = (Cell(name, corpus, seed) for name, seed in trainings(config, config.variations))
+        found = {column(cell): records[cell.name] for cell in wanted if cell.name in records}
+        rows = {name: record.metrics for name, record in found.items() if record.status == "ok"}
         if rows:
             print(f"\nAblations, {corpus} ({title(context, corpus, rows)})")
             print(table_text(rows))
@@ -246,27 +266,23 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: a training for each variation."""
-    trainings = [
-        StageJob(
-            f"pretrain-{name}",
-            functools.partial(train_variation, name=name),
-            functools.partial(variation_stage, name=name),
-            cells=(f"{name}/*",),
-        )
-        for name in config.variations
-        if name not in CODECS
-    ]
-    return after_lists(config, trainings)
+    jobs, trained = [], [name for name in config.variations if name not in CODECS]
+    for name, seed in trainings(config, trained):
+        cell, suffix = Cell(name, "", seed), "" if seed is None else f"-s{seed}"
+        compute, stage = (functools.partial(f, cell=cell) for f in (train_variation, variation_stage))
+        read = tuple(Cell(name, corpus, seed).name for corpus in corpora_of(config, data))
+        jobs.append(StageJob(f"pretrain-{name}{suffix}", compute, stage, cells=read))
+    return after_lists(config, jobs)
 
 
-def train_variation(context: Context, name: str) -> World:
-    """One variation's training."""
-    return obtain_pretrained(context, recipe_of(context.config, name))
+def train_variation(context: Context, cell: Cell) -> World:
+    """The training of a cell's variation."""
+    return obtain_pretrained(context, recipe_of(context.config, cell), mae_of(context.config, cell))
 
 
-def variation_stage(context: Context, name: str) -> Stage:
-    """Identity of that training."""
-    return pretrain_stage(context, recipe_of(context.config, name))
+def variation_stage(context: Context, cell: Cell) -> Stage:
+    """Its identity."""
+    return pretrain_stage(context, recipe_of(context.config, cell), mae_of(context.config, cell))
 
 
 EXPERIMENT = Experiment(

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.stages.mae_and_world import obtain_mae_and_world
 from uwm.data.corpora import BUNDLED, bundled
 from uwm.data.crops import center_crop
 from uwm.data.manifest import build_manifest
@@ -25,7 +26,6 @@ from uwm.runs.options import build_parser
 from uwm.runs.plan import stage_identity
 from uwm.stages.mae import reconstruction_psnr
 from uwm.stages.trained import WEIGHTS
-from uwm.stages.world_model import obtain_world
 from uwm.training.objectives import action_gap
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +41,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     def stop() -> bool:
         raise AssertionError("a released stage was not found: its recipe or what it reads has changed")
 
-    world = obtain_world(MINI.mae, MINI.pretrain, corpora, artifacts, stop)
+    world = obtain_mae_and_world(MINI.mae, MINI.pretrain, corpora, artifacts, stop)
     assert {artifact.origin for artifact in artifacts.obtained.values()} == {"released"}
     return world
 

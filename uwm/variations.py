@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from uwm.methods import BLACK, BLUE, Method, Style, declare
 
-RATE, LENGTH, PRESETS, PARTS = "rate", "length", "presets", "parts"  # topics
+# Topics.
+RATE, LENGTH, PRESETS, PARTS = "rate", "length", "presets", "parts"
+CODEBOOK, EXTRACTOR, DATA = "codebook", "extractor", "data"
 BASE = declare(Method("base", "Base: 24 codes of 10 bits", ("ablations",)))
 
 
@@ -15,7 +17,7 @@ BASE = declare(Method("base", "Base: 24 codes of 10 bits", ("ablations",)))
 class Variation:
     """The base recipe with other values: `settings` are `field=value` of a `PretrainRecipe`.
 
-    `preset`: the model's, which the settings change.
+    `preset`: the model's, which the settings change. `mae`: `field=value` of the `MAERecipe`.
     """
 
     name: str
@@ -23,6 +25,7 @@ class Variation:
     topic: str
     settings: tuple[str, ...]
     preset: str | None = None
+    mae: tuple[str, ...] = ()
 
 
 def _rate(name: str, label: str, *tokens: str, codes: int = 1024) -> Variation:
@@ -36,6 +39,25 @@ def _preset(name: str, label: str, *settings: str) -> Variation:
 
 def _part(name: str, label: str, *settings: str) -> Variation:
     return Variation(name, label, PARTS, settings)
+
+
+def _quantizer(name: str, label: str, *settings: str) -> Variation:
+    return Variation(name, label, CODEBOOK, tuple(f"model.quantizer.{setting}" for setting in settings))
+
+
+def _extractor(name: str, label: str, setting: str) -> Variation:
+    return Variation(name, label, EXTRACTOR, (f"model.extractor.{setting}",))
+
+
+def _data(name: str, label: str, *settings: str) -> Variation:
+    return Variation(name, label, DATA, settings)
+
+
+def _patch(pixels: int) -> Variation:
+    """Another MAE, trained like the base's. All that it shows has other limits: compare ratios."""
+    return Variation(
+        f"patch-{pixels}", f"Patches of {pixels} pixels", DATA, (), mae=(f"model.patch_size={pixels}",)
+    )
 
 
 def _length(steps: int, *further: str) -> Variation:
@@ -112,13 +134,52 @@ VARIATIONS: dict[str, Variation] = {
         ),
         _part("no-convolutions", "No convolutions", "model.dynamics.convolutions=0"),
         _part("no-residual", "State predicted, not its change", "model.dynamics.residual=false"),
-        _part("no-start", "Codebook from the first step", "model.continuous_steps=0"),
-        _part("no-restart", "No restart of codes", "model.quantizer.restart_threshold=0"),
         _part("no-picture", "No loss on the picture", "picture_weight=0"),
         _part("perceptual", "100 steps more, with LPIPS in the loss", *_perceptual(100, 20)),
+        _part("depth-1", "One block of attention", "model.dynamics.depth=1"),
         _part("depth-4", "Four blocks of attention", "model.dynamics.depth=4"),
+        _quantizer("codebook-256", "24 codes of 256", "codes=256"),
+        _quantizer("codebook-4096", "24 codes of 4,096", "codes=4096"),
+        *(
+            Variation(
+                f"width-{width}",
+                f"Codes {width} wide, base: 64",
+                CODEBOOK,
+                (f"model.quantizer.width={width}", f"model.tokens.action_width={width}"),
+            )
+            for width in (16, 256)
+        ),
+        _quantizer("gradient", "Codebook by gradient", "codebook_update=gradient"),
+        _quantizer("beta-0", "No commitment", "beta=0"),
+        _quantizer("beta-0.25", "Commitment 0.25, base: 0.02", "beta=0.25"),
+        Variation("no-start", "Codebook from the first step", CODEBOOK, ("model.continuous_steps=0",)),
+        _quantizer("no-restart", "No restart of codes", "restart_threshold=0"),
+        _quantizer(
+            "restart-0.3", "Restart below 0.3 of the expected use, base: 0.1", "restart_threshold=0.3"
+        ),
+        _extractor("extractor-1", "Extractor of one block, base: four", "depth=1"),
+        _extractor("extractor-2", "Extractor of two blocks", "depth=2"),
+        _extractor("extractor-8", "Extractor of eight blocks", "depth=8"),
+        _extractor("layout-tokens", "Both states side by side", "token_layout=tokens"),
+        _extractor("standardize-layer", "Latents standardised over channels", "standardize=layer"),
+        _extractor("standardize-none", "Latents not standardised", "standardize=none"),
+        _data("fixed", "Trained on fixed cameras alone", "sources=sim-third-person"),
+        _data("moving", "Trained on moving cameras alone", "sources=sim-ego"),
+        _data("drawn", "Trained on drawn video alone", "sources=procedural"),
+        _data("with-drawn", "Trained on drawn video besides", "sources=sim-third-person,sim-ego,procedural"),
+        *(
+            _data(f"gap-{gap:g}", f"Trained on pairs {gap:g} s apart", f"gap={gap:g}")
+            for gap in (0.1, 0.5, 1.0)
+        ),
+        _patch(14),
+        _patch(8),
     )
 }
+# What has further seeds: the base, and the parts that the recipes have and the paper's text has not.
+REPEATED = (
+    *(BASE.name, "queries", "tokens", "no-convolutions", "no-residual", "no-picture"),
+    *("no-start", "no-restart", "gradient", "beta-0.25", "standardize-none", "layout-tokens"),
+)
 # The lines of the figures.
 LATENT = declare(
     Method("latent-actions", "Latent actions", ("ablations",), Style(BLUE, "-", "o"), optional=True)

@@ -1,7 +1,6 @@
 """What a corpus of SSv2's size costs on a login node, beside a bare start of Python: `make bench` runs it.
 
-220,847 names of a few files, a small MAE, and Slurm's commands replaced by
-scripts.
+220,847 names of a few files, a random MAE of the published size, and Slurm's commands replaced by scripts.
 """
 
 import json
@@ -14,8 +13,9 @@ import time
 from tests.bench.tables import write_table
 from tests.data.video_files import write_video
 from tests.documents import ROOT
-from tests.paper_world import TINY, write_ego4d, write_lpips, write_published
+from tests.paper_world import write_ego4d, write_lpips, write_published
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
+from uwm.stages.mae import MAE
 
 LINKS = 20_000  # names of one file: a file system takes no more than some ten thousand
 CLIPS = {"train": 168_913, "validation": 24_777, "test": 27_157}
@@ -49,7 +49,7 @@ def timed(words, environment, folder):
 def test_all_of_ssv2(tmp_path, fake_slurm, capsys):  # noqa: F811
     write_names(tmp_path / "SSV2")
     write_ego4d(tmp_path / "EGO4D")
-    write_published(tmp_path / "weights" / "mae_visualize_vit_base.pth", TINY, seed=0)
+    write_published(tmp_path / "weights" / "mae_visualize_vit_base.pth", MAE["paper"].model, seed=0)
     write_lpips(tmp_path / "weights")
     site = tmp_path / "site.toml"
     site.write_text(f'[data]\nssv2 = "{tmp_path}/SSV2"\nego4d = "{tmp_path}/EGO4D"\n')

@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.stages.mae_and_world import obtain_mae_and_world
 from uwm.bounds import OutOfBounds
 from uwm.data import prepare
 from uwm.data.corpora import Corpus, open_corpus
+from uwm.data.procedural_video import PROCEDURAL
 from uwm.errors import UserError
 from uwm.metrics.backbones import DownloadError
 from uwm.metrics.perceptual import load_lpips
@@ -30,7 +32,6 @@ from uwm.stages.world_model import (
     PerceptualRecipe,
     PretrainRecipe,
     high_rate,
-    obtain_world,
     world_model_stage,
 )
 from uwm.training.loop import TrainConfig
@@ -82,7 +83,7 @@ def weights_and_log(folder: Path) -> tuple[bytes, str]:
 
 def test_a_world_is_trained_once_and_found_again(corpus: Corpus, tmp_path: Path) -> None:
     artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
-    world = obtain_world(MAE, PRETRAIN, {"made": corpus}, artifacts, lambda: False)
+    world = obtain_mae_and_world(MAE, PRETRAIN, {"made": corpus}, artifacts, lambda: False)
     assert {name: a.origin for name, a in artifacts.obtained.items()} == {
         "mae": "computed",
         "world-model": "computed",
@@ -90,11 +91,13 @@ def test_a_world_is_trained_once_and_found_again(corpus: Corpus, tmp_path: Path)
     images = torch.randint(0, 256, (3, 2, 3, 64, 64), dtype=torch.uint8)
     assert world.encode(images).shape == (3, 2, 17, 48)
     again = Artifacts(tmp_path / "cache", tmp_path / "released")
-    assert obtain_world(MAE, PRETRAIN, {"made": corpus}, again, lambda: False).weights == world.weights
+    assert (
+        obtain_mae_and_world(MAE, PRETRAIN, {"made": corpus}, again, lambda: False).weights == world.weights
+    )
     assert {a.origin for a in again.obtained.values()} == {"cached"}
     other = replace(PRETRAIN, train=replace(PRETRAIN.train, steps=2))
     changed = Artifacts(tmp_path / "cache", tmp_path / "released")
-    obtain_world(MAE, other, {"made": corpus}, changed, lambda: False)
+    obtain_mae_and_world(MAE, other, {"made": corpus}, changed, lambda: False)
     assert {name: a.origin for name, a in changed.obtained.items()} == {
         "mae": "cached",
         "world-model": "computed",
@@ -110,14 +113,15 @@ def test_a_killed_pretraining_ends_with_the_same_bits(corpus: Corpus, tmp_path: 
         import sys, torch
         from pathlib import Path
         torch.set_num_threads(1)
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2])!r}]
         from test_world_model import MAE, PRETRAIN
         from uwm.data.corpora import open_corpus
         from uwm.runs.artifacts import Artifacts
-        from uwm.stages.world_model import obtain_world
+        from tests.stages.mae_and_world import obtain_mae_and_world
         root = Path(sys.argv[1])
         corpora = {{"made": open_corpus("made", {str(corpus.folder)!r})}}
-        obtain_world(MAE, PRETRAIN, corpora, Artifacts(root, root / "none", stale_s=1.0), lambda: False)
+        artifacts = Artifacts(root, root / "none", stale_s=1.0)
+        obtain_mae_and_world(MAE, PRETRAIN, corpora, artifacts, lambda: False)
         """
     )
 
@@ -147,7 +151,7 @@ def lines_of_log(root: Path) -> int:
 def test_live_video_trains_too(corpus: Corpus, tmp_path: Path) -> None:
     recipe = replace(PRETRAIN, views=0, pairs=40, train=replace(PRETRAIN.train, steps=2, checkpoint_every=2))
     artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
-    world = obtain_world(MAE, recipe, {"made": corpus}, artifacts, lambda: False)
+    world = obtain_mae_and_world(MAE, recipe, {"made": corpus}, artifacts, lambda: False)
     batches = live_video(recipe, world.mae, {"a": corpus, "b": corpus}).batches(0, 0, 1)
     batch = next(batches)
     assert batch.shape == (4, 2, 3, 64, 64)
@@ -235,9 +239,9 @@ def test_a_perceptual_loss_goes_on_where_the_training_without_it_ended(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
-    plain = obtain_world(MAE, PRETRAIN, {"made": corpus}, artifacts, lambda: False)
+    plain = obtain_mae_and_world(MAE, PRETRAIN, {"made": corpus}, artifacts, lambda: False)
     recipe = replace(PRETRAIN, perceptual=PERCEPTUAL)
-    world = obtain_world(MAE, recipe, {"made": corpus}, artifacts, lambda: False)
+    world = obtain_mae_and_world(MAE, recipe, {"made": corpus}, artifacts, lambda: False)
     assert world.weights["mae"] == plain.weights["mae"]
     assert int(world.world_model.step) == int(plain.world_model.step) + PERCEPTUAL.train.steps
     curve = pd.read_csv(artifacts.obtained["world-model"].path / "curve.csv")
@@ -245,7 +249,7 @@ def test_a_perceptual_loss_goes_on_where_the_training_without_it_ended(
     assert (curve["lpips"] > 0).all()
     # Found by its own digest, with nothing else trained.
     again = Artifacts(tmp_path / "cache", tmp_path / "released", find_only=True)
-    assert obtain_world(MAE, recipe, {"made": corpus}, again, lambda: False).weights == world.weights
+    assert obtain_mae_and_world(MAE, recipe, {"made": corpus}, again, lambda: False).weights == world.weights
 
 
 def test_a_perceptual_loss_needs_the_weights_of_a_trained_network(
@@ -258,7 +262,9 @@ def test_a_perceptual_loss_needs_the_weights_of_a_trained_network(
     monkeypatch.setenv("UWM_WEIGHTS", "")
     recipe = replace(PRETRAIN, perceptual=replace(PERCEPTUAL, lpips="vgg"))
     with pytest.raises(UserError, match=r"no weights for lpips-vgg.*UWM_WEIGHTS"):
-        obtain_world(MAE, recipe, {"made": corpus}, Artifacts(tmp_path / "c", tmp_path / "r"), lambda: False)
+        obtain_mae_and_world(
+            MAE, recipe, {"made": corpus}, Artifacts(tmp_path / "c", tmp_path / "r"), lambda: False
+        )
     with pytest.raises(OutOfBounds, match="random"):
         replace(PRETRAIN, perceptual=replace(PERCEPTUAL, lpips="random"))
 
@@ -270,3 +276,28 @@ def test_a_training_without_it_keeps_its_digest() -> None:
     ]
     assert "perceptual" not in stages[0].fields
     assert stages[0].digest != stages[1].digest
+
+
+def test_sources_are_corpora_of_the_pretraining_or_drawn_video(corpus: Corpus, tmp_path: Path) -> None:
+    """Each choice is another training over the same MAE; drawn video alone needs no corpus."""
+    artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
+    corpora = {"made": corpus, "other": replace(corpus, name="other")}
+    choices = {(): 0, ("made",): 0, ("made", PROCEDURAL): 6, (PROCEDURAL,): 6}
+    worlds = []
+    for sources, drawn in choices.items():
+        recipe = replace(PRETRAIN, sources=sources, procedural_pairs=drawn or PRETRAIN.procedural_pairs)
+        worlds.append(obtain_mae_and_world(MAE, recipe, corpora, artifacts, lambda: False))
+    assert len({world.weights["mae"] for world in worlds}) == 1
+    assert len({world.weights["world-model"] for world in worlds}) == len(choices)
+    curve = pd.read_csv(artifacts.obtained["world-model"].path / "curve.csv")
+    watched = {name.rpartition("/")[2] for name in curve if "state_mse/" in name}
+    assert watched == {"made", "other"}
+
+
+def test_sources_that_cannot_be(corpus: Corpus, tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
+    recipe = replace(PRETRAIN, sources=("maid",))
+    with pytest.raises(UserError, match=r"'maid' is none of made, procedural"):
+        obtain_mae_and_world(MAE, recipe, {"made": corpus}, artifacts, lambda: False)
+    with pytest.raises(OutOfBounds, match="views"):
+        replace(PRETRAIN, views=0, sources=(PROCEDURAL,))

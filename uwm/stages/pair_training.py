@@ -29,6 +29,7 @@ from uwm.data.crops import center_crop, fixed_views
 from uwm.data.manifest import Manifest, write_manifest
 from uwm.data.pairs import FrameBank, load_frames, load_pairs
 from uwm.data.pool import WORKER_BYTES, HostMemory, host_memory, joined_batches, memory_of
+from uwm.data.procedural_video import PROCEDURAL, procedural_bank
 from uwm.data.selection import Corpora, frozen_pairs
 from uwm.data.shard_stream import PIECE, shard_stream
 from uwm.data.shards import find_shards
@@ -78,6 +79,16 @@ def check_trained(lpips: str) -> None:
         raise OutOfBounds("LPIPS in a loss must be of a trained network, such as squeeze, not a random one")
 
 
+def chosen(sources: Sequence[str], corpora: Corpora) -> Corpora:
+    """The corpora among a recipe's sources; all without sources. UserError for one that is none of them."""
+    named = [name for name in sources if name != PROCEDURAL]
+    for name in named:
+        if name not in corpora:
+            known = ", ".join((*corpora, PROCEDURAL))
+            raise UserError(f"sources: {name!r} is none of {known}; pretrain_on names the corpora")
+    return {name: corpora[name] for name in named} if sources else corpora
+
+
 def training_manifests(corpora: Corpora, recipe: PairRecipe) -> dict[str, str]:
     """What a training on these corpora reads: the sha256 of each corpus's list of training pairs."""
     return {name: training_manifest(corpus, recipe).sha256 for name, corpus in corpora.items()}
@@ -110,15 +121,21 @@ class TrainingViews:
     gap: float
     views: int
     seed: int
+    procedural: int
     recipe: PairRecipe = field(compare=False, repr=False)
     mae: MaskedAutoencoder = field(compare=False, repr=False)
     corpora: Corpora = field(compare=False, repr=False)
 
 
-def cached_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> IndexSource:
-    """Batches of state pairs whose states are all computed now: for frozen encoders and fixed crops."""
+def cached_states(
+    recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora, procedural: int = 0
+) -> IndexSource:
+    """Batches of state pairs whose states are all computed now: for frozen encoders and fixed crops.
+
+    `procedural`: so many pairs of drawn video besides.
+    """
     manifests = tuple(training_manifests(corpora, recipe).items())
-    seen = (recipe.short_side, recipe.gap, recipe.views, recipe.train.seed)
+    seen = (recipe.short_side, recipe.gap, recipe.views, recipe.train.seed, procedural)
     views = TrainingViews(tensors_sha256(mae.state_dict()), manifests, *seen, recipe, mae, corpora)
     states, pairs = _states_and_pairs(views)
     load = state_pairs(states, pairs)
@@ -129,6 +146,8 @@ def cached_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) 
 def _states_and_pairs(of: TrainingViews) -> tuple[Tensor, Tensor]:
     """States (V, F, 1+N, D) of all frames in each view, and the pairs' places among them (n, 2)."""
     banks = [load_frames(c, "train", of.short_side, gap=of.gap) for c in of.corpora.values()]
+    if of.procedural:
+        banks.append(procedural_bank(of.procedural, of.short_side, of.gap, of.seed))
     states = torch.cat([bank_view_states(of.recipe, of.mae, bank) for bank in banks], dim=1)
     starts = np.cumsum([0, *(len(bank.frames) for bank in banks[:-1])])
     pairs = [bank.pairs + int(start) for bank, start in zip(banks, starts, strict=True)]

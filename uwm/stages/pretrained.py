@@ -13,7 +13,7 @@ from uwm.data.selection import MANY_CLIPS, first_clips_of_each, quickly_listed
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, NotThere, Stage
 from uwm.runs.experiment import Context
-from uwm.stages.mae import MAERecipe, ObtainedMAE, obtain_mae
+from uwm.stages.mae import MAERecipe, ObtainedMAE, mae_identity, obtain_mae
 from uwm.stages.pair_training import training_manifests
 from uwm.stages.world_model import PretrainRecipe, obtain_world, world_stage
 
@@ -54,28 +54,41 @@ def zero_shot_corpus(context: Context, name: str) -> Corpus:
     return context.once(("tested corpus", name), lambda: all_test(corpus_of(context, name)))
 
 
-def obtain_pretrained(context: Context, recipe: PretrainRecipe | None = None) -> World:
+def obtain_pretrained(
+    context: Context, recipe: PretrainRecipe | None = None, mae: MAERecipe | None = None
+) -> World:
     """The MAE and a world model over it: released, cached, or trained now.
 
-    `recipe`: another one than the config's, on the same corpora.
+    `recipe`, `mae`: others than the config's, on the same corpora.
     """
     config: Pretrained = context.config
+    found = obtain_pretrained_mae(context, mae)
     recipe = recipe or config.pretrain
-    return obtain_world(config.mae, recipe, _corpora(context), context.artifacts, context.stop)
+    return obtain_world(found, recipe, _corpora(context), context.artifacts, context.stop)
 
 
-def obtain_pretrained_mae(context: Context) -> ObtainedMAE:
+def obtain_pretrained_mae(context: Context, mae: MAERecipe | None = None) -> ObtainedMAE:
     """That MAE alone, for what uses no pre-trained world model."""
     config: Pretrained = context.config
-    corpora = first_clips_of_each(_corpora(context), config.pretrain.clips)
-    inputs = training_manifests(corpora, config.pretrain)
-    return obtain_mae(config.mae, corpora, inputs, context.artifacts, context.stop)
+    corpora, inputs = _read_by_mae(context)
+    return obtain_mae(mae or config.mae, corpora, inputs, context.artifacts, context.stop)
 
 
-def pretrain_stage(context: Context, recipe: PretrainRecipe | None = None) -> Stage:
+def pretrain_stage(
+    context: Context, recipe: PretrainRecipe | None = None, mae: MAERecipe | None = None
+) -> Stage:
     """Identity of that world model; trains nothing."""
     config: Pretrained = context.config
-    return world_stage(config.mae, recipe or config.pretrain, _corpora(context))
+    found = mae_identity(mae or config.mae, _read_by_mae(context)[1])
+    return world_stage(found, recipe or config.pretrain, _corpora(context))
+
+
+def _read_by_mae(context: Context) -> tuple[dict[str, Corpus], dict[str, str]]:
+    """The corpora whose frames the MAE is trained on, and the digests of their lists by the config's own
+    recipe: recipes that differ from it share the MAE."""
+    config: Pretrained = context.config
+    corpora = first_clips_of_each(_corpora(context), config.pretrain.clips)
+    return corpora, training_manifests(corpora, config.pretrain)
 
 
 def manifests_stage(context: Context) -> Stage:

@@ -4,8 +4,10 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
-from uwm.bounds import Bounded, NotNegative, OutOfBounds, check_bounds, later
+from uwm.bounds import Bounded, Names, NotNegative, OutOfBounds, Range, check_bounds, later
+from uwm.data.procedural_video import PROCEDURAL, PROCEDURAL_VERSION
 from uwm.data.selection import Corpora, first_clips_of_each
 from uwm.metrics.perceptual import LPIPS, ProtocolName, published_lpips
 from uwm.models import (
@@ -22,11 +24,12 @@ from uwm.models.world import World
 from uwm.runs.artifacts import Artifacts, Stage
 from uwm.runs.record import file_sha256
 from uwm.runs.settings import identity_fields, with_settings
-from uwm.stages.mae import MAERecipe, mae_identity, obtain_mae
+from uwm.stages.mae import ObtainedMAE
 from uwm.stages.pair_training import (
     PairRecipe,
     cached_states,
     check_trained,
+    chosen,
     held_out_states,
     live_video,
     training_manifests,
@@ -57,6 +60,11 @@ class PretrainRecipe(PairRecipe):
     model: WorldModelConfig = WORLD_MODEL_PRESETS["paper"]  # its sizes of None are those of the MAE
     stage: str = "world-model"  # what the training is called among a run's stages and curves
     perceptual: PerceptualRecipe = later(PerceptualRecipe())
+    # What it is trained on: some of the pre-training's corpora, and `procedural` for drawn video; (): all of
+    # the corpora. The MAE is that of all corpora, and all are watched.
+    sources: Names = later(())
+    # Of drawn video, where it is a source.
+    procedural_pairs: Annotated[int, Range(1, 50_000)] = later(6000)
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -65,6 +73,11 @@ class PretrainRecipe(PairRecipe):
             raise OutOfBounds(
                 f"pairs must be none where views are computed once (views={self.views}), since these hold "
                 f"every pair of the clips, not {self.pairs}; set clips, or views=0"
+            )
+        if PROCEDURAL in self.sources and not self.views:
+            raise OutOfBounds(
+                f"sources: the states of {PROCEDURAL} video are computed once, before the training: "
+                "set views to 1 or more"
             )
 
 
@@ -209,33 +222,33 @@ def varied(base: PretrainRecipe, preset: str | None, settings: Iterable[str]) ->
 
 
 def obtain_world(
-    mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: ShouldStop
+    mae: ObtainedMAE, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: ShouldStop
 ) -> World:
-    """The MAE and the world model of two recipes: released, cached, or trained now on `corpora`."""
+    """The world model of a recipe over an MAE: released, cached, or trained now on `corpora`."""
     corpora = first_clips_of_each(corpora, pretrain.clips)
     inputs = training_manifests(corpora, pretrain)
-    found = obtain_mae(mae, corpora, inputs, artifacts, stop)
-    stage = world_model_stage(pretrain, found.model.config, {**inputs, "mae": found.digest})
+    stage = world_model_stage(pretrain, mae.model.config, {**inputs, "mae": mae.digest})
     compute: Callable[[Path], None]
     if pretrain.perceptual.weight:
         compute = functools.partial(_train_perceptually, mae, pretrain, corpora, artifacts, stop)
     else:
-        compute = functools.partial(_pretrain, pretrain, found.model, corpora, stop)
+        compute = functools.partial(_pretrain, pretrain, mae.model, corpora, stop)
     artifact = artifacts.obtain(stage, compute)
     weights = artifact.path / WEIGHTS
     world_model = WorldModel.load(weights)
-    return World(found.model, world_model, {"mae": found.sha256, "world-model": file_sha256(weights)})
+    return World(mae.model, world_model, {"mae": mae.sha256, "world-model": file_sha256(weights)})
 
 
-def world_stage(mae: MAERecipe, pretrain: PretrainRecipe, corpora: Corpora) -> Stage:
-    """Identity of what `obtain_world` trains last, the world model. Trains nothing."""
+def world_stage(mae: tuple[MAEConfig, str], pretrain: PretrainRecipe, corpora: Corpora) -> Stage:
+    """Identity of what `obtain_world` trains, over an MAE of such sizes and digest. Trains nothing."""
     inputs = training_manifests(first_clips_of_each(corpora, pretrain.clips), pretrain)
-    config, digest = mae_identity(mae, inputs)
-    return world_model_stage(pretrain, config, {**inputs, "mae": digest})
+    return world_model_stage(pretrain, mae[0], {**inputs, "mae": mae[1]})
 
 
 def world_model_stage(recipe: PretrainRecipe, mae: MAEConfig, inputs: Mapping[str, str]) -> Stage:
     """Identity of the pre-training; `inputs` are the training manifests and the MAE."""
+    if PROCEDURAL in recipe.sources:
+        inputs = {**inputs, PROCEDURAL: PROCEDURAL_VERSION}
     model = identity_fields(recipe.model.fitted(mae))
     return Stage(recipe.stage, 2, {**identity_fields(recipe), "model": model}, inputs)
 
@@ -248,7 +261,7 @@ def _pretrain(
 
 
 def _train_perceptually(
-    mae: MAERecipe,
+    mae: ObtainedMAE,
     recipe: PretrainRecipe,
     corpora: Corpora,
     artifacts: Artifacts,
@@ -257,7 +270,8 @@ def _train_perceptually(
 ) -> None:
     """Go on where the same recipe without `perceptual` ends."""
     network = published_lpips(recipe.perceptual.lpips)  # before hours of training
-    world = obtain_world(mae, replace(recipe, perceptual=PerceptualRecipe()), corpora, artifacts, stop)
+    plain = replace(recipe, perceptual=PerceptualRecipe())
+    world = obtain_world(mae, plain, corpora, artifacts, stop)
     _train(recipe, world, corpora, stop, folder, network)
 
 
@@ -276,7 +290,8 @@ def _train(
     mae, world_model = world.mae, world.world_model.train().requires_grad_(True)
     mae.to(default_device(environment_ranks()))  # encodes the first states as it does the others
     cached = now.views > 0
-    source = cached_states(now, mae, corpora) if cached else live_video(now, mae, corpora)
+    read, drawn = chosen(now.sources, corpora), now.procedural_pairs if PROCEDURAL in now.sources else 0
+    source = cached_states(now, mae, read, drawn) if cached else live_video(now, mae, read)
     picture = PictureLoss(mae, now.picture_weight, network, now.perceptual.weight)
     objective = LatentActionPrediction(world_model, None if cached else mae, picture)
     validate = watched(now, world_model, held_out_states(now, mae, corpora))
