@@ -28,7 +28,18 @@ from uwm.methods import (
     W_TFS,
 )
 from uwm.metrics.spec import METRICS
-from uwm.variations import BASE, CODECS, LENGTH, PRESETS, RATE, VARIATIONS
+from uwm.variations import (
+    BASE,
+    CODEBOOK,
+    CODECS,
+    DATA,
+    EXTRACTOR,
+    LENGTH,
+    PARTS,
+    PRESETS,
+    RATE,
+    VARIATIONS,
+)
 
 EXPERIMENTS = ("table1", "figure4", "figure5")
 OWN_TABLES = frozenset({"families"})  # whose rows are of several corpora: paper/families.py
@@ -94,6 +105,9 @@ TOPICS = {
             (RATE, "bits a transition", CODECS),
             (LENGTH, "length of the training", ()),
             (PRESETS, "the paper's and the authors' model", ()),
+            (CODEBOOK, "the codebook", ()),
+            (EXTRACTOR, "the action extractor", ()),
+            (DATA, "what it is trained on, and the MAE", ()),
         )
     ),
 }
@@ -104,6 +118,12 @@ EXPECTED_CORPORA = {
     ("figure4", "mini"): ["sim-panda"],
     ("figure4", "paper"): ["robosuite"],
     ("figure4", "small"): ["robosuite"],
+}
+DIFFERENCE_NOTES = {
+    "": "Mean over pairs and seeds, 95% intervals over clips and seeds in brackets. Below 0, the first is "
+    "nearer to O_t+1 (PSNR: above 0).",
+    "ablations": "The variation's number minus the base's, on the same pairs, with 95% intervals over clips "
+    "and seeds in brackets. Where a variation has one seed, it stands beside each seed of the base.",
 }
 MAIN = ["lpips_to_current", "lpips_to_next", "lpips_ratio", "success_vs_current", "success_vs_copy"]
 MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
@@ -132,8 +152,9 @@ VIEWS = {
 HALVES = {"": "All pairs", "_moving": "Moving half"}
 # What is no mean over pairs: the gripper under commands, and with actions of another clip.
 CONTROL = [name for name, metric in METRICS.items() if metric.control]
-# What is compared pair by pair, by the end of the table's name: the first minus each of the others.
-DIFFERENCES = {
+# What is compared pair by pair, by the end of the table's name (a topic's, or none): the first minus the
+# second.
+DIFFERENCES: dict[str, dict[str, list[tuple[str, str]]]] = {
     "figure4": {
         "": [(str(W_FT), str(other)) for other in (W_PRE, W_TFS, SCRATCH)] + [(str(W_PRE), str(COPY))]
     },
@@ -141,10 +162,18 @@ DIFFERENCES = {
         "": [(str(R_GT), str(m)) for m in (R_LA, COPY, SHUFFLED, NO_STATE, DIRECT, NO_ACTION, FICC)],
         "_ahead": [(R_GT.variant(AHEAD), m.variant(AHEAD)) for m in COMPARED_AHEAD if m != R_GT],
     },
+    "ablations": {
+        suffix: [(v.name, BASE.name) for v in VARIATIONS.values() if v.topic == topic]
+        for suffix, topic in (
+            ("", PARTS),
+            *((f"_{topic}", topic) for topic in (PRESETS, RATE, CODEBOOK, EXTRACTOR, DATA)),
+        )
+    },
 }
 COMPARED = {
     "figure4": ["lpips_to_next", "lpips_region", "psnr_region", "state_mse"],
     "figure5": ["lpips_to_next", "lpips_region", "lpips_hand", "hand_error_px"],
+    "ablations": ["state_ratio", "own_over_shuffled", "leak", "lpips_ratio"],
 }
 TITLES = {
     "": "",
@@ -181,7 +210,8 @@ NOTES = {
     "of adapters and of cloning alone: the small networks that measure distances in a planner's cost have "
     "learnt the hand's place from all labelled pairs. ",
     "ablations": INTERVALS + "State error over the copy's and over that with another pair's action; leak: "
-    "the same action on a frame of another clip, over the copy. One seed, trained briefly. ",
+    "the same action on a frame of another clip, over the copy. Trained briefly; the base and some others "
+    "with three seeds, which their numbers are the mean of. ",
     "_rates": INTERVALS + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "
     "robot's own action, where there is one; off the true movement: of a linear probe that is given how "
     "far the gripper goes in the picture and how far it is open instead. Transferred: how far the hand moves "

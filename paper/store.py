@@ -23,6 +23,7 @@ from uwm.metrics.statistics import (
     bootstrap_difference,
     bootstrap_mean,
     bootstrap_ratio,
+    bootstrap_ratio_difference,
     gain,
     wilson,
 )
@@ -257,18 +258,33 @@ class Results:
         return bootstrap_mean(values.table(), values.clips) if values and len(values.pairs) else None
 
     def difference(self, a: list[RecordedCell], b: list[RecordedCell], metric: str) -> Measured | None:
-        """Mean of a - b over the pairs that both have, with its paired interval; None without samples.
+        """Mean of a - b over the pairs that both have, with its paired interval; None without samples. Of a
+        ratio of means, the difference of the two ratios.
 
         Seeds are paired too; a method without seeds stands beside each of the other's.
         """
-        left, right = self.pairs(a, metric), self.pairs(b, metric)
-        if left is None or right is None:
+        base = metric.removesuffix(MOVING)
+        spec = METRICS.get(base)
+        parts = [metric.replace(base, name) for name in spec.ratio] if spec and spec.ratio else [metric]
+        found = [self.pairs(cells, part) for cells in (a, b) for part in parts]
+        values = in_common([table for table in found if table is not None])
+        if len(values) < len(found) or not len(values[0].pairs):
             return None
-        seeds = _common(list(left.seeds), list(right.seeds))
-        left, right = in_common([left, right])
-        if not all(seeds) or not len(left.pairs):
+        half = len(parts)
+        seeds = _common(list(values[0].seeds), list(values[half].seeds))
+        if not all(seeds):
             return None
-        interval = bootstrap_difference(left.table(seeds[0]), right.table(seeds[1]), left.clips)
+        tables = [table.table(seeds[place >= half]) for place, table in enumerate(values)]
+        clips = values[0].clips
+        if half == 1:
+            interval = bootstrap_difference(tables[0], tables[1], clips)
+        elif min(tables[1].sum(), tables[3].sum()) <= 0:  # a copy of O_t is at 0 of it
+            return None
+        else:
+            ratios = [(tables[0], tables[1]), (tables[2], tables[3])]
+            # A gain is 1 minus its ratio.
+            first, second = reversed(ratios) if spec and spec.gain else ratios
+            interval = bootstrap_ratio_difference(first, second, clips)
         return Measured(interval.estimate, interval.low, interval.high, interval.n)
 
 

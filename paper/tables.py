@@ -10,6 +10,7 @@ from dataclasses import replace
 from paper.layout import (
     COMPARED,
     CONTROL,
+    DIFFERENCE_NOTES,
     DIFFERENCES,
     EXPECTED_CORPORA,
     EXPERIMENTS,
@@ -238,6 +239,7 @@ def _difference_table(
 ) -> Table:
     scale, experiment, corpus = place
     metrics = COMPARED[experiment]
+    one = len({b for _, b in compared}) == 1 < len(compared)  # all against the same, which the title names
     rows: list[list[str]] = []
     for half in halves:
         rows.append([HALVES[half]])
@@ -245,15 +247,16 @@ def _difference_table(
             first, second = (results.find(scale, experiment, method, corpus) for method in (a, b))
             found = [results.difference(first, second, metric + half) for metric in metrics]
             texts = [shown(entry, "missing", metric) for entry, metric in zip(found, metrics, strict=True)]
-            rows.append([f"{method_label(a)} minus {method_label(b)}", *texts])
+            rows.append([method_label(a) + ("" if one else f" minus {method_label(b)}"), *texts])
     main = tuple(halves) == ("_moving",)
     end = suffix or ("" if main else "_all")
-    about = f", {HALVES[halves[0]].lower()}" if len(halves) == 1 else ", five steps ahead"
-    note = "Mean over pairs and seeds, 95% intervals over clips and seeds in brackets. Below 0, the first is "
-    note += "nearer to O_t+1 (PSNR: above 0)."
+    named = {topic.suffix: topic.title for topic in TOPICS.get(experiment, ())}
+    about = HALVES[halves[0]].lower() if len(halves) == 1 else named[suffix]
+    about += f", minus {method_label(compared[0][1])}" if one else ""
+    note = DIFFERENCE_NOTES.get(experiment, DIFFERENCE_NOTES[""])
     return Table(
         f"{experiment}_{corpus}_differences{end}",
-        f"{_title(experiment, scale, corpus)}, paired differences{about}",
+        f"{_title(experiment, scale, corpus)}, paired differences, {about}",
         ["", *(metric_label(metric) for metric in metrics)],
         rows,
         note,

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from uwm.metrics import statistics
-from uwm.metrics.statistics import bootstrap_difference, bootstrap_mean, bootstrap_ratio, wilson
+from uwm.metrics.statistics import (
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_ratio,
+    bootstrap_ratio_difference,
+    wilson,
+)
 
 
 def clustered(seed: int, clusters: int = 12, rows: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -211,3 +217,48 @@ def test_the_interval_of_a_rank_correlation_narrows_with_rows() -> None:
         statistics.bootstrap_spearman([1, 2, 3], [1, 2, 3])
     with pytest.raises(ValueError, match="constant"):
         statistics.bootstrap_spearman([1, 1, 1, 1], [1, 2, 3, 4])
+
+
+def ratio_tables(seed: int, n: int = 60, seeds: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numerators that follow their denominators, (n, seeds) each, and the clips (n,)."""
+    draw = np.random.default_rng(seed)
+    bottom = draw.uniform(0.5, 2, (n, 1)).repeat(seeds, axis=1)
+    return bottom * draw.uniform(0.4, 0.6, (n, seeds)), bottom, np.arange(n) // 3
+
+
+def test_a_difference_of_ratios_by_hand() -> None:
+    found = bootstrap_ratio_difference(([1.0, 2.0, 8.0], [2.0, 4.0, 4.0]), ([1.0] * 3, [2.0] * 3), [7, 7, 9])
+    assert found.estimate == pytest.approx(11 / 10 - 1 / 2)
+    assert (found.n, found.clusters) == (3, 2)
+    # Resamples of two clips: the first twice, one of each, the second twice.
+    assert found.low == pytest.approx(3 / 6 - 1 / 2)
+    assert found.high == pytest.approx(2 - 1 / 2)
+
+
+def test_a_difference_of_ratios_with_one_denominator_is_that_of_means() -> None:
+    (a, _, clips), (b, _, _) = ratio_tables(1), ratio_tables(2)
+    ones = np.ones_like(a)
+    ratios = bootstrap_ratio_difference((a, ones), (b, ones), clips)
+    means = bootstrap_difference(a, b, clips)
+    assert (ratios.estimate, *ratios.ci) == pytest.approx((means.estimate, *means.ci))
+
+
+def test_pairing_narrows_a_difference_of_ratios() -> None:
+    """The same rows with little added: the difference is far surer than either ratio."""
+    top, bottom, clips = ratio_tables(3)
+    found = bootstrap_ratio_difference((top + 0.01 * bottom, bottom), (top, bottom), clips)
+    assert found.ci == pytest.approx([0.01, 0.01])
+    alone = bootstrap_ratio(top, bottom, clips)
+    assert alone.high - alone.low > 0.01
+
+
+def test_one_seed_stands_beside_each_of_the_others() -> None:
+    many, bottom, clips = ratio_tables(4, seeds=3)
+    one, one_bottom, _ = ratio_tables(5)
+    found = bootstrap_ratio_difference((many, bottom), (one, one_bottom), clips)
+    repeated = (one.repeat(3, axis=1), one_bottom.repeat(3, axis=1))
+    assert found == bootstrap_ratio_difference((many, bottom), repeated, clips)
+    with pytest.raises(ValueError, match="seeds"):
+        bootstrap_ratio_difference((many, bottom), ratio_tables(5, seeds=2)[:2], clips)
+    with pytest.raises(ValueError, match="rows"):
+        bootstrap_ratio_difference((many, bottom), ratio_tables(5, n=30)[:2], clips)

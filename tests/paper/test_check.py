@@ -287,3 +287,20 @@ def test_terminal_table(results, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "check ok" in out
     assert "0.560 ± 0.160" in out
+
+
+def test_a_difference_of_ratios_is_that_of_their_numbers(results):
+    """lpips_ratio is a ratio of means: so is the difference, with the numbers that the records hold."""
+    models = {"w_ft": (0.1, 0.05), "w_pre": (0.1, 0.08)}
+    toy_experiment(results, "mini", "figure4", ["lift"], models, seeds=2)
+    store = Results(results)
+    ft, pre = (store.find("mini", "figure4", method, "lift") for method in models)
+    for metric in ("lpips_ratio", "lpips_ratio_moving"):
+        numbers = [store.measure("mini", "figure4", method, "lift", metric) for method in models]
+        found = store.difference(ft, pre, metric)
+        assert found.value == pytest.approx(
+            numbers[0].value - numbers[1].value, rel=1e-3
+        )  # the toy's are rounded
+        assert found.low < found.value < found.high < 0
+        back = store.difference(pre, ft, metric)
+        assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low))

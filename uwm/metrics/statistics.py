@@ -74,16 +74,63 @@ def bootstrap_ratio(
     Not the mean of the ratios, which pairs with almost no motion would rule. Raises as `bootstrap_mean`, and
     where the denominators of a cluster do not sum to more than 0.
     """
+    return _bootstrap(*_parts(numerators, denominators), clusters, samples, seed)
+
+
+def bootstrap_ratio_difference(
+    a: tuple[ArrayLike, ArrayLike],
+    b: tuple[ArrayLike, ArrayLike],
+    clusters: Clusters,
+    *,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """The first ratio of means minus the second, with an interval over clusters: both ratios are taken of the
+    same resamples of the same rows.
+
+    Each is (numerators, denominators), (n,) or (n, seeds). Where one has seeds and the other none, that one
+    stands beside each seed. Raises as `bootstrap_ratio`, and for numbers of rows or seeds that differ.
+    """
+    parts = [_parts(*a), _parts(*b)]
+    lengths, seeds = ({top.shape[axis] for top, _ in parts} for axis in (0, 1))
+    if len(lengths) > 1 or len(seeds - {1}) > 1:
+        raise ValueError(f"paired ratios differ in rows {sorted(lengths)} or seeds {sorted(seeds)}")
+    wide = (max(lengths), max(seeds))
+    (first, of_first), (second, of_second) = (
+        _resampled(np.broadcast_to(top, wide), np.broadcast_to(bottom, wide), clusters, samples, seed)
+        for top, bottom in parts
+    )
+    low, high = _limits(of_first - of_second)
+    return Interval(first - second, low, high, wide[0], len(np.unique(np.asarray(clusters))))
+
+
+def _parts(numerators: ArrayLike, denominators: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as tables (n, seeds) of one shape."""
     top, bottom = _column("numerators", numerators), _column("denominators", denominators)
     if top.shape != bottom.shape:
         raise ValueError(f"numerators and denominators differ in shape: {top.shape} and {bottom.shape}")
-    return _bootstrap(top, bottom, clusters, samples, seed)
+    return top, bottom
 
 
 def _bootstrap(
     numerators: NDArray[np.float64], weights: NDArray[np.float64], clusters: Clusters, samples: int, seed: int
 ) -> Interval:
-    """Interval of sum(numerators) / sum(weights); only their sums per cluster matter to it."""
+    """Interval of sum(numerators) / sum(weights)."""
+    estimate, estimates = _resampled(numerators, weights, clusters, samples, seed)
+    count = len(np.unique(np.asarray(clusters)))
+    return Interval(estimate, *_limits(estimates), len(numerators), count)
+
+
+def _limits(estimates: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(estimates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _resampled(
+    numerators: NDArray[np.float64], weights: NDArray[np.float64], clusters: Clusters, samples: int, seed: int
+) -> tuple[float, NDArray[np.float64]]:
+    """sum(numerators) / sum(weights), and the same of each resample, (samples,): of each cluster only the
+    sums matter."""
     if len(clusters) != len(numerators):
         raise ValueError(f"{len(numerators)} values but {len(clusters)} cluster names")
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
@@ -96,8 +143,7 @@ def _bootstrap(
     count, seeds = tops.shape
     draws, drawn_seeds = _draws(count, samples, seed), _draws(seeds, samples, seed + 1)
     estimates = ((draws @ tops) * drawn_seeds).sum(1) / ((draws @ bottoms) * drawn_seeds).sum(1)
-    low, high = np.quantile(estimates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(tops.sum() / bottoms.sum()), float(low), float(high), len(numerators), count)
+    return float(tops.sum() / bottoms.sum()), estimates
 
 
 @lru_cache(maxsize=4)
