@@ -70,7 +70,7 @@ reproduce-all: setup  ## the same from scratch: trains the MAE and the world mod
 
 figures:  ## tables and figures of the paper from results/, without torch
 	$(LIGHT) -m paper.quoted
-	$(LIGHT) -m paper.figures --readme README.md experiments/README.md slurm/README.md
+	$(LIGHT) -m paper.figures --readme README.md experiments/README.md slurm/README.md uwm/data/README.md
 	$(LIGHT) -m paper.examples
 
 check:  ## measured against reported numbers and claims

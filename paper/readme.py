@@ -1,4 +1,4 @@
-"""The generated tables of README.md and of three more pages, each between its two marks.
+"""The generated tables of README.md and of further pages, each between its two marks.
 
 python -m paper.readme           write them
 python -m paper.readme --check   write nothing; exit 1 when one is out of date
@@ -19,7 +19,8 @@ from paper.table import Table
 from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 
-PAGES = tuple(ROOT / name for name in ("README.md", "experiments/README.md", "slurm/README.md"))
+NAMES = ("README.md", "experiments/README.md", "slurm/README.md", "uwm/data/README.md")
+PAGES = tuple(ROOT / name for name in NAMES)
 TABLES: dict[str, Callable[[Results], Table]] = {
     "table1": lambda results: reproduced(results, Reported()),
     "cost": costs,
