@@ -20,10 +20,10 @@ from uwm.metrics.spec import metric_text
 
 PAGE, LEDGER = ROOT / "paper" / "deviations-details.md", ROOT / "paper" / "deviations.md"
 SCALE = "mini"
-QUOTED = re.compile(r"([^\s(]+)(\s+)\(`(\w+)/([\w-]+)(?:/([\w-]+))?\s+([\w.]+)`\)")
+QUOTED = re.compile(r"([^\s(]+)(\s+)\(`(\w+)/([\w.-]+)(?:/([\w-]+))?\s+([\w.]+)`\)")
 
 
-NAMED_CELL = re.compile(r"`(table1|figure4|figure5|ablations)/([\w-]+)`( \(no record\))?")
+NAMED_CELL = re.compile(r"`(table1|figure4|figure5|ablations)/([\w.-]+)`( \(no record\))?")
 
 
 def with_absences(text: str, results: Results) -> str:
