@@ -56,14 +56,13 @@ from uwm.evaluation.transfer import transfer_in_picture
 from uwm.evaluation.worlds import MeasuredModel, encoder_of
 from uwm.families import FAMILIES
 from uwm.metrics.perceptual import ProtocolName, load_lpips
-from uwm.models import ActionAdapterConfig
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import skip_where_fewer
-from uwm.stages.adapter import ADAPTER, AdapterRecipe, adapter_stage, obtain_adapter
+from uwm.stages.adapter import AdapterRecipe, adapter_stage, family_adapter, obtain_adapter
 from uwm.stages.finetune import Domain
 from uwm.stages.jobs import after_lists
 from uwm.stages.mae import MAE, MAERecipe
@@ -83,15 +82,6 @@ from uwm.training.distributed import default_device, environment_ranks
 
 SHOWN = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "hand_error_px", "adapter_px")
 ADAPTED = "adapter_px"  # by all labelled pairs; `adapter_500_px` by so many
-# Judged by what the frozen dynamics predict: the one target that suits codes and numbers, placed or not.
-JUDGED = ActionAdapterConfig(target="prediction")
-
-
-def adapter_recipe(scale: str, steps: int) -> AdapterRecipe:
-    """The scale's adapter for any family, trained briefly."""
-    recipe = ADAPTER[scale]
-    train = replace(recipe.train, steps=steps, checkpoint_every=steps, validate_every=steps)
-    return replace(recipe, train=train, model=JUDGED, change_weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,7 @@ class Config(Bounded):
     pretrain_on: SomeNames = BUNDLED
     mae: MAERecipe = MAE["mini"]
     pretrain: PretrainRecipe = PRETRAIN["mini-families"]  # the base, of which a family has another bottleneck
-    adapter: AdapterRecipe = adapter_recipe("mini", 600)
+    adapter: AdapterRecipe = family_adapter("mini", 600)
     labelled: Counts = (500,)  # pairs of further adapters, beside all that there are
     reader: ReaderRecipe = READER["mini"]  # sees where a robot's gripper is
     probe_pairs: Count = 2000  # training pairs for the probes, on corpora with real actions
@@ -126,7 +116,7 @@ CONFIGS = {
         pretrain_on=BUNDLED[:1],
         mae=MAE["smoke"],
         pretrain=PRETRAIN["smoke"],
-        adapter=adapter_recipe("smoke", 3),
+        adapter=family_adapter("smoke", 3),
         reader=READER["smoke"],
         labelled=(8,),
         seeds=(0,),

@@ -13,7 +13,8 @@ Rows: `simulator` (the simulator as the model: what cost and solver allow), `r_g
 labelled pairs), `r_gt-100`, `r_gt-500`, `r_gt-2k`, `direct` (dynamics from all labelled pairs), `no-action`,
 `shuffled-plans` (another plan's consequences), `copy` (nothing ever moves), `cloning-500`, `cloning`
 (behaviour cloning from 500 and from all labelled pairs, whose goals are what was reached 0.2 s later),
-`random`.
+`random`. On `reach` also R_GT by the latent actions of other families, `r_gt-laq` and so on: the world models
+of experiments/families.py, trained briefly and alike, each with an adapter from all labelled pairs.
 What is minimised is the distance of the hand (`reach`), or of hand and block (`push`, `lift`), as small
 networks read them off predicted state and goal, and that of the states themselves, all as shares of those at
 the start. These networks are the same for all rows; half of what they are trained on are states that the
@@ -68,6 +69,7 @@ from uwm.evaluation.measure import called_functions, measuring_code
 from uwm.evaluation.predictors import adapter_predictor, as_dynamics
 from uwm.evaluation.records import write_samples
 from uwm.evaluation.summary import measured_rows, table_text
+from uwm.families import PLANNERS
 from uwm.methods import (
     CHANGED_COST,
     CLONING,
@@ -104,15 +106,15 @@ from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Parts, St
 from uwm.runs.jobs import shared_jobs
 from uwm.runs.record import digest_of
 from uwm.stages.action_training import skip_where_fewer
-from uwm.stages.adapter import ADAPTER, AdapterRecipe
+from uwm.stages.adapter import ADAPTER, AdapterRecipe, family_adapter
 from uwm.stages.baselines import DYNAMICS, DynamicsRecipe
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
-from uwm.stages.jobs import domain_job, finetune_job, obtain, pretrain_jobs
+from uwm.stages.jobs import domain_job, finetune_job, obtain, operations_of, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import trainings_lack
-from uwm.stages.pretrained import corpus_of
+from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_stage
 from uwm.stages.reader import PLANNING_READER, ReaderRecipe
-from uwm.stages.world_model import PRETRAIN, PretrainRecipe
+from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 
 SHOWN = ("success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision")
 MILLIMETRES = 1000.0
@@ -150,6 +152,9 @@ class Config(Bounded):
     reader: ReaderRecipe = PLANNING_READER["paper"]
     curve: Counts = (100, 500, 2000)  # numbers of labelled pairs, besides all
     curve_steps: Count | None = None  # of the adapters on these few; None: as on all
+    families: Names = ()  # of latent actions, whose adapters plan too
+    family_pretrain: PretrainRecipe = PRETRAIN["mini-families"]  # the base, as experiments/families.py has it
+    family_adapter: AdapterRecipe = family_adapter("mini", 600)
     cloned: SomeCounts = (500,)
     seeds: Seeds = (0,)
 
@@ -160,6 +165,10 @@ class Config(Bounded):
             raise OutOfBounds(
                 "adapter, dynamics and reader see pictures of one size: set their short_side alike"
             )
+        known = [family.name for family in PLANNERS.values()]
+        unknown = [name for name in self.families if name not in known]
+        if unknown:
+            raise OutOfBounds(f"families: {unknown[0]!r} is none of {', '.join(known)}")
 
 
 _ONE_ACTION = SolverConfig(samples=32, iterations=3, horizon=1, elites=6, spread=0.3)
@@ -178,6 +187,9 @@ CONFIGS = {
         dynamics=DYNAMICS["smoke"],
         reader=PLANNING_READER["smoke"],
         curve=(8,),
+        families=("laq",),
+        family_pretrain=PRETRAIN["smoke"],
+        family_adapter=family_adapter("smoke", 3),
         cloned=(8,),
     ),
     "mini": Config(
@@ -185,6 +197,7 @@ CONFIGS = {
         episodes=50,
         simulator_episodes=20,
         curve_steps=600,  # as Figure 5's
+        families=tuple(family.name for family in PLANNERS.values()),
         solver=_ONE_ACTION,
         # Fewer, for the simulator plays out each look ahead.
         simulator_solver=replace(_ONE_ACTION, samples=12, iterations=2, elites=3),
@@ -213,6 +226,7 @@ def trained(config: Config) -> dict[str, Recipe]:
             R_GT.with_pairs(pairs): config.adapter.with_pairs(pairs, config.curve_steps)
             for pairs in config.curve
         },
+        **{name: config.family_adapter for name, f in PLANNERS.items() if f.name in config.families},
         R_GT.name: config.adapter,
         SHUFFLED_PLANS.name: config.adapter,
         DIRECT.name: config.dynamics,
@@ -248,7 +262,8 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
         if task != LIFT:
             found += [Cell(SIMULATOR.variant(MORE_SAMPLES), task)]
         replaced = [R_GT.variant(part) for part in (TRUE_GOAL, FEW_SAMPLES) if task == REACH]
-        found += [Cell(method, task, seed) for seed in config.seeds for method in (*learned, *replaced)]
+        rows = [*(name for name in learned if task == REACH or name not in PLANNERS), *replaced]
+        found += [Cell(method, task, seed) for seed in config.seeds for method in rows]
     return found
 
 
@@ -270,6 +285,8 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
         recipe = own_recipe(config, cell)
         kinds = {AdapterRecipe: "adapter", DynamicsRecipe: "dynamics", ReaderRecipe: "cloning"}
         found[kinds[type(recipe)]] = recipe
+    if (family := family_recipe(config, cell)) is not None:
+        found["family_pretrain"] = family
     if (tuned := finetuning(config, cell)) is not None:
         found |= {"pretrain": config.pretrain, "finetune": tuned}
     return found
@@ -282,9 +299,21 @@ def solver_of(config: Config, cell: Cell) -> SolverConfig:
     return config.simulator_solver if few or parsed.variant == FEW_SAMPLES else config.solver
 
 
+def family_recipe(config: Config, cell: Cell) -> PretrainRecipe | None:
+    """The pre-training of the family that the cell plans by: as it is, without fine-tuning."""
+    family = PLANNERS.get(cell.method)
+    return (
+        varied(config.family_pretrain, family.preset, family.settings).seeded(cell.seed) if family else None
+    )
+
+
 def finetuning(config: Config, cell: Cell) -> FinetuneRecipe | None:
     """Of the world model: for what plans by it."""
-    if cell.seed is None or not isinstance(own_recipe(config, cell), AdapterRecipe):
+    if (
+        cell.seed is None
+        or cell.method in PLANNERS
+        or not isinstance(own_recipe(config, cell), AdapterRecipe)
+    ):
         return None
     return replace(config.finetune, train=replace(config.finetune.train, seed=cell.seed))
 
@@ -434,7 +463,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         seconds = task_of(context, cell.corpus).seconds
         show_episodes(world, episodes, context.out, cell.corpus, seconds)
     samples = write_samples(context, cell, sample_table(cell, episodes, config.steps))
-    planned = finetuning(context.config, cell) is not None
+    planned = cell.method in PLANNERS or finetuning(context.config, cell) is not None
     read = [] if parse(cell.method).method == RANDOM else [*world.weights] if planned else ["mae"]
     weights = {name: world.weights[name] for name in read}
     return CellResult(episode_metrics(episodes, config.steps), samples, weights=weights)
@@ -459,8 +488,10 @@ def domain_of(context: Context, cell: Cell) -> Domain:
         field = "dynamics.pairs" if isinstance(recipe, DynamicsRecipe) else "adapter.pairs"
         if parse(cell.method).short_pairs:
             field = "cloned" if isinstance(recipe, ReaderRecipe) else "curve"
-        skip_where_fewer(recipe, corpus, field)
-    return Domain(context, corpus, finetuning(config, cell))
+        skip_where_fewer(recipe, corpus, "family_adapter.pairs" if cell.method in PLANNERS else field)
+    family = family_recipe(config, cell)
+    own = replace(context, config=replace(config, pretrain=family)) if family else context
+    return Domain(own, corpus, finetuning(config, cell))
 
 
 def reader_domain(context: Context) -> Domain:
@@ -528,11 +559,25 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     if cell.seed is None:
         return
     tuned, parent = finetuning(config, cell), "pretrain"
+    if cell.method in PLANNERS:
+        parent = f"pretrain-{cell.method}-s{cell.seed}"
+        yield family_job(config, cell, parent)
     if tuned is not None:
         parent = f"finetune-s{cell.seed}"
         yield finetune_job(parent, tuned, domain)
     base = R_GT.name if parsed.method == SHUFFLED_PLANS else parsed.base
     yield domain_job(f"{base}-s{cell.seed}", own_recipe(config, cell), domain, parent)
+
+
+def family_job(config: Config, cell: Cell, name: str) -> StageJob:
+    """The pre-training of the family that a cell plans by."""
+    recipe = family_recipe(config, cell)
+    return StageJob(
+        name,
+        partial(obtain_pretrained, recipe=recipe),
+        partial(pretrain_stage, recipe=recipe),
+        operations=operations_of(recipe) if recipe else None,
+    )
 
 
 def reader_jobs(config: Config, cell: Cell) -> Iterator[StageJob]:

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from paper.names import DASH, corpus_label, math
+from paper.planning_tables import PLANNING
 from paper.store import MOVING, Measured, Results
 from paper.style import LEGEND_ROW, legend_above, look, plots
 from paper.table import Table
 from paper.tables import origins, shown
-from uwm.families import FAMILIES
+from uwm.families import FAMILIES, PLANNERS
 from uwm.methods import method_label
 from uwm.metrics.spec import metric_label, metric_of
 from uwm.metrics.statistics import bootstrap_spearman, spearman
@@ -36,6 +37,8 @@ COSTS = (
     "still_px",
 )
 FEWEST = 4  # rows of a rank correlation
+CORRELATED = ["", "Rank correlation", "95% interval", "Holds 0"]
+PLANNED_TASK = "reach"
 CHEAP = (  # what the hand's error is compared with
     *("bits", *(name + MOVING for name in (*FRAME_MEASURES, "lpips_to_next"))),
     *("probe_r2", "transfer_px", "hand_error_px", "adapter_500_px"),
@@ -62,7 +65,20 @@ def families_tables(results: Results, scale: str) -> list[Table]:
     tables = [make(results, scale, *corpora) for make in (_overview, _costs)]
     if len(family_entries(results, scale, corpora[1], [CONTROL_ERROR])) >= FEWEST:
         tables.append(correlations(results, scale, corpora[1]))
+    if len(planned := planning_success(results, scale, corpora[1])) >= FEWEST:
+        tables.append(success_correlations(results, scale, corpora[1], planned))
     return tables
+
+
+def planning_success(results: Results, scale: str, robot: str) -> dict[str, Measured]:
+    """By family how often R_GT by its latent actions reaches its goal (experiments/planning.py)."""
+    found = {}
+    for name, family in PLANNERS.items():
+        cells = results.find(scale, PLANNING, name, PLANNED_TASK)
+        measured = results.measure(scale, PLANNING, name, PLANNED_TASK, "success")
+        if measured and all(cell.record["config"].get("corpus") == robot for cell in cells):
+            found[family.name] = measured
+    return found
 
 
 def family_entries(
@@ -115,27 +131,56 @@ def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
 
 def correlations(results: Results, scale: str, robot: str) -> Table:
     """Rank correlation of each cheap measure with the adapter's hand error, over the families."""
-    found = family_entries(results, scale, robot, [CONTROL_ERROR, *CHEAP])
-    rows, counts = [], set()
-    for metric in CHEAP:
-        points = [
-            (_goodness(metric, measured.value), -control.value)
-            for by_metric in found.values()
-            if (measured := by_metric[metric]) and (control := by_metric[CONTROL_ERROR])
-        ]
-        counts |= {len(points)} - {0}
-        label = "More bits" if metric == "bits" else metric_label(metric.removesuffix(MOVING))
-        rows.append([label, *correlation_texts(points)])
+    control = {
+        name: -measured.value
+        for name, entries in family_entries(results, scale, robot, [CONTROL_ERROR]).items()
+        if (measured := entries[CONTROL_ERROR])
+    }
+    rows, n = _correlated(results, scale, robot, CHEAP, control)
     note = (
         "Spearman's rank correlation of being better by a measure with a smaller hand error by real actions "
         f"(adapter of all labelled pairs, {corpus_label(robot)}); 1: it sorts the families as control does. "
         "95% bootstrap intervals over families. An interval that holds 0 says that the order by this measure "
         f"may be chance. Of frames: moving half. {_against_standing_still(results, scale, robot)}"
     )
-    n = f", n = {', '.join(map(str, sorted(counts)))} families"
     title = f"Does a cheap measure tell control? Scale {scale}{n}"
-    columns = ["", "Rank correlation", "95% interval", "Holds 0"]
-    return Table(f"{EXPERIMENT}_correlations", title, columns, rows, note)
+    return Table(f"{EXPERIMENT}_correlations", title, CORRELATED, rows, note)
+
+
+def success_correlations(results: Results, scale: str, robot: str, planned: Mapping[str, Measured]) -> Table:
+    """Rank correlation of each measure with planning's success, over the families; of the first seed."""
+    success = {name: measured.value for name, measured in planned.items()}
+    rows, n = _correlated(results, scale, robot, (*CHEAP, CONTROL_ERROR), success)
+    shares = ", ".join(
+        f"{method_label(name)} {shown(entry, 'ok', 'success')}" for name, entry in planned.items()
+    )
+    note = (
+        "Spearman's rank correlation of being better by a measure with reaching the goal more often, planned "
+        "by R_GT through each family's own latent actions (adapter of all labelled pairs); 1: it sorts the "
+        "families as planning does. 95% bootstrap intervals over families. Successes, %, with Wilson's 95% "
+        f"intervals: {shares}."
+    )
+    title = f"Does a measure tell how often a planner succeeds? Scale {scale}{n}"
+    return Table(f"{EXPERIMENT}_success", title, CORRELATED, rows, note)
+
+
+def _correlated(
+    results: Results, scale: str, robot: str, metrics: Sequence[str], outcome: Mapping[str, float]
+) -> tuple[list[list[str]], str]:
+    """A row for each measure: its correlation with the families' outcome, where more is better; and over how
+    many families."""
+    found = family_entries(results, scale, robot, metrics)
+    rows, counts = [], set()
+    for metric in metrics:
+        points = [
+            (_goodness(metric, measured.value), outcome[name])
+            for name, by_metric in found.items()
+            if (measured := by_metric[metric]) and name in outcome
+        ]
+        counts |= {len(points)} - {0}
+        label = "More bits" if metric == "bits" else metric_label(metric.removesuffix(MOVING))
+        rows.append([label, *correlation_texts(points)])
+    return rows, f", n = {', '.join(map(str, sorted(counts)))} families"
 
 
 def correlation_texts(points: Sequence[tuple[float, float]]) -> list[str]:

@@ -6,6 +6,7 @@ What stands in the main text has at most `MOST_ROWS` rows.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from uwm.families import PLANNERS
 from uwm.methods import (
     AHEAD,
     CLONING,
@@ -88,6 +89,7 @@ TOPICS = {
         Topic("_ahead", "five steps ahead", [m.variant(AHEAD) for m in (*COMPARED_AHEAD, ORACLE)]),
     ),
     "planning": (
+        Topic("_families", "families of latent actions", list(PLANNERS), beside=[R_GT.name, DIRECT.name]),
         Topic(
             "_pairs",
             "number of labelled pairs",

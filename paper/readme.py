@@ -19,8 +19,9 @@ from paper.table import Table
 from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 
-NAMES = ("README.md", "experiments/README.md", "slurm/README.md", "uwm/data/README.md")
-PAGES = tuple(ROOT / name for name in NAMES)
+PAGES = tuple(
+    ROOT / name for name in ("README.md", "experiments/README.md", "slurm/README.md", "uwm/data/README.md")
+)
 TABLES: dict[str, Callable[[Results], Table]] = {
     "table1": lambda results: reproduced(results, Reported()),
     "cost": costs,

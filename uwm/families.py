@@ -74,3 +74,8 @@ METHODS = {
     name: declare(Method(name, family.label, ("families",), family.style))
     for name, family in FAMILIES.items()
 }
+# Of `experiments/planning.py`: each plans by an adapter from real actions to its own latent ones. A model of
+# pixels is left out: what measures distances reads states.
+PLANNERS = {f"r_gt-{name}": family for name, family in FAMILIES.items() if not family.pixels}
+for _name, _family in PLANNERS.items():
+    declare(Method(_name, f"R_GT, {_family.label}", ("planning",), _family.style, optional=True))

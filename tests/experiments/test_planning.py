@@ -12,6 +12,7 @@ import pytest
 from tests.data.robot_simulator import needs_robosuite
 from tests.recomputed import assert_recomputed
 from uwm.errors import run_cli
+from uwm.families import PLANNERS
 from uwm.metrics.statistics import wilson
 from uwm.runs.cli import main, plan_of
 from uwm.runs.experiment import Cell, load_experiment
@@ -20,8 +21,8 @@ from uwm.runs.plan import stage_identity
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = load_experiment(ROOT / "experiments" / "planning.py")
-SOME = "random,simulator/reach,r_gt/reach/s0,cloning-8"
-METHODS = {"random/reach", "simulator/reach", "r_gt/reach/s0", "cloning-8/reach/s0"}
+SOME = "random,simulator/reach,r_gt/reach/s0,r_gt-laq,cloning-8"
+METHODS = {"random/reach", "simulator/reach", "r_gt/reach/s0", "r_gt-laq/reach/s0", "cloning-8/reach/s0"}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,8 @@ def test_every_cell_has_its_numbers(finished: Path) -> None:
         assert starts.between(100, 200).all()
         read = {"mae", "finetune", "reader-hand"}
         stages = set(record["inputs"]["stages"])
-        assert read <= stages if column in ("simulator", "r_gt/s0") else "reader-hand" not in stages
+        planned = column in ("simulator", "r_gt/s0", "r_gt-laq/s0")
+        assert read <= stages if planned else "reader-hand" not in stages
     planned = next(record for record in found if record["cell"] == "r_gt/reach/s0")["metrics"]
     assert planned["calls_per_decision"]["value"] == 2 * 4 + 1
     assert planned["seconds_per_decision"]["value"] > 0
@@ -127,6 +129,7 @@ def test_a_block_is_lifted(finished: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ),
         ("chosen=0,7", "an action of OSC_POSE has the numbers 0 to 6"),
         ("solver.elites=99", "elites must be at most samples"),
+        ("families=pixels", "families: 'pixels' is none of ours, laq"),
     ],
 )
 def test_bad_input_is_one_line_before_the_simulator_starts(
@@ -149,6 +152,7 @@ def test_bad_input_is_one_line_before_the_simulator_starts(
         ("direct", "dynamics.pairs=100000", "dynamics.pairs"),
         ("r_gt-100k", "curve=100000", "curve"),
         ("cloning-100k", "cloned=100000", "cloned"),
+        ("r_gt-laq", "family_adapter.pairs=100000", "family_adapter.pairs"),
     ],
 )
 def test_too_few_labelled_pairs_are_said_by_a_dry_run(
@@ -222,3 +226,22 @@ def test_readers_of_all_seeds_are_one_and_no_two_jobs_train_the_same() -> None:
         return digests["reader-hand"]
 
     assert reader("0") == reader("1")
+
+
+def test_other_families_plan_by_the_very_models_that_are_compared() -> None:
+    """Their pre-trainings and adapters are those of experiments/families.py at scale mini."""
+    compared = load_experiment(ROOT / "experiments" / "families.py")
+    config, judged = EXPERIMENT.configs["mini"], compared.configs["mini"]
+    cells = [cell for cell in EXPERIMENT.cells(config, {}) if cell.method in PLANNERS]
+    assert {(cell.corpus, cell.seed) for cell in cells} == {("reach", 0)}
+    assert [PLANNERS[cell.method].name for cell in cells] == [n for n in judged.families if n != "pixels"]
+    for cell in cells:
+        read = EXPERIMENT.reads(config, cell)
+        theirs = compared.reads(judged, Cell(PLANNERS[cell.method].name, config.corpus, 0))
+        assert read["family_pretrain"] == theirs["pretrain"]
+        assert read["adapter"] == theirs["adapter"]
+        assert read["mae"] == theirs["mae"]
+        assert "finetune" not in read
+    jobs = {job.name: job for job in EXPERIMENT.stages(config, {})}
+    assert jobs["r_gt-laq-s0"].needs == ("pretrain-r_gt-laq-s0",)
+    assert jobs["r_gt-laq-s0"].cells == jobs["pretrain-r_gt-laq-s0"].cells == ("r_gt-laq/reach/s0",)

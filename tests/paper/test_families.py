@@ -101,3 +101,23 @@ def test_few_families_have_no_rank_correlation(results: Results, tmp_path: Path)
 def test_without_records_there_is_nothing(tmp_path: Path) -> None:
     assert families_tables(Results(tmp_path, ("mini",)), "mini") == []
     assert rate_points(Results(tmp_path, ("mini",)), "mini") == {}
+
+
+def test_success_of_planning_is_told_by_family(results: Results, tmp_path: Path) -> None:
+    """The family with more bits succeeds less often here; one planned on another corpus does not count."""
+    folder = tmp_path / "mini" / "planning"
+    for k, name in enumerate(MEASURED):
+        if name == "pixels":
+            continue
+        metrics = {"success": entry(0.9 - 0.1 * k)}
+        config = {"corpus": "sim-panda" if k < 5 else "elsewhere"}
+        toy_record("mini", "planning", f"r_gt-{name}/reach/s0", None, metrics=metrics, config=config).write(
+            folder
+        )
+    *_, table = families_tables(Results(tmp_path, ("mini",)), "mini")
+    assert table.name == "families_success"
+    assert "n = 5 families" in table.title
+    rows = {label: text for label, text, *_ in table.rows}
+    assert rows["More bits"] == "-1.00"
+    assert rows["Leak, state"] == "+1.00"  # more leaks less here, and succeeds more often
+    assert rows["Hand error by real actions, px"] == "+1.00"

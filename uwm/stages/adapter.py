@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +91,17 @@ ADAPTER = {
         change_weight=6.0,
     ),
 }
+
+
+# Judged by what the frozen dynamics predict: the one target that suits codes and numbers, placed or not.
+JUDGED = ActionAdapterConfig(target="prediction")
+
+
+def family_adapter(scale: str, steps: int) -> AdapterRecipe:
+    """The scale's adapter for any family of latent actions, trained briefly."""
+    recipe = ADAPTER[scale]
+    train = replace(recipe.train, steps=steps, checkpoint_every=steps, validate_every=steps)
+    return replace(recipe, train=train, model=JUDGED, change_weight=0.0)
 
 
 def adapter_stage(recipe: AdapterRecipe, domain: Domain) -> Stage:
