@@ -102,8 +102,9 @@ def test_few_clips_are_as_many_where_records_are_checked_as_where_they_are_made(
     assert CLIPS_OF_INTERVAL == FEWEST_CLIPS
 
 
-GENERATED = ["README.md", "experiments/README.md", "slurm/README.md", "uwm/data/README.md", "paper/deviations.md",
-             "paper/deviations-details.md", "paper/out", "results/examples/README.md"]  # fmt: skip
+GENERATED = ["README.md", "experiments/README.md", "slurm/README.md", "uwm/data/README.md",
+             "paper/deviations.md", "paper/deviations-details.md", "paper/out",
+             "results/examples/README.md"]  # fmt: skip
 
 
 @pytest.mark.parametrize("workflow", [".ci/run", ".github/workflows/ci.yml"])
