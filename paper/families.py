@@ -70,14 +70,15 @@ def families_tables(results: Results, scale: str) -> list[Table]:
     return tables
 
 
-def planning_success(results: Results, scale: str, robot: str) -> dict[str, Measured]:
-    """By family how often R_GT by its latent actions reaches its goal (experiments/planning.py)."""
+def planning_success(results: Results, scale: str, robot: str) -> dict[tuple[str, str], Measured]:
+    """By family and seed how often R_GT by its latent actions reaches its goal (experiments/planning.py)."""
     found = {}
     for name, family in PLANNERS.items():
-        cells = results.find(scale, PLANNING, name, PLANNED_TASK)
-        measured = results.measure(scale, PLANNING, name, PLANNED_TASK, "success")
-        if measured and all(cell.record["config"].get("corpus") == robot for cell in cells):
-            found[family.name] = measured
+        for cell in results.find(scale, PLANNING, name, PLANNED_TASK):
+            if cell.status == "ok" and cell.record["config"].get("corpus") == robot:
+                success = cell.record["metrics"]["success"]
+                low, high = success["ci"]
+                found[family.name, cell.seed] = Measured(success["value"], low, high, success["n"])
     return found
 
 
@@ -131,12 +132,12 @@ def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
 
 def correlations(results: Results, scale: str, robot: str) -> Table:
     """Rank correlation of each cheap measure with the adapter's hand error, over the families."""
+    entries = family_entries(results, scale, robot, [CONTROL_ERROR, *CHEAP])
+    measured = {(name, ""): by_metric for name, by_metric in entries.items()}
     control = {
-        name: -measured.value
-        for name, entries in family_entries(results, scale, robot, [CONTROL_ERROR]).items()
-        if (measured := entries[CONTROL_ERROR])
+        key: -error.value for key, by_metric in measured.items() if (error := by_metric[CONTROL_ERROR])
     }
-    rows, n = _correlated(results, scale, robot, CHEAP, control)
+    rows, n = _correlated(CHEAP, measured, control)
     note = (
         "Spearman's rank correlation of being better by a measure with a smaller hand error by real actions "
         f"(adapter of all labelled pairs, {corpus_label(robot)}); 1: it sorts the families as control does. "
@@ -147,12 +148,23 @@ def correlations(results: Results, scale: str, robot: str) -> Table:
     return Table(f"{EXPERIMENT}_correlations", title, CORRELATED, rows, note)
 
 
-def success_correlations(results: Results, scale: str, robot: str, planned: Mapping[str, Measured]) -> Table:
-    """Rank correlation of each measure with planning's success, over the families; of the first seed."""
-    success = {name: measured.value for name, measured in planned.items()}
-    rows, n = _correlated(results, scale, robot, (*CHEAP, CONTROL_ERROR), success)
+def success_correlations(
+    results: Results, scale: str, robot: str, planned: Mapping[tuple[str, str], Measured]
+) -> Table:
+    """Rank correlation of each measure with planning's success, over the families: both of the same seed."""
+    metrics = (*CHEAP, CONTROL_ERROR)
+    measured = {
+        (cell.method, cell.seed): {
+            metric: Measured(entry["value"], np.nan, np.nan, entry["n"])
+            for metric, entry in cell.record["metrics"].items()
+        }
+        for cell in results.cells.get((scale, EXPERIMENT), [])
+        if cell.corpus == robot and cell.status == "ok"
+    }
+    success = {key: entry.value for key, entry in planned.items()}
+    rows, n = _correlated(metrics, measured, success)
     shares = ", ".join(
-        f"{method_label(name)} {shown(entry, 'ok', 'success')}" for name, entry in planned.items()
+        f"{method_label(key[0])} {shown(entry, 'ok', 'success')}" for key, entry in planned.items()
     )
     note = (
         "Spearman's rank correlation of being better by a measure with reaching the goal more often, planned "
@@ -165,17 +177,18 @@ def success_correlations(results: Results, scale: str, robot: str, planned: Mapp
 
 
 def _correlated(
-    results: Results, scale: str, robot: str, metrics: Sequence[str], outcome: Mapping[str, float]
+    metrics: Sequence[str],
+    measured: Mapping[tuple[str, str], Mapping[str, Measured | None]],
+    outcome: Mapping[tuple[str, str], float],
 ) -> tuple[list[list[str]], str]:
-    """A row for each measure: its correlation with the families' outcome, where more is better; and over how
-    many families."""
-    found = family_entries(results, scale, robot, metrics)
+    """A row for each measure: its correlation with an outcome of which more is better, both by family and
+    seed; and over how many families."""
     rows, counts = [], set()
     for metric in metrics:
         points = [
-            (_goodness(metric, measured.value), outcome[name])
-            for name, by_metric in found.items()
-            if (measured := by_metric[metric]) and name in outcome
+            (_goodness(metric, found.value), outcome[key])
+            for key, by_metric in measured.items()
+            if key in outcome and (found := by_metric.get(metric))
         ]
         counts |= {len(points)} - {0}
         label = "More bits" if metric == "bits" else metric_label(metric.removesuffix(MOVING))
