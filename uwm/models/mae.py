@@ -264,6 +264,20 @@ class MaskedAutoencoder(nn.Module):
         encoder-only files, wrong shapes, missing or unknown keys.
         """
         heads = {"encoder": encoder_heads, "decoder": decoder_heads}
+        config, tensors = cls.read(path, norm_pix_loss=norm_pix_loss, heads=heads)
+        model = cls(config)
+        model.load_state_dict(tensors)
+        return model.eval()
+
+    @classmethod
+    def read(
+        cls,
+        path: Path | str,
+        *,
+        norm_pix_loss: bool | None = None,
+        heads: Mapping[str, int | None] | None = None,
+    ) -> tuple[MAEConfig, dict[str, Tensor]]:
+        """The sizes and the checked float32 weights of such a file, without a model of them, as `load`."""
         fields, tensors = mae_weights.read_published(home_path(path), norm_pix_loss, heads)
         try:
             config = MAEConfig(**fields)
@@ -272,9 +286,7 @@ class MaskedAutoencoder(nn.Module):
             raise UserError(f"{path}: no usable MAE configuration ({error})") from error
         mae_weights.check_tensors(Path(path), tensors, expected)
         check_finite(Path(path), tensors)
-        model = cls(config)
-        model.load_state_dict(tensors)
-        return model.eval()
+        return config, tensors
 
     def _initialise(self, generator: torch.Generator) -> None:
         for module in self.modules():

@@ -103,7 +103,7 @@ def read_published(
 
 
 def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise `UserError` naming missing and unknown keys, wrong shapes and what is not finite."""
+    """Raise `UserError` naming missing and unknown keys, and wrong shapes."""
     if missing := expected.keys() - tensors.keys():
         raise UserError(f"{path}: the MAE checkpoint lacks {some(missing)}: {WANTED}")
     if unknown := tensors.keys() - expected.keys():
@@ -115,8 +115,6 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[s
             f"{path}: {name} has shape {tuple(tensors[name].shape)} where its configuration asks for "
             f"{tuple(expected[name].shape)} ({len(wrong)} such tensors): {WANTED}"
         )
-    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
-        raise UserError(f"{path}: {some(broken)} hold values that are not finite: fetch the file again")
 
 
 def _refuse_encoder_only(path: Path, has_decoder: bool) -> None:
