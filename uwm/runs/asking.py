@@ -25,7 +25,12 @@ from uwm.runs.provenance import file_blob
 from uwm.runs.settings import nearest
 from uwm.runs.slurm import live
 
-SCALES = ("smoke", "mini", "small", "paper")  # another one may be a mistake: the experiment's file says so
+USUAL_SCALES = (
+    "smoke",
+    "mini",
+    "small",
+    "paper",
+)  # another one may be a mistake: the experiment's file says so
 QUESTIONS = ("status", "logs", "cancel", "wait", "follow")
 
 
@@ -51,7 +56,12 @@ def _early(options: argparse.Namespace, path: Path) -> int:
     check_flags(options)
     runs = runs_root(path.parent.parent)
     found = find_listing(runs, path.stem, options.scale, run_options(options))
-    if found is None and (options.status or options.logs) and not options.json and options.scale in SCALES:
+    if (
+        found is None
+        and (options.status or options.logs)
+        and not options.json
+        and options.scale in USUAL_SCALES
+    ):
         return _nothing_started(options, path, runs)
     if found is None:
         return -1
