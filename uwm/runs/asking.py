@@ -25,12 +25,8 @@ from uwm.runs.provenance import file_blob
 from uwm.runs.settings import nearest
 from uwm.runs.slurm import live
 
-USUAL_SCALES = (
-    "smoke",
-    "mini",
-    "small",
-    "paper",
-)  # another one may be a mistake: the experiment's file says so
+# Another one may be a mistake: the experiment's file says so.
+USUAL_SCALES = ("smoke", "mini", "small", "paper")
 QUESTIONS = ("status", "logs", "cancel", "wait", "follow")
 
 
@@ -56,12 +52,8 @@ def _early(options: argparse.Namespace, path: Path) -> int:
     check_flags(options)
     runs = runs_root(path.parent.parent)
     found = find_listing(runs, path.stem, options.scale, run_options(options))
-    if (
-        found is None
-        and (options.status or options.logs)
-        and not options.json
-        and options.scale in USUAL_SCALES
-    ):
+    told = (options.status or options.logs) and not options.json and options.scale in USUAL_SCALES
+    if found is None and told:
         return _nothing_started(options, path, runs)
     if found is None:
         return -1
