@@ -12,7 +12,7 @@ from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from uwm.data.corpora import ASSETS, BUNDLED, INCLUDED, bundled, open_corpus
 from uwm.errors import UserError
 from uwm.runs.artifacts import NotThere
-from uwm.runs.cli import choose, main, plan_of, run_experiment
+from uwm.runs.cli import choose, main, plan_of, run_experiment, stages_behind
 from uwm.runs.experiment import load_experiment
 from uwm.runs.options import build_parser
 from uwm.runs.plan import stage_identity
@@ -129,6 +129,34 @@ def test_what_the_cells_have_trained_needs_no_job(name, pattern, tmp_path):
     assert run_experiment(experiment, ["--scale", "smoke", "--only", pattern, *words]) == 0
     (cells,) = planned(context_of(name, *words), pattern)
     assert cells.name == f"{name}-cells"
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "more"),
+    [
+        ("table1", "uwm/*", ("--set", "corpora=sim-panda")),
+        ("figure4", "w_ft/*", ()),
+        ("figure5", "r_gt/*,direct/*,ficc/*,r_gt-lpips-decoder/*", ()),
+        ("families", "ours/sim-panda,pixels/sim-panda,adaworld/sim-third-person", ()),
+        ("ablations", "base/*", ()),
+        ("planning", "r_gt-8/reach", ()),
+    ],
+)
+def test_what_the_jobs_have_trained_the_cells_only_read(name, pattern, more, tmp_path):
+    words = ("--scale", "smoke", "--out", str(tmp_path / "out"), *more)
+    context = context_of(name, *words)
+    jobs = stages_behind(context, choose(context.cells, [pattern]))
+    assert len(jobs) > 1 or name == "ablations"
+    for job in jobs:
+        job.run(context)
+
+    def trained():
+        return {path.parent.name for path in tmp_path.glob("cache/*/weights.safetensors")}
+
+    before = trained()
+    assert before
+    assert run_experiment(context.experiment, ["--only", pattern, *words]) == 0
+    assert trained() - before == set()
 
 
 @pytest.fixture
