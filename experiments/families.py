@@ -408,9 +408,11 @@ def further_jobs(
 def robot_domain(context: Context, name: str) -> Domain:
     """A robot's corpus whose gripper is seen. SkipCell for another, where `robot_columns` asks for none."""
     config: Config = context.config
+    if not has_actions(corpus_of(context, name)):
+        raise SkipCell(f"{name} has no actions")
     corpus = in_domain_corpus(context, name, config.adapter.gap)
-    if not has_actions(corpus) or not sees_hand(config.reader, corpus):
-        raise SkipCell(f"{name} has no actions, or does not tell where in the picture the gripper is")
+    if not sees_hand(config.reader, corpus):
+        raise SkipCell(f"{name} does not tell where in the picture the gripper is")
     return Domain(context, corpus, None)
 
 

@@ -496,10 +496,9 @@ def reader_job(config: Config, name: str, before: tuple[str, ...]) -> StageJob:
     """What sees a robot's gripper in the pictures of a corpus, as `obtain_reader_of` asks for it."""
 
     def domain(context: Context) -> Domain:
-        corpus = in_domain_corpus(context, name, config.reader.gap)
-        if not can_be_probed(corpus):
-            raise SkipCell(f"{name} has no actions to be probed in each split")
-        return Domain(context, corpus, None)
+        if not can_be_probed(corpus_of(context, name)):
+            raise SkipCell(f"{name} has no actions in each split")
+        return Domain(context, in_domain_corpus(context, name, config.reader.gap), None)
 
     return replace(picture_reader_job(f"reader-{name}", config.reader, domain, *before), cells=())
 

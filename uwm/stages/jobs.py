@@ -13,10 +13,12 @@ from uwm.stages.baselines import (
     DynamicsRecipe,
     FICCRecipe,
     dynamics_stage,
+    ficc_adapter_stage,
     ficc_recipe,
     ficc_stage,
     obtain_dynamics,
     obtain_ficc,
+    obtain_ficc_adapter,
 )
 from uwm.stages.counting import Recipe, training_operations
 from uwm.stages.decoder import DecoderRecipe, decoder_stage, obtain_decoder
@@ -100,6 +102,18 @@ def domain_job(name: str, recipe: DomainRecipe, domain: OpenDomain, *needs: str)
         lambda context: stage_of(recipe, domain(context)),
         needs=needs,
         operations=operations_of(recipe),
+    )
+
+
+def ficc_adapter_job(
+    name: str, recipe: AdapterRecipe, ficc: FICCRecipe, domain: OpenDomain, parent: str
+) -> StageJob:
+    """The training of the adapter to FICC, after the job `parent` that trains FICC."""
+    return StageJob(
+        name,
+        lambda context: obtain_ficc_adapter(recipe, ficc, domain(context)),
+        lambda context: ficc_adapter_stage(recipe, ficc, domain(context)),
+        needs=(parent,),
     )
 
 
