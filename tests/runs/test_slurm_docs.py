@@ -117,7 +117,8 @@ def test_the_commands_of_a_site_file_as_they_are_written(at_the_site, fake_slurm
     if "--scale paper" not in lines[-1]:
         assert "--rerun measures them again" in done.stderr
         return
-    stages = ("manifests", "pretrain", "evaluate-ssv2", "evaluate-ego4d")
+    lists = ("manifests", "manifests-ssv2", "manifests-ego4d")
+    stages = (*lists, "pretrain", "evaluate-ssv2", "evaluate-ego4d")
     for stage in stages:
         assert f": table1-{stage} (1 items)" in done.stderr
     fake_slurm.program("srun", '#!/bin/sh\necho "$@" >> {folder}/started\n')
