@@ -192,22 +192,24 @@ def test_lists_of_pairs_are_a_job_without_a_gpu_and_no_plan_makes_them(name, wil
     assert f"{name}-manifests" not in [job.name for job in planned(context, "*")]
 
 
-@pytest.mark.parametrize("name", ["table1", "families"])
+@pytest.mark.parametrize(
+    ("name", "pattern"), [("table1", "uwm/*"), ("families", "ours/*"), ("ablations", "base/*")]
+)
 def test_lists_of_test_pairs_are_a_job_without_a_gpu_and_no_evaluation_makes_them(
-    name, wild, tmp_path, monkeypatch
+    name, pattern, wild, tmp_path, monkeypatch
 ):
     """Of a corpus that nothing is trained on: every clip is opened."""
     monkeypatch.setattr("uwm.data.selection.MANY_CLIPS", 3)
     words = ("--scale", "smoke", "--data", f"wild={wild}", "--out", str(tmp_path / "out"))
     context = context_of(name, *words)
     site = Site("gpus", Resources(gpus_per_node=8), Resources(gpus_per_node=1), Resources(cpus_per_task=32))
-    cells = choose(context.cells, ["ours" if name == "families" else "uwm"])
+    cells = choose(context.cells, [pattern])
     jobs = {job.name: job for job in plan_jobs(context, cells, site, {}, set()).jobs}
     lists = jobs[f"{name}-manifests-wild"]
     assert (lists.resources.gpus_per_node, lists.resources.cpus_per_task) == (0, 32)
     assert lists.after_ok == ()
     (after,) = (job for job in jobs.values() if lists.name in job.after_ok)
-    assert after.items in (("stage:evaluate-wild",), ("ours/wild/s0",))
+    assert after.items in (("stage:evaluate-wild",), ("ours/wild/s0",), ("base/wild",))
     assert not any(part.partition("manifests-")[2] for part in jobs if part != lists.name)  # ours are listed
     assert list(tmp_path.glob("cache/manifests/wild-*")) == []
     opened = counted(monkeypatch, "uwm.data.manifest_cache.build_manifest")
@@ -216,7 +218,12 @@ def test_lists_of_test_pairs_are_a_job_without_a_gpu_and_no_evaluation_makes_the
             job.run(context)
     assert [corpus.name for corpus, _ in opened] == ["wild"]
     assert lists.name not in [job.name for job in planned(context_of(name, *words), "*")]
-    assert run_experiment(context.experiment, ["--only", cells[-1].name, *words]) == 0
+    assert (
+        run_experiment(
+            context.experiment, ["--only", next(cell.name for cell in cells if cell.corpus == "wild"), *words]
+        )
+        == 0
+    )
     assert [corpus.name for corpus, _ in opened].count("wild") == 1
 
 

@@ -1,7 +1,7 @@
 """Lists of a corpus's pairs as jobs without a GPU: for one with many clips, opening each takes long."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -38,6 +38,12 @@ def list_jobs(
         return []
     run, stage = partial(_obtain, name=name, opened=opened), partial(_stage, name=name, opened=opened)
     return [StageJob(f"manifests-{name}", run, stage, trains=False, computes=False, cells=cells)]
+
+
+def read_lists(names: Iterable[str], data: Mapping[str, Path]) -> list[StageJob]:
+    """Those of some corpora whose cells, `METHOD/NAME` with a seed or without, measure themselves."""
+    each = (list_jobs(name, data, cells=(f"*/{name}", f"*/{name}/s*")) for name in names)
+    return [job for jobs in each for job in jobs]
 
 
 def _choices(config: Tested, corpus: Corpus) -> list[Choice]:
