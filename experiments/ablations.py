@@ -66,6 +66,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.runs.settings import with_settings
 from uwm.stages.jobs import after_lists
+from uwm.stages.lists import read_lists
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_stage, zero_shot_corpus
@@ -265,14 +266,14 @@ def summarize(context: Context) -> None:
 
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
-    """The jobs of a cluster run: a training for each variation."""
+    """The jobs of a cluster run: a training for each variation, and lists of a user's test pairs."""
     jobs, trained = [], [name for name in config.variations if name not in CODECS]
     for name, seed in trainings(config, trained):
         cell, suffix = Cell(name, "", seed), "" if seed is None else f"-s{seed}"
         compute, stage = (functools.partial(f, cell=cell) for f in (train_variation, variation_stage))
         read = tuple(Cell(name, corpus, seed).name for corpus in corpora_of(config, data))
         jobs.append(StageJob(f"pretrain-{name}{suffix}", compute, stage, cells=read))
-    return after_lists(config, jobs)
+    return [*after_lists(config, jobs), *read_lists(corpora_of(config, data), data)]
 
 
 def train_variation(context: Context, cell: Cell) -> World:

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,22 +59,25 @@ from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
+from uwm.runs.jobs import shared_jobs
 from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import skip_where_fewer
 from uwm.stages.adapter import AdapterRecipe, adapter_stage, family_adapter, obtain_adapter
 from uwm.stages.finetune import Domain
-from uwm.stages.jobs import after_lists
+from uwm.stages.jobs import domain_job, picture_reader_job, shared_first
+from uwm.stages.lists import list_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import (
     corpus_of,
+    in_domain_corpus,
     obtain_pretrained,
     obtain_pretrained_mae,
     pretrain_stage,
     zero_shot_corpus,
 )
-from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
+from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader, sees_hand
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.convergence import last_gain
@@ -348,19 +351,66 @@ def summarize(context: Context) -> None:
             print(table_text(rows, SHOWN))
 
 
+# Jobs of a cluster run
+
+
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
-    """The jobs of a cluster run: a training for each family and seed."""
+    """The trainings of a cluster run; cells then find them."""
+    first = shared_first(config, mae=True)
+    before = tuple(job.name for job in first)
     trainings = [
         StageJob(
-            f"pretrain-{family}-s{seed}",
-            functools.partial(train_family, cell=Cell(family, "", seed)),
-            functools.partial(family_stage, cell=Cell(family, "", seed)),
-            cells=(f"{family}/*/s{seed}",),
+            training_name(cell),
+            functools.partial(train_family, cell=cell),
+            functools.partial(family_stage, cell=cell),
+            needs=before,
+            cells=(f"{cell.method}/*/s{cell.seed}",),
         )
-        for family in config.families
-        for seed in config.seeds
+        for cell in (Cell(family, "", seed) for family in config.families for seed in config.seeds)
     ]
-    return after_lists(config, trainings)
+    needs = functools.partial(further_jobs, config, data, before)
+    return [*first, *trainings, *shared_jobs(cells(config, data), needs)]
+
+
+def training_name(cell: Cell) -> str:
+    """The job that trains a cell's family."""
+    return f"pretrain-{cell.method}-s{cell.seed}"
+
+
+def further_jobs(
+    config: Config, data: Mapping[str, Path], before: tuple[str, ...], cell: Cell
+) -> Iterator[StageJob]:
+    """What a cell reads beside its family: the list of its test pairs, and on a robot's corpus a reader of
+    the MAE's states, which comes after the jobs `before`, and the adapters."""
+    lists = list_jobs(cell.corpus, data, tested_corpus, cells=("*",))
+    yield from lists
+    if cell.corpus in config.pretrain_on:
+        return
+    listed = tuple(job.name for job in lists)
+    reader_of = functools.partial(robot_domain, name=cell.corpus)
+    yield picture_reader_job(f"reader-{cell.corpus}", config.reader, reader_of, *before, *listed)
+    place, domain = cell.file_name.replace("__", "-"), functools.partial(acting_domain, cell=cell)
+    for name, recipe in adapters(config, cell).items():
+        label = name.removesuffix("_px").replace("_", "-")
+        yield domain_job(f"{label}-{place}", recipe, domain, training_name(cell), *listed)
+
+
+def robot_domain(context: Context, name: str) -> Domain:
+    """A robot's corpus whose gripper is seen. SkipCell for another, where `robot_columns` asks for none."""
+    config: Config = context.config
+    if not has_actions(corpus_of(context, name)):
+        raise SkipCell(f"{name} has no actions")
+    corpus = in_domain_corpus(context, name, config.adapter.gap)
+    if not sees_hand(config.reader, corpus):
+        raise SkipCell(f"{name} does not tell where in the picture the gripper is")
+    return Domain(context, corpus, None)
+
+
+def acting_domain(context: Context, cell: Cell) -> Domain:
+    """The domain of a cell's adapters. SkipCell as `robot_domain` and `check_pairs`."""
+    robot_domain(context, cell.corpus)
+    check_pairs(context, cell)
+    return domain_of(context, cell)
 
 
 def train_family(context: Context, cell: Cell) -> World:

@@ -118,7 +118,7 @@ from uwm.stages.baselines import (
 )
 from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
-from uwm.stages.jobs import domain_job, finetune_job, pretrain_jobs
+from uwm.stages.jobs import domain_job, ficc_adapter_job, finetune_job, picture_reader_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, in_domain_corpus
@@ -547,8 +547,7 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     if recipe is not None:  # the same for all seeds, for it needs the MAE alone
         name = "decoder-lpips" if recipe.objective == "mse+lpips" else "decoder"
         yield domain_job(f"{name}-{cell.corpus}", recipe, unseeded, "pretrain")
-    reader = replace(config.reader, reads="hand-in-picture")
-    yield domain_job(f"reader-{cell.corpus}", reader, unseeded, "pretrain")
+    yield picture_reader_job(f"reader-{cell.corpus}", config.reader, unseeded, "pretrain")
     if cell.seed is None:
         return
     tuned, before = finetuned(config, cell), "pretrain"
@@ -558,10 +557,14 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     own, base = own_recipe(config, cell), parsed.base
     if isinstance(own, AdapterRecipe):
         base = f"adapter-{R_GT if parsed.method == SHUFFLED else base}"
-    elif isinstance(own, FICCRecipe):  # the adapter to it is small, and trained in its cell
+    elif isinstance(own, FICCRecipe):
         base = "ficc"
+    domain = partial(domain_of, cell=cell)
     if own is not None:
-        yield domain_job(f"{base}-{place}", own, partial(domain_of, cell=cell), before)
+        yield domain_job(f"{base}-{place}", own, domain, before)
+    if isinstance(own, FICCRecipe) and parsed.method == FICC:
+        fitted = config.adapter.seeded(cell.seed)
+        yield ficc_adapter_job(f"adapter-ficc-{place}", fitted, own, domain, f"ficc-{place}")
 
 
 EXPERIMENT = Experiment(

@@ -32,7 +32,7 @@ if __name__ == "__main__":
 import functools
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +95,15 @@ from uwm.models import LatentActions, VectorQuantizer, WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
-from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
+from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
 from uwm.runs.settings import identity_fields, plain_value
+from uwm.stages.finetune import Domain
 from uwm.stages.given import Fitted, obtain_fitted
-from uwm.stages.jobs import pretrain_jobs
+from uwm.stages.jobs import picture_reader_job, pretrain_jobs
+from uwm.stages.lists import list_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, zero_shot_corpus
+from uwm.stages.pretrained import corpus_of, in_domain_corpus, obtain_pretrained, zero_shot_corpus
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.trained import Trained
@@ -478,32 +480,48 @@ def summarize(context: Context) -> None:
 
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
-    """The jobs of a cluster run: pre-training, then an evaluation per corpus that its cells read."""
-    names = corpora_of(config, data)
-    given = [given_job(method, name) for name in names for method in given_methods(config)]
-    evaluations = (evaluation_job(name, methods(config)) for name in names)
-    return [*pretrain_jobs(config, cells=()), *evaluations, *given]
+    """The jobs of a cluster run: pre-training, then per corpus its evaluation, which its cells read."""
+    found = pretrain_jobs(config, cells=())
+    for name in corpora_of(config, data):
+        lists = list_jobs(name, data)
+        before = ("pretrain", *(job.name for job in lists))
+        readers = [] if name in config.pretrain_on else [reader_job(config, name, before)]
+        found += [*lists, *readers]
+        found += [evaluation_job(name, methods(config), (*before, *(job.name for job in readers)))]
+        found += [given_job(given, name, before) for given in given_methods(config)]
+    return found
 
 
-def evaluation_job(name: str, ours: Iterable[Method]) -> StageJob:
+def reader_job(config: Config, name: str, before: tuple[str, ...]) -> StageJob:
+    """What sees a robot's gripper in the pictures of a corpus, as `obtain_reader_of` asks for it."""
+
+    def domain(context: Context) -> Domain:
+        if not can_be_probed(corpus_of(context, name)):
+            raise SkipCell(f"{name} has no actions in each split")
+        return Domain(context, in_domain_corpus(context, name, config.reader.gap), None)
+
+    return replace(picture_reader_job(f"reader-{name}", config.reader, domain, *before), cells=())
+
+
+def evaluation_job(name: str, ours: Iterable[Method], before: tuple[str, ...]) -> StageJob:
     """The evaluation of a corpus, which this corpus's cells alone wait for."""
     return StageJob(
         f"evaluate-{name}",
         functools.partial(obtain_evaluation, name=name),
         functools.partial(evaluation_stage, name=name),
-        needs=("pretrain",),
+        needs=before,
         trains=False,
         cells=tuple(f"{method}/{name}" for method in ours),
     )
 
 
-def given_job(given: GivenMethod, name: str) -> StageJob:
+def given_job(given: GivenMethod, name: str, before: tuple[str, ...]) -> StageJob:
     """The same of a method by others."""
     return StageJob(
         f"evaluate-{name}-{given.name}",
         functools.partial(obtain_given, given=given, name=name),
         functools.partial(given_stage, given=given, name=name),
-        needs=("pretrain",),
+        needs=before,
         trains=False,
         cells=(f"{given.name}/{name}",),
     )

@@ -23,6 +23,7 @@ from uwm.data.simulation.suite import Suite
 from uwm.env import REPOSITORY
 from uwm.errors import run_cli
 from uwm.runs.experiment import load_experiment
+from uwm.runs.slurm.site import TFLOPS
 from uwm.stages.adapter import AdapterRecipe
 from uwm.stages.baselines import DynamicsRecipe
 from uwm.stages.counting import Recipe, StepCost, bare, cost_of_alike, step_cost
@@ -196,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--trainings", action="store_true", help="every training, not the pre-training alone")
     parser.add_argument("--gpus", type=whole(1, 4096), default=1, help="how many share a training")
     parser.add_argument("--cores", type=whole(1, 4096), default=12, help="of each GPU's process")
-    parser.add_argument("--tflops", type=real(1e-3, 1e5), default=400, help="TFLOP/s that a GPU reaches")
+    parser.add_argument("--tflops", type=real(1e-3, 1e5), default=TFLOPS, help="TFLOP/s that a GPU reaches")
     options = parser.parse_args(argv)
     if options.trainings:
         print("\n".join(all_trainings(options.scale, options.tflops)))

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.robot_toy import write_toy
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from uwm.data.corpora import ASSETS, BUNDLED, INCLUDED, bundled, open_corpus
 from uwm.errors import UserError
 from uwm.runs.artifacts import NotThere
-from uwm.runs.cli import choose, main, plan_of, run_experiment
-from uwm.runs.experiment import load_experiment
+from uwm.runs.cli import choose, main, plan_of, run_experiment, stages_behind
+from uwm.runs.experiment import SkipCell, load_experiment
 from uwm.runs.options import build_parser
 from uwm.runs.plan import stage_identity
 from uwm.runs.slurm.plan import plan_jobs
@@ -131,6 +132,34 @@ def test_what_the_cells_have_trained_needs_no_job(name, pattern, tmp_path):
     assert cells.name == f"{name}-cells"
 
 
+@pytest.mark.parametrize(
+    ("name", "pattern", "more"),
+    [
+        ("table1", "uwm/*", ("--set", "corpora=sim-panda")),
+        ("figure4", "w_ft/*", ()),
+        ("figure5", "r_gt/*,direct/*,ficc/*,r_gt-lpips-decoder/*", ()),
+        ("families", "ours/sim-panda,pixels/sim-panda,adaworld/sim-third-person", ()),
+        ("ablations", "base/*", ()),
+        ("planning", "r_gt-8/reach", ()),
+    ],
+)
+def test_what_the_jobs_have_trained_the_cells_only_read(name, pattern, more, tmp_path):
+    words = ("--scale", "smoke", "--out", str(tmp_path / "out"), *more)
+    context = context_of(name, *words)
+    jobs = stages_behind(context, choose(context.cells, [pattern]))
+    assert len(jobs) > 1 or name == "ablations"
+    for job in jobs:
+        job.run(context)
+
+    def trained():
+        return {path.parent.name for path in tmp_path.glob("cache/*/weights.safetensors")}
+
+    before = trained()
+    assert before
+    assert run_experiment(context.experiment, ["--only", pattern, *words]) == 0
+    assert trained() - before == set()
+
+
 @pytest.fixture
 def wild(tmp_path, monkeypatch):
     """A dozen clips, which count as many."""
@@ -152,14 +181,77 @@ def test_lists_of_pairs_are_a_job_without_a_gpu_and_no_plan_makes_them(name, wil
     jobs = {job.name: job for job in plan_jobs(context, context.cells, site, {}, set()).jobs}
     lists = jobs[f"{name}-manifests"]
     assert (lists.resources.gpus_per_node, lists.resources.cpus_per_task) == (0, 32)
-    trainings = [job for job in stages if job.startswith("pretrain")]
-    assert [job for job in jobs if lists.name in jobs[job].after_ok] == [f"{name}-{job}" for job in trainings]
+    trainings = [job for job in stages if job == "mae" or job.startswith("pretrain")]
+    after = [job for job in jobs if lists.name in jobs[job].after_ok]
+    assert [job for job in after if "-reader-" not in job] == [f"{name}-{job}" for job in trainings]
     assert stage_identity(context, stages[trainings[0]]) is None
     assert list(tmp_path.glob("cache/manifests/wild-*.csv")) == []
     stages["manifests"].run(context)
     assert len(list(tmp_path.glob("cache/manifests/wild-train-*.digests.json"))) == 1
     assert stage_identity(context, stages[trainings[0]]) is not None
     assert f"{name}-manifests" not in [job.name for job in planned(context, "*")]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"), [("table1", "uwm/*"), ("families", "ours/*"), ("ablations", "base/*")]
+)
+def test_lists_of_test_pairs_are_a_job_without_a_gpu_and_no_evaluation_makes_them(
+    name, pattern, wild, tmp_path, monkeypatch
+):
+    """Of a corpus that nothing is trained on: every clip is opened."""
+    monkeypatch.setattr("uwm.data.selection.MANY_CLIPS", 3)
+    words = ("--scale", "smoke", "--data", f"wild={wild}", "--out", str(tmp_path / "out"))
+    context = context_of(name, *words)
+    site = Site("gpus", Resources(gpus_per_node=8), Resources(gpus_per_node=1), Resources(cpus_per_task=32))
+    cells = choose(context.cells, [pattern])
+    jobs = {job.name: job for job in plan_jobs(context, cells, site, {}, set()).jobs}
+    lists = jobs[f"{name}-manifests-wild"]
+    assert (lists.resources.gpus_per_node, lists.resources.cpus_per_task) == (0, 32)
+    assert lists.after_ok == ()
+    (after,) = (job for job in jobs.values() if lists.name in job.after_ok)
+    assert after.items in (("stage:evaluate-wild",), ("ours/wild/s0",), ("base/wild",))
+    assert not any(part.partition("manifests-")[2] for part in jobs if part != lists.name)  # ours are listed
+    assert list(tmp_path.glob("cache/manifests/wild-*")) == []
+    opened = counted(monkeypatch, "uwm.data.manifest_cache.build_manifest")
+    for job in stages_behind(context, cells):
+        if job.name == "manifests-wild":
+            job.run(context)
+    assert [corpus.name for corpus, _ in opened] == ["wild"]
+    assert lists.name not in [job.name for job in planned(context_of(name, *words), "*")]
+    assert (
+        run_experiment(
+            context.experiment, ["--only", next(cell.name for cell in cells if cell.corpus == "wild"), *words]
+        )
+        == 0
+    )
+    assert [corpus.name for corpus, _ in opened].count("wild") == 1
+
+
+def test_a_stage_that_is_not_needed_gets_no_job_and_cells_do_without(tmp_path, capsys):
+    """A robot whose gripper no picture shows: no reader, and nobody waits for one that would fail."""
+    place = write_toy(tmp_path / "toy.hdf5", demos=24)
+    words = ("--scale", "smoke", "--data", f"toy={place}", "--out", str(tmp_path / "out"))
+    context = context_of("figure5", *words)
+    submission = plan_jobs(context, choose(context.cells, ["copy/toy"]), SITE, {}, set())
+    assert [job.name for job in submission.jobs] == [
+        "figure5-pretrain",
+        "figure5-decoder-toy",
+        "figure5-cells",
+    ]
+    told = "not needed, toy does not tell where in the picture the gripper is"
+    assert submission.skipped["stage:reader-toy"] == told
+    assert run_experiment(context.experiment, ["--dry-run", "--only", "copy/toy", *words]) == 0
+    assert f"stage reader-toy: {told}" in capsys.readouterr().out
+    (reader,) = (job for job in stages_behind(context, context.cells) if job.name == "reader-toy")
+    with pytest.raises(SkipCell):
+        reader.run(context)
+
+
+def test_a_cell_that_will_be_skipped_takes_no_stage_from_the_others(tmp_path):
+    words = ("--out", str(tmp_path / "out"), "--set", "curve=100000")
+    names = [job.name for job in planned(context_of("figure5", *words), "*")]
+    assert {"figure5-finetune-sim-panda-s0", "figure5-adapter-r_gt-sim-panda-s0"} <= set(names)
+    assert not any("100k" in name for name in names)
 
 
 def counted(monkeypatch, name):

@@ -514,4 +514,4 @@ def test_what_no_config_of_ours_can_say_is_refused(tmp_path: Path, fair: dict[st
     grey = fair | {"patch_embed.proj.weight": torch.zeros(192, 1, 8, 8)}
     refused(save_fair(tmp_path / "mae_visualize_b.pth", grey), "1 channels")
     broken = fair | {"norm.bias": torch.full((192,), float("nan"))}
-    refused(save_fair(tmp_path / "mae_visualize_c.pth", broken), "norm.bias", "not finite")
+    refused(save_fair(tmp_path / "mae_visualize_c.pth", broken), "norm.bias", "NaN or infinite")

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torchvision.models import alexnet
 
+from tests.experiments.test_two_ranks import CELLS
 from tests.paper_world import write_ego4d, write_published, write_ssv2
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
+from tests.slurm.test_slurm_experiments import ANEW
 from tests.warm import run_python
 from uwm.models import MAE_PRESETS
 from uwm.runs.slurm.site import load_site
@@ -49,6 +51,16 @@ def test_the_readmes_commands_run_one_after_the_other(fake_slurm, tmp_path):  # 
         missing = "--collect" in line  # the fake cluster measures nothing
         assert done.returncode == int(missing), (line, done.stdout, done.stderr)
     assert len(fake_slurm.scripts) == 5  # pre-training, two evaluations, two packs of cells
+
+
+def test_each_experiment_is_run_by_several_processes():
+    """As the README claims: by the batch file, and by --submit (Table 1 in a file of its own)."""
+    assert (
+        "for a cell of each experiment with two processes by `job.sbatch` and with 2 nodes x 2 by" in README
+    )
+    experiments = {path.stem for path in (ROOT / "experiments").glob("*.py")}
+    assert set(CELLS) == experiments
+    assert {*ANEW, "table1"} == experiments
 
 
 @pytest.mark.parametrize("name", SITES)
@@ -105,7 +117,8 @@ def test_the_commands_of_a_site_file_as_they_are_written(at_the_site, fake_slurm
     if "--scale paper" not in lines[-1]:
         assert "--rerun measures them again" in done.stderr
         return
-    stages = ("manifests", "pretrain", "evaluate-ssv2", "evaluate-ego4d")
+    lists = ("manifests", "manifests-ssv2", "manifests-ego4d")
+    stages = (*lists, "pretrain", "evaluate-ssv2", "evaluate-ego4d")
     for stage in stages:
         assert f": table1-{stage} (1 items)" in done.stderr
     fake_slurm.program("srun", '#!/bin/sh\necho "$@" >> {folder}/started\n')

@@ -263,14 +263,22 @@ def test_dry_run_needs_no_slurm(project, tmp_path, monkeypatch):
 def test_the_graph_counts_gpu_hours_at_the_rate_of_the_site(project, tmp_path):
     path = tmp_path / "site.toml"
     path.write_text("gpus_per_node = 2\nhours = 3\n[cells]\nhours = 0.5\n")
-    stage, cells = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
-    assert stage.endswith("3 h; at most 6 GPU hours")
+    stage, cells, how = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
+    assert stage.endswith("3 h; 0.00714 GPU hours counted, at most 6 GPU hours")
+    assert how.startswith("counted at 280 TFLOP/s a GPU, as an H200 reaches at scale paper; ")
+    assert how.endswith(" set tflops in the site file")
     assert cells.startswith("    toy-cells: ")
     assert cells.endswith("; at most 3 GPU hours")
     path.write_text(f"tflops = 0.5\n{path.read_text()}")
-    stage, again = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
+    stage, again, how = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
     assert stage.endswith("3 h; 4 GPU hours counted, at most 6 GPU hours")
-    assert again == cells
+    assert (again, how) == (cells, "counted at 0.5 TFLOP/s a GPU, as site says")
+    path.write_text("gpus_per_node = 2\n[stages]\ngpus_per_node = 0\n")
+    *_, how = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
+    assert how.startswith("no training with a GPU")
+    path.write_text("hours = 3\n")
+    *_, how = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
+    assert how == "no job asks for a GPU: no GPU hours are counted"
 
 
 def test_answers_of_slurm_are_understood():

@@ -15,6 +15,7 @@ from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from uwm.runs import state
 from uwm.runs.record import file_stem
 
+EARLY = "from uwm.runs.asking import answer_early\nif __name__ == '__main__':\n    answer_early(__file__)\n"
 SITE = 'partition = "gpu"\nhours = 2\n'
 
 
@@ -286,28 +287,49 @@ def test_status_before_any_job_shows_no_phantom(project):
 
 def test_questions_need_neither_torch_nor_the_experiments_imports(project, fake_slurm, site):  # noqa: F811
     text = project.file.read_text()
-    early = (
-        "from uwm.runs.asking import answer_early\nif __name__ == '__main__':\n    answer_early(__file__)\n"
-    )
-    project.file.write_text(text.replace("import os\n", f"{early}import os\nimport torch\n", 1))
-    started = project.start("--submit", "--site", str(site))
-    assert started.wait(120) == 0, started.stderr.read()
+    project.file.write_text(text.replace("import os\n", f"{EARLY}import os\nimport torch\n", 1))
     code = "import sys, runpy; sys.argv = sys.argv[1:]\n"
     code += "try: runpy.run_path(sys.argv[0], run_name='__main__')\nfinally: print('torch' in sys.modules)"
-    for question, answer in {"--status": "pending", "--logs": "", "--cancel": ""}.items():
-        command = [sys.executable, "-c", code, str(project.file), question]
+
+    def ask(*question):
+        command = [sys.executable, "-c", code, str(project.file), *question]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.endswith("False\n")
-        assert answer in done.stdout
+        return done.stdout + done.stderr
+
+    for question in ("--status", "--logs"):
+        assert "no run of toy at scale mini with these options was started from here" in ask(question)
+    assert "records" not in ask("--status")
+    started = project.start("--submit", "--site", str(site))
+    assert started.wait(120) == 0, started.stderr.read()
+    for question, answer in {"--status": "pending", "--logs": "", "--cancel": ""}.items():
+        assert answer in ask(question)
+    assert project.start("--submit", "--site", str(site)).wait(120) == 0
+    (work,) = project.root.glob("runs/mini/toy-*")
+    shutil.rmtree(work)
+    project.results.mkdir(parents=True)
+    (project.results / "copy__ours.json").write_text('{"status": "ok"}')
+    (project.results / "uwm__ours__s0.json").write_text('{"status": "failed"}')
+    told = ask("--status")
+    assert "jobs 3, 4_0, 4_1, 4_2 are queued or running, and their run folder is gone: --cancel" in told
+    assert f"{project.results} holds 2 records, 1 of them ok" in told
+    stopped = project.start("--cancel")
+    assert stopped.wait(120) == 0, stopped.stderr.read()
+    assert "are queued or running" not in ask("--status")
+
+
+def test_a_scale_that_nobody_knows_is_refused_by_every_question(project):
+    project.file.write_text(project.file.read_text().replace("import os\n", f"{EARLY}import os\n", 1))
+    for question in ("--status", "--logs"):
+        asked = project.start(question, "--scale", "mni")
+        assert asked.wait(120) == 2
+        assert "did you mean 'mini'?" in asked.stderr.read()
 
 
 def test_garbage_is_not_looked_for_while_libraries_are_imported(project):
-    early = (
-        "from uwm.runs.asking import answer_early\nif __name__ == '__main__':\n    answer_early(__file__)\n"
-    )
     seen = "import gc\nprint('imported', gc.isenabled())\n"
-    text = project.file.read_text().replace("import os\n", f"{early}{seen}import os\n", 1)
+    text = project.file.read_text().replace("import os\n", f"{EARLY}{seen}import os\n", 1)
     project.file.write_text(text + "    print('run', gc.isenabled())\n")
     text = project.file.read_text().replace("raise SystemExit(main(EXPERIMENT))", "main(EXPERIMENT)")
     project.file.write_text(text)

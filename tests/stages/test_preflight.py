@@ -21,6 +21,7 @@ from uwm.data.shards import ShardIndex
 from uwm.errors import UserError
 from uwm.metrics import backbones, perceptual
 from uwm.metrics.perceptual import tensors_sha256
+from uwm.models import MaskedAutoencoder
 from uwm.stages.mae import MAE
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.world_model import PRETRAIN
@@ -65,6 +66,22 @@ def test_lpips_without_weights_is_a_warning_and_at_scale_paper_an_error(weights)
 def test_a_missing_mae_is_an_error_that_names_the_command(weights):
     with pytest.raises(UserError, match=r"no such MAE checkpoint; python -m uwm.prefetch --to DIR"):
         list(nodes_lack(context("mini", MAE["paper"])))
+
+
+def test_a_published_mae_is_looked_at_and_not_built(weights, monkeypatch):
+    """ViT-B takes seconds to draw and to fill, and a plan needs its sizes alone. Each value is asked once."""
+    mae = replace(MAE["paper"], model=TINY)
+    write_lpips(weights)
+    write_published(weights / str(mae.file), TINY, seed=0)
+    asked = []
+    monkeypatch.setattr(MaskedAutoencoder, "load", lambda *_: pytest.fail("builds the MAE"))
+    monkeypatch.setattr(
+        torch, "isfinite", lambda found, f=torch.isfinite: asked.append(found.numel()) or f(found)
+    )
+    assert list(nodes_lack(context("paper", mae))) == []
+    assert sum(asked) < 1000 < sum(t.numel() for t in torch.load(weights / str(mae.file))["model"].values())
+    with pytest.raises(UserError, match=r"set mae\.model to it"):
+        list(nodes_lack(context("paper", MAE["paper"])))
 
 
 def test_a_file_of_other_contents_is_no_weights(weights):

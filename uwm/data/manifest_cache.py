@@ -23,6 +23,7 @@ from uwm.data.manifest import (
 from uwm.data.robomimic.hdf5 import split_path
 from uwm.errors import UserError
 from uwm.files import write_atomically
+from uwm.garbage import no_collection
 from uwm.verified import damage, digests_of
 
 VERSION = 2  # raise it when the same files and arguments come to give other pairs
@@ -100,7 +101,8 @@ def _is_whole(path: Path) -> bool:
 def files_key(corpus: Corpus, split: str, arguments: dict[str, Any]) -> str:
     """What a list of pairs is made of: the split's files as they are now, and the arguments. Opens none."""
     folder = str(corpus.folder)  # text: a `Path` for each of 200,000 files would take seconds
-    files = [(clip.path, clip.cuts, *_stamp(f"{folder}/{clip.path}")) for clip in corpus.of(split)]
+    with no_collection():
+        files = [(clip.path, clip.cuts, *_stamp(f"{folder}/{clip.path}")) for clip in corpus.of(split)]
     text = json.dumps([VERSION, split, sorted(arguments.items()), files], allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,5 +1,6 @@
 """Something-Something V2: videos by number, and the label files that name their splits."""
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ def read(name: str, tree: Tree, forced: bool) -> Found | None:
     """The clips that are both listed and on disk, in the official splits."""
     files = _label_files(tree)
     splits = {clip: split for split, file in files.items() for clip in _ids(file, forced)}
-    stems = tree.by_stem
-    clips = [Clip(stems[clip], split) for clip, split in splits.items() if clip in stems]
+    clips = [Clip(path, splits[stem]) for stem, path in tree.by_stem.items() if stem in splits]
     if not clips:
         if forced:
             raise _refused(name, tree, splits)
@@ -29,7 +29,7 @@ def read(name: str, tree: Tree, forced: bool) -> Found | None:
         on_disk(len(clips), len(splits), "clips"),
         *(f"no label file of the {split} split" for split in without),
     ]
-    return Found(tuple(sorted(clips, key=lambda clip: clip.path)), "ssv2", "; ".join(filter(None, notes)))
+    return Found(tuple(sorted(clips, key=itemgetter(0))), "ssv2", "; ".join(filter(None, notes)))
 
 
 def _refused(name: str, tree: Tree, splits: dict[str, str]) -> UserError:

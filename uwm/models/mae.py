@@ -20,6 +20,7 @@ from uwm.files import home_path
 from uwm.models import mae_weights
 from uwm.models.blocks import transformer_blocks
 from uwm.models.boundary import check_images, check_precision, check_tensor
+from uwm.models.mae_weights import Contents, Heads
 from uwm.models.patches import (
     draw_masking,
     masked_error,
@@ -29,7 +30,7 @@ from uwm.models.patches import (
     take_tokens,
     unpatchify,
 )
-from uwm.models.storage import check_finite, save_module, shapes_of
+from uwm.models.storage import save_module
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -263,18 +264,17 @@ class MaskedAutoencoder(nn.Module):
         for FAIR's files, which do not tell them (assumed ones give a warning). Raises `UserError` for
         encoder-only files, wrong shapes, missing or unknown keys.
         """
-        heads = {"encoder": encoder_heads, "decoder": decoder_heads}
-        fields, tensors = mae_weights.read_published(home_path(path), norm_pix_loss, heads)
-        try:
-            config = MAEConfig(**fields)
-            expected = shapes_of(lambda: cls(config), tensors)
-        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise UserError(f"{path}: no usable MAE configuration ({error})") from error
-        mae_weights.check_tensors(Path(path), tensors, expected)
-        check_finite(Path(path), tensors)
+        config, tensors = cls.read(path, norm_pix_loss, {"encoder": encoder_heads, "decoder": decoder_heads})
         model = cls(config)
         model.load_state_dict(tensors)
         return model.eval()
+
+    @classmethod
+    def read(
+        cls, path: Path | str, norm_pix_loss: bool | None = None, heads: Heads | None = None
+    ) -> Contents:
+        """The sizes and the checked float32 weights of such a file, without a model of them, as `load`."""
+        return mae_weights.read_checked(home_path(path), norm_pix_loss, heads or {}, MAEConfig, cls)
 
     def _initialise(self, generator: torch.Generator) -> None:
         for module in self.modules():

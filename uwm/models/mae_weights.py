@@ -6,15 +6,20 @@ Every reader ends in the parameter names of `uwm.models.mae` (which are FAIR's) 
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from uwm.errors import UserError
 from uwm.models.mae_files import WANTED, read_config_json, read_stored, short_reason, some, weights_file
+from uwm.models.storage import check_finite, shapes_of
+
+C = TypeVar("C")
+Heads: TypeAlias = Mapping[str, int | None]  # of the "encoder" and the "decoder", for files that do not tell
+Contents: TypeAlias = tuple[Any, dict[str, Tensor]]  # a configuration, and the tensors by name
 
 OWN_CLASS = "MaskedAutoencoder"  # "class" in the metadata of our own files, see `uwm.models.storage`
 # A FAIR file doesn't say its heads. Those of the published models: ViT-B/L/H, and the decoder of 512.
@@ -67,7 +72,7 @@ _HF_OTHER = {
 
 
 def read_published(
-    path: Path, norm_pix_loss: bool | None = None, heads: Mapping[str, int | None] | None = None
+    path: Path, norm_pix_loss: bool | None = None, heads: Heads | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config fields of `MAEConfig` and float32 tensors under its parameter names, from any known file.
 
@@ -102,8 +107,31 @@ def read_published(
     return fields, {name: tensor.float() for name, tensor in tensors.items()}
 
 
-def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise `UserError` naming missing and unknown keys, wrong shapes and what is not finite."""
+def read_checked(
+    path: Path,
+    norm_pix_loss: bool | None,
+    heads: Heads,
+    config_type: Callable[..., C],
+    kind: Callable[[C], nn.Module],
+) -> tuple[C, dict[str, Tensor]]:
+    """As `read_published`, with the configuration itself, once the tensors are known to be those of a model
+    of that `kind`; none is filled.
+
+    Raises `UserError` also for no usable configuration, missing and unknown keys, wrong shapes, and what is
+    not finite.
+    """
+    fields, tensors = read_published(path, norm_pix_loss, heads)
+    try:
+        config = config_type(**fields)
+        expected = shapes_of(lambda: kind(config), tensors)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise UserError(f"{path}: no usable MAE configuration ({error})") from error
+    _compare(path, tensors, expected)
+    check_finite(path, tensors)
+    return config, tensors
+
+
+def _compare(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     if missing := expected.keys() - tensors.keys():
         raise UserError(f"{path}: the MAE checkpoint lacks {some(missing)}: {WANTED}")
     if unknown := tensors.keys() - expected.keys():
@@ -115,8 +143,6 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[s
             f"{path}: {name} has shape {tuple(tensors[name].shape)} where its configuration asks for "
             f"{tuple(expected[name].shape)} ({len(wrong)} such tensors): {WANTED}"
         )
-    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
-        raise UserError(f"{path}: {some(broken)} hold values that are not finite: fetch the file again")
 
 
 def _refuse_encoder_only(path: Path, has_decoder: bool) -> None:
@@ -124,9 +150,7 @@ def _refuse_encoder_only(path: Path, has_decoder: bool) -> None:
         raise UserError(f"{path}: holds only the MAE's encoder, no decoder to show states with: {WANTED}")
 
 
-def _fair_fields(
-    path: Path, tensors: Mapping[str, Tensor], heads: Mapping[str, int | None]
-) -> dict[str, Any]:
+def _fair_fields(path: Path, tensors: Mapping[str, Tensor], heads: Heads) -> dict[str, Any]:
     fields = _shape_fields(path, tensors)
     for part in ("encoder", "decoder"):
         fields[f"{part}_heads"] = heads.get(part) or _fair_heads(path, part, fields[f"{part}_width"])

@@ -7,6 +7,7 @@ An experiment file asks here before it imports torch:
 """
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -24,14 +25,17 @@ from uwm.runs.provenance import file_blob
 from uwm.runs.settings import nearest
 from uwm.runs.slurm import live
 
+# Another one may be a mistake: the experiment's file says so.
+USUAL_SCALES = ("smoke", "mini", "small", "paper")
 QUESTIONS = ("status", "logs", "cancel", "wait", "follow")
 
 
 def answer_early(file: str) -> None:
     """Answer a question on the command line from the newest run with these options, and exit.
 
-    Returns where the command line asks nothing, or no such run was started from here. Garbage
-    collection is paused while the file imports its libraries, until `uwm.runs.cli.main`.
+    Returns where the command line asks nothing, or what only the experiment's file can tell: without such a
+    run, which cells there are. Garbage collection is paused while the file imports its libraries, until
+    `uwm.runs.cli.main`.
     """
     pause_collection()
     arguments = sys.argv[1:]
@@ -44,14 +48,42 @@ def answer_early(file: str) -> None:
 
 
 def _early(options: argparse.Namespace, path: Path) -> int:
-    """The answer's exit code, or -1 without a written listing."""
+    """The answer's exit code, or -1 where the experiment's file must tell it."""
     check_flags(options)
-    found = find_listing(runs_root(path.parent.parent), path.stem, options.scale, run_options(options))
+    runs = runs_root(path.parent.parent)
+    found = find_listing(runs, path.stem, options.scale, run_options(options))
+    told = (options.status or options.logs) and not options.json and options.scale in USUAL_SCALES
+    if found is None and told:
+        return _nothing_started(options, path, runs)
     if found is None:
         return -1
     if found.code and found.code != file_blob(path):
         say(f"note: {path.name} has changed since this run was started")
     return answer(options, found)
+
+
+def _nothing_started(options: argparse.Namespace, path: Path, runs: Path) -> int:
+    """What can be said without a run: the records that are there, and jobs of a deleted run folder."""
+    say(f"no run of {path.stem} at scale {options.scale} with these options was started from here: "
+        "there are no jobs and no logs of it")  # fmt: skip
+    lost = live.without_folder(runs / options.scale, path.stem)
+    if lost:
+        say(f"jobs {', '.join(lost[:5])} are queued or running, and their run folder is gone: --cancel, with "
+            "the options of that run, ends them")  # fmt: skip
+    folder = Path(options.out or path.parent.parent / "results" / options.scale / path.stem)
+    found = [status for file in folder.glob("*.json") if (status := _status_of(file))]
+    if found:
+        say(f"{folder} holds {len(found)} records, {found.count('ok')} of them ok; --missing --dry-run lists "
+            "the cells that need a new one")  # fmt: skip
+    return 0
+
+
+def _status_of(record: Path) -> str | None:
+    """Of a record; None for a file that is none."""
+    try:
+        return str(json.loads(record.read_text(encoding="utf-8"))["status"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def run_options(options: argparse.Namespace) -> dict[str, Any]:

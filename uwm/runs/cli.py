@@ -11,12 +11,12 @@ from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.garbage import resume_collection
 from uwm.runs import asking, launch, report
-from uwm.runs.experiment import Cell, Context, Experiment, StageJob
+from uwm.runs.experiment import Cell, Context, Experiment, SkipCell, StageJob
 from uwm.runs.given import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.options import build_parser, check_flags, data_folders, flag
 from uwm.runs.patterns import matches
-from uwm.runs.plan import Plan, make_plan, named_places, recomputing, say, stage_identity
+from uwm.runs.plan import Plan, make_plan, named_places, planned_stage, recomputing, say
 from uwm.runs.preflight import preflight, reason_to_skip, unusable_corpora
 from uwm.runs.settings import nearest
 from uwm.runs.slurm import submit as slurm
@@ -112,7 +112,10 @@ def dry_run(
         if getattr(options, name):
             raise UserError(f"{flag(name)} needs to know the cluster: --site slurm/NAME.toml, or --submit")
     for job in stages_behind(context, cells):
-        stage = stage_identity(context, job)
+        stage = planned_stage(context, job)
+        if isinstance(stage, SkipCell):
+            print(f"stage {job.name}: not needed, {stage}")
+            continue
         found = context.artifacts.find(stage) if stage else None
         print(f"stage {job.name}: {found.origin if found else 'to be computed'}")
     for cell in cells:

@@ -93,6 +93,7 @@ class StageJob:
 
     `run` computes it through `context.artifacts.obtain`. `stage` tells its identity, so that a plan can say
     whether it is cached; where the identity depends on another artifact, it is known once that is finished.
+    It raises SkipCell for a stage that is not needed: cells that name it do without.
     `needs` names the stage jobs that come first. `cells`: patterns of the cells that read it; they alone
     wait for it, or go down with it. A stage that `trains` gets the site's resources for trainings (many
     GPUs), any other those of a cell, and one that only reads files (not `computes`) those of cells that

@@ -9,11 +9,12 @@ from uwm.runs.experiment import Cell, StageJob
 def shared_jobs(cells: Iterable[Cell], needs: Callable[[Cell], Iterable[StageJob]]) -> list[StageJob]:
     """The jobs behind some cells, each once, with the cells that read it (none, where it says so itself).
 
-    `needs(cell)` gives the jobs of a cell, each after those that it needs itself.
+    `needs(cell)` gives the jobs of a cell, each after those that it needs itself. Of equal ones the first
+    is kept: a later cell may be skipped for what it alone wants.
     """
     found: dict[str, StageJob] = {}
     for cell in cells:
         for job in needs(cell):
-            earlier = found[job.name].cells if job.name in found else ()
-            found[job.name] = replace(job, cells=(*earlier, cell.name) if job.cells else ())
+            first = found.get(job.name, replace(job, cells=()))
+            found[job.name] = replace(first, cells=(*first.cells, cell.name) if job.cells else ())
     return list(found.values())

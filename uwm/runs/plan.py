@@ -197,13 +197,22 @@ def recomputing(plan: Plan) -> Iterator[None]:
 
 
 def stage_identity(context: Context, job: StageJob) -> Stage | None:
-    """The identity of a stage job, computing nothing; None while that rests on what is not finished."""
+    """The identity of a stage job, computing nothing; None while that rests on what is not finished, and for
+    a stage that is not needed."""
+    found = planned_stage(context, job)
+    return None if isinstance(found, SkipCell) else found
+
+
+def planned_stage(context: Context, job: StageJob) -> Stage | SkipCell | None:
+    """The same, but for a stage that is not needed the reason."""
     if job.stage is None:
         return None
     try:
         return job.stage(replace(context, artifacts=replace(context.artifacts, find_only=True)))
-    except (NotThere, SkipCell):
+    except NotThere:
         return None
+    except SkipCell as reason:
+        return reason
 
 
 def find_cell(context: Context, name: str) -> Cell:

@@ -190,13 +190,23 @@ def ficc_encoder(ficc: Trained) -> FrozenEncoder:
     return FrozenEncoder(ficc.sha256, model.image_size, encode)
 
 
-def obtain_ficc_adapter(recipe: AdapterRecipe, parent: FICCRecipe, domain: Domain) -> Trained:
-    """The adapter from real actions to FICC's latent action, trained as the world model's is."""
+def _ficc_adapter_recipe(recipe: AdapterRecipe) -> AdapterRecipe:
     # Its representation network is small, so states are always computed once; its one token has no place.
     network = replace(recipe.model, blocks="attention")
-    recipe = replace(recipe, views=max(1, recipe.views), model=network, change_weight=0.0)
+    return replace(recipe, views=max(1, recipe.views), model=network, change_weight=0.0)
+
+
+def ficc_adapter_stage(recipe: AdapterRecipe, parent: FICCRecipe, domain: Domain) -> Stage:
+    """Identity of the adapter to FICC; trains nothing."""
+    recipe = _ficc_adapter_recipe(recipe)
     above = ficc_stage(ficc_recipe(parent, domain), domain.corpus)
     inputs = {domain.corpus.name: training_pairs(recipe, domain.corpus).sha256, above.name: above.digest}
+    return Stage("ficc-adapter", 3, identity_fields(recipe), inputs)
+
+
+def obtain_ficc_adapter(recipe: AdapterRecipe, parent: FICCRecipe, domain: Domain) -> Trained:
+    """The adapter from real actions to FICC's latent action, trained as the world model's is."""
+    stage, recipe = ficc_adapter_stage(recipe, parent, domain), _ficc_adapter_recipe(recipe)
 
     def compute(folder: Path) -> None:
         ficc = obtain_ficc(parent, domain)
@@ -205,7 +215,6 @@ def obtain_ficc_adapter(recipe: AdapterRecipe, parent: FICCRecipe, domain: Domai
         run = TrainingRun(folder, domain.context.stop)
         train_adapter(data, config, FrozenLatents(ficc.model, ficc.sha256, None), run)
 
-    stage = Stage("ficc-adapter", 3, identity_fields(recipe), inputs)
     return obtain_trained(domain.context, stage, ActionAdapter, compute)
 
 

@@ -5,29 +5,36 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
+from uwm.data.selection import first_clips_of_each
 from uwm.runs.artifacts import Stage
-from uwm.runs.experiment import Context, StageJob
+from uwm.runs.experiment import Context, SkipCell, StageJob
 from uwm.stages.adapter import AdapterRecipe, adapter_stage, obtain_adapter
 from uwm.stages.baselines import (
     DynamicsRecipe,
     FICCRecipe,
     dynamics_stage,
+    ficc_adapter_stage,
     ficc_recipe,
     ficc_stage,
     obtain_dynamics,
     obtain_ficc,
+    obtain_ficc_adapter,
 )
 from uwm.stages.counting import Recipe, training_operations
 from uwm.stages.decoder import DecoderRecipe, decoder_stage, obtain_decoder
 from uwm.stages.finetune import Domain, FinetuneRecipe
+from uwm.stages.mae import mae_stage
+from uwm.stages.pair_training import training_manifests
 from uwm.stages.pretrained import (
     Pretrained,
+    corpus_of,
     manifests_stage,
     obtain_manifests,
     obtain_pretrained,
+    obtain_pretrained_mae,
     pretrain_stage,
 )
-from uwm.stages.reader import ReaderRecipe, obtain_reader, reader_stage
+from uwm.stages.reader import ReaderRecipe, obtain_reader, reader_stage, sees_hand
 
 DomainRecipe: TypeAlias = AdapterRecipe | DynamicsRecipe | FICCRecipe | DecoderRecipe | ReaderRecipe
 OpenDomain: TypeAlias = Callable[[Context], Domain]  # may raise SkipCell
@@ -41,12 +48,32 @@ def pretrain_jobs(config: Pretrained, cells: tuple[str, ...] = ("*",)) -> list[S
 
 
 def after_lists(config: Pretrained, trainings: list[StageJob]) -> list[StageJob]:
-    """`trainings` on the config's corpora; where some of these are a user's, after a job without a GPU that
-    lists their pairs: it opens every clip, which takes hours for large corpora."""
-    if set(config.pretrain_on) <= {*BUNDLED, IN_DOMAIN}:
-        return trainings
-    lists = StageJob("manifests", obtain_manifests, manifests_stage, trains=False, computes=False, cells=())
-    return [lists, *(replace(job, needs=(lists.name,)) for job in trainings)]
+    """`trainings` on the config's corpora, after what `shared_first` gives."""
+    first = shared_first(config, mae=len(trainings) > 1)
+    names = tuple(job.name for job in first)
+    return [*first, *(replace(job, needs=(*job.needs, *names)) for job in trainings)]
+
+
+def shared_first(config: Pretrained, *, mae: bool) -> list[StageJob]:
+    """What trainings on the config's corpora share: where some of these are a user's, a job without a GPU
+    that lists their pairs, for it opens every clip, which takes hours for large corpora; with `mae` the
+    training of the MAE, where it is trained. Else one training would train it while the others wait."""
+    first: list[StageJob] = []
+    if not set(config.pretrain_on) <= {*BUNDLED, IN_DOMAIN}:
+        run, stage = obtain_manifests, manifests_stage
+        first += [StageJob("manifests", run, stage, trains=False, computes=False, cells=())]
+    if mae and config.mae.train is not None:
+        needs = tuple(job.name for job in first)
+        first += [StageJob("mae", obtain_pretrained_mae, _mae_stage, needs=needs, cells=())]
+    return first
+
+
+def _mae_stage(context: Context) -> Stage:
+    config: Pretrained = context.config
+    pretrain_stage(context)  # NotThere, where a plan asks and the lists would take long
+    corpora = {name: corpus_of(context, name) for name in config.pretrain_on}
+    inputs = training_manifests(first_clips_of_each(corpora, config.pretrain.clips), config.pretrain)
+    return mae_stage(config.mae, inputs)
 
 
 def operations_of(recipe: Recipe | ReaderRecipe) -> Callable[[Context], int] | None:
@@ -67,15 +94,40 @@ def finetune_job(name: str, recipe: FinetuneRecipe, domain: OpenDomain) -> Stage
     )
 
 
-def domain_job(name: str, recipe: DomainRecipe, domain: OpenDomain, parent: str) -> StageJob:
-    """A recipe's training in a domain, after the job `parent`."""
+def domain_job(name: str, recipe: DomainRecipe, domain: OpenDomain, *needs: str) -> StageJob:
+    """A recipe's training in a domain, after the jobs `needs`."""
     return StageJob(
         name,
         lambda context: obtain(recipe, domain(context)),
         lambda context: stage_of(recipe, domain(context)),
-        needs=(parent,),
+        needs=needs,
         operations=operations_of(recipe),
     )
+
+
+def ficc_adapter_job(
+    name: str, recipe: AdapterRecipe, ficc: FICCRecipe, domain: OpenDomain, parent: str
+) -> StageJob:
+    """The training of the adapter to FICC, after the job `parent` that trains FICC."""
+    return StageJob(
+        name,
+        lambda context: obtain_ficc_adapter(recipe, ficc, domain(context)),
+        lambda context: ficc_adapter_stage(recipe, ficc, domain(context)),
+        needs=(parent,),
+    )
+
+
+def picture_reader_job(name: str, recipe: ReaderRecipe, domain: OpenDomain, *needs: str) -> StageJob:
+    """The training of what sees a robot's gripper, after the jobs `needs`. A domain that does not tell where
+    in its pictures the gripper is needs none."""
+
+    def seen(context: Context) -> Domain:
+        found = domain(context)
+        if not sees_hand(recipe, found.corpus):
+            raise SkipCell(f"{found.corpus.name} does not tell where in the picture the gripper is")
+        return found
+
+    return domain_job(name, replace(recipe, reads="hand-in-picture"), seen, *needs)
 
 
 def obtain(recipe: DomainRecipe, domain: Domain) -> object:

@@ -142,7 +142,9 @@ def mae_identity(recipe: MAERecipe, inputs: Mapping[str, str]) -> tuple[MAEConfi
 @lru_cache(maxsize=4)
 def _published_identity(recipe: MAERecipe, path: Path, size: int, changed: int) -> tuple[MAEConfig, str]:
     """Read once for all stages of a plan, unless the file's size or time of change are others."""
-    return load_published(recipe, path).config, file_sha256(path)
+    config = MaskedAutoencoder.read(path)[0]
+    _check_sizes(recipe, config, path)
+    return config, file_sha256(path)
 
 
 def published_mae(recipe: MAERecipe) -> Path:
@@ -159,9 +161,13 @@ def published_mae(recipe: MAERecipe) -> Path:
 def load_published(recipe: MAERecipe, path: Path) -> MaskedAutoencoder:
     """The checkpoint at `path`. UserError where its sizes are not those of the recipe."""
     mae = MaskedAutoencoder.load(path)
-    if mae.config != recipe.model:
-        raise UserError(f"{path} holds {mae.config}, and the recipe has {recipe.model}: set mae.model to it")
+    _check_sizes(recipe, mae.config, path)
     return mae
+
+
+def _check_sizes(recipe: MAERecipe, found: MAEConfig, path: Path) -> None:
+    if found != recipe.model:
+        raise UserError(f"{path} holds {found}, and the recipe has {recipe.model}: set mae.model to it")
 
 
 def mae_stage(recipe: MAERecipe, inputs: Mapping[str, str]) -> Stage:

@@ -12,7 +12,7 @@ from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.slurm.describe import describe, graph
 from uwm.runs.slurm.plan import Submission
 from uwm.runs.slurm.script import sbatch_options, sbatch_text
-from uwm.runs.slurm.site import Site
+from uwm.runs.slurm.site import TFLOPS, Site
 from uwm.runs.slurm.submit import make_submission, say_all_is_there, warn_of_site
 from uwm.runs.snapshot import snapshot_digest
 
@@ -30,7 +30,8 @@ def dry_run(
     if as_json:
         report.print_json(_as_json(submission, texts))
     elif tree:
-        print("\n".join(graph(submission, _counted_hours(context, submission, site))))
+        counted = _counted_hours(context, submission, site)
+        print("\n".join([*graph(submission, counted), _how_counted(submission, counted, site)]))
     else:
         print("\n".join(describe(submission, site)))
         for job in submission.jobs:
@@ -40,14 +41,28 @@ def dry_run(
 
 
 def _counted_hours(context: Context, submission: Submission, site: Site) -> dict[str, float]:
-    """GPU hours of the trainings among the jobs, at the rate that the site's file states."""
-    if not site.tflops:
-        return {}
-    planned = {job.name for job in submission.jobs}
+    """GPU hours of the trainings among the jobs with GPUs, at the rate that the site's file states, else at
+    that of one GPU that was measured."""
+    planned = {job.name for job in submission.jobs if job.resources.gpus}
     declared = context.experiment.stages(context.config, context.data)
     named = {f"{context.experiment.name}-{stage.name}": stage.operations for stage in declared}
     counters = {name: count for name, count in named.items() if count and name in planned}
-    return {name: count(context) / (site.tflops * 1e12 * 3600) for name, count in counters.items()}
+    rate = (site.tflops or TFLOPS) * 1e12 * 3600
+    return {name: count(context) / rate for name, count in counters.items()}
+
+
+def _how_counted(submission: Submission, counted: Mapping[str, float], site: Site) -> str:
+    """Which rate stands behind the GPU hours of a graph, or why there are none."""
+    if not any(job.resources.gpus for job in submission.jobs):
+        return "no job asks for a GPU: no GPU hours are counted"
+    if not counted:
+        return "no training with a GPU whose operations are known is left: no GPU hours are counted"
+    if site.tflops:
+        return f"counted at {site.tflops:g} TFLOP/s a GPU, as {site.name} says"
+    return (
+        f"counted at {TFLOPS:g} TFLOP/s a GPU, as an H200 reaches at scale paper; other GPUs and smaller "
+        "models reach less: set tflops in the site file"
+    )
 
 
 def _as_json(submission: Submission, texts: Mapping[str, str]) -> dict[str, object]:

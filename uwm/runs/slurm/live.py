@@ -61,6 +61,18 @@ def orphans(work: Path) -> list[str]:
     return sorted(job for job, entry in queue.items() if entry.comment.startswith(mark) and job not in known)
 
 
+def without_folder(runs: Path, experiment: str) -> list[str]:
+    """Live jobs of an experiment whose run folder below `runs` is no longer there."""
+    queue, found = slurm_queue.queue() or {}, []
+    for job, entry in queue.items():
+        name = entry.comment.removeprefix("uwm:").partition("@")[0]
+        work = runs / name
+        mine = name.startswith(f"{experiment}-") and entry.comment.startswith(run_mark(work))
+        if mine and not work.exists():
+            found.append(job)
+    return sorted(found)
+
+
 def refuse_orphans(work: Path) -> None:
     """Raises UserError where jobs of this run are live that its folder does not know."""
     found = orphans(work)

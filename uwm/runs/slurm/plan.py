@@ -6,10 +6,10 @@ Nothing here talks to a cluster, so that `--dry-run` works anywhere.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from uwm.runs.experiment import Cell, Context, StageJob
+from uwm.runs.experiment import Cell, Context, SkipCell, StageJob
 from uwm.runs.listing import STAGE
 from uwm.runs.patterns import matches
-from uwm.runs.plan import stage_identity
+from uwm.runs.plan import planned_stage
 from uwm.runs.preflight import reason_to_skip
 from uwm.runs.slurm.resources import Resources
 from uwm.runs.slurm.site import Site
@@ -95,9 +95,13 @@ class _Graph:
             seen.add(stage.name)
 
     def is_finished(self, name: str) -> bool:
-        """True when the stage's artifact is there. Looked up once."""
+        """True when the stage's artifact is there, or none is needed. Looked up once."""
         if name not in self.finished:
-            stage = stage_identity(self.context, self.declared[name])
+            stage = planned_stage(self.context, self.declared[name])
+            if isinstance(stage, SkipCell):
+                self.finished[name] = True
+                self.skipped[STAGE + name] = f"not needed, {stage}"
+                return True
             found = self.context.artifacts.find(stage) if stage else None
             self.finished[name] = found is not None
             if stage:

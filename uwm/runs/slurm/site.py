@@ -16,6 +16,10 @@ from uwm.runs.slurm.resources import OWN_OPTIONS, Resources, gpu_count, own_opti
 READING: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "tasks_per_node": 1, "cells_per_job": 1000}
 
 
+TFLOPS = 280.0
+"""Where a site tells none: what an H200 reaches in the pre-training of scale `paper` (slurm/README.md)."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """Keys of a table like [cells."uwm/*"], for the stages or cells whose name the pattern matches."""
@@ -44,9 +48,7 @@ class Site:
     max_submit: int = 0  # array tasks queued at a time, where the site limits them; 0: no limit
     max_attempts: int = 100  # attempts that may end at the time limit before a job counts as timed out
     signal_delay_s: int = 120  # warning before the time limit
-    tflops: float = (
-        0.0  # TFLOP/s that a GPU reaches in a training, for the GPU hours of --graph; 0: not counted
-    )
+    tflops: float = 0.0  # TFLOP/s that a GPU reaches in a training, for the GPU hours of --graph; 0: not told
     wckey: str = ""
 
     def for_stage(self, name: str, trains: bool, computes: bool = True) -> Resources:

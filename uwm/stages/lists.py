@@ -1,0 +1,80 @@
+"""Lists of a corpus's pairs as jobs without a GPU: for one with many clips, opening each takes long."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from uwm.data.action_pairs import has_actions
+from uwm.data.corpora import INCLUDED, Corpus
+from uwm.data.manifest_cache import files_key
+from uwm.data.selection import frozen_pairs
+from uwm.runs.artifacts import Artifact, Stage
+from uwm.runs.experiment import Context, StageJob
+from uwm.stages.pretrained import zero_shot_corpus
+from uwm.stages.testing import Tested
+
+OpenCorpus: TypeAlias = Callable[[Context, str], Corpus]
+
+
+class Choice(NamedTuple):
+    """What `frozen_pairs` is asked for."""
+
+    split: str
+    gap: float
+    pairs: int | None
+    seed: int
+
+
+def list_jobs(
+    name: str, data: Mapping[str, Path], opened: OpenCorpus = zero_shot_corpus, cells: tuple[str, ...] = ()
+) -> list[StageJob]:
+    """The job `manifests-<name>` ahead of a corpus's evaluations; none for what comes with the project.
+
+    `opened` gives the corpus whose test split is measured. `cells` read the list themselves.
+    """
+    if name in INCLUDED and name not in data:
+        return []
+    run, stage = partial(_obtain, name=name, opened=opened), partial(_stage, name=name, opened=opened)
+    return [StageJob(f"manifests-{name}", run, stage, trains=False, computes=False, cells=cells)]
+
+
+def read_lists(names: Iterable[str], data: Mapping[str, Path]) -> list[StageJob]:
+    """Those of some corpora whose cells, `METHOD/NAME` with a seed or without, measure themselves."""
+    each = (list_jobs(name, data, cells=(f"*/{name}", f"*/{name}/s*")) for name in names)
+    return [job for jobs in each for job in jobs]
+
+
+def _choices(config: Tested, corpus: Corpus) -> list[Choice]:
+    """The test pairs; where there are actions, those that their probes and readers learn from, too."""
+    gap, split = config.pretrain.gap, config.test_split
+    chosen = [Choice(split, gap, config.test_pairs, config.seed)]
+    if has_actions(corpus):
+        chosen += [Choice("train", gap, None, 0), Choice(split, gap, None, 0)]
+    return chosen
+
+
+def _stage(context: Context, name: str, opened: OpenCorpus) -> Stage:
+    """By the corpus's files as they are; opens none of them."""
+
+    def find() -> Stage:
+        corpus = opened(context, name)
+        choices = _choices(context.config, corpus)
+        fields: dict[str, Any] = {"corpus": name, "choices": [list(choice) for choice in choices]}
+        splits = dict.fromkeys(choice.split for choice in choices)
+        return Stage("manifests", 1, fields, {split: files_key(corpus, split, {}) for split in splits})
+
+    return context.once(("stage of lists", name), find)
+
+
+def _obtain(context: Context, name: str, opened: OpenCorpus) -> Artifact:
+    """The lists are kept with all others; the artifact only names them."""
+
+    def compute(folder: Path) -> None:
+        corpus = opened(context, name)
+        found = {str(list(choice)): frozen_pairs(corpus, *choice).sha256
+                 for choice in _choices(context.config, corpus)}  # fmt: skip
+        (folder / "manifests.json").write_text(json.dumps(found, indent=1) + "\n")
+
+    return context.artifacts.obtain(_stage(context, name, opened), compute, together=False)
