@@ -60,7 +60,7 @@ class Trainings(NamedTuple):
         return self.cost.total * self.batch_size * self.steps * self.times
 
 
-class Measuring(NamedTuple):
+class Measurements(NamedTuple):
     """What all cells of an experiment measure together: pairs, and the operations of each."""
 
     experiment: str
@@ -77,14 +77,13 @@ class Measuring(NamedTuple):
 def table(
     cost: StepCost,
     recipe: PretrainRecipe,
-    corpora: Sequence[str],
     reading: tuple[float, float],
     gpus: int,
     tflops: float,
-    measured: str = "",
+    further: Mapping[str, str],
 ) -> list[str]:
-    """Lines of name and value: what one training on some corpora costs. `reading`: memory of a rank for its
-    batches, in bytes, and how much of it the processes that read take. `measured`: what measuring takes."""
+    """Lines of name and value: what one training costs, and then `further` ones. `reading`: memory of a rank
+    for its batches, in bytes, and how much of it the processes that read take."""
     train = recipe.train
     total = cost.total * train.batch_size * train.steps
     hours = total / (tflops * 1e12) / 3600
@@ -105,10 +104,8 @@ def table(
         "memory of a host": f"{reading[0] / 1e9:.1f} GB a GPU at most to read pairs, "
         f"{reading[1] / 1e9:.1f} GB of it the processes",
         f"time at {tflops:g} TFLOP/s": f"{hours:.2f} GPU hours, {60 * hours / gpus:.0f} minutes on {gpus}",
-        **({"measuring": measured} if measured else {}),
         "pairs to read": f"{tflops * 1e12 * gpus / cost.total:,.0f} a second for {gpus} at that rate",
-        **stored(recipe, corpora),
-        **made_here(),
+        **further,
     }
     width = max(map(len, rows))
     return [f"{name:<{width}}  {value}" for name, value in rows.items()]
@@ -160,14 +157,14 @@ def trainings(scale: str) -> Iterator[Trainings]:
             yield Trainings(name, kind, cost, batch_size, steps, count)
 
 
-def measurings(scale: str) -> Iterator[Measuring]:
+def measurings(scale: str) -> Iterator[Measurements]:
     """What the cells of each of the three experiments measure at a scale."""
     for name in COUNTED_EXPERIMENTS:
         experiment = load_experiment(REPOSITORY / "experiments" / f"{name}.py")
         config = experiment.configs[scale]
         cells = experiment.cells(config, {})
         pairs = sum(measured_pairs(experiment.reads(config, cell)) for cell in cells)
-        yield Measuring(name, len(cells), pairs, measure_cost(config.mae, config.pretrain, config.lpips))
+        yield Measurements(name, len(cells), pairs, measure_cost(config.mae, config.pretrain, config.lpips))
 
 
 def measured_pairs(read: Mapping[str, Any]) -> int:
@@ -270,9 +267,9 @@ def main(argv: list[str] | None = None) -> int:
     place = config.mae.model.image_size, len(config.pretrain_on), options.gpus, options.cores - 1
     reading = planned_memory(config.pretrain, *place)
     memory, rate = (reading.total, reading.processes), options.tflops
-    measured = measuring_line(options.scale, options.tflops_fp32)
-    lines = table(cost, config.pretrain, config.pretrain_on, memory, options.gpus, rate, measured)
-    print("\n".join(lines))
+    further = stored(config.pretrain, config.pretrain_on) | made_here()
+    further["measuring"] = measuring_line(options.scale, options.tflops_fp32)
+    print("\n".join(table(cost, config.pretrain, memory, options.gpus, rate, further)))
     return 0
 
 
