@@ -6,10 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.documents import ROOT, blocks
 from uwm import cost
 from uwm.data.corpora import BUNDLED
+from uwm.methods import AHEAD, COPY, R_LA
+from uwm.metrics.perceptual import load_lpips
+from uwm.models import MaskedAutoencoder, WorldModel
+from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 from uwm.stages import counting
 from uwm.stages.mae import MAE
@@ -33,6 +39,52 @@ def test_the_pages_show_the_counted_cost(text, capsys):
     command, _, shown = text.partition("\n")
     assert cost.main(command.split()[4:]) == 0
     assert capsys.readouterr().out == shown
+
+
+def test_the_pairs_that_cells_measure_by_hand():
+    assert cost.measured_pairs({"test_pairs": 1000, "pretrain": None}) == 1000
+    ahead = {"test_pairs": 1000, "probe_pairs": 200, "horizon": 10, "rollouts": 6}
+    assert cost.measured_pairs(ahead) == 1000 + 200 + 10 * 6
+    found = {one.experiment: (one.cells, one.pairs) for one in cost.measurings("paper")}
+    assert found["table1"] == (16, 16 * 1000 + 2 * 2000)  # the probe is that of `uwm`, on both corpora
+    cells = found["figure4"][0]
+    assert found["figure4"] == (cells, cells * 1000)
+
+
+def test_what_a_measured_pair_costs_by_hand():
+    """Encoding, inferring, predicting and showing three pictures leave LPIPS's features of five."""
+    mae, pretrain = MAE["smoke"], PRETRAIN["smoke"]
+    one = counting.measure_cost(mae, pretrain, "alex")
+    states = torch.randn(2, 2, 1 + mae.model.tokens, mae.model.encoder_width)
+    network = MaskedAutoencoder(mae.model).eval()
+    model = WorldModel(pretrain.model.fitted(mae.model)).eval()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.predict(states[:, 0], model.infer_actions(*states.unbind(1)).quantized)
+        for _ in range(3):
+            network.decode(states[:, 0])
+    left = one - counter.get_total_flops() // 2 - counting.encode_cost(mae)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        size = mae.model.image_size
+        load_lpips("random").features(torch.rand(5, 3, size, size))
+    assert left == pytest.approx(counter.get_total_flops(), rel=1e-6)
+
+
+def test_cells_are_measured_by_no_more_than_is_counted(tmp_path, monkeypatch):
+    """What a run computes of cells whose trainings are there, with probes, rollouts and some steps ahead."""
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    experiment = load_experiment(ROOT / "experiments" / "figure5.py")
+    only = f"{R_LA}/*/s0,{COPY},{R_LA.variant(AHEAD)}/*/s0"
+    words = ["--scale", "smoke", "--only", only, "--out", str(tmp_path / "records")]
+    assert main(experiment, words) == 0
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        assert main(experiment, words) == 0
+    config, records = experiment.configs["smoke"], sorted((tmp_path / "records").glob("*.json"))
+    names = {path.stem for path in records}
+    reads = [experiment.reads(config, c) for c in experiment.cells(config, {}) if c.file_name in names]
+    assert len(reads) == len(names)
+    each = counting.measure_cost(config.mae, config.pretrain, config.lpips)
+    counted = each * sum(map(cost.measured_pairs, reads))
+    assert counted / 3 < counter.get_total_flops() <= counted
 
 
 def test_what_shards_take_by_hand():

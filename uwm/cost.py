@@ -1,4 +1,4 @@
-"""What the trainings of a scale will cost, counted before they run.
+"""What the trainings of a scale will cost, and measuring what they learnt, counted before they run.
 
     python -m uwm.cost                                # pre-training of scale paper, one GPU at 400 TFLOP/s
     python -m uwm.cost --gpus 8 --tflops 250          # others
@@ -7,10 +7,15 @@
 Operations and the memory of a step are counted on the real networks, attention included; a host's memory is
 what reading pairs takes: blocks to shuffle, and a process for each core but one. Shards and lists of pairs
 are reckoned by what `tests/bench/data.py` measured once, on videos like those of SSv2 and Ego4D; the
-in-domain set of Figures 4 and 5 by 13 of its episodes. A rate is nothing that can be
-counted: `timing.jsonl` beside a training's log has the measured one. What measuring costs is not counted,
-nor FICC's small adapter, nor encoding where a recipe computes states once, nor the steps with a perceptual
-loss that a pre-training can end with (at scale mini it does).
+in-domain set of Figures 4 and 5 by 13 of its episodes. A rate is nothing that can be counted: `timing.jsonl`
+beside a training's log has the measured one.
+
+Measuring is done in fp32. It is counted as if each cell encoded, predicted and showed its pairs anew: test
+pairs, those that probes are fitted to, and each step of its rollouts. Cells of a run share a part of that.
+
+Not counted are the decoding of test clips, FICC's small adapter, what reads the gripper off a picture,
+encoding where a recipe computes states once, and the steps with a perceptual loss that a pre-training can
+end with (at scale mini it does).
 """
 
 import argparse
@@ -26,7 +31,7 @@ from uwm.runs.experiment import load_experiment
 from uwm.runs.slurm.site import TFLOPS
 from uwm.stages.adapter import AdapterRecipe
 from uwm.stages.baselines import DynamicsRecipe
-from uwm.stages.counting import Recipe, StepCost, bare, cost_of_alike, step_cost
+from uwm.stages.counting import Recipe, StepCost, bare, cost_of_alike, measure_cost, step_cost
 from uwm.stages.decoder import DecoderRecipe
 from uwm.stages.finetune import FinetuneRecipe
 from uwm.stages.pair_training import planned_memory
@@ -56,16 +61,30 @@ class Trainings(NamedTuple):
         return self.cost.total * self.batch_size * self.steps * self.times
 
 
+class Measurements(NamedTuple):
+    """What all cells of an experiment measure together: pairs, and the operations of each."""
+
+    experiment: str
+    cells: int
+    pairs: int
+    each: int
+
+    @property
+    def operations(self) -> int:
+        """Of all of them together."""
+        return self.each * self.pairs
+
+
 def table(
     cost: StepCost,
     recipe: PretrainRecipe,
-    corpora: Sequence[str],
     reading: tuple[float, float],
     gpus: int,
     tflops: float,
+    further: Mapping[str, str],
 ) -> list[str]:
-    """Lines of name and value: what one training on some corpora costs. `reading`: memory of a rank for its
-    batches, in bytes, and how much of it the processes that read take."""
+    """Lines of name and value: what one training costs, and then `further` ones. `reading`: memory of a rank
+    for its batches, in bytes, and how much of it the processes that read take."""
     train = recipe.train
     total = cost.total * train.batch_size * train.steps
     hours = total / (tflops * 1e12) / 3600
@@ -87,11 +106,18 @@ def table(
         f"{reading[1] / 1e9:.1f} GB of it the processes",
         f"time at {tflops:g} TFLOP/s": f"{hours:.2f} GPU hours, {60 * hours / gpus:.0f} minutes on {gpus}",
         "pairs to read": f"{tflops * 1e12 * gpus / cost.total:,.0f} a second for {gpus} at that rate",
-        **stored(recipe, corpora),
-        **made_here(),
+        **further,
     }
     width = max(map(len, rows))
     return [f"{name:<{width}}  {value}" for name, value in rows.items()]
+
+
+def measuring_line(scale: str, tflops: float) -> str:
+    """What measuring the three experiments takes together, at a rate in fp32."""
+    found = list(measurings(scale))
+    hours = sum(one.operations for one in found) / (tflops * 1e12) / 3600
+    pairs, each = sum(one.pairs for one in found), found[0].each / 1e9
+    return f"{hours:.2f} GPU hours at {tflops:g} TFLOP/s in fp32, {pairs:,} pairs of {each:.1f} GFLOP"
 
 
 def stored(recipe: PretrainRecipe, corpora: Sequence[str]) -> dict[str, str]:
@@ -132,6 +158,22 @@ def trainings(scale: str) -> Iterator[Trainings]:
             yield Trainings(name, kind, cost, batch_size, steps, count)
 
 
+def measurings(scale: str) -> Iterator[Measurements]:
+    """What the cells of each of the three experiments measure at a scale."""
+    for name in COUNTED_EXPERIMENTS:
+        experiment = load_experiment(REPOSITORY / "experiments" / f"{name}.py")
+        config = experiment.configs[scale]
+        cells = experiment.cells(config, {})
+        pairs = sum(measured_pairs(experiment.reads(config, cell)) for cell in cells)
+        yield Measurements(name, len(cells), pairs, measure_cost(config.mae, config.pretrain, config.lpips))
+
+
+def measured_pairs(read: Mapping[str, Any]) -> int:
+    """By what a cell reads of the config: test pairs, those that probes are fitted to, steps of rollouts."""
+    ahead: int = read.get("horizon", 0) * read.get("rollouts", 0)
+    return int(read["test_pairs"]) + int(read.get("probe_pairs", 0)) + ahead
+
+
 def _recipes(read: Mapping[str, Any]) -> list[Recipe]:
     """The recipes of trainings among what a cell reads of a config."""
     return [value for value in read.values() if isinstance(value, Recipe)]
@@ -156,8 +198,8 @@ def kind_of(recipe: Recipe) -> str:
 HEADER = ("", "training", "times", "steps", "batch", "GFLOP a pair", "memory, GB", "GPU hours")
 
 
-def all_trainings(scale: str, tflops: float) -> list[str]:
-    """A line for each kind of training, and the sums."""
+def all_trainings(scale: str, tflops: float, tflops_fp32: float) -> list[str]:
+    """A line for each kind of training, one for measuring each experiment, and the sums."""
     rows: list[tuple[str, ...]] = [HEADER]
     hours = dict.fromkeys(COUNTED_EXPERIMENTS, 0.0)
     for found in trainings(scale):
@@ -175,8 +217,20 @@ def all_trainings(scale: str, tflops: float) -> list[str]:
                 f"{spent:.2f}",
             )
         )
+    for measured in measurings(scale):
+        spent = measured.operations / (tflops_fp32 * 1e12) / 3600
+        hours[measured.experiment] += spent
+        told = (
+            f"measuring {measured.pairs:,} pairs",
+            f"{measured.cells}",
+            "",
+            "",
+            f"{measured.each / 1e9:.1f}",
+        )
+        rows.append((measured.experiment, *told, "", f"{spent:.2f}"))
     rows += [(name, "together", *[""] * 5, f"{spent:.1f}") for name, spent in hours.items()]
-    rows.append(("all", f"at {tflops:g} TFLOP/s", *[""] * 5, f"{sum(hours.values()):.1f}"))
+    rate = f"at {tflops:g} TFLOP/s, {tflops_fp32:g} in fp32"
+    rows.append(("all", rate, *[""] * 5, f"{sum(hours.values()):.1f}"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     return [
         "  ".join(
@@ -194,20 +248,29 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--scale", type=one_of(COUNTED_SCALES), default="paper", help="one with GPUs")
-    parser.add_argument("--trainings", action="store_true", help="every training, not the pre-training alone")
+    parser.add_argument(
+        "--trainings",
+        action="store_true",
+        help="every training, not the pre-training alone; and measuring, by experiment",
+    )
     parser.add_argument("--gpus", type=whole(1, 4096), default=1, help="how many share a training")
     parser.add_argument("--cores", type=whole(1, 4096), default=12, help="of each GPU's process")
     parser.add_argument("--tflops", type=real(1e-3, 1e5), default=TFLOPS, help="TFLOP/s that a GPU reaches")
+    parser.add_argument(
+        "--tflops-fp32", type=real(1e-3, 1e5), default=30, help="TFLOP/s in fp32, in which measures are taken"
+    )
     options = parser.parse_args(argv)
     if options.trainings:
-        print("\n".join(all_trainings(options.scale, options.tflops)))
+        print("\n".join(all_trainings(options.scale, options.tflops, options.tflops_fp32)))
         return 0
     config = load_experiment(REPOSITORY / "experiments" / "table1.py").configs[options.scale]
     cost = step_cost(config.pretrain, config.mae, config.pretrain)
     place = config.mae.model.image_size, len(config.pretrain_on), options.gpus, options.cores - 1
     reading = planned_memory(config.pretrain, *place)
     memory, rate = (reading.total, reading.processes), options.tflops
-    print("\n".join(table(cost, config.pretrain, config.pretrain_on, memory, options.gpus, rate)))
+    further = stored(config.pretrain, config.pretrain_on) | made_here()
+    further["measuring"] = measuring_line(options.scale, options.tflops_fp32)
+    print("\n".join(table(cost, config.pretrain, memory, options.gpus, rate, further)))
     return 0
 
 

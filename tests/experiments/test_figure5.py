@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.recomputed import assert_recomputed
+from tests.robot_toy import write_toy
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, bundled
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, SkipCell, load_experiment
@@ -116,6 +117,20 @@ def test_a_cell_that_wants_more_pairs_than_there_are_is_skipped_and_names_the_fi
         figure5.domain_of(context, Cell(method, IN_DOMAIN, seed))
     others = SimpleNamespace(config=EXPERIMENT.configs["smoke"], **here)
     figure5.domain_of(others, Cell("copy", IN_DOMAIN))
+
+
+def test_robots_with_actions_of_other_sizes_are_corpora_of_one_run(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UWM_CACHE", str(finished / "first-cache"))
+    files = {f"arm{size}": write_toy(tmp_path / f"{size}.hdf5", demos=14, size=size) for size in (3, 7)}
+    data = [f"{name}={path}" for name, path in files.items()]
+    only = ",".join(f"direct/{name}/s0" for name in files)
+    command = ["--scale", "smoke", "--data", *data, "--only", only, "--out", str(tmp_path / "records")]
+    assert main(EXPERIMENT, command) == 0
+    found = records(tmp_path / "records")
+    assert set(found) == set(only.split(","))
+    assert {record["status"] for record in found.values()} == {"ok"}
 
 
 def test_a_corpus_without_actions_is_refused(

@@ -140,6 +140,11 @@ def corpus(tmp_path):
     return make
 
 
+def test_a_plan_says_as_what_a_corpus_is_read(corpus, capsys):
+    check_clips(replace(corpus(()), name="spoken"), "test", 0.2)
+    assert "spoken: read as folder" in capsys.readouterr().err
+
+
 def test_a_few_bad_clips_are_let_pass_wherever_they_are(corpus):
     check_clips(corpus(range(12)), "test", 0.2)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, cast
+from typing import Annotated, ClassVar, NamedTuple, Self, cast
 
 import torch
 from timm.layers import PatchEmbed
@@ -30,7 +30,7 @@ from uwm.models.patches import (
     take_tokens,
     unpatchify,
 )
-from uwm.models.storage import save_module
+from uwm.models.storage import StoredModel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -117,11 +117,13 @@ class MAEOutput(NamedTuple):
     mask: Tensor  # (B, N)
 
 
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(StoredModel):
     """ViT encoder and lightweight ViT decoder (paper section 3); ImageNet normalisation happens inside.
 
     `seed` draws the initial weights (Xavier, as He et al. 2022).
     """
+
+    config_type = MAEConfig
 
     cls_token: nn.Parameter
     mask_token: nn.Parameter
@@ -240,15 +242,6 @@ class MaskedAutoencoder(nn.Module):
         """Patches in ImageNet-normalised pixels (B, N, P*P*3) -> RGB images (B, 3, H, W), not clamped."""
         return unpatchify(patches, self.config.patch_size) * self.std + self.mean
 
-    def save(
-        self, path: Path | str, dtype: torch.dtype | None = None, card: Mapping[str, Any] | None = None
-    ) -> None:
-        """Write a safetensors file with the config (and `card`) in its metadata, atomically.
-
-        `dtype` (say torch.float16) is the storage type; loading always gives float32.
-        """
-        save_module(self, path, dtype=dtype, card=dict(card or {}))
-
     @classmethod
     def load(
         cls,
@@ -257,7 +250,7 @@ class MaskedAutoencoder(nn.Module):
         norm_pix_loss: bool | None = None,
         encoder_heads: int | None = None,
         decoder_heads: int | None = None,
-    ) -> "MaskedAutoencoder":
+    ) -> Self:
         """Read a FAIR `.pth` with a decoder, a HF ViTMAE directory or file, or a file written by `save`.
 
         In float32 and evaluation mode. `norm_pix_loss` overrides what the file or its name says; heads are

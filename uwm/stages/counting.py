@@ -1,4 +1,5 @@
-"""What one step of a training costs, counted on its real networks: operations, and memory of the device.
+"""What one step of a training costs, counted on its real networks: operations, and memory of the device; and
+the operations of measuring a pair.
 
 No training is run. Numbers of operations do not depend on the device. What is kept for the backward pass does
 a little, by the kernels: it is counted with the fused attention that CPUs and GPUs both have.
@@ -17,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from uwm.baselines.direct import DirectDynamics, direct_config
 from uwm.baselines.ficc import FICC
 from uwm.data.draws import Draws
-from uwm.metrics.perceptual import load_lpips
+from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models import ActionAdapter, ControllerConfig, MaskedAutoencoder, WorldModel
 from uwm.stages.adapter import AdapterRecipe
 from uwm.stages.baselines import DynamicsRecipe, FICCRecipe
@@ -111,6 +112,26 @@ def encode_cost(recipe: MAERecipe) -> int:
         return _counted(lambda: mae.encode(torch.rand(2 * COUNTED_PAIRS, 3, size, size)))[1]
 
 
+@lru_cache(maxsize=4)
+def measure_cost(mae_recipe: MAERecipe, pretrain: PretrainRecipe, lpips: ProtocolName) -> int:
+    """Operations of measuring one predicted pair: both frames are encoded, the latent action is inferred and
+    O_t+1 predicted, S_t, S_t+1 and the prediction are shown, and LPIPS reads these and the frames."""
+    mae, network = MaskedAutoencoder(mae_recipe.model).eval(), _costing_alike(lpips)
+    model, size = WorldModel(pretrain.model.fitted(mae.config)).eval(), mae_recipe.model.image_size
+    state = torch.randn(COUNTED_PAIRS, 1 + mae.config.tokens, mae.config.encoder_width)
+    pictures = torch.rand(COUNTED_PAIRS, 3, size, size)
+    with torch.no_grad():
+        predicted = _counted(lambda: model.predict(state, model.infer_actions(state, state).quantized))[1]
+        shown = _counted(lambda: mae.decode(state))[1]
+        compared = _counted(lambda: network.features(pictures))[1]
+    return encode_cost(mae_recipe) + predicted + 3 * shown + 5 * compared
+
+
+def _costing_alike(lpips: str) -> LPIPS:
+    """The LPIPS of a protocol, or in the place of AlexNet's an untrained one: as dear, and without a file."""
+    return load_lpips("random" if lpips in ("alex", "lpips-alex") else lpips)
+
+
 def _step(
     recipe: Recipe, mae: MaskedAutoencoder, pretrain: PretrainRecipe
 ) -> tuple[nn.Module, Callable[[int], Any]]:
@@ -148,7 +169,7 @@ def _step(
         picture = PictureLoss(mae, recipe.picture_weight)
         return NextState(DirectDynamics(direct), None, picture).train(), labelled
     if isinstance(recipe, DecoderRecipe):
-        network = load_lpips(recipe.lpips) if recipe.objective == "mse+lpips" else None
+        network = _costing_alike(recipe.lpips) if recipe.objective == "mse+lpips" else None
         shown = DecoderReconstruction(mae, network, recipe.lpips_weight)
         return shown.train(), lambda n: {"states": states(n)[:, 0], "images": images(n)}
     ficc = FICC(recipe.model.fitted(mae.config.image_size))

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from uwm.data.action_card import range_warnings
-from uwm.data.corpora import Corpus
+from uwm.data.corpora import Corpus, announce
 from uwm.data.manifest import MAX_BAD_FEW, allowed_bad_share
 from uwm.data.robomimic.actions import check_corpus_actions
 from uwm.data.sampling import clip_pairs
@@ -99,12 +99,14 @@ def _lacking_shards(config: Trains) -> Iterator[str]:
 
 
 def check_clips(corpus: Corpus, split: str, gap: float) -> None:
-    """Open some clips of a split, evenly over it: they can be read, and have frames `gap` seconds apart.
+    """Open some clips of a split, evenly over it: they can be read, and have frames `gap` seconds apart. Says
+    as what layout the corpus is read.
 
     Raises:
         UserError: no clip in the split; none of those tried can be used, or so few that more of the split
             is bad than is allowed.
     """
+    announce(corpus)
     clips, share = corpus.of(split), allowed_bad_share()
     places = np.linspace(0, len(clips) - 1, min(PROBED, len(clips))).round().astype(int)
     tried, faults, began = 0, list[str](), time.monotonic()
