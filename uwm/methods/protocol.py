@@ -11,6 +11,7 @@ One file with such a class is enough; nothing of this package need be imported. 
 NAME=FILE.py:CLASS`.
 """
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +21,8 @@ from torch.nn.functional import interpolate
 from uwm.errors import BadInput
 from uwm.models.boundary import check_images, check_tensor
 
+MOST_CODE_BITS = 40  # of one code; more is no codebook
+ROUNDED_BITS = 1e-3  # bits may be written with a few digits
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
@@ -111,6 +114,10 @@ class CheckedModel:
         self._refuse(feature_problem(features, len(actions)), "embed")
         return features.float()
 
+    def codebook(self, codes: Tensor) -> int | None:
+        """K, where actions are codes (n, L) among K by the model's `bits`; else None."""
+        return codebook_size(self.bits, codes)
+
     @property
     def parameters(self) -> int | None:
         """How many numbers were trained; None where the model doesn't tell."""
@@ -131,6 +138,17 @@ def resize_frames(frames: Tensor, size: int) -> Tensor:
     if frames.shape[-1] == size:
         return frames
     return interpolate(frames, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def codebook_size(bits: float, codes: Tensor) -> int | None:
+    """K, where `bits` are L log2 K and all codes (n, L) are below K: then codes can be drawn by chance. None
+    where there are no codes, or they are of several codebooks of different sizes."""
+    places = codes.shape[1]
+    if not places or not codes.numel() or bits / places > MOST_CODE_BITS:
+        return None
+    size = round(2 ** (bits / places))
+    whole = math.isclose(size, 2 ** (bits / places), rel_tol=ROUNDED_BITS)
+    return size if whole and size > 1 and int(codes.max()) < size else None
 
 
 # What is wrong with what a model declares or gives; None or nothing where all is well.

@@ -50,6 +50,15 @@ _DECLARED = (
     Metric("lpips_to_current", "LPIPS to O_t", "lower", lpips=True),
     Metric("lpips_to_next", "LPIPS to O_t+1", "lower", lpips=True),
     Metric("lpips_ratio", "Ratio", "lower", lpips=True, ratio=("lpips_to_next", "lpips_to_current")),
+    # What a video codec shows in as many bytes as the method's action has (uwm/evaluation/coded.py).
+    Metric("lpips_to_next_codec", "LPIPS to O_t+1 of x264 at its bits", "lower", lpips=True),
+    Metric(
+        "lpips_over_codec",
+        "LPIPS / x264's at its bits",
+        "lower",
+        lpips=True,
+        ratio=("lpips_to_next", "lpips_to_next_codec"),
+    ),
     Metric("success_vs_current", "Nearer to O_t+1 than to O_t, %", "higher", "share", lpips=True),
     Metric("success_vs_copy", "Nearer to O_t+1 than a copy, %", "higher", "share", lpips=True),
     Metric("lpips_to_current_true", "LPIPS to sharp O_t", "lower", lpips=True),
