@@ -337,9 +337,57 @@ def test_a_checkpoint_of_another_model_is_one_line(tmp_path: Path, moto: dict[st
         check(tmp_path, "moto.py", "Tokenizer")
 
 
+class JEPA(torch.nn.Module):
+    """What the adapter of stable-worldmodel's models uses of LeWM, with the shapes of its tensors."""
+
+    def __init__(self, action_size: int, width: int = 12) -> None:
+        super().__init__()
+        self.encoder, self.projector = torch.nn.Linear(3, width), torch.nn.BatchNorm1d(width)
+        self.action_encoder = torch.nn.Linear(action_size, width)
+        self.predictor = torch.nn.Linear(2 * width, width)
+
+    def encode(self, info: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert info["pixels"].shape[1:] == (1, 3, 224, 224)
+        cls = self.encoder(info["pixels"].flatten(0, 1).mean((2, 3)))
+        return {**info, "emb": self.projector(cls).unflatten(0, info["pixels"].shape[:2])}
+
+    def predict(self, emb: Tensor, act_emb: Tensor) -> Tensor:
+        return emb + 0.1 * self.predictor(torch.cat([emb, act_emb], dim=2)).tanh()
+
+
+class Decoder(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(12, 3)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        return self.layer(embedded).sigmoid()[:, :, None, None].expand(-1, -1, 224, 224)
+
+
+def test_a_world_model_of_real_actions_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hydra = types.ModuleType("hydra")
+    hydra.utils = types.ModuleType("hydra.utils")
+    hydra.utils.instantiate = lambda config: JEPA(config["action_encoder"]["input_dim"])
+    for module in (hydra, hydra.utils, types.ModuleType("stable_worldmodel")):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    torch.manual_seed(0)
+    model = JEPA(10)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    (tmp_path / "config.json").write_text(json.dumps({"action_encoder": {"input_dim": 10}}))
+    torch.jit.script(Decoder()).save(str(tmp_path / "decoder.pt"))
+    assert check(tmp_path, "stable_wm.py", "WorldModel") == []
+    adapted = ClassFile.parse(f"{tmp_path / 'stable_wm.py'}:WorldModel").build().eval()
+    now = torch.rand(2, 3, 224, 224)
+    embedded = adapted._embedded(now)
+    reached = adapted._step(embedded, adapted.candidates[[7, 200]])
+    monkeypatch.setattr(adapted, "_embedded", lambda frames: embedded if frames is now else reached)
+    assert adapted.infer(now, torch.zeros(1)).tolist() == [[7], [200]]  # the actions that led there
+
+
 @pytest.mark.parametrize(
     ("name", "part"),
     [
+        ("stable_wm.py:WorldModel", "the package 'stable-worldmodel"),
         ("lapa_laq.py:LAQ", "LAPA's own"),
         ("adaworld.py:Encoder", "AdaWorld's own"),
         ("moto.py:Tokenizer", "Moto's own"),
