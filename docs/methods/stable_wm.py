@@ -1,7 +1,7 @@
 """A world model of stable-worldmodel's kind (LeWM, PLDM): it knows real actions and embeddings, no pictures.
 
 Its action is inferred as its planners find one: of 256 fixed candidates, that by which it predicts nearest
-to the next frame's embedding. Its network comes from its own package (pip install 'stable-worldmodel[train]').
+to the next frame's embedding. Its network comes from its own package: pip install 'stable-worldmodel[train]'.
 As that package saves them, config and weights go beside this file as config.json and weights.pt. Such a model
 draws nothing: decoder.pt is a TorchScript program of your own, embeddings (B, D) to frames (B, 3, 224, 224).
 """

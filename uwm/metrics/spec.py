@@ -147,6 +147,9 @@ _DECLARED = (
     Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True),
     Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True),
     Metric("rollout_state_mse", "State MSE", "lower", per_step=True),
+    # Of rollouts as clips, under the protocol that the record names (uwm/metrics/fvd.py).
+    Metric("fvd", "FVD", "lower", "count", sampled=False),
+    Metric("fvd_true", "FVD to sharp frames", "lower", "count", sampled=False),
     # The gripper under commands, and with latent actions of another clip.
     Metric("control_success", "Moves as told, %", "higher", "share", control=True),
     *(
