@@ -44,6 +44,13 @@ def test_the_page_has_the_table_and_one_script_that_its_policy_names(page: str) 
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in page.replace("&#39;", "'")
     assert page.count("<script") == 1
+    # A row's three pictures show while the pointer or the focus is on it.
+    [peek] = re.findall(
+        r'mine \(sent\) <small tabindex="0">&#9635;</small><div class="peek">(.*?)</div>', page, re.S
+    )
+    assert peek.count('src="data:image/png;base64,') == 3
+    assert re.search(r"\.peek \{ display: none", page)
+    assert "td:hover > .peek, td:focus-within > .peek { display: block }" in page.replace("&gt;", ">")
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -15,6 +15,7 @@ from uwm.methods.protocol import (
     action_problem,
     codebook_size,
     declaration_problems,
+    device_problem,
     feature_problem,
     frame_problem,
 )
@@ -54,7 +55,7 @@ def _call_problems(model: Any) -> Iterator[str]:
     size = model.image_size
     now, then = made_up_pairs(size)
     actions = model.infer(now, then)
-    problem = action_problem(actions, PAIRS)
+    problem = device_problem(actions, now) or action_problem(actions, PAIRS)
     if problem:
         yield f"error: infer gave {problem}"
         return
@@ -63,13 +64,13 @@ def _call_problems(model: Any) -> Iterator[str]:
     yield from _repeat_problems("infer", model.infer, (now, then), actions)
     if hasattr(model, "embed"):
         features = model.embed(actions)
-        problem = feature_problem(features, PAIRS)
+        problem = device_problem(features, now) or feature_problem(features, PAIRS)
         yield from [f"error: embed gave {problem}"] if problem else []
         yield from [] if problem else _repeat_problems("embed", model.embed, (actions,), features)
     elif not actions.is_floating_point():
         yield "warning: the actions are codes and there is no embed: probes read the codes as numbers"
     frames = model.predict(now, actions)
-    problem = frame_problem(frames, PAIRS, size)
+    problem = device_problem(frames, now) or frame_problem(frames, PAIRS, size)
     if problem:
         yield f"error: predict gave {problem}"
         return

@@ -95,6 +95,7 @@ class CheckedModel:
     def infer(self, frames_t: Tensor, frames_next: Tensor) -> Tensor:
         """As the protocol has it."""
         actions = self.model.infer(frames_t, frames_next)
+        self._refuse(device_problem(actions, frames_t), "infer")
         self._refuse(action_problem(actions, len(frames_t)), "infer")
         return actions
 
@@ -102,6 +103,7 @@ class CheckedModel:
     def predict(self, frames_t: Tensor, actions: Tensor) -> Tensor:
         """As the protocol has it, clipped to [0, 1]."""
         frames = self.model.predict(frames_t, actions)
+        self._refuse(device_problem(frames, frames_t), "predict")
         self._refuse(frame_problem(frames, len(frames_t), self.image_size), "predict")
         return frames.float().clamp(0, 1)
 
@@ -111,6 +113,7 @@ class CheckedModel:
         if not hasattr(self.model, "embed"):
             return actions.reshape(len(actions), -1).float()
         features = self.model.embed(actions)
+        self._refuse(device_problem(features, actions), "embed")
         self._refuse(feature_problem(features, len(actions)), "embed")
         return features.float()
 
@@ -164,6 +167,13 @@ def declaration_problems(model: Any) -> Any:
         yield f"bits is {bits!r}: give the bits of one transition's action, a finite number"
     if not isinstance(size, int) or size < 8:
         yield f"image_size is {size!r}: give the side of its frames in pixels, at least 8"
+
+
+def device_problem(found: Any, given: Tensor) -> str | None:
+    """Of where a result lies: it must be where the input was."""
+    if isinstance(found, Tensor) and found.device != given.device:
+        return f"a tensor on {found.device} for one on {given.device}: keep to the device of the input"
+    return None
 
 
 def action_problem(actions: Any, batch: int) -> str | None:
