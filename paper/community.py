@@ -36,7 +36,7 @@ UNCHANGED = (
 )
 METHOD, TRAINED = "method", "trained_as"  # fields of the config that no record of ours has
 # What every latent action is judged by, where the committed `uwm` is, too.
-JUDGED = (
+ALWAYS_SENT = (
     *("lpips_to_current", "lpips_to_next", "lpips_to_current_true", "lpips_to_next_true", "psnr", "ssim"),
     *("success_vs_current", "success_vs_copy", "state_mse"),
     *("state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips", "cycle"),
@@ -167,7 +167,7 @@ def _field(config: dict[str, Any], name: str) -> list[Any]:
 def _metrics_problems(metrics: dict[str, Any], beside: Sequence[RecordedCell]) -> Iterator[str]:
     """Nothing was left out of what the committed `uwm` is judged by."""
     ours = {name for cell in beside if cell.method == UWM.name for name in cell.record["metrics"]}
-    lacking = sorted({name for name in ours if name.removesuffix(MOVING) in JUDGED} - metrics.keys())
+    lacking = sorted({name for name in ours if name.removesuffix(MOVING) in ALWAYS_SENT} - metrics.keys())
     if lacking:
         yield f"lacks {', '.join(lacking)}: send all that was measured"
 

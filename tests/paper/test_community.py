@@ -13,7 +13,7 @@ from toy_records import SENT_METHOD as METHOD
 from toy_records import sign
 
 from paper import check
-from paper.community import JUDGED, UNCHANGED, community_faults
+from paper.community import ALWAYS_SENT, UNCHANGED, community_faults
 from paper.integrity import UNSAMPLED
 from paper.store import Results
 from uwm.metrics.spec import METRICS, versions
@@ -241,7 +241,7 @@ def test_a_trained_method_names_what_it_learnt_and_has_our_budget(tree: Path) ->
 
 
 def test_what_any_row_is_judged_by_are_declared_metrics() -> None:
-    assert set(JUDGED) <= set(METRICS)
+    assert set(ALWAYS_SENT) <= set(METRICS)
 
 
 def test_errors_of_the_copy_are_those_of_the_committed_records(tree: Path) -> None:
