@@ -259,9 +259,8 @@ def robot_columns(
         reader.model.to(device),
         hand_in_picture(test.pairs, setting.short_side, world.image_size),
     )
-    if not FAMILIES[cell.method].pixels:
-        columns = transfer_in_picture(world_model, hand_reader, test, places, device)
-        whole |= further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
+    columns = transfer_in_picture(model.acting(), hand_reader, test, places, device)
+    whole |= further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
     states = {"still_px": test.states[:, 0], "hand_error_px": predict_pairs(inferred, test, device).state}
     for name, recipe in adapters(config, cell).items():
         adapter = obtain_adapter(recipe, domain)

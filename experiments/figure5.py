@@ -23,7 +23,8 @@ other decoders one.
 
 Measured besides Table 1's: the moving region, a crop around the gripper, right codes, rollouts of 1 to 10
 steps; how the gripper moves in the picture, as a small network sees it; and, by a linear probe, how it moves
-in space, as predicted, under commands, and with latent actions of another clip.
+in space, as predicted, under commands, and with latent actions of another clip. `--set fvd=r3d18`, or another
+protocol of uwm/metrics/fvd.py, adds the Frechet video distance of the rollouts. These are few for it.
 """
 
 from uwm.runs.asking import answer_early
@@ -41,10 +42,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts, SomeNames
+from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts, SomeNames, later
 from uwm.data.action_pairs import all_action_pairs, check_action_sizes
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.splits import Split
+from uwm.env import weights_folder
+from uwm.errors import UserError
 from uwm.evaluation.controllability import commandable
 from uwm.evaluation.eval_pairs import (
     EvalPairs,
@@ -77,7 +80,7 @@ from uwm.evaluation.predictors import (
 )
 from uwm.evaluation.records import column, method_metrics, publish_curves, write_further, write_samples
 from uwm.evaluation.robot import RobotEvaluation
-from uwm.evaluation.rollouts import roll_out
+from uwm.evaluation.rollouts import roll_out, rollout_fvd
 from uwm.evaluation.summary import measured_rows, table_text, title
 from uwm.methods import (
     AHEAD,
@@ -100,6 +103,7 @@ from uwm.methods import (
     Variant,
     parse,
 )
+from uwm.metrics.fvd import NO_FVD, ClipNetwork, FVDName, fvd_at_hand, load_fvd
 from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models import LatentActions
 from uwm.runs.cli import main
@@ -161,6 +165,7 @@ class Config(Bounded):
     rollouts: Count = 60  # at most, evenly over the test clips
     panel_steps: SomeCounts = (1, 2, 4, 7, 10)  # of a rollout, shown as panels
     lpips: ProtocolName = "alex"
+    fvd: FVDName = later(NO_FVD)  # of the rollouts, which are few for it
 
 
 CONFIGS = {
@@ -316,6 +321,8 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
         found["finetune"] = tuned
     if cell.method in names(WITH_ROLLOUTS):
         found |= {"horizon": config.horizon, "rollouts": config.rollouts}
+        if config.fvd != NO_FVD:
+            found["fvd"] = config.fvd
     own = own_recipe(config, cell)
     fields_of = {AdapterRecipe: "adapter", DynamicsRecipe: "dynamics", FICCRecipe: "ficc"}
     if own is not None:
@@ -424,6 +431,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     domain, method = domain_of(context, cell), parse(cell.method).method
     evaluation = evaluation_of(domain, cell)
     test, segments = test_pairs(config, cell, evaluation)
+    network = fvd_network(config, cell)
     predictor: Predictor | None = None
     wanted: LatentActions | None = None
     further = FurtherMetrics()
@@ -448,7 +456,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         measured | further.metrics,
         write_samples(context, cell, pairs),
         test.pairs.manifest.sha256,
-        evaluation.weights,
+        {**evaluation.weights, **({"fvd": network.weights_sha256} if network else {})},
         further_samples=write_further(context, cell, further),
     )
 
@@ -481,7 +489,17 @@ def rollouts(
         inferred = latent_action_predictor(evaluation.world.world_model)
         both = {R_LA.name: roll_out(inferred, segments, evaluation.device), R_GT.name: states}
         show_rollouts(both, segments, evaluation.decoder, config.panel_steps, context.out, cell.corpus)
-    return evaluation.rollouts(segments, states)
+    found, network = evaluation.rollouts(segments, states), fvd_network(config, cell)
+    if network is not None:
+        found |= FurtherMetrics(rollout_fvd(network, evaluation.decoder, segments, states))
+    return found
+
+
+def fvd_network(config: Config, cell: Cell) -> ClipNetwork | None:
+    """What sees a cell's rollouts as clips; None where that isn't asked for."""
+    if config.fvd == NO_FVD or cell.method not in names(WITH_ROLLOUTS):
+        return None
+    return load_fvd(config.fvd).to(default_device(environment_ranks()))
 
 
 # Files
@@ -516,6 +534,25 @@ def check_corpus(context: Context, name: str) -> None:
     check_all_actions(corpus)
 
 
+def lacking(context: Context) -> Iterator[str]:
+    """As `nodes_lack`, and likewise for the network of an FVD."""
+    yield from nodes_lack(context)
+    fvd = context.config.fvd
+    if fvd == NO_FVD or fvd_at_hand(fvd, weights_folder()):
+        return
+    text = f"no weights of FVD ({fvd}) in UWM_WEIGHTS or torch's cache: without internet it is fvd-random"
+    if context.scale in ("small", "paper"):
+        raise UserError(text)
+    yield text
+
+
+def fvd_line(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The distances of rollouts, where they were measured; else empty."""
+    found = {row: metrics["fvd"] for row, metrics in rows.items() if "fvd" in metrics}
+    told = [f"{row} {x['value']:.1f} ({x['protocol']}, {x['n']} clips)" for row, x in found.items()]
+    return f"FVD of rollouts: {', '.join(told)}" if told else ""
+
+
 def summarize(context: Context) -> None:
     """Print the numbers of this run, write `rollouts/<corpus>.csv`, and draw each panel as one picture."""
     config: Config = context.config
@@ -523,7 +560,7 @@ def summarize(context: Context) -> None:
         rows = measured_rows(context, name)
         if rows:
             print(f"\nFigure 5, {name} ({title(context, name, rows)})")
-            print(table_text(rows, SHOWN))
+            print(*filter(None, (table_text(rows, SHOWN), fvd_line(rows))), sep="\n")
         write_rollout_table(rows, config.horizon, context.out / "rollouts" / f"{name}.csv")
         picture = draw_tiles(context.out / "panels" / name, TILES)
         if picture:
@@ -576,7 +613,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
-    checks=nodes_lack,
+    checks=lacking,
     check_corpus=check_corpus,
     check_cell=domain_of,
     included=INCLUDED,

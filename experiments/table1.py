@@ -47,7 +47,8 @@ from uwm.data.manifest import write_manifest
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
 from uwm.errors import UserError
-from uwm.evaluation.actions import StatePairs, action_columns, rates
+from uwm.evaluation.actions import ActionModel, StatePairs, action_columns, rates
+from uwm.evaluation.coded import codec_columns
 from uwm.evaluation.compute import frame_model_cost, world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
@@ -205,6 +206,8 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
         compared = {"no_action": config.no_action, "probe_pairs": config.probe_pairs}
         # A trainer of its own sees as many pairs as our model's, by the same seed.
         own = {"trained_as": pretrain.train} if given.source.fits else {}
+        if cell.corpus not in config.pretrain_on:
+            own["reader"] = config.reader
         return {**found, **frames, **compared, **own, "method": given.identity()}
     if cell.method in (COPY.name, ORACLE.name):  # no world model: the pairs alone
         return {**found, **frames}
@@ -297,7 +300,7 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     whole = {
         method: rates(found.world_model, actions[method], seen)
         | FurtherMetrics(world_cost(found, images))
-        | read_off(context, name, found, latent_action_predictor(found.world_model), found.world_model)
+        | read_off(context, name, found, found.world_model, latent_action_predictor(found.world_model))
         for method, found in own.items()
     }
     for method, recipe in recipes(config).items():
@@ -326,11 +329,13 @@ def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path
     pairs, drawn, actions = measure_frame_model(
         given.name, model, Measuring(world, network), test, free, config.seed
     )
+    coded = codec_columns(world, network, test.images, model.model.bits)
+    pairs = pairs.assign(**{f"{given.name}/{column}": values for column, values in coded.items()})
     write_table(pairs, folder / "pairs.csv")
     write_manifest(test.manifest, folder / "manifest.csv")
     write_panels(world, test, (given.name, drawn.cpu()), pairs, folder / "panels")
     whole = frame_model_rates(model.model, actions) | FurtherMetrics(frame_model_cost(model, test.images))
-    whole |= read_off(context, name, world, frame_predictor(model))
+    whole |= read_off(context, name, world, model, frame_predictor(model))
     identity = given.identity()
     weights = {"mae": world.weights["mae"], "lpips": network.weights_sha256}
     if config.no_action:
@@ -353,10 +358,10 @@ def obtain_references(context: Context) -> World:
 
 
 def read_off(
-    context: Context, name: str, world: World, predictor: Predictor, transferred: WorldModel | None = None
+    context: Context, name: str, world: World, model: ActionModel, predictor: Predictor
 ) -> FurtherMetrics:
-    """Where the corpus has real actions, how well they are read off the latent ones of a method; and how the
-    gripper moves by latent actions of another clip, where a model is `transferred`."""
+    """Where the corpus has real actions, how well they are read off the latent ones of a model; and how the
+    gripper moves by latent actions of another clip. `world` shows the states that the model predicts."""
     config: Config = context.config
     corpus = corpus_of(context, name)
     if not can_be_probed(corpus):
@@ -365,14 +370,14 @@ def read_off(
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
     found = action_probes(predictor, world.device, setting, test, config.probe_pairs)
-    if transferred is None or not has_eef_pos(test.pairs):
+    if not has_eef_pos(test.pairs):
         return found
-    columns = transfer_columns(transferred, eef_probe(setting, config.probe_pairs), test, world.device)
+    columns = transfer_columns(model, eef_probe(setting, config.probe_pairs), test, world.device)
     reader = None if name in config.pretrain_on else obtain_picture_reader(config.reader, context, corpus)
     if reader is not None:
         places = hand_in_picture(test.pairs, setting.short_side, world.image_size)
         seen = reader.model.to(world.device)
-        columns |= transfer_in_picture(transferred, seen, test, places, world.device)
+        columns |= transfer_in_picture(model, seen, test, places, world.device)
     return found | further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
 
 
@@ -448,8 +453,12 @@ def evaluation_stage(context: Context, name: str) -> Stage:
 
 def obtain_given(context: Context, given: GivenMethod, name: str) -> Artifact:
     """The evaluation of a method by others on a corpus, as a cached stage."""
-    compute = functools.partial(evaluate_given, context, given, name)
-    return context.artifacts.obtain(given_stage(context, given, name), compute, together=False)
+    return context.artifacts.obtain(
+        given_stage(context, given, name),
+        functools.partial(evaluate_given, context, given, name),
+        together=False,
+        first=functools.partial(obtain_reader_of, context, name),
+    )
 
 
 def given_stage(context: Context, given: GivenMethod, name: str) -> Stage:

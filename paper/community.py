@@ -10,7 +10,7 @@ author's file and weights can show.
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from paper.options import add_results, chosen_results
 from paper.store import ROOT, RecordedCell, Results
 from uwm.arguments import Parser
 from uwm.errors import UserError, run_cli
-from uwm.methods import parse
-from uwm.metrics.spec import metric_of
+from uwm.methods import UWM, parse
+from uwm.metrics.spec import MOVING, metric_of
 from uwm.runs.record import COMMUNITY
 
 REFERENCE = "copy"  # whose committed record says which pairs, and what they are compared with
@@ -33,6 +33,14 @@ UNCHANGED = (
     *("state_mse_copy", "state_mse_no_action", "still_px", "transfer_still_mm", "transfer_still_px"),
     *("stitched_mse_copy", "stitched_mse_colour", "stitched_lpips_copy"),
     *("probe_r2_total", "probe_r2_mlp_total", "probe_r2_movement_residual", "probe_r2_movement_total"),
+)
+METHOD, TRAINED = "method", "trained_as"  # fields of the config that no record of ours has
+# What every latent action is judged by, where the committed `uwm` is, too.
+ALWAYS_SENT = (
+    *("lpips_to_current", "lpips_to_next", "lpips_to_current_true", "lpips_to_next_true", "psnr", "ssim"),
+    *("success_vs_current", "success_vs_copy", "state_mse"),
+    *("state_ratio", "own_over_shuffled", "gain_over_no_action", "leak", "leak_lpips", "cycle"),
+    *("probe_r2", "probe_r2_mlp", "transfer", "transfer_picture"),
 )
 MEAN_TOLERANCE = 1e-4
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -67,13 +75,16 @@ def _problems(
         return
     if _is_ours(cell.method):
         yield f"{cell.method} is a method of this project: choose another name"
-    yield from _weights_problems(cell.record)
+    yield from _weights_problems(cell.record, cell.method)
     yield from _bits_problems(cell.record["metrics"])
     references = [c for c in results.find(scale, experiment, REFERENCE, cell.corpus) if c.status == "ok"]
     if not references:
         yield f"there is no committed record {REFERENCE}/{cell.corpus} of that scale to compare it with"
         return
     yield from _reference_problems(cell.record, references[0].record)
+    beside = [c for c in results.cells[scale, experiment] if c.corpus == cell.corpus and c.status == "ok"]
+    yield from _config_problems(cell.record["config"], references[0], beside)
+    yield from _metrics_problems(cell.record["metrics"], beside)
     yield from _pairs_problems(results, sent, cell, references[0])
 
 
@@ -85,22 +96,24 @@ def _is_ours(name: str) -> bool:
         return False
 
 
-def _weights_problems(record: dict[str, Any]) -> Iterator[str]:
-    """The method's file and weights are named by their digests."""
-    method = record["config"].get("method")
+def _weights_problems(record: dict[str, Any], name: str) -> Iterator[str]:
+    """The method's file and weights are named by their digests; what it learnt here by `<name>-fitted`."""
+    method = record["config"].get(METHOD)
     if not isinstance(method, dict) or not all(method.get(name) for name in ("file", "class", "sha256")):
         yield "config names no method: its file, class and sha256"
         return
     weights, parameters = method.get("weights") or {}, record["metrics"].get("parameters")
-    if not weights and not (parameters and parameters["value"] == 0):
-        yield "names no digest of weights"
     used = record["inputs"].get("weights", {})
-    for name, digest in used.items():
+    trained = TRAINED in record["config"]
+    named = f"{name}-fitted" in used if trained else weights or (parameters and parameters["value"] == 0)
+    if not named:
+        yield "names no digest of weights"
+    for file, digest in used.items():
         if not SHA256.fullmatch(digest):
-            yield f"names {name} by {digest}, which is no SHA-256 of 64 hex digits"
-    for name, digest in {method["file"]: method["sha256"], **weights}.items():
-        if used.get(name) != digest:
-            yield f"inputs and config disagree about {name}"
+            yield f"names {file} by {digest}, which is no SHA-256 of 64 hex digits"
+    for file, digest in {method["file"]: method["sha256"], **weights}.items():
+        if used.get(file) != digest:
+            yield f"inputs and config disagree about {file}"
 
 
 def _bits_problems(metrics: dict[str, Any]) -> Iterator[str]:
@@ -111,6 +124,8 @@ def _bits_problems(metrics: dict[str, Any]) -> Iterator[str]:
     if carried > bits + MEAN_TOLERANCE:
         yield f"its codes carry {carried:g} bits, more than its {bits:g}"
     for name, entry in metrics.items():
+        if not metric_of(name).sampled and metric_of(name).unit in ("bits", "count") and entry["value"] < 0:
+            yield f"{name} is {entry['value']:g}, below 0"
         if metric_of(name).gain and entry["value"] > 1:
             yield f"{name} is {entry['value']:g}, above 1"
 
@@ -126,6 +141,35 @@ def _reference_problems(record: dict[str, Any], ours: dict[str, Any]) -> Iterato
     for name, entry in record["metrics"].items():
         if entry["protocol"] not in (known if metric_of(name).lpips else {None}):
             yield f"{name} is by {entry['protocol'] or 'no protocol'}, unlike the committed records"
+
+
+def _config_problems(
+    config: dict[str, Any], reference: RecordedCell, beside: Sequence[RecordedCell]
+) -> Iterator[str]:
+    """It was measured as the committed records were: pairs of probes, budget of a training, and all else."""
+    lacking = sorted(reference.record["config"].keys() - config.keys())
+    if lacking:
+        yield f"config lacks {', '.join(lacking)}"
+    complete = any(cell.method == UWM.name for cell in beside)  # else a field may be of a row not measured
+    for field, value in config.items():
+        known = [other for cell in beside for other in _field(cell.record["config"], field)]
+        if field != METHOD and value not in known and (known or complete):
+            yield f"config has another {field} than the committed records: measure it by the scale's settings"
+
+
+def _field(config: dict[str, Any], name: str) -> list[Any]:
+    """A committed config's value of a field, if it has that; of a budget, what ours was trained by."""
+    if name == TRAINED:
+        config, name = config.get("pretrain", {}), "train"
+    return [config[name]] if name in config else []
+
+
+def _metrics_problems(metrics: dict[str, Any], beside: Sequence[RecordedCell]) -> Iterator[str]:
+    """Nothing was left out of what the committed `uwm` is judged by."""
+    ours = {name for cell in beside if cell.method == UWM.name for name in cell.record["metrics"]}
+    lacking = sorted({name for name in ours if name.removesuffix(MOVING) in ALWAYS_SENT} - metrics.keys())
+    if lacking:
+        yield f"lacks {', '.join(lacking)}: send all that was measured"
 
 
 def _pairs_problems(results: Results, sent: Results, cell: RecordedCell, ours: RecordedCell) -> Iterator[str]:

@@ -20,6 +20,7 @@ from uwm.families import FAMILIES, PLANNERS
 from uwm.methods import method_label
 from uwm.metrics.spec import metric_label, metric_of
 from uwm.metrics.statistics import bootstrap_spearman, spearman
+from uwm.training.convergence import CONVERGED
 
 EXPERIMENT = "families"
 CONTROL_ERROR = "adapter_px"  # what a cheap measure should tell: it wants a second training
@@ -123,11 +124,21 @@ def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
     ]
     note = (
         "GFLOP: from two frames to the predicted one. Gained in the last quarter: by which share "
-        "the held-out error of the states still fell in it."
+        "the held-out error of the states still fell in it. "
+        f"{_converged(results, scale, robot)}"
     )
     title = f"Ways to a latent action, {corpus_label(robot)}, scale {scale}, codes and costs"
     columns = ["", *(metric_label(metric) for metric in COSTS)]
     return Table(f"{EXPERIMENT}_costs", title, columns, rows, note, topic="codes and costs of the families")
+
+
+def _converged(results: Results, scale: str, robot: str) -> str:
+    """Which families' trainings had ended by themselves, by the rule."""
+    found = family_entries(results, scale, robot, ["last_gain"])
+    gains = {name: entry.value for name, by in found.items() if (entry := by["last_gain"])}
+    ended = [method_label(name) for name, gained in gains.items() if gained < CONVERGED]
+    rule = f"By the rule of {100 * CONVERGED:g} % {len(ended)} of {len(gains)} trainings had converged"
+    return f"{rule} after these few steps{': ' if ended else ''}{'; '.join(ended)}."
 
 
 def correlations(results: Results, scale: str, robot: str) -> Table:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pandas import read_csv
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from uwm.methods.conformance import problems
 from uwm.methods.files import ClassFile
 from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
-from uwm.runs.record import file_sha256, record_problems
+from uwm.runs.record import file_sha256, record_problems, sample_files
 
 PAGE = ROOT / "docs" / "your-model.md"
 METHODS = ROOT / "docs" / "methods"
@@ -55,9 +56,24 @@ def test_the_page_gives_records_that_name_file_and_weights(measured: Path) -> No
     assert {"mae", "lpips", "no-action"} < set(record["inputs"]["weights"])
     assert str(measured) not in paths[0].read_text()
     names = "lpips_to_next lpips_to_next_true psnr leak own_over_shuffled gain_over_no_action bits parameters"
+    names += " lpips_over_codec delta_psnr"
     assert set(names.split()) <= set(record["metrics"])
     assert record["metrics"]["bits"]["value"] == 8
     assert record["metrics"]["parameters"]["value"] == pytest.approx(3e-6)
+
+
+def test_on_a_robots_corpus_its_actions_are_probed_and_transferred(measured: Path) -> None:
+    words = "python experiments/table1.py --scale smoke --set corpora=sim-panda --only mine --out runs/robot"
+    words = [word.replace("experiments", f"{ROOT}/experiments") for word in words.split()]
+    done = run([*words, "--method", "mine=mine.py:Shift"], measured, measured / "cache", project=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((measured / "runs" / "robot" / "mine__sim-panda.json").read_text())
+    names = "probe_r2 probe_r2_mlp transfer transfer_mm transfer_px transfer_picture delta_psnr"
+    assert set(names.split()) <= set(record["metrics"])
+    assert record["config"]["reader"]
+    assert "reader-hand-in-picture" in record["inputs"]["stages"]
+    assert {path["path"].split("/")[1] for path in sample_files(record["samples"])} >= {"actions"}
+    assert list(record_problems(measured / "runs" / "robot" / "mine__sim-panda.json")) == []
 
 
 def test_a_model_with_a_trainer_is_trained_and_its_record_says_so(measured: Path) -> None:
@@ -83,6 +99,9 @@ def test_tables_and_page_show_the_row(measured: Path, tmp_path: Path) -> None:
     assert figures([*arguments, "--processes", "1"]) == 0
     table = (tmp_path / "out" / "smoke" / "table1_sim-ego.csv").read_text()
     assert re.search(r'^mine,"0\.\d{3} \[', table, flags=re.MULTILINE)
+    board = read_csv(tmp_path / "out" / "smoke" / "leaderboard_smoke.csv").iloc[0]
+    for column in ("Bits", "LPIPS / x264's at its bits", "Delta-PSNR, dB", "Leak, state"):
+        assert re.fullmatch(r"-?[\d.]+", str(board[column])), column
     page = (tmp_path / "out" / "index.html").read_text()
     assert "<td>mine</td>" in page
     assert 'src="data:image/png' in page  # Figure 3 of the method
@@ -318,9 +337,57 @@ def test_a_checkpoint_of_another_model_is_one_line(tmp_path: Path, moto: dict[st
         check(tmp_path, "moto.py", "Tokenizer")
 
 
+class JEPA(torch.nn.Module):
+    """What the adapter of stable-worldmodel's models uses of LeWM, with the shapes of its tensors."""
+
+    def __init__(self, action_size: int, width: int = 12) -> None:
+        super().__init__()
+        self.encoder, self.projector = torch.nn.Linear(3, width), torch.nn.BatchNorm1d(width)
+        self.action_encoder = torch.nn.Linear(action_size, width)
+        self.predictor = torch.nn.Linear(2 * width, width)
+
+    def encode(self, info: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert info["pixels"].shape[1:] == (1, 3, 224, 224)
+        cls = self.encoder(info["pixels"].flatten(0, 1).mean((2, 3)))
+        return {**info, "emb": self.projector(cls).unflatten(0, info["pixels"].shape[:2])}
+
+    def predict(self, emb: Tensor, act_emb: Tensor) -> Tensor:
+        return emb + 0.1 * self.predictor(torch.cat([emb, act_emb], dim=2)).tanh()
+
+
+class Decoder(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(12, 3)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        return self.layer(embedded).sigmoid()[:, :, None, None].expand(-1, -1, 224, 224)
+
+
+def test_a_world_model_of_real_actions_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hydra = types.ModuleType("hydra")
+    hydra.utils = types.ModuleType("hydra.utils")
+    hydra.utils.instantiate = lambda config: JEPA(config["action_encoder"]["input_dim"])
+    for module in (hydra, hydra.utils, types.ModuleType("stable_worldmodel")):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    torch.manual_seed(0)
+    model = JEPA(10)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    (tmp_path / "config.json").write_text(json.dumps({"action_encoder": {"input_dim": 10}}))
+    torch.jit.script(Decoder()).save(str(tmp_path / "decoder.pt"))
+    assert check(tmp_path, "stable_wm.py", "WorldModel") == []
+    adapted = ClassFile.parse(f"{tmp_path / 'stable_wm.py'}:WorldModel").build().eval()
+    now = torch.rand(2, 3, 224, 224)
+    embedded = adapted._embedded(now)
+    reached = adapted._step(embedded, adapted.candidates[[7, 200]])
+    monkeypatch.setattr(adapted, "_embedded", lambda frames: embedded if frames is now else reached)
+    assert adapted.infer(now, torch.zeros(1)).tolist() == [[7], [200]]  # the actions that led there
+
+
 @pytest.mark.parametrize(
     ("name", "part"),
     [
+        ("stable_wm.py:WorldModel", "the package 'stable-worldmodel"),
         ("lapa_laq.py:LAQ", "LAPA's own"),
         ("adaworld.py:Encoder", "AdaWorld's own"),
         ("moto.py:Tokenizer", "Moto's own"),

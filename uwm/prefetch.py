@@ -3,14 +3,16 @@
 python -m uwm.prefetch --to DIR            # LPIPS (AlexNet) and the MAE of section 3, about 430 MB
 export UWM_WEIGHTS=DIR
 
-Beside each file stands its SHA-256, as `sha256sum -c` reads it. A file that is
-there already is compared with it.
+`--fvd r3d18` adds the network of a Frechet video distance. Beside each file stands
+its SHA-256, as `sha256sum -c` reads it. A file that is there already is compared
+with it.
 """
 
 import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,11 +21,12 @@ from uwm.arguments import Parser, named_path
 from uwm.env import weights_folder
 from uwm.errors import UserError, run_cli
 from uwm.files import write_atomically
-from uwm.metrics import backbones
+from uwm.metrics import backbones, fvd
 from uwm.metrics.perceptual import tensors_sha256
 from uwm.stages.mae import MAE, MAE_SOURCE
 from uwm.verified import sha256_of
 
+FETCHED_FVD = ("r3d18", "mc3-18", "r2plus1d-18")  # torchvision's networks
 FETCH_AGAIN = "remove both and run this again"
 
 
@@ -36,6 +39,21 @@ def fetch_lpips(backbone: str, target: Path) -> None:
 def fetch_mae(file: str, target: Path) -> None:
     """A checkpoint of the MAE's authors."""
     torch.hub.download_url_to_file(f"{MAE_SOURCE}{file}", str(target), progress=True)
+
+
+def fetch_fvd(protocol: str, target: Path) -> None:
+    """Torchvision's file of a network of FVD, as it is."""
+    torch.hub.download_url_to_file(fvd_url(protocol), str(target), hash_prefix=fvd_digest(protocol))
+
+
+def fvd_url(protocol: str) -> str:
+    """Where torchvision has a protocol's network."""
+    return str(fvd.FVD_DOWNLOADS[fvd.FVD_PROTOCOLS[f"fvd-{protocol}"].network].url)
+
+
+def fvd_digest(protocol: str) -> str:
+    """What the file's SHA-256 begins with."""
+    return fvd_url(protocol).rpartition("-")[2].removesuffix(".pth")
 
 
 def lpips_is_known(backbone: str, folder: Path) -> bool:
@@ -51,6 +69,13 @@ def lpips_is_known(backbone: str, folder: Path) -> bool:
             f"{folder / backbones.FILES[backbone]} holds other values than torchvision's; "
             "remove it and run this again"
         )
+    return True
+
+
+def fvd_is_known(protocol: str, path: Path) -> bool:
+    """True where a file is torchvision's, by its SHA-256. UserError for another one."""
+    if not sha256_of(path).startswith(fvd_digest(protocol)):
+        raise UserError(f"{path} is not torchvision's file; remove it and run this again")
     return True
 
 
@@ -115,6 +140,7 @@ def _main(argv: list[str]) -> int:
     parser.add_argument(
         "--mae", default=MAE["paper"].file, metavar="FILE", help="its checkpoint; none: leave it out"
     )
+    parser.add_argument("--fvd", choices=FETCHED_FVD, help="network of FVD, for figure5's field fvd")
     options = parser.parse_args(argv)
     folder = options.to or weights_folder() or Path(".")
     fetch(
@@ -125,6 +151,10 @@ def _main(argv: list[str]) -> int:
     )
     if options.mae != "none":
         fetch(options.mae, folder, lambda target: fetch_mae(options.mae, target))
+    if options.fvd:
+        name = fvd_url(options.fvd).rpartition("/")[2]
+        known = partial(fvd_is_known, options.fvd, folder / name)
+        fetch(name, folder, partial(fetch_fvd, options.fvd), known)
     return 0
 
 

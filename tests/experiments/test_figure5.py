@@ -10,10 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from paper.fvd_tables import fvd_tables
+from paper.store import Results
 from tests.recomputed import assert_recomputed
 from tests.robot_toy import write_toy
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, bundled
+from uwm.errors import UserError
+from uwm.evaluation.rollouts import rollout_fvd
+from uwm.metrics.fvd import FVD_PROTOCOLS
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, SkipCell, load_experiment
 from uwm.runs.settings import with_settings
@@ -38,6 +44,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.setenv("UWM_CACHE", str(out / f"{name}-cache"))
             command = ["--scale", "smoke", "--only", cells, "--out", str(out / name)]
             assert main(EXPERIMENT, command) == 0
+        patch.setenv("UWM_CACHE", str(out / "first-cache"))
+        command = ["--scale", "smoke", "--only", "copy,oracle", "--set", "fvd=random"]
+        assert main(EXPERIMENT, [*command, "--out", str(out / "fvd")]) == 0
         yield out
 
 
@@ -63,6 +72,50 @@ def test_every_cell_and_its_measures_are_there(finished: Path) -> None:
     assert oracle["lpips_hand"]["value"] == 0 == copy["lpips_to_current"]["value"]
     assert found["oracle-5-steps"]["metrics"]["lpips_to_next"]["value"] == 0
     assert oracle["rollout_lpips_2"]["value"] == 0 < copy["rollout_lpips_2"]["value"]
+
+
+def test_an_fvd_of_rollouts_is_asked_for_by_a_field(finished: Path) -> None:
+    found, without = records(finished / "fvd"), records(finished / "first")
+    assert_recomputed(finished / "fvd")
+    copy, oracle = (found[name]["metrics"] for name in ("copy", "oracle"))
+    assert oracle["fvd"]["value"] == pytest.approx(0, abs=1e-6)
+    assert copy["fvd"]["value"] > 0
+    assert min(copy["fvd_true"]["value"], oracle["fvd_true"]["value"]) > 0
+    assert copy["fvd"] | {"value": 0} == {
+        "value": 0, "n": 4, "better": "lower", "ci": None, "protocol": "fvd-random"
+    }  # fmt: skip
+    assert found["copy"]["config"]["fvd"] == "random"
+    assert len(found["copy"]["inputs"]["weights"]["fvd"]) == 64
+    assert "fvd" not in without["copy"]["config"] | without["copy"]["metrics"]
+    assert "fvd" not in without["copy"]["inputs"]["weights"]
+
+
+def test_the_table_of_fvds_names_the_protocol(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "smoke").mkdir()
+    shutil.copytree(finished / "fvd", tmp_path / "smoke" / "figure5")
+    [table] = fvd_tables(Results(tmp_path, ("smoke",)), "smoke")
+    assert [row[1:3] for row in table.rows] == [["fvd-random", "4"]] * 2
+    assert table.rows[1][3] == "0.0"
+    shutil.rmtree(tmp_path / "smoke" / "figure5")
+    shutil.copytree(finished / "first", tmp_path / "smoke" / "figure5")
+    assert list(fvd_tables(Results(tmp_path, ("smoke",)), "smoke")) == []
+
+
+def test_an_fvd_without_a_field_changes_no_identity() -> None:
+    plain = EXPERIMENT.configs["smoke"]
+    cell, other = Cell("copy", IN_DOMAIN), Cell("shuffled", IN_DOMAIN, 0)
+    asked = with_settings(plain, ["fvd=r3d18"])
+    assert "fvd" not in EXPERIMENT.reads(plain, cell)
+    assert EXPERIMENT.reads(asked, cell) == {**EXPERIMENT.reads(plain, cell), "fvd": "r3d18"}
+    assert EXPERIMENT.reads(asked, other) == EXPERIMENT.reads(plain, other)  # it has no rollouts
+
+
+def test_a_network_that_wants_longer_runs_is_one_line() -> None:
+    i3d = SimpleNamespace(protocol=FVD_PROTOCOLS["fvd-i3d"])
+    with pytest.raises(
+        UserError, match="fvd-i3d needs at least 2 runs of at least 10 frames, and there are 4 of 2"
+    ):
+        rollout_fvd(i3d, None, None, torch.zeros(4, 2, 1, 1))
 
 
 def test_five_steps_ahead_are_measured_one_second_later(finished: Path) -> None:

@@ -11,6 +11,7 @@ from uwm.runs.cli import run_experiment
 from uwm.runs.experiment import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
+GIVEN = f"mine={ROOT}/tests/methods/models.py:Copy"  # codes, so that random ones are drawn too
 
 
 def test_what_a_gpu_refuses_is_refused() -> None:
@@ -38,7 +39,8 @@ def test_what_a_gpu_refuses_is_refused() -> None:
     ("name", "words"),
     [
         ("figure4", ["--only", "w_ft/*"]),
-        ("figure5", ["--only", "copy/*"]),
+        ("figure5", ["--only", "copy/*", "--set", "fvd=random"]),
+        ("table1", ["--only", "mine/*", "--set", "corpora=sim-panda", "--method", GIVEN]),
     ],
 )
 def test_no_cell_mixes_devices(

@@ -126,6 +126,22 @@ class BadEmbed(Copy):
         return actions
 
 
+class Levels(Copy):
+    """Two codes of different ranges, 2 and 8."""
+
+    bits = 4.0
+
+    def infer(self, frames_t: Tensor, frames_next: Tensor) -> Tensor:
+        return super().infer(frames_t, frames_next) * torch.tensor([1, 7])
+
+
+class Elsewhere(Perfect):
+    """It gives what it predicts on another device than that of the frames."""
+
+    def predict(self, frames_t: Tensor, actions: Tensor) -> Tensor:
+        return actions.to("meta")
+
+
 class Stops(Perfect):
     def infer(self, frames_t: Tensor, frames_next: Tensor) -> Tensor:
         raise RuntimeError("mat1 and mat2\n shapes cannot be multiplied")

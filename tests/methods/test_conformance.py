@@ -33,6 +33,8 @@ FAULTS = {
     "Stops": "error: it stopped with RuntimeError: mat1 and mat2 shapes cannot be multiplied",
     "Copy": "warning: predict gave the same frames with the actions of other pairs",
     "Constant": "warning: infer gave one and the same action for 4 different pairs",
+    "Elsewhere": "error: predict gave a tensor on meta for one on cpu",
+    "Levels": "warning: 4 bits for 2 codes up to 7 are of no one codebook",
     "NoEmbed": "warning: the actions are codes and there is no embed",
 }
 

@@ -37,7 +37,7 @@ def test_a_wrong_action_is_refused(name: str) -> None:
         CheckedModel(getattr(models, name)(), "mine").infer(frames(), frames())
 
 
-@pytest.mark.parametrize("name", ["Small", "Bytes", "Signed", "NaNs"])
+@pytest.mark.parametrize("name", ["Small", "Bytes", "Signed", "NaNs", "Elsewhere"])
 def test_a_wrong_frame_is_refused(name: str) -> None:
     model = CheckedModel(getattr(models, name)(), "mine")
     with pytest.raises(BadInput, match="method mine: predict gave"):

@@ -13,7 +13,7 @@ from toy_records import SENT_METHOD as METHOD
 from toy_records import sign
 
 from paper import check
-from paper.community import UNCHANGED, community_faults
+from paper.community import ALWAYS_SENT, UNCHANGED, community_faults
 from paper.integrity import UNSAMPLED
 from paper.store import Results
 from uwm.metrics.spec import METRICS, versions
@@ -28,6 +28,14 @@ def found(tree: Path) -> list[str]:
 def test_a_record_that_holds_is_accepted(tree: Path) -> None:
     assert found(tree) == []
     assert validate_folder(tree) == []
+
+
+def test_a_field_may_be_none(tree: Path) -> None:
+    for path in (*(tree / "mini" / "table1").glob("*.json"), tree / "community" / CELL):
+        sign(path, lambda record: record["config"].update(clips=None))
+    assert found(tree) == []
+    sign(tree / "community" / CELL, lambda record: record["config"].update(clips=5))
+    assert any("config has another clips" in line for line in found(tree))
 
 
 def test_without_any_nothing_is_asked(tree: Path) -> None:
@@ -72,6 +80,10 @@ def trimmed(record: dict) -> None:
             entry["ci"] = [low + 0.24 * (high - low), high - 0.24 * (high - low)]
 
 
+def without(name: str):
+    return lambda record: record["metrics"].pop(name)
+
+
 def every(**changes):
     return lambda record: [entry.update(changes) for entry in record["metrics"].values()]
 
@@ -89,6 +101,7 @@ FORGED = {
     "more pairs": (metric("lpips_to_next", n=4800), "has n = 4800"),
     "fewer bits": (fewer_bits, "carry 9.5 bits, more than its 3"),
     "no bits": (lambda record: record["metrics"].pop("bits"), "names no bits"),
+    "fewer than no parameters": (metric("parameters", value=-1), "parameters is -1, below 0"),
     "other pairs": (other_pairs, "is of other pairs than the committed records"),
     "another MAE": (other_mae, "another mae"),
     "no weights": (no_weights, "names no digest of weights"),
@@ -103,6 +116,12 @@ FORGED = {
     "a protocol of bits": (metric("bits", protocol="mine"), "bits is by mine, unlike"),
     "the other direction": (metric("lpips_to_next", better="higher"), "is said to be better higher"),
     "a short digest": (short_digest, "names mine.pt by deadbeef, which is no SHA-256"),
+    "another gap": (lambda record: record["config"].update(gap=0.4), "config has another gap"),
+    "a nested field": (lambda record: record["config"]["recipe"].update(pairs=9), "has another recipe"),
+    "a field left out": (lambda record: record["config"].pop("codes"), "config lacks codes"),
+    "a field of its own": (lambda record: record["config"].update(more=1), "config has another more"),
+    "a measure left out": (without("success_vs_copy"), "lacks success_vs_copy: send all"),
+    "a half left out": (without("lpips_to_next_moving"), "lacks lpips_to_next_moving: send all"),
     "an old version": (lambda record: record.update(version=7), "stale: version 7"),
 }  # fmt: skip
 
@@ -198,6 +217,31 @@ def with_copy_errors(folder: Path, method: str, factor: float) -> None:
     path.write_text(json.dumps(record))
     for other in folder.glob("*.json"):
         sign(other, lambda record: record["samples"].update(sha256=file_sha256(file)))
+
+
+def test_a_trained_method_names_what_it_learnt_and_has_our_budget(tree: Path) -> None:
+    """A class with a trainer of its own has no weights files: what it learnt has a digest in its record."""
+
+    def trained(record: dict, steps: int = 4, fitted: str = "56" * 32) -> None:
+        no_weights(record)
+        record["config"]["trained_as"] = {"steps": steps}
+        record["inputs"]["weights"].pop("mine.pt", None)
+        record["inputs"]["weights"]["mine-fitted"] = fitted
+
+    ours, sent = tree / "mini" / "table1" / "uwm__sim-ego.json", tree / "community" / CELL
+    sign(ours, lambda record: record["config"].update(pretrain={"train": {"steps": 4}}))
+    sign(sent, trained)
+    assert found(tree) == []
+    sign(sent, lambda record: trained(record, steps=8))
+    assert any("config has another trained_as" in line for line in found(tree))
+    sign(sent, lambda record: trained(record, fitted="5"))
+    assert any("names mine-fitted by 5, which is no SHA-256" in line for line in found(tree))
+    sign(sent, lambda record: trained(record) or record["inputs"]["weights"].pop("mine-fitted"))
+    assert any("names no digest of weights" in line for line in found(tree))
+
+
+def test_what_any_row_is_judged_by_are_declared_metrics() -> None:
+    assert set(ALWAYS_SENT) <= set(METRICS)
 
 
 def test_errors_of_the_copy_are_those_of_the_committed_records(tree: Path) -> None:

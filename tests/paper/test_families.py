@@ -30,7 +30,7 @@ def results(tmp_path: Path) -> Results:
     way; the state's ratio is the same for all."""
     folder = tmp_path / "mini" / "families"
     for k, name in enumerate(MEASURED):
-        whole = {"bits": 3.0 * (k + 1), "gflop": 0.5, "probe_r2": 0.1}
+        whole = {"bits": 3.0 * (k + 1), "gflop": 0.5, "probe_r2": 0.1, "last_gain": 0.004 * (k + 1)}
         frames = {"state_ratio_moving": 0.5, "leak_moving": 0.9 - 0.1 * k, "success_vs_copy_moving": 0.4}
         acted = {"adapter_px": 30.0 + k, "adapter_500_px": 40.0, "hand_error_px": 50.0 - k, "still_px": 46.0}
         for corpus, found in (("sim-third-person", whole | frames), ("sim-panda", whole | frames | acted)):
@@ -50,6 +50,14 @@ def test_a_row_has_frames_and_control(results: Results) -> None:
     assert "by standing still 46.00 [41.40, 50.60]" in overview.note
     assert costs.topic
     assert all(len(row) == len(table.columns) for table in (overview, costs) for row in table.rows)
+
+
+def test_the_note_tells_which_trainings_had_converged(results: Results) -> None:
+    _, costs, _ = families_tables(results, "mini")
+    ended = "; ".join(FAMILIES[name].label for name in MEASURED[:2])  # the third gained 1.2 %
+    assert costs.note.endswith(
+        f"By the rule of 1 % 2 of 6 trainings had converged after these few steps: {ended}."
+    )
 
 
 def test_a_rank_correlation_is_of_better_with_better(results: Results) -> None:

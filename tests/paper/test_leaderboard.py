@@ -18,10 +18,13 @@ from paper.store import Results
 
 def test_all_rows_stand_in_one_table_with_pictures_where_there_are_some(tree: Path) -> None:
     board = leaderboard(Results(tree, ("mini",)), "mini")
-    rows = {row[0]: row for row in board.table.rows if row[1] == "sim ego"}
+    columns = board.table.columns
+    rows = {row[0]: dict(zip(columns, row, strict=True)) for row in board.table.rows if row[1] == "sim ego"}
     ratio = json.loads((tree / "community" / CELL).read_text())["metrics"]["lpips_ratio_moving"]["value"]
-    assert rows["mine (sent)"][2:6] == ["12", "4.5", "–", f"{ratio:.3f}"]
-    assert rows["Universal world model"][2] == "–"  # the toy record has no bits
+    shown = [rows["mine (sent)"][name] for name in ("Bits", "Parameters, million", "Ratio")]
+    assert shown == ["12", "4.5", f"{ratio:.3f}"]
+    assert rows["Universal world model"]["Bits"] == "–"  # the toy record has no bits
+    assert "GFLOP a prediction" not in columns  # and nothing has this
     shown = {row[0]: pictures for row, pictures in zip(board.table.rows, board.pictures, strict=True)}
     assert [label for label, _ in shown["mine (sent)"]] == ["O_t", "O_t+1", "predicted"]
     assert shown["Copy of O_t"] == []
@@ -41,6 +44,13 @@ def test_the_page_has_the_table_and_one_script_that_its_policy_names(page: str) 
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in page.replace("&#39;", "'")
     assert page.count("<script") == 1
+    # A row's three pictures show while the pointer or the focus is on it.
+    [peek] = re.findall(
+        r'mine \(sent\) <small tabindex="0">&#9635;</small><div class="peek">(.*?)</div>', page, re.S
+    )
+    assert peek.count('src="data:image/png;base64,') == 3
+    assert re.search(r"\.peek \{ display: none", page)
+    assert "td:hover > .peek, td:focus-within > .peek { display: block }" in page.replace("&gt;", ">")
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -49,9 +59,10 @@ const frame = document.getElementById("page")
 frame.onload = () => {
   const table = frame.contentDocument.querySelector("table.sortable")
   const buttons = [...table.tHead.querySelectorAll("button")]
-  const rows = () => [...table.tBodies[0].rows].map(row => row.cells[5].firstChild.data.trim()).join(" ")
+  const at = buttons.findIndex(button => button.textContent.trim() === "Ratio")
+  const rows = () => [...table.tBodies[0].rows].map(row => row.cells[at].firstChild.data.trim()).join(" ")
   const seen = []
-  for (const column of [5, 5]) { buttons[column].click(); seen.push(rows()) }
+  for (const column of [at, at]) { buttons[column].click(); seen.push(rows()) }
   document.body.dataset.probe = seen.join(" then ")
 }
 frame.srcdoc = TEXT

@@ -53,9 +53,10 @@ class ActionModel(Protocol):
 
 @runtime_checkable
 class DrawingModel(Protocol):
-    """A model that reads frames, and so draws them."""
+    """A model that reads frames, and so draws them. `random_actions`: None where none can be drawn."""
 
     def draw(self, now: Tensor, actions: Tensor) -> Tensor: ...
+    def random_actions(self, actions: LatentActions, generator: torch.Generator) -> Tensor | None: ...
 
 
 class ActionWorld(Protocol):
@@ -118,22 +119,26 @@ def action_errors(
 ) -> dict[str, Tensor]:
     """Per pair (n,): what the action is worth. `no_action` predicts without one; None: not measured.
 
-    `delta_psnr` asks for random actions, so for a codebook.
+    `delta_psnr` asks for random actions, so for codes of a codebook.
     """
     model, generator = world.world_model, torch.Generator().manual_seed(seed)
     now, then = pairs.read_by(model)
     actions = in_batches(model.infer_actions, now, then)
     random = None
     if isinstance(model, WorldModel) and actions.codes.numel():
+        assert isinstance(model.quantizer, VectorQuantizer)
         # Drawn first: the order of draws is part of committed numbers.
-        random = torch.randint(model.config.quantizer.codes, actions.codes.shape, generator=generator)
+        codes = torch.randint(model.config.quantizer.codes, actions.codes.shape, generator=generator)
+        random = model.quantizer.lookup(codes.to(pairs.s_t.device))
     other = actions.quantized[derangement(len(now), generator)]
+    if isinstance(model, DrawingModel):  # likewise second
+        random = model.random_actions(actions, generator)
     found = {
         "state_mse_copy": state_errors(pairs.s_t, pairs.s_next),
         "state_mse_shuffled": state_errors(in_batches(model.predict, now, other), pairs.s_next),
     }
-    if isinstance(model, WorldModel) and random is not None:
-        found["delta_psnr"] = _delta_psnr(world, model, pairs, actions.quantized, random)
+    if random is not None:
+        found["delta_psnr"] = _delta_psnr(world, pairs, actions.quantized, random)
     if no_action is not None:
         free = in_batches(no_action.predict, pairs.s_t, actions.quantized)
         found["state_mse_no_action"] = state_errors(free, pairs.s_next)
@@ -186,16 +191,12 @@ def _as_read(model: ActionModel, now: Tensor, actions: Tensor) -> Tensor:
     return model.predict(now, actions)
 
 
-def _delta_psnr(
-    world: ActionWorld, model: WorldModel, pairs: StatePairs, quantized: Tensor, random_codes: Tensor
-) -> Tensor:
+def _delta_psnr(world: ActionWorld, pairs: StatePairs, own_actions: Tensor, random: Tensor) -> Tensor:
     def gained(own: Tensor, by_chance: Tensor, o_next: Tensor) -> Tensor:
         return delta_psnr(world.mae.decode(own), world.mae.decode(by_chance), o_next.to(own.device) / 255)
 
-    assert isinstance(model.quantizer, VectorQuantizer)
-    own = in_batches(model.predict, pairs.s_t, quantized)
-    random = model.quantizer.lookup(random_codes.to(pairs.s_t.device))
-    by_chance = in_batches(model.predict, pairs.s_t, random)
+    now, _ = pairs.read_by(world.world_model)
+    own, by_chance = (in_batches(world.world_model.predict, now, a) for a in (own_actions, random))
     return in_batches(gained, own, by_chance, pairs.o_next)
 
 

@@ -40,6 +40,13 @@ class FrameModel:
         )
         return LatentActions(actions, actions, codes.long())
 
+    def random_actions(self, actions: LatentActions, generator: torch.Generator) -> Tensor | None:
+        """Codes drawn by chance, in the shape of `actions`; None where they are of no known codebook."""
+        size = self.model.codebook(actions.codes)
+        if size is None:
+            return None
+        return torch.randint(size, actions.quantized.shape, generator=generator).to(actions.quantized)
+
     def draw(self, now: Tensor, actions: Tensor) -> Tensor:
         """The frames that it predicts, (B, 3, S, S) in [0, 1] at the size of `now`."""
         return resize_frames(self.model.predict(self._shown(now), actions), now.shape[-1])

@@ -4,11 +4,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uwm.errors import UserError
 from uwm.evaluation.eval_pairs import RolloutSegments
 from uwm.evaluation.predictors import Predictor, Step
+from uwm.metrics.fvd import ClipNetwork, frechet_distance
 from uwm.metrics.image import psnr
 from uwm.metrics.perceptual import LPIPS
 from uwm.models.world import World
+from uwm.runs.experiment import Estimate
+
+RUNS_AT_ONCE = 8  # whose frames are decoded together
 
 
 @torch.no_grad()
@@ -57,3 +62,38 @@ def rollout_columns(
                 columns[name].append(values.double().cpu())
         found |= {f"{name}_{k + 1}": torch.cat(parts).numpy() for name, parts in columns.items()}
     return found
+
+
+@torch.no_grad()
+def rollout_fvd(
+    network: ClipNetwork, decoder: World, segments: RolloutSegments, predicted: Tensor
+) -> dict[str, Estimate]:
+    """Of predicted states (n, K, 1+N, D): the Fréchet distance of the clips of their K frames to the true
+    ones as the MAE shows them (`fvd`) and as they are (`fvd_true`). No interval: it is no mean over runs.
+
+    UserError for fewer frames than the network takes, and for a single run.
+    """
+    runs, length = predicted.shape[:2]
+    fewest = network.protocol.fewest_frames
+    if length < fewest or runs < 2:
+        raise UserError(
+            f"{network.protocol.name} needs at least 2 runs of at least {fewest} frames, and there are "
+            f"{runs} of {length}: set horizon and rollouts"
+        )
+    parts: dict[str, list[Tensor]] = {"predicted": [], "fvd": [], "fvd_true": []}
+    for rows in torch.arange(runs).split(RUNS_AT_ONCE):
+        places = segments.places[rows].flatten()
+        true = segments.pairs.states[places, 1].to(predicted.device)
+        clips = {
+            "predicted": decoder.mae.decode(predicted[rows].flatten(0, 1)),
+            "fvd": decoder.mae.decode(true),
+            "fvd_true": segments.pairs.images[places, 1].to(predicted.device).float() / 255,
+        }
+        for name, frames in clips.items():
+            parts[name].append(network.features(frames.clamp(0, 1).unflatten(0, (-1, length))))
+    features = {name: torch.cat(found) for name, found in parts.items()}
+    own = features.pop("predicted")
+    return {
+        name: Estimate(frechet_distance(own, wanted), runs, protocol=network.protocol.name)
+        for name, wanted in features.items()
+    }

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from uwm.baselines.reader import StateReader
 from uwm.data.action_pairs import ActionPairs
+from uwm.evaluation.actions import ActionModel, DrawingModel
 from uwm.evaluation.eval_pairs import EvalPairs
 from uwm.evaluation.gripper import moved_in_picture
 from uwm.evaluation.probes import MM_PER_METRE, EefProbe, eef_positions
-from uwm.models import WorldModel
 from uwm.training.objectives import derangement
 
 # Transfer
@@ -26,32 +26,39 @@ def donors(pairs: ActionPairs) -> Tensor:
     return torch.cdist(place, place).masked_fill(same, torch.inf).argmin(1)
 
 
+def seen_by(model: ActionModel, pairs: EvalPairs) -> Tensor:
+    """What a model reads of both frames of pairs: states (n, 2, 1+N, D), or frames, uint8 (n, 2, 3, S, S)."""
+    return pairs.images if isinstance(model, DrawingModel) else pairs.states
+
+
 @torch.no_grad()
-def transferred(world_model: WorldModel, s_t: Tensor, given: Tensor, device: torch.device) -> Tensor:
-    """Next states (n, 1+N, D) of `s_t` by the latent actions of other pairs, `given` (n, 2, 1+N, D)."""
+def transferred(model: ActionModel, now: Tensor, given: Tensor, device: torch.device) -> Tensor:
+    """Next states (n, 1+N, D) of `now` (n, ...) by the latent actions of other pairs, `given` (n, 2, ...);
+    both as the model reads them (`seen_by`)."""
     parts = []
-    for here, there in zip(s_t.split(64), given.split(64), strict=True):
-        latents = world_model.infer_actions(*there.to(device).unbind(1))
-        parts.append(world_model.predict(here.to(device), latents.quantized))
+    for here, there in zip(now.split(64), given.split(64), strict=True):
+        latents = model.infer_actions(*there.to(device).unbind(1))
+        parts.append(model.predict(here.to(device), latents.quantized))
     return torch.cat(parts)
 
 
 def transfer_in_picture(
-    world_model: WorldModel, reader: StateReader, test: EvalPairs, places: Tensor, device: torch.device
+    model: ActionModel, reader: StateReader, test: EvalPairs, places: Tensor, device: torch.device
 ) -> dict[str, np.ndarray]:
     """As `transfer_columns`, in pixels (n,): these can be compared between cameras.
 
     `places` (n, 2, 2): the gripper's true ones.
     """
     moved, nearest = places[:, 1] - places[:, 0], donors(test.pairs)  # (n, 2)
-    predicted = transferred(world_model, test.states[:, 0], test.states[nearest], device)
+    seen = seen_by(model, test)
+    predicted = transferred(model, seen[:, 0], seen[nearest], device)
     error = moved_in_picture(reader, test.states[:, 0], predicted) - moved[nearest]
     found = {"transfer_px": error, "transfer_still_px": moved[nearest]}
     return {name: distance.norm(dim=1).numpy() for name, distance in found.items()}
 
 
 def transfer_columns(
-    world_model: WorldModel, probe: EefProbe, test: EvalPairs, device: torch.device
+    model: ActionModel, probe: EefProbe, test: EvalPairs, device: torch.device
 ) -> dict[str, np.ndarray]:
     """Distance (n,) in mm between how the gripper moves by a donor's latent actions and how it moved in the
     donor: from the nearest donor, from any one, and were it to stand still."""
@@ -59,8 +66,8 @@ def transfer_columns(
     moved = places[:, 1] - places[:, 0]  # (n, 3)
     nearest = donors(test.pairs)
     anyone = derangement(len(moved), torch.Generator().manual_seed(0))
-    found = {"transfer_still_mm": moved[nearest]}
+    found, seen = {"transfer_still_mm": moved[nearest]}, seen_by(model, test)
     for name, donor in (("transfer_mm", nearest), ("transfer_random_mm", anyone)):
-        predicted = transferred(world_model, test.states[:, 0], test.states[donor], device)
+        predicted = transferred(model, seen[:, 0], seen[donor], device)
         found[name] = probe.displacement(test.states[:, 0], predicted)[:, :3] - moved[donor]
     return {name: error.norm(dim=1).numpy() * MM_PER_METRE for name, error in found.items()}

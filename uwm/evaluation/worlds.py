@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from uwm.data.states import FrozenEncoder
-from uwm.evaluation.actions import StatePairs, action_columns, rates
+from uwm.evaluation.actions import ActionModel, StatePairs, action_columns, rates
 from uwm.evaluation.compute import frame_model_cost, world_cost
 from uwm.evaluation.frame_models import (
     FrameModel,
@@ -66,12 +66,18 @@ class MeasuredModel:
             found = measure_world(method, self.world, network, test, seed)
             whole = rates(self.world.world_model, found.actions, found.states)
             return found.pairs, found.frames, whole | FurtherMetrics(world_cost(self.world, test.images))
-        checked = CheckedModel(PixelModel(self.pixels), method)
-        model = FrameModel(checked, self.world.mae)
+        model = self._drawing(self.pixels, method)
         how = Measuring(self.world, network)
         pairs, drawn, actions = measure_frame_model(method, model, how, test, None, seed)
-        whole = frame_model_rates(checked, actions) | FurtherMetrics(frame_model_cost(model, test.images))
+        whole = frame_model_rates(model.model, actions) | FurtherMetrics(frame_model_cost(model, test.images))
         return pairs, drawn.cpu(), whole
+
+    def acting(self) -> ActionModel:
+        """The model over states; one over pixels as a model that draws frames."""
+        return self._drawing(self.pixels, "pixels") if self.pixels else self.world.world_model
+
+    def _drawing(self, pixels: World, name: str) -> FrameModel:
+        return FrameModel(CheckedModel(PixelModel(pixels), name), self.world.mae)
 
     def through(self, predict: Predictor) -> Predictor:
         """A predictor of the model's as one over the MAE's states."""

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from uwm.methods.protocol import action_problem, declaration_problems, feature_problem, frame_problem
+from uwm.methods.protocol import (
+    action_problem,
+    codebook_size,
+    declaration_problems,
+    device_problem,
+    feature_problem,
+    frame_problem,
+)
 
 PAIRS = 4
 BATCH_TOLERANCE = 1e-3  # between the same pair in batches of two sizes: kernels sum in other orders
@@ -48,21 +55,22 @@ def _call_problems(model: Any) -> Iterator[str]:
     size = model.image_size
     now, then = made_up_pairs(size)
     actions = model.infer(now, then)
-    problem = action_problem(actions, PAIRS)
+    problem = device_problem(actions, now) or action_problem(actions, PAIRS)
     if problem:
         yield f"error: infer gave {problem}"
         return
     yield from _bits_problems(actions, model.bits)
+    yield from _codebook_problems(actions, model.bits)
     yield from _repeat_problems("infer", model.infer, (now, then), actions)
     if hasattr(model, "embed"):
         features = model.embed(actions)
-        problem = feature_problem(features, PAIRS)
+        problem = device_problem(features, now) or feature_problem(features, PAIRS)
         yield from [f"error: embed gave {problem}"] if problem else []
         yield from [] if problem else _repeat_problems("embed", model.embed, (actions,), features)
     elif not actions.is_floating_point():
         yield "warning: the actions are codes and there is no embed: probes read the codes as numbers"
     frames = model.predict(now, actions)
-    problem = frame_problem(frames, PAIRS, size)
+    problem = device_problem(frames, now) or frame_problem(frames, PAIRS, size)
     if problem:
         yield f"error: predict gave {problem}"
         return
@@ -78,6 +86,13 @@ def _bits_problems(actions: Tensor, bits: float) -> Iterator[str]:
         yield f"warning: infer gave one and the same action for {PAIRS} different pairs"
     if different > 2 ** min(bits, 64):
         yield f"error: {different} different actions among {PAIRS} pairs are more than {bits:g} bits can tell"
+
+
+def _codebook_problems(actions: Tensor, bits: float) -> Iterator[str]:
+    codes = actions.reshape(PAIRS, -1)
+    if not actions.is_floating_point() and codebook_size(bits, codes) is None:
+        told = f"{bits:g} bits for {codes.shape[1]} codes up to {int(codes.max())}"
+        yield f"warning: {told} are of no one codebook: no random codes are drawn, and delta-PSNR is left out"
 
 
 def _repeat_problems(

@@ -11,6 +11,7 @@ One file with such a class is enough; nothing of this package need be imported. 
 NAME=FILE.py:CLASS`.
 """
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +21,8 @@ from torch.nn.functional import interpolate
 from uwm.errors import BadInput
 from uwm.models.boundary import check_images, check_tensor
 
+MOST_CODE_BITS = 40  # of one code; more is no codebook
+ROUNDED_BITS = 1e-3  # bits may be written with a few digits
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
@@ -92,6 +95,7 @@ class CheckedModel:
     def infer(self, frames_t: Tensor, frames_next: Tensor) -> Tensor:
         """As the protocol has it."""
         actions = self.model.infer(frames_t, frames_next)
+        self._refuse(device_problem(actions, frames_t), "infer")
         self._refuse(action_problem(actions, len(frames_t)), "infer")
         return actions
 
@@ -99,6 +103,7 @@ class CheckedModel:
     def predict(self, frames_t: Tensor, actions: Tensor) -> Tensor:
         """As the protocol has it, clipped to [0, 1]."""
         frames = self.model.predict(frames_t, actions)
+        self._refuse(device_problem(frames, frames_t), "predict")
         self._refuse(frame_problem(frames, len(frames_t), self.image_size), "predict")
         return frames.float().clamp(0, 1)
 
@@ -108,8 +113,13 @@ class CheckedModel:
         if not hasattr(self.model, "embed"):
             return actions.reshape(len(actions), -1).float()
         features = self.model.embed(actions)
+        self._refuse(device_problem(features, actions), "embed")
         self._refuse(feature_problem(features, len(actions)), "embed")
         return features.float()
+
+    def codebook(self, codes: Tensor) -> int | None:
+        """K, where actions are codes (n, L) among K by the model's `bits`; else None."""
+        return codebook_size(self.bits, codes)
 
     @property
     def parameters(self) -> int | None:
@@ -133,6 +143,17 @@ def resize_frames(frames: Tensor, size: int) -> Tensor:
     return interpolate(frames, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
 
+def codebook_size(bits: float, codes: Tensor) -> int | None:
+    """K, where `bits` are L log2 K and all codes (n, L) are below K: then codes can be drawn by chance. None
+    where there are no codes, or they are of several codebooks of different sizes."""
+    places = codes.shape[1]
+    if not places or not codes.numel() or bits / places > MOST_CODE_BITS:
+        return None
+    size = round(2 ** (bits / places))
+    whole = math.isclose(size, 2 ** (bits / places), rel_tol=ROUNDED_BITS)
+    return size if whole and size > 1 and int(codes.max()) < size else None
+
+
 # What is wrong with what a model declares or gives; None or nothing where all is well.
 
 
@@ -146,6 +167,13 @@ def declaration_problems(model: Any) -> Any:
         yield f"bits is {bits!r}: give the bits of one transition's action, a finite number"
     if not isinstance(size, int) or size < 8:
         yield f"image_size is {size!r}: give the side of its frames in pixels, at least 8"
+
+
+def device_problem(found: Any, given: Tensor) -> str | None:
+    """Of where a result lies: it must be where the input was."""
+    if isinstance(found, Tensor) and found.device != given.device:
+        return f"a tensor on {found.device} for one on {given.device}: keep to the device of the input"
+    return None
 
 
 def action_problem(actions: Any, batch: int) -> str | None:

@@ -108,7 +108,7 @@ def _fetch(backbone: str) -> dict[str, Tensor] | str:
     """The state, or in one line why there is none. Cached: one attempt per process."""
     try:
         # torch.hub announces a download on stdout, which belongs to the command; its bar goes to stderr
-        with _short_timeouts(), contextlib.redirect_stdout(io.StringIO()):
+        with short_timeouts(), contextlib.redirect_stdout(io.StringIO()):
             loaded = DOWNLOADS[backbone].get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # unreachable, wrong hash, broken file
         reason = str(error).splitlines() or [type(error).__name__]
@@ -117,7 +117,7 @@ def _fetch(backbone: str) -> dict[str, Tensor] | str:
 
 
 @contextlib.contextmanager
-def _short_timeouts() -> Iterator[None]:
+def short_timeouts() -> Iterator[None]:
     """torch.hub opens its connection without a timeout: give sockets one meanwhile."""
     previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)

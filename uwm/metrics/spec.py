@@ -50,6 +50,15 @@ _DECLARED = (
     Metric("lpips_to_current", "LPIPS to O_t", "lower", lpips=True),
     Metric("lpips_to_next", "LPIPS to O_t+1", "lower", lpips=True),
     Metric("lpips_ratio", "Ratio", "lower", lpips=True, ratio=("lpips_to_next", "lpips_to_current")),
+    # What a video codec shows in as many bytes as the method's action has (uwm/evaluation/coded.py).
+    Metric("lpips_to_next_codec", "LPIPS to O_t+1 of x264 at its bits", "lower", lpips=True),
+    Metric(
+        "lpips_over_codec",
+        "LPIPS / x264's at its bits",
+        "lower",
+        lpips=True,
+        ratio=("lpips_to_next", "lpips_to_next_codec"),
+    ),
     Metric("success_vs_current", "Nearer to O_t+1 than to O_t, %", "higher", "share", lpips=True),
     Metric("success_vs_copy", "Nearer to O_t+1 than a copy, %", "higher", "share", lpips=True),
     Metric("lpips_to_current_true", "LPIPS to sharp O_t", "lower", lpips=True),
@@ -138,6 +147,9 @@ _DECLARED = (
     Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True),
     Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True),
     Metric("rollout_state_mse", "State MSE", "lower", per_step=True),
+    # Of rollouts as clips, under the protocol that the record names (uwm/metrics/fvd.py).
+    Metric("fvd", "FVD", "lower", "count", sampled=False),
+    Metric("fvd_true", "FVD to sharp frames", "lower", "count", sampled=False),
     # The gripper under commands, and with latent actions of another clip.
     Metric("control_success", "Moves as told, %", "higher", "share", control=True),
     *(
