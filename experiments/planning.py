@@ -582,6 +582,7 @@ def family_job(config: Config, cell: Cell, name: str) -> StageJob:
         name,
         partial(obtain_pretrained, recipe=recipe),
         partial(pretrain_stage, recipe=recipe),
+        needs=("pretrain",),  # it leaves the MAE and the lists, and each cell waits for it anyway
         operations=operations_of(recipe) if recipe else None,
     )
 

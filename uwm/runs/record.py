@@ -25,6 +25,7 @@ BEGINNING = '{\n "schema": '  # of a record's file
 SCHEMA_PATH = REPOSITORY / "results" / "schema.json"
 COMMUNITY = "community"  # in `results`: records that others sent, in folders like ours
 EXAMPLES = "examples"  # likewise: of data that lie elsewhere
+BENCH = "bench"  # likewise: tables of what `make bench` measured, no records of cells
 STATUSES = ("ok", "failed", "timeout", "skipped")
 
 
@@ -233,11 +234,13 @@ def record_problems(path: Path) -> Iterator[str]:
 
 def validate_folder(folder: Path) -> list[str]:
     """Problems of every record `folder/<scale>/<experiment>/<cell>.json`, as `file: problem`, and of those
-    that others sent and of examples, in `folder/community/` and `folder/examples/`."""
+    that others sent and of examples, in `folder/community/` and `folder/examples/`. What `make bench` measured,
+    in `folder/bench/`, is no record of a cell."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; give the folder that holds <scale>/<experiment>/<cell>.json")
     places = ("", f"{COMMUNITY}/", f"{EXAMPLES}/")
-    paths = sorted(path for place in places for path in folder.glob(f"{place}*/*/*.json"))
+    found_there = (path for place in places for path in folder.glob(f"{place}*/*/*.json"))
+    paths = sorted(path for path in found_there if path.relative_to(folder).parts[0] != BENCH)
     if not paths:
         raise UserError(f"{folder} holds no record <scale>/<experiment>/<cell>.json; name another folder")
     found = [f"{path}: {problem}" for path in paths for problem in record_problems(path)]
