@@ -132,7 +132,7 @@ MORE = ["lpips_to_next_true", "psnr", "ssim", "state_mse", "perplexity"]
 # Where they were measured too: over the moving region alone, and in pixels to the blurred O_t+1.
 REGION = ["lpips_region", "lpips_region_true", "psnr_region", "psnr_blurred", "ssim_blurred"]
 # Whether a latent action is one (uwm/evaluation/actions.py).
-LATENT_METRICS = ["bits", "state_ratio", "own_over_shuffled", "gain_over_no_action"]
+LATENT_METRICS = ["bits", "state_ratio", "own_over_shuffled", "gain_over_no_action", "delta_psnr"]
 LATENT_METRICS += ["leak", "leak_of_colour", "leak_lpips", "cycle", "reversal"]
 # How right the frames are and the movement; and the actions.
 MOVEMENT = ["lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "hand_error_px"]
