@@ -234,8 +234,8 @@ def record_problems(path: Path) -> Iterator[str]:
 
 def validate_folder(folder: Path) -> list[str]:
     """Problems of every record `folder/<scale>/<experiment>/<cell>.json`, as `file: problem`, and of those
-    that others sent and of examples, in `folder/community/` and `folder/examples/`. What `make bench` measured,
-    in `folder/bench/`, is no record of a cell."""
+    that others sent and of examples, in `folder/community/` and `folder/examples/`. What `make bench`
+    measured, in `folder/bench/`, is no record of a cell."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; give the folder that holds <scale>/<experiment>/<cell>.json")
     places = ("", f"{COMMUNITY}/", f"{EXAMPLES}/")
