@@ -8,7 +8,7 @@ extractor, and the data. They stand in uwm/variations.py, as assignments to the 
     python experiments/ablations.py --set variations=base,depth-4
 
 All but those of the length are short trainings of the same number of steps; `released` is the released
-model itself. The base and the variations of `repeated` have three seeds, the others one, so that their small
+model itself. The base and the variations of `repeated` have two seeds, the others one, so that their small
 differences say nothing. All are measured as in Table 1, on the same pairs.
 """
 
@@ -82,7 +82,7 @@ class Config(Bounded):
 
     variations: Names = (BASE.name, *VARIATIONS, *CODECS)
     repeated: Names = REPEATED  # of the variations: trained with `further_seeds` too
-    further_seeds: Counts = (1, 2)  # besides seed 0
+    further_seeds: Counts = (1,)  # besides seed 0
     corpora: Names = (*BUNDLED, IN_DOMAIN)  # evaluated, besides those of --data
     pretrain_on: SomeNames = BUNDLED
     mae: MAERecipe = MAE["mini"]

@@ -213,7 +213,7 @@ NOTES = {
     "learnt the hand's place from all labelled pairs. ",
     "ablations": INTERVALS + "State error over the copy's and over that with another pair's action; leak: "
     "the same action on a frame of another clip, over the copy. Trained briefly; the base and some others "
-    "with three seeds, which their numbers are the mean of. ",
+    "with two seeds, which their numbers are the mean of. ",
     "_rates": INTERVALS + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "
     "robot's own action, where there is one; off the true movement: of a linear probe that is given how "
     "far the gripper goes in the picture and how far it is open instead. Transferred: how far the hand moves "

@@ -175,11 +175,8 @@ VARIATIONS: dict[str, Variation] = {
         _patch(8),
     )
 }
-# What has further seeds: the base, and the parts that the recipes have and the paper's text has not.
-REPEATED = (
-    *(BASE.name, "queries", "tokens", "no-convolutions", "no-residual", "no-picture"),
-    *("no-start", "no-restart", "gradient", "beta-0.25", "standardize-none", "layout-tokens"),
-)
+# What has further seeds: the base, and the parts that matter most where the paper has it otherwise.
+REPEATED = (BASE.name, "queries", "tokens", "no-start", "gradient", "beta-0.25", "standardize-none")
 # The lines of the figures.
 LATENT = declare(
     Method("latent-actions", "Latent actions", ("ablations",), Style(BLUE, "-", "o"), optional=True)
