@@ -60,8 +60,6 @@ def test_committed_records_follow_from_their_samples():
 # Cells of scale mini that are declared and not measured yet, and why. A line with nothing missing goes.
 UNMEASURED = {
     "ablations/patch-*/*": "another MAE, with more tokens, takes hours on two cores",
-    "ablations/gap-*[5]/*": "TMP",
-    "ablations/gap-1/*": "TMP",
     "families/pixels/*/s2": "its training takes 20 GB of memory, more than the machine of the third seed had",
     "figure4/w_ft-100/*": "rows by the number of pairs came after the figure",
     "figure4/w_ft-500/*": "likewise",
