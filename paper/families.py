@@ -180,8 +180,9 @@ def success_correlations(
     note = (
         "Spearman's rank correlation of being better by a measure with reaching the goal more often, planned "
         "by R_GT through each family's own latent actions (adapter of all labelled pairs); 1: it sorts the "
-        "families as planning does. 95% bootstrap intervals over families. Successes, %, with Wilson's 95% "
-        f"intervals: {shares}."
+        "families as planning does. 95% bootstrap intervals over families. "
+        f"{sum(share == 0 for share in success.values())} of {len(success)} families never reached the goal: "
+        f"they count as equal. Successes, %, with Wilson's 95% intervals: {shares}."
     )
     title = f"Does a measure tell how often a planner succeeds? Scale {scale}{n}"
     return Table(f"{EXPERIMENT}_success", title, CORRELATED, rows, note)
