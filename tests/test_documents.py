@@ -38,6 +38,7 @@ LEFT_OUT = {
     "--check": "asks a cluster: tests/slurm",
     "mine.py:Shift": "made by docs/your-model.md: tests/test_contributing.py",
     "mean-action": "made by CONTRIBUTING.md: tests/test_contributing.py",
+    "codebook-64": "made by CONTRIBUTING.md: tests/test_contributing.py",
     "experiments/motion.py": "made by CONTRIBUTING.md: tests/test_contributing.py",
     "tests/bench": "minutes: make bench",
 }

@@ -23,7 +23,7 @@ from uwm.runs.cli import choose, plan_of
 from uwm.runs.experiment import load_experiment
 from uwm.runs.finished import verify_stage, write_stage
 from uwm.runs.options import build_parser
-from uwm.runs.plan import stage_identity
+from uwm.runs.plan import planned_stage
 from uwm.stages.mae import reconstruction_psnr
 from uwm.stages.trained import WEIGHTS
 from uwm.training.objectives import action_gap
@@ -95,7 +95,7 @@ def test_make_reproduce_trains_nothing(
     jobs = [job for job in experiment.stages(context.config, context.data) if chosen & set(job.cells)]
     assert jobs
     for job in jobs:
-        stage = stage_identity(context, job)
+        stage = planned_stage(context, job)
         assert stage is not None, job.name
         assert context.artifacts.find(stage) is not None, job.name
 

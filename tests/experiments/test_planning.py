@@ -17,7 +17,7 @@ from uwm.metrics.statistics import wilson
 from uwm.runs.cli import main, plan_of
 from uwm.runs.experiment import Cell, load_experiment
 from uwm.runs.options import build_parser
-from uwm.runs.plan import stage_identity
+from uwm.runs.plan import planned_stage
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = load_experiment(ROOT / "experiments" / "planning.py")
@@ -220,7 +220,7 @@ def test_readers_of_all_seeds_are_one_and_no_two_jobs_train_the_same() -> None:
         options = build_parser("planning").parse_args(["--scale", "mini", "--set", f"seeds={seeds}"])
         context = plan_of(EXPERIMENT, options, [], None).context(EXPERIMENT)
         jobs = EXPERIMENT.stages(context.config, context.data)
-        stages = {job.name: stage_identity(context, job) for job in jobs}
+        stages = {job.name: planned_stage(context, job) for job in jobs}
         digests = {name: stage.digest for name, stage in stages.items() if stage}
         assert len(set(digests.values())) == len(digests) == len(jobs)
         return digests["reader-hand"]

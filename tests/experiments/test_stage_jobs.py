@@ -16,7 +16,7 @@ from uwm.runs.artifacts import NotThere
 from uwm.runs.cli import choose, main, plan_of, run_experiment, stages_behind
 from uwm.runs.experiment import SkipCell, load_experiment
 from uwm.runs.options import build_parser
-from uwm.runs.plan import stage_identity
+from uwm.runs.plan import planned_stage
 from uwm.runs.slurm.plan import plan_jobs
 from uwm.runs.slurm.resources import Resources
 from uwm.runs.slurm.site import Site
@@ -187,11 +187,11 @@ def test_lists_of_pairs_are_a_job_without_a_gpu_and_no_plan_makes_them(name, wil
     trainings = [job for job in first if job == "mae" or job.startswith("pretrain")]
     after = [job for job in jobs if lists.name in jobs[job].after_ok]
     assert [job for job in after if "-reader-" not in job] == [f"{name}-{job}" for job in trainings]
-    assert stage_identity(context, stages[trainings[0]]) is None
+    assert planned_stage(context, stages[trainings[0]]) is None
     assert list(tmp_path.glob("cache/manifests/wild-*.csv")) == []
     stages["manifests"].run(context)
     assert len(list(tmp_path.glob("cache/manifests/wild-train-*.digests.json"))) == 1
-    assert stage_identity(context, stages[trainings[0]]) is not None
+    assert planned_stage(context, stages[trainings[0]]) is not None
     assert f"{name}-manifests" not in [job.name for job in planned(context, "*")]
 
 
@@ -285,12 +285,12 @@ def test_what_changed_between_two_commands_is_seen(wild, tmp_path):
     words = ("--data", f"wild={wild}", "--pretrain-on", "wild", "--out", str(tmp_path / "out"))
     context = context_of("table1", *words)
     (lists,) = (job for job in context.experiment.stages(context.config, {}) if job.name == "manifests")
-    first = stage_identity(context, lists)
+    first = planned_stage(context, lists)
     clip = open_corpus("wild", wild).of("train")[0]
     os.utime(wild / clip.path, (1, 1))
-    assert stage_identity(context, lists) == first  # one command, one answer
-    assert stage_identity(context_of("table1", *words), lists) != first
-    assert stage_identity(context.afresh(), lists) != first  # a command that has waited
+    assert planned_stage(context, lists) == first  # one command, one answer
+    assert planned_stage(context_of("table1", *words), lists) != first
+    assert planned_stage(context.afresh(), lists) != first  # a command that has waited
     (wild / clip.path).unlink()
     names = [[c.path for c in corpus_of(made, "wild").clips] for made in (context, context.afresh())]
     assert clip.path in names[0]
@@ -314,8 +314,8 @@ def test_figure5_shares_jobs_between_cells():
     adapter = jobs["adapter-r_gt-sim-panda-s0"]
     assert {"r_gt/sim-panda/s0", "shuffled/sim-panda/s0", "r_gt-5-steps/sim-panda/s0"} <= set(adapter.cells)
     assert adapter.needs == ("finetune-sim-panda-s0",)
-    assert stage_identity(context, jobs["decoder-sim-panda"]) is None  # its MAE is not trained yet
-    assert stage_identity(context, adapter) is not None
+    assert planned_stage(context, jobs["decoder-sim-panda"]) is None  # its MAE is not trained yet
+    assert planned_stage(context, adapter) is not None
 
 
 def test_a_broken_corpus_keeps_no_other_from_being_submitted(tmp_path, fake_slurm, capsys):  # noqa: F811

@@ -17,7 +17,7 @@ from uwm.runs.record import config_digest, sample_entries
 NAME = "mini/table1/uwm__sim-ego.json"
 MEANS = ("rollout_lpips_1", "control_up_mm", "control_success", "transfer_mm", "distance_mm_3")
 # Of a model, a training or a machine: no samples can tell them.
-FACTS = ("bits", "parameters", "gflop", "last_gain", "seconds_per_decision")
+FACTS = ("bits", "parameters", "gflop", "last_gain", "seconds_per_decision", "fvd", "fvd_true")
 
 
 @pytest.fixture

@@ -196,15 +196,9 @@ def recomputing(plan: Plan) -> Iterator[None]:
     note.unlink(missing_ok=True)
 
 
-def stage_identity(context: Context, job: StageJob) -> Stage | None:
-    """The identity of a stage job, computing nothing; None while that rests on what is not finished, and for
-    a stage that is not needed."""
-    found = planned_stage(context, job)
-    return None if isinstance(found, SkipCell) else found
-
-
 def planned_stage(context: Context, job: StageJob) -> Stage | SkipCell | None:
-    """The same, but for a stage that is not needed the reason."""
+    """The identity of a stage job, computing nothing; None while that rests on what is not finished, and the
+    reason for a stage that is not needed."""
     if job.stage is None:
         return None
     try:

@@ -12,7 +12,7 @@ from uwm.data.manifest_cache import files_key
 from uwm.data.selection import frozen_pairs
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.experiment import Context, StageJob
-from uwm.stages.pretrained import zero_shot_corpus
+from uwm.stages.pretrained import corpus_of, zero_shot_corpus
 from uwm.stages.testing import Tested
 
 OpenCorpus: TypeAlias = Callable[[Context, str], Corpus]
@@ -46,12 +46,19 @@ def read_lists(names: Iterable[str], data: Mapping[str, Path]) -> list[StageJob]
     return [job for jobs in each for job in jobs]
 
 
-def _choices(config: Tested, corpus: Corpus) -> list[Choice]:
-    """The test pairs; where there are actions, those that their probes and readers learn from, too."""
+def _choices(context: Context, name: str, opened: OpenCorpus) -> list[tuple[Corpus, Choice]]:
+    """The test pairs; where there are actions, those that their probes and readers learn from, too.
+
+    Each with its corpus: where all clips are tested, it is another one whose training clips are learnt from.
+    """
+    config: Tested = context.config
     gap, split = config.pretrain.gap, config.test_split
-    chosen = [Choice(split, gap, config.test_pairs, config.seed)]
-    if has_actions(corpus):
-        chosen += [Choice("train", gap, None, 0), Choice(split, gap, None, 0)]
+    tested, learnt = opened(context, name), corpus_of(context, name)
+    chosen = [(tested, Choice(split, gap, config.test_pairs, config.seed))]
+    if has_actions(tested):
+        chosen += [
+            (corpus, Choice(part, gap, None, 0)) for corpus, part in ((learnt, "train"), (tested, split))
+        ]
     return chosen
 
 
@@ -59,11 +66,10 @@ def _stage(context: Context, name: str, opened: OpenCorpus) -> Stage:
     """By the corpus's files as they are; opens none of them."""
 
     def find() -> Stage:
-        corpus = opened(context, name)
-        choices = _choices(context.config, corpus)
-        fields: dict[str, Any] = {"corpus": name, "choices": [list(choice) for choice in choices]}
-        splits = dict.fromkeys(choice.split for choice in choices)
-        return Stage("manifests", 1, fields, {split: files_key(corpus, split, {}) for split in splits})
+        choices = _choices(context, name, opened)
+        fields: dict[str, Any] = {"corpus": name, "choices": [list(choice) for _, choice in choices]}
+        keys = {choice.split: files_key(corpus, choice.split, {}) for corpus, choice in choices}
+        return Stage("manifests", 1, fields, keys)
 
     return context.once(("stage of lists", name), find)
 
@@ -72,9 +78,10 @@ def _obtain(context: Context, name: str, opened: OpenCorpus) -> Artifact:
     """The lists are kept with all others; the artifact only names them."""
 
     def compute(folder: Path) -> None:
-        corpus = opened(context, name)
-        found = {str(list(choice)): frozen_pairs(corpus, *choice).sha256
-                 for choice in _choices(context.config, corpus)}  # fmt: skip
+        found = {
+            str(list(choice)): frozen_pairs(corpus, *choice).sha256
+            for corpus, choice in _choices(context, name, opened)
+        }
         (folder / "manifests.json").write_text(json.dumps(found, indent=1) + "\n")
 
     return context.artifacts.obtain(_stage(context, name, opened), compute, together=False)

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,12 @@ _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
 def checkpoint_files(run_dir: Path) -> list[Path]:
     """The checkpoint files of a run, oldest step first, valid or not."""
     folder = run_dir / "checkpoints"
-    found = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: (_step(path), path.stat().st_mtime_ns))
+    found = []
+    for path in folder.glob("step-*.pt"):
+        if _NAME.fullmatch(path.name):
+            with suppress(FileNotFoundError):  # the training that is watched removed it just now
+                found.append((_step(path), path.stat().st_mtime_ns, path))
+    return [path for _, _, path in sorted(found)]
 
 
 def save_checkpoint(run_dir: Path, step: int, state: dict[str, Any]) -> Path:
