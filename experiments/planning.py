@@ -199,9 +199,8 @@ CONFIGS = {
         simulator_episodes=20,
         curve_steps=600,  # as Figure 5's
         families=tuple(family.name for family in PLANNERS.values()),
-        family_seeds=(
-            2,
-        ),  # of the three that are compared the last one was trained on a CPU, as all else here
+        # Of the three that are compared: the one that was trained on a CPU, as all else here.
+        family_seeds=(2,),
         solver=_ONE_ACTION,
         # Fewer, for the simulator plays out each look ahead.
         simulator_solver=replace(_ONE_ACTION, samples=12, iterations=2, elites=3),
