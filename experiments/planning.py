@@ -10,10 +10,10 @@ nearest to the goal. The paper has no such experiment, so nothing is compared wi
     python experiments/planning.py --set episodes=5 --only random     # a quick look
 
 Rows: `simulator` (the simulator as the model: what cost and solver allow), `r_gt` (adapter from all
-labelled pairs), `r_gt-100`, `r_gt-500`, `r_gt-2k`, `direct` (dynamics from all labelled pairs), `no-action`,
-`shuffled-plans` (another plan's consequences), `copy` (nothing ever moves), `cloning-500`, `cloning`
-(behaviour cloning from 500 and from all labelled pairs, whose goals are what was reached 0.2 s later),
-`random`. On `reach` also R_GT by the latent actions of other families, `r_gt-laq` and so on: the world models
+labelled pairs), `direct` (dynamics from all labelled pairs), both from fewer of them (`r_gt-100`, `r_gt-500`,
+`r_gt-2k`, `direct-100`, ...), `no-action`, `shuffled-plans` (another plan's consequences), `copy` (nothing
+ever moves), `cloning-500`, `cloning` (behaviour cloning from 500 and from all labelled pairs, whose goals are
+what was reached 0.2 s later), `random`. On `reach` also R_GT by the latent actions of other families, `r_gt-laq` and so on: the world models
 of experiments/families.py, trained briefly and alike, each with an adapter from all labelled pairs.
 What is minimised is the distance of the hand (`reach`), or of hand and block (`push`, `lift`), as small
 networks read them off predicted state and goal, and that of the states themselves, all as shares of those at
@@ -151,7 +151,7 @@ class Config(Bounded):
     dynamics: DynamicsRecipe = DYNAMICS["paper"]
     reader: ReaderRecipe = PLANNING_READER["paper"]
     curve: Counts = (100, 500, 2000)  # numbers of labelled pairs, besides all
-    curve_steps: Count | None = None  # of the adapters on these few; None: as on all
+    curve_steps: Count | None = None  # of adapters and dynamics on these few; None: as on all
     families: Names = ()  # of latent actions, whose adapters plan too
     family_seeds: Seeds = (0,)
     family_pretrain: PretrainRecipe = PRETRAIN["mini-families"]  # the base, as experiments/families.py has it
@@ -196,7 +196,6 @@ CONFIGS = {
     "mini": Config(
         tasks=("reach", "push", "lift"),
         episodes=50,
-        simulator_episodes=20,
         curve_steps=600,  # as Figure 5's
         families=tuple(family.name for family in PLANNERS.values()),
         # Of the three that are compared: the one that was trained on a CPU, as all else here.
@@ -227,6 +226,10 @@ def trained(config: Config) -> dict[str, Recipe]:
     return {
         **{
             R_GT.with_pairs(pairs): config.adapter.with_pairs(pairs, config.curve_steps)
+            for pairs in config.curve
+        },
+        **{
+            DIRECT.with_pairs(pairs): config.dynamics.with_pairs(pairs, config.curve_steps)
             for pairs in config.curve
         },
         **{name: config.family_adapter for name, f in PLANNERS.items() if f.name in config.families},

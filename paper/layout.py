@@ -93,8 +93,8 @@ TOPICS = {
         Topic(
             "_pairs",
             "number of labelled pairs",
-            [m.with_pairs(pairs) for m in (R_GT, CLONING) for pairs in PAIR_COUNTS[m]],
-            beside=[R_GT.name, CLONING.name],
+            [m.with_pairs(pairs) for m in (R_GT, DIRECT, CLONING) for pairs in PAIR_COUNTS[m]],
+            beside=[R_GT.name, DIRECT.name, CLONING.name],
         ),
     ),
     "ablations": tuple(

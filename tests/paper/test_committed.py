@@ -67,6 +67,7 @@ UNMEASURED = {
     "figure5/*/s[12]": "further seeds came after the figure",
     "figure5/direct-*[0k]/*": "rows by the number of pairs came after the figure",
     "planning/r_gt-*/[lp]*": "rows by the number of pairs were first asked to reach",
+    "planning/direct-*/[lp]*": "likewise",
     "planning/cloning-500/[lp]*": "likewise",
     "planning/shuffled-plans/[lp]*": "the row was first asked to reach",
     "planning/simulator-*/[lp]*": "likewise",
