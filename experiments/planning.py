@@ -13,9 +13,9 @@ Rows: `simulator` (the simulator as the model: what cost and solver allow), `r_g
 labelled pairs), `direct` (dynamics from all labelled pairs), both from fewer of them (`r_gt-100`, `r_gt-500`,
 `r_gt-2k`, `direct-100`, ...), `no-action`, `shuffled-plans` (another plan's consequences), `copy` (nothing
 ever moves), `cloning-500`, `cloning` (behaviour cloning from 500 and from all labelled pairs, whose goals are
-what was reached 0.2 s later), `random`. On `reach` also R_GT by the latent actions of other families, `r_gt-laq`
-and so on: the world models of experiments/families.py, trained briefly and alike, each with an adapter from
-all labelled pairs.
+what was reached 0.2 s later), `random`. On `reach` also R_GT by the latent actions of other families,
+`r_gt-laq` and so on: the world models of experiments/families.py, trained briefly and alike, each with an
+adapter from all labelled pairs.
 What is minimised is the distance of the hand (`reach`), or of hand and block (`push`, `lift`), as small
 networks read them off predicted state and goal, and that of the states themselves, all as shares of those at
 the start. These networks are the same for all rows; half of what they are trained on are states that the
