@@ -152,7 +152,8 @@ class Config(Bounded):
     dynamics: DynamicsRecipe = DYNAMICS["paper"]
     reader: ReaderRecipe = PLANNING_READER["paper"]
     curve: Counts = (100, 500, 2000)  # numbers of labelled pairs, besides all
-    curve_steps: Count | None = None  # of adapters and dynamics on these few; None: as on all
+    curve_steps: Count | None = None  # of the adapters on these few; None: as on all
+    dynamics_epochs: Count | None = None  # of dynamics from scratch on these few; None: steps as on all
     families: Names = ()  # of latent actions, whose adapters plan too
     family_seeds: Seeds = (0,)
     family_pretrain: PretrainRecipe = PRETRAIN["mini-families"]  # the base, as experiments/families.py has it
@@ -198,6 +199,7 @@ CONFIGS = {
         tasks=("reach", "push", "lift"),
         episodes=50,
         curve_steps=600,  # as Figure 5's
+        dynamics_epochs=8,
         families=tuple(family.name for family in PLANNERS.values()),
         # Of the three that are compared: the one that was trained on a CPU, as all else here.
         family_seeds=(2,),
@@ -230,7 +232,7 @@ def trained(config: Config) -> dict[str, Recipe]:
             for pairs in config.curve
         },
         **{
-            DIRECT.with_pairs(pairs): config.dynamics.with_pairs(pairs, config.curve_steps)
+            DIRECT.with_pairs(pairs): config.dynamics.on_few(pairs, config.dynamics_epochs)
             for pairs in config.curve
         },
         **{name: config.family_adapter for name, f in PLANNERS.items() if f.name in config.families},

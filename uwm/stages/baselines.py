@@ -1,9 +1,10 @@
 """Stages that train what the adapter is compared with: direct dynamics, action-free dynamics, FICC."""
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from torch import Tensor
 
@@ -51,6 +52,15 @@ class DynamicsRecipe(ActionRecipe):
     def __post_init__(self) -> None:
         check_bounds(self)
         check_trained(self.perceptual.lpips)
+
+    def on_few(self, pairs: int, epochs: int | None) -> Self:
+        """The recipe on so many pairs, each seen `epochs` times if given: more learns few by heart.
+        The last steps, with the picture in the loss, are as large a share as before."""
+        if epochs is None:
+            return self.with_pairs(pairs)
+        steps, last = math.ceil(epochs * pairs / self.train.batch_size), self.perceptual.train
+        fewer = replace(last, steps=math.ceil(last.steps * steps / self.train.steps))
+        return replace(self.with_pairs(pairs, steps), perceptual=replace(self.perceptual, train=fewer))
 
 
 @dataclass(frozen=True)
