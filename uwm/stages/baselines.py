@@ -59,7 +59,9 @@ class DynamicsRecipe(ActionRecipe):
         if epochs is None:
             return self.with_pairs(pairs)
         steps, last = math.ceil(epochs * pairs / self.train.batch_size), self.perceptual.train
-        fewer = replace(last, steps=math.ceil(last.steps * steps / self.train.steps))
+        share = steps / self.train.steps
+        warmup = math.floor(share * last.warmup_steps)
+        fewer = replace(last, steps=math.ceil(share * last.steps), warmup_steps=warmup)
         return replace(self.with_pairs(pairs, steps), perceptual=replace(self.perceptual, train=fewer))
 
 
