@@ -204,10 +204,24 @@ def test_what_learns_from_few_pairs_has_its_own_number_of_steps() -> None:
     """So have planning's, of the same recipe: one training serves both."""
     planning = load_experiment(ROOT / "experiments" / "planning.py")
     trained = sys.modules[planning.run_cell.__module__].trained
-    few, most = ["curve=5", "curve_steps=2"], EXPERIMENT.configs["smoke"].adapter.train.steps
+    few = ["curve=5", "curve_steps=2", "dynamics_epochs=2", "dynamics.train.batch_size=5"]
+    most = EXPERIMENT.configs["smoke"].adapter.train.steps
     config = with_settings(EXPERIMENT.configs["smoke"], few)
     found = figure5.adapters(config)
     assert (found["r_gt-5"].pairs, found["r_gt-5"].train.steps) == (5, 2)
     assert found["r_gt"].train.steps == most > 2
     assert figure5.dynamics(config)["direct-5"].train.steps == 2
-    assert trained(with_settings(planning.configs["smoke"], few))["r_gt-5"] == found["r_gt-5"]
+    planned = trained(with_settings(planning.configs["smoke"], few))
+    assert planned["r_gt-5"] == found["r_gt-5"]
+    assert planned["direct-5"] == figure5.dynamics(config)["direct-5"]
+
+
+def test_dynamics_from_few_pairs_see_each_as_often_as_is_asked() -> None:
+    config = EXPERIMENT.configs["mini"]
+    direct = figure5.dynamics(config)
+    few, all_pairs = direct["direct-500"], direct["direct"]
+    assert (few.train.batch_size, config.dynamics_epochs, all_pairs.train.steps) == (16, 8, 3000)
+    assert (few.pairs, few.train.steps) == (500, 250)  # 500 pairs 8 times, 16 at a time
+    last, most = few.perceptual.train, all_pairs.perceptual.train
+    assert (most.steps, most.warmup_steps) == (600, 30)
+    assert (last.steps, last.warmup_steps) == (50, 2)  # a twelfth, as of the steps before
