@@ -36,7 +36,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -109,7 +109,7 @@ from uwm.models import LatentActions
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.runs.jobs import shared_jobs
-from uwm.stages.action_training import ActionRecipe, skip_where_fewer
+from uwm.stages.action_training import AS_ON_ALL, SOME_CROPS, ActionRecipe, FewPairs, skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, obtain_adapter
 from uwm.stages.baselines import (
     DYNAMICS,
@@ -154,8 +154,7 @@ class Config(Bounded):
     ficc: FICCRecipe = FICC_RECIPE["paper"]
     reader: ReaderRecipe = READER["paper"]  # sees where the gripper is
     curve: Counts = (100, 500, 2000)  # further numbers of labelled pairs
-    curve_steps: Count | None = None  # of the adapters on these few; None: as on all
-    dynamics_epochs: Count | None = None  # of dynamics from scratch on these few; None: steps as on all
+    few: FewPairs = AS_ON_ALL  # how these few are trained on
     seeds: Seeds = (0, 1, 2)
     first_seed_alone: Names = ()  # methods that have no other
     test_split: Split = "test"
@@ -200,8 +199,7 @@ CONFIGS = {
         dynamics=DYNAMICS["mini"],
         ficc=FICC_RECIPE["mini"],
         reader=READER["mini"],
-        curve_steps=600,  # more is learning few pairs by heart: validation errors rise
-        dynamics_epochs=8,  # from scratch they rise sooner
+        few=SOME_CROPS,
         first_seed_alone=(NO_STATE.name, NO_ACTION.name, R_GT.with_pairs(100), R_GT.with_pairs(2000)),
     ),
     "small": Config(
@@ -220,6 +218,8 @@ CONFIGS = {
 
 # Methods: what each of them trains
 
+R = TypeVar("R", bound=ActionRecipe)
+
 
 def adapters(config: Config) -> dict[str, AdapterRecipe]:
     """The adapters of the methods that have one."""
@@ -228,7 +228,7 @@ def adapters(config: Config) -> dict[str, AdapterRecipe]:
         R_GT.name: recipe,
         NO_STATE.name: with_network(recipe, use_state=False),
         **other_adapters(recipe),
-        **{R_GT.with_pairs(pairs): recipe.with_pairs(pairs, config.curve_steps) for pairs in config.curve},
+        **on_few(config, R_GT, recipe),
         SHUFFLED.name: recipe,  # not next to r_gt: of two processes one would wait for the other's training
     }
 
@@ -255,8 +255,13 @@ def dynamics(config: Config) -> dict[str, DynamicsRecipe]:
     return {
         DIRECT.name: recipe,
         NO_ACTION.name: replace(recipe, kind="no-action"),
-        **{DIRECT.with_pairs(pairs): recipe.on_few(pairs, config.dynamics_epochs) for pairs in config.curve},
+        **on_few(config, DIRECT, recipe),
     }
+
+
+def on_few(config: Config, method: Method, recipe: R) -> dict[str, R]:
+    """The method trained on each of the config's numbers of labelled pairs, by the name of its cells."""
+    return {method.with_pairs(pairs): recipe.with_pairs(pairs, config.few) for pairs in config.curve}
 
 
 def own_recipe(config: Config, cell: Cell) -> AdapterRecipe | DynamicsRecipe | FICCRecipe | None:

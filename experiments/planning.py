@@ -106,7 +106,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Parts, StageJob
 from uwm.runs.jobs import shared_jobs
 from uwm.runs.record import digest_of
-from uwm.stages.action_training import skip_where_fewer
+from uwm.stages.action_training import AS_ON_ALL, SOME_CROPS, FewPairs, skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, family_adapter
 from uwm.stages.baselines import DYNAMICS, DynamicsRecipe
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
@@ -152,8 +152,7 @@ class Config(Bounded):
     dynamics: DynamicsRecipe = DYNAMICS["paper"]
     reader: ReaderRecipe = PLANNING_READER["paper"]
     curve: Counts = (100, 500, 2000)  # numbers of labelled pairs, besides all
-    curve_steps: Count | None = None  # of the adapters on these few; None: as on all
-    dynamics_epochs: Count | None = None  # of dynamics from scratch on these few; None: steps as on all
+    few: FewPairs = AS_ON_ALL  # how these few are trained on
     families: Names = ()  # of latent actions, whose adapters plan too
     family_seeds: Seeds = (0,)
     family_pretrain: PretrainRecipe = PRETRAIN["mini-families"]  # the base, as experiments/families.py has it
@@ -198,8 +197,7 @@ CONFIGS = {
     "mini": Config(
         tasks=("reach", "push", "lift"),
         episodes=50,
-        curve_steps=600,  # as Figure 5's
-        dynamics_epochs=8,
+        few=SOME_CROPS,
         families=tuple(family.name for family in PLANNERS.values()),
         # Of the three that are compared: the one that was trained on a CPU, as all else here.
         family_seeds=(2,),
@@ -226,13 +224,11 @@ def trained(config: Config) -> dict[str, Recipe]:
     """The methods that are trained on labelled pairs: adapters, dynamics without latent actions, cloning."""
     # Goals of one gap ahead: with goals up to an episode's steps ahead (`goals_ahead`) cloning reached fewer.
     cloning = replace(config.reader, reads="action", pairs=None, predicted_share=0.0)
+    by_pairs = {R_GT: config.adapter, DIRECT: config.dynamics}
     return {
         **{
-            R_GT.with_pairs(pairs): config.adapter.with_pairs(pairs, config.curve_steps)
-            for pairs in config.curve
-        },
-        **{
-            DIRECT.with_pairs(pairs): config.dynamics.on_few(pairs, config.dynamics_epochs)
+            m.with_pairs(pairs): recipe.with_pairs(pairs, config.few)
+            for m, recipe in by_pairs.items()
             for pairs in config.curve
         },
         **{name: config.family_adapter for name, f in PLANNERS.items() if f.name in config.families},
@@ -240,7 +236,7 @@ def trained(config: Config) -> dict[str, Recipe]:
         SHUFFLED_PLANS.name: config.adapter,
         DIRECT.name: config.dynamics,
         NO_ACTION.name: replace(config.dynamics, kind="no-action"),
-        **{CLONING.with_pairs(pairs): replace(cloning, pairs=pairs) for pairs in config.cloned},
+        **{CLONING.with_pairs(pairs): cloning.with_pairs(pairs, config.few) for pairs in config.cloned},
         CLONING.name: cloning,
     }
 

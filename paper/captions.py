@@ -26,8 +26,8 @@ CAPTIONS = {
     r"figure5_(.+)": "The paper's Figure 5, {corpus}, scale {scale}. The observations and the next frames "
     "predicted from latent actions, R_LA, and from real ones, R_GT.",
     r"figure5_(.+)-gripper": "The gripper section of the same frames, enlarged ({corpus}, scale {scale}).",
-    r"figure5_pairs_curve_(.+)": "LPIPS to O_t+1 on the moving half against the number of action-labelled "
-    "pairs ({corpus}, scale {scale}); bands are 95% intervals over clips and seeds.",
+    r"figure5_pairs_curve_(.+)": "LPIPS to O_t+1 and the hand's error on the moving half against the number "
+    "of action-labelled pairs ({corpus}, scale {scale}); bands are 95% intervals over clips and seeds.",
     r"figure5_rollout_curve_(.+)": "Rollouts from the true first frame: errors k steps of 0.2 s ahead "
     "({corpus}, scale {scale}). The bands are 95% intervals over clips, of several seeds from the "
     "lowest to the highest.",
@@ -42,6 +42,8 @@ CAPTIONS = {
     r"planning_(.+)-reached": "Planning, {corpus}, scale {scale}: an episode that reached its goal. What "
     "was seen k steps of 0.2 s after the start, what the planner had imagined, and the goal.",
     r"planning_(.+)-missed": "Planning, {corpus}, scale {scale}: an episode that did not reach its goal.",
+    r"planning_pairs_curve_(.+)": "Planning, {corpus}, scale {scale}: how often the goal is reached, against "
+    "the number of action-labelled pairs; bands are Wilson's 95% intervals.",
     r"planning_rollout_curve_(.+)": "Planning, {corpus}, scale {scale}: distance to the goal after k steps "
     "of 0.2 s; an episode that has ended stays where it is. Bands are 95% intervals over episodes.",
     r"figure5_curve_(.+)": "Training curve ({corpus}), Figure 5, scale {scale}.",

@@ -11,18 +11,32 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
 from paper.extrapolation import lengths, trend
 from paper.names import math
 from paper.store import Measured, Results
 from paper.style import LEGEND_ROW, legend_above, look, plots
-from uwm.methods import COPY, DIRECT, NO_ACTION, R_GT, R_LA, SCRATCH, W_FT, W_PRE, W_TFS, method_label
-from uwm.metrics.spec import metric_label
+from uwm.methods import (
+    CLONING,
+    COPY,
+    DIRECT,
+    NO_ACTION,
+    R_GT,
+    R_LA,
+    RANDOM,
+    SCRATCH,
+    SIMULATOR,
+    W_FT,
+    W_PRE,
+    W_TFS,
+    method_label,
+)
+from uwm.metrics.spec import known_metric, metric_label
 from uwm.variations import BASE, CODEC, CODECS, LATENT, LENGTH, RATE, VARIATIONS
 
 Points = Mapping[float, Measured]
 ALL = np.inf  # pairs: as many as there are, where the config does not say how many
-OVER_PAIRS = ("lpips_to_next_moving", "lpips_region_moving")  # one plot each, where they were measured
 OVER_VARIATIONS = (
     *("state_ratio_moving", "own_over_shuffled_moving", "leak_moving", "lpips_ratio_moving"),
     *("lpips_to_next_moving", "probe_r2"),
@@ -34,7 +48,7 @@ OVER_STEPS = ("rollout_lpips", "rollout_state_mse", "distance_mm")
 class Plot:
     """Lines with intervals, and level ones, by method."""
 
-    label: str
+    metric: str
     lines: Mapping[str, Points]
     levels: Mapping[str, Measured]
     trends: Mapping[str, Mapping[float, float]] = field(default_factory=dict)  # how lines would go on
@@ -46,32 +60,41 @@ class Plot:
 
 @dataclass(frozen=True)
 class Varied:
-    """Methods whose number of pairs is varied, each with the config's group that holds its own number; and
-    the methods that are drawn as level lines."""
+    """Methods whose number of pairs is varied, each with the config's group that holds its own number; the
+    methods that are drawn as level lines; and the measures, one plot each where they were measured."""
 
     methods: Mapping[str, str]
     levels: Sequence[str]
+    metrics: Sequence[str]
 
 
+LPIPS = ("lpips_to_next_moving", "lpips_region_moving")
 VARIED_PAIRS = {
-    "figure4": Varied({W_FT.name: "recipe"}, (COPY.name, W_PRE.name, SCRATCH.name, W_TFS.name)),
+    "figure4": Varied({W_FT.name: "recipe"}, (COPY.name, W_PRE.name, SCRATCH.name, W_TFS.name), LPIPS),
     "figure5": Varied(
-        {R_GT.name: "adapter", DIRECT.name: "dynamics"}, (COPY.name, R_LA.name, NO_ACTION.name)
+        {R_GT.name: "adapter", DIRECT.name: "dynamics"},
+        (COPY.name, R_LA.name, NO_ACTION.name),
+        (*LPIPS, "hand_error_px_moving"),
+    ),
+    "planning": Varied(
+        {R_GT.name: "adapter", DIRECT.name: "dynamics", CLONING.name: "cloning"},
+        (SIMULATOR.name, RANDOM.name),
+        ("success",),
     ),
 }
 
 
 def pairs_plots(results: Results, scale: str, experiment: str, corpus: str) -> list[Plot]:
     """One plot per measure; none without a method that was measured with two numbers of pairs."""
-    varied, found = VARIED_PAIRS.get(experiment, Varied({}, ())), []
-    for metric in OVER_PAIRS:
+    varied, found = VARIED_PAIRS.get(experiment, Varied({}, (), ())), []
+    for metric in varied.metrics:
         lines = {
             method: points(results, scale, experiment, corpus, method, metric) for method in varied.methods
         }
         levels = {name: results.measure(scale, experiment, name, corpus, metric) for name in varied.levels}
         if any(len(line) > 1 for line in lines.values()):
             there = {method: measured for method, measured in levels.items() if measured}
-            found.append(Plot(metric_label(metric), lines, there))
+            found.append(Plot(metric, lines, there))
     return found
 
 
@@ -126,7 +149,7 @@ def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> li
         lines = {name: line for name, line in lines.items() if len(line) > 1}
         trends = {name: trend(line) for name, line in lines.items() if topic == LENGTH}
         if lines:
-            found.append(Plot(metric_label(metric), lines, {}, trends))
+            found.append(Plot(metric, lines, {}, trends))
     return found
 
 
@@ -178,7 +201,7 @@ def rollout_plots(
         lines = {m: _steps(results, scale, experiment, corpus, m, metric) for m in methods}
         lines = {method: line for method, line in lines.items() if line}
         if lines:
-            found.append(Plot(metric_label(metric), lines, {}))
+            found.append(Plot(metric, lines, {}))
     return found
 
 
@@ -219,7 +242,9 @@ def measured_figure(
         for method, level in plot.levels.items():
             axis.axhline(level.value, **level_look(method))
         top = axis.get_ylim()[1]
-        axis.set(ylim=(-0.02 * top, top), ylabel=math(plot.label))  # what lies at 0 is seen
+        axis.set(ylim=(-0.02 * top, top), ylabel=math(metric_label(plot.metric)))  # what lies at 0 is seen
+        if (metric := known_metric(plot.metric)) and metric.unit == "share":
+            axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     axes[-1].set(xlabel=xlabel)
     axes[-1].set_xticks(list(places.values()), ticks)
     handles = [Line2D([], [], **(look(name) if name in lines else level_look(name))) for name in names]

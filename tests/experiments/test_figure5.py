@@ -204,24 +204,29 @@ def test_what_learns_from_few_pairs_has_its_own_number_of_steps() -> None:
     """So have planning's, of the same recipe: one training serves both."""
     planning = load_experiment(ROOT / "experiments" / "planning.py")
     trained = sys.modules[planning.run_cell.__module__].trained
-    few = ["curve=5", "curve_steps=2", "dynamics_epochs=2", "dynamics.train.batch_size=5"]
+    few = ["curve=5", "few.steps=2", "few.views=3"]
     most = EXPERIMENT.configs["smoke"].adapter.train.steps
     config = with_settings(EXPERIMENT.configs["smoke"], few)
     found = figure5.adapters(config)
-    assert (found["r_gt-5"].pairs, found["r_gt-5"].train.steps) == (5, 2)
-    assert found["r_gt"].train.steps == most > 2
-    assert figure5.dynamics(config)["direct-5"].train.steps == 2
+    direct = figure5.dynamics(config)
+    for few_pairs in (found["r_gt-5"], direct["direct-5"]):
+        assert (few_pairs.pairs, few_pairs.train.steps, few_pairs.views) == (5, 2, 3)
+    for on_all in (found["r_gt"], direct["direct"]):
+        assert on_all.train.steps == most > 2
+        assert on_all.views == 1
     planned = trained(with_settings(planning.configs["smoke"], few))
     assert planned["r_gt-5"] == found["r_gt-5"]
     assert planned["direct-5"] == figure5.dynamics(config)["direct-5"]
 
 
-def test_dynamics_from_few_pairs_see_each_as_often_as_is_asked() -> None:
+def test_few_pairs_are_seen_so_often_at_most() -> None:
+    """And the last steps of dynamics are as large a share of all as before."""
     config = EXPERIMENT.configs["mini"]
-    direct = figure5.dynamics(config)
-    few, all_pairs = direct["direct-500"], direct["direct"]
-    assert (few.train.batch_size, config.dynamics_epochs, all_pairs.train.steps) == (16, 8, 3000)
-    assert (few.pairs, few.train.steps) == (500, 250)  # 500 pairs 8 times, 16 at a time
-    last, most = few.perceptual.train, all_pairs.perceptual.train
-    assert (most.steps, most.warmup_steps) == (600, 30)
-    assert (last.steps, last.warmup_steps) == (50, 2)  # a twelfth, as of the steps before
+    direct, few = figure5.dynamics(config), config.few
+    assert (few.steps, few.epochs, config.adapter.train.batch_size) == (1200, 48, 16)
+    for pairs, steps in (("100", 300), ("500", 1200), ("2k", 1200)):  # 100 pairs 48 times, 16 at a time
+        assert figure5.adapters(config)[f"r_gt-{pairs}"].train.steps == steps
+        assert direct[f"direct-{pairs}"].train.steps == steps
+    last, most = direct["direct-500"].perceptual.train, direct["direct"].perceptual.train
+    assert (direct["direct"].train.steps, most.steps, most.warmup_steps) == (3000, 600, 30)
+    assert (last.steps, last.warmup_steps) == (240, 12)

@@ -20,8 +20,10 @@ from uwm.models import ActionAdapter, ActionAdapterConfig
 from uwm.runs.artifacts import Stage
 from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import (
+    AS_ON_ALL,
     ActionData,
     ActionRecipe,
+    FewPairs,
     controller,
     fit_action_pairs,
     training_pairs,
@@ -53,16 +55,13 @@ class DynamicsRecipe(ActionRecipe):
         check_bounds(self)
         check_trained(self.perceptual.lpips)
 
-    def on_few(self, pairs: int, epochs: int | None) -> Self:
-        """The recipe on so many pairs, each seen `epochs` times if given: more learns few by heart.
-        The last steps, with the picture in the loss, are as large a share as before."""
-        if epochs is None:
-            return self.with_pairs(pairs)
-        steps, last = math.ceil(epochs * pairs / self.train.batch_size), self.perceptual.train
-        share = steps / self.train.steps
-        warmup = math.floor(share * last.warmup_steps)
-        fewer = replace(last, steps=math.ceil(share * last.steps), warmup_steps=warmup)
-        return replace(self.with_pairs(pairs, steps), perceptual=replace(self.perceptual, train=fewer))
+    def with_pairs(self, pairs: int, few: FewPairs = AS_ON_ALL) -> Self:
+        """As any recipe; the last steps, with the picture in the loss, stay as large a share of all."""
+        found, last = super().with_pairs(pairs, few), self.perceptual.train
+        share = found.train.steps / self.train.steps
+        steps, warmup = math.ceil(share * last.steps), math.floor(share * last.warmup_steps)
+        fewer = replace(last, steps=steps, warmup_steps=warmup)
+        return replace(found, perceptual=replace(self.perceptual, train=fewer))
 
 
 @dataclass(frozen=True)
