@@ -146,8 +146,7 @@ def unbounded(kind: object, name: str) -> Iterator[str]:
 
 # Numbers of things to do or to read, not of what lies in memory at once; and seeds.
 NO_MOST = (
-    "checkpoint_every", "clips", "collapse_patience", "continuous_steps", "curve", "curve_steps",
-    "further_seeds",
+    "checkpoint_every", "clips", "collapse_patience", "continuous_steps", "curve", "epochs", "further_seeds",
     "goals_ahead", "horizon", "labelled", "pairs", "panel_steps", "probe_pairs", "procedural",
     "rollouts", "scratch_steps", "seed", "seeds", "steps", "test_pairs", "test_seed", "tfs_steps",
     "validate_every", "views", "warmup_steps",
