@@ -69,7 +69,13 @@ from uwm.stages.jobs import after_lists
 from uwm.stages.lists import read_lists
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_stage, zero_shot_corpus
+from uwm.stages.pretrained import (
+    corpus_of,
+    obtain_pretrained,
+    pretrain_stage,
+    table_corpora,
+    zero_shot_corpus,
+)
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.distributed import default_device, environment_ranks
@@ -130,14 +136,9 @@ def mae_of(config: Config, cell: Cell) -> MAERecipe:
     return with_settings(config.mae, variation.mae) if variation else config.mae
 
 
-def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
-    """The corpora of the tables: the config's, then those of --data."""
-    return (*config.corpora, *(name for name in data if name not in config.corpora))
-
-
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Variations x corpora, one training for each variation and seed; no number is seed 0."""
-    names = corpora_of(config, data)
+    names = table_corpora(config.corpora, data)
     return [Cell(v, name, seed) for v, seed in trainings(config, config.variations) for name in names]
 
 
@@ -256,7 +257,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
 def summarize(context: Context) -> None:
     """Print a table per corpus."""
     records, config = context.records(), context.config
-    for corpus in corpora_of(config, context.data):
+    for corpus in table_corpora(config.corpora, context.data):
         wanted = (Cell(name, corpus, seed) for name, seed in trainings(config, config.variations))
         found = {column(cell): records[cell.name] for cell in wanted if cell.name in records}
         rows = {name: record.metrics for name, record in found.items() if record.status == "ok"}
@@ -271,9 +272,9 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     for name, seed in trainings(config, trained):
         cell, suffix = Cell(name, "", seed), "" if seed is None else f"-s{seed}"
         compute, stage = (functools.partial(f, cell=cell) for f in (train_variation, variation_stage))
-        read = tuple(Cell(name, corpus, seed).name for corpus in corpora_of(config, data))
+        read = tuple(Cell(name, corpus, seed).name for corpus in table_corpora(config.corpora, data))
         jobs.append(StageJob(f"pretrain-{name}{suffix}", compute, stage, cells=read))
-    return [*after_lists(config, jobs), *read_lists(corpora_of(config, data), data)]
+    return [*after_lists(config, jobs), *read_lists(table_corpora(config.corpora, data), data)]
 
 
 def train_variation(context: Context, cell: Cell) -> World:

@@ -75,6 +75,7 @@ from uwm.stages.pretrained import (
     obtain_pretrained,
     obtain_pretrained_mae,
     pretrain_stage,
+    table_corpora,
     zero_shot_corpus,
 )
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader, sees_hand
@@ -83,7 +84,7 @@ from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.convergence import last_gain
 from uwm.training.distributed import default_device, environment_ranks
 
-SHOWN = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "hand_error_px", "adapter_px")
+PRINTED = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "hand_error_px", "adapter_px")
 ADAPTED = "adapter_px"  # by all labelled pairs; `adapter_500_px` by so many
 
 
@@ -151,14 +152,9 @@ def adapters(config: Config, cell: Cell) -> dict[str, AdapterRecipe]:
     return {**some, ADAPTED: recipe}
 
 
-def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
-    """The corpora of the tables: the config's, then those of --data."""
-    return (*config.corpora, *(name for name in data if name not in config.corpora))
-
-
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Seeds x families x corpora: one training for each family and seed."""
-    names = corpora_of(config, data)
+    names = table_corpora(config.corpora, data)
     return [Cell(f, name, seed) for seed in config.seeds for f in config.families for name in names]
 
 
@@ -343,11 +339,11 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
 
 def summarize(context: Context) -> None:
     """Print a table per corpus."""
-    for corpus in corpora_of(context.config, context.data):
+    for corpus in table_corpora(context.config.corpora, context.data):
         rows = measured_rows(context, corpus)
         if rows:
             print(f"\nFamilies, {corpus} ({title(context, corpus, rows)})")
-            print(table_text(rows, SHOWN))
+            print(table_text(rows, PRINTED))
 
 
 # Jobs of a cluster run

@@ -79,7 +79,7 @@ from uwm.training.distributed import default_device, environment_ranks
 
 PANEL_METHODS = (W_PRE.name, W_TFS.name, W_FT.name)  # the last columns of Figure 4
 TILES = ("o_t", "o_next", *PANEL_METHODS)
-SHOWN = ("lpips_to_next", "lpips_region", "psnr_region", "lpips_ratio", "success_vs_copy")
+PRINTED = ("lpips_to_next", "lpips_region", "psnr_region", "lpips_ratio", "success_vs_copy")
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def summarize(context: Context) -> None:
         rows = measured_rows(context, name)
         if rows:
             print(f"\nFigure 4, {name} ({title(context, name, rows)})")
-            print(table_text(rows, SHOWN))
+            print(table_text(rows, PRINTED))
         picture = draw_tiles(context.out / "panels" / name, TILES)
         if picture:
             print(f"Figure 4: {picture}")

@@ -86,8 +86,8 @@ from uwm.methods import (
     AHEAD,
     COPY,
     DIRECT,
-    FICC,
     FICC_LATENT,
+    FICC_REAL,
     LPIPS_DECODER,
     MAE_DECODER,
     NO_ACTION,
@@ -131,12 +131,12 @@ from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import derangement
 
-SHOWN = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accuracy", "hand_error_px")
+PRINTED = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accuracy", "hand_error_px")
 TILES = ("o_t", "o_next", R_LA.name, R_GT.name)
 WITH_ROLLOUTS = (COPY, ORACLE, R_LA, R_GT, DIRECT, NO_ACTION, NO_STATE)
 WITH_STEPS = (R_LA, R_GT, SHUFFLED, NO_STATE, DIRECT, NO_ACTION)  # measured some steps ahead too
 COMMANDED = (R_GT, DIRECT, NO_STATE)
-PUBLISHED = (R_GT, DIRECT, NO_ACTION, FICC)  # whose training curves of the first seed are kept
+PUBLISHED = (R_GT, DIRECT, NO_ACTION, FICC_REAL)  # whose training curves of the first seed are kept
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def own_recipe(config: Config, cell: Cell) -> AdapterRecipe | DynamicsRecipe | F
     recipes: dict[str, AdapterRecipe | DynamicsRecipe | FICCRecipe] = {
         **adapters(config),
         **dynamics(config),
-        **dict.fromkeys(names((FICC, FICC_LATENT)), config.ficc),
+        **dict.fromkeys(names((FICC_REAL, FICC_LATENT)), config.ficc),
     }
     recipe = recipes.get(parse(cell.method).base)
     return None if recipe is None else recipe.seeded(cell.seed)
@@ -297,7 +297,7 @@ def seeds(config: Config) -> dict[str, tuple[int, ...]]:
     found = dict.fromkeys([R_LA.name, *adapters(config), *dynamics(config)], config.seeds)
     once = [*other_adapters(config.adapter)]
     once += [DIRECT.with_pairs(pairs) for pairs in config.curve]
-    once += [FICC.name, FICC_LATENT.name]
+    once += [FICC_REAL.name, FICC_LATENT.name]
     once += [*config.first_seed_alone]
     once += [method.variant(end) for end in (MAE_DECODER, LPIPS_DECODER) for method in (R_LA, R_GT)]
     found |= dict.fromkeys(once, config.seeds[:1])
@@ -334,7 +334,7 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     fields_of = {AdapterRecipe: "adapter", DynamicsRecipe: "dynamics", FICCRecipe: "ficc"}
     if own is not None:
         found[fields_of[type(own)]] = own
-    if parsed.method == FICC:
+    if parsed.method == FICC_REAL:
         found["adapter"] = config.adapter.seeded(cell.seed)
     return found
 
@@ -416,7 +416,7 @@ def predict_by_frames(domain: Domain, cell: Cell, test: EvalPairs) -> tuple[Pred
     config, device = domain.context.config, domain.world.device
     recipe = config.ficc.seeded(cell.seed)
     ficc, adapter = obtain_ficc(recipe, domain).model.to(device), None
-    if cell.method == FICC.name:
+    if cell.method == FICC_REAL.name:
         fitted = obtain_ficc_adapter(config.adapter.seeded(cell.seed), recipe, domain)
         adapter = fitted.model.to(device)
     predicted, own = predict_by_ficc(ficc, adapter, domain.world, test)
@@ -442,7 +442,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     predictor: Predictor | None = None
     wanted: LatentActions | None = None
     further = FurtherMetrics()
-    if method in (FICC, FICC_LATENT):
+    if method in (FICC_REAL, FICC_LATENT):
         predicted, wanted = predict_by_frames(domain, cell, test)
     else:
         predictor, other = obtain_predictor(domain, cell), others(cell, len(test.images))
@@ -567,7 +567,7 @@ def summarize(context: Context) -> None:
         rows = measured_rows(context, name)
         if rows:
             print(f"\nFigure 5, {name} ({title(context, name, rows)})")
-            print(*filter(None, (table_text(rows, SHOWN), fvd_line(rows))), sep="\n")
+            print(*filter(None, (table_text(rows, PRINTED), fvd_line(rows))), sep="\n")
         write_rollout_table(rows, config.horizon, context.out / "rollouts" / f"{name}.csv")
         picture = draw_tiles(context.out / "panels" / name, TILES)
         if picture:
@@ -606,7 +606,7 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     domain = partial(domain_of, cell=cell)
     if own is not None:
         yield domain_job(f"{base}-{place}", own, domain, before)
-    if isinstance(own, FICCRecipe) and parsed.method == FICC:
+    if isinstance(own, FICCRecipe) and parsed.method == FICC_REAL:
         fitted = config.adapter.seeded(cell.seed)
         yield ficc_adapter_job(f"adapter-ficc-{place}", fitted, own, domain, f"ficc-{place}")
 

@@ -63,7 +63,7 @@ from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.simulation.corpora import check_renderer
 from uwm.data.simulation.robot_scene import WORKSPACE_CAMERA
 from uwm.data.simulation.task_config import TaskConfig
-from uwm.data.simulation.tasks import TaskEnvironment, kept_environment
+from uwm.data.simulation.tasks import MILLIMETRES, TaskEnvironment, kept_environment
 from uwm.errors import UserError
 from uwm.evaluation.episodes import cropped, episode_metrics, sample_table, show_episodes, told
 from uwm.evaluation.measure import called_functions, measuring_code
@@ -117,8 +117,7 @@ from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_stage
 from uwm.stages.reader import PLANNING_READER, ReaderRecipe
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 
-SHOWN = ("success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision")
-MILLIMETRES = 1000.0
+PRINTED = ("success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision")
 PLAYS = ("planning", "data/simulation")  # packages of `uwm` whose code an episode depends on
 Recipe = AdapterRecipe | DynamicsRecipe | ReaderRecipe
 COUNTED = ("episodes", "first_seed")  # say which episodes are played, and change none
@@ -277,7 +276,7 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers."""
     names = ["camera", "controller", "first_seed", "steps", "chosen", "planner"]
-    found = {name: getattr(config, name) for name in names} | {"episodes": len(seeds(config, cell))}
+    found = {name: getattr(config, name) for name in names} | {"episodes": len(episode_seeds(config, cell))}
     method = parse(cell.method).method
     if method == RANDOM:
         return found
@@ -404,7 +403,7 @@ def make_policy(setting: Setting) -> Policy:
     return PlanningPolicy(setting.encode, *parts, ends=config.cost.discount == 0)
 
 
-def make_dynamics(setting: Setting) -> beliefs.Dynamics:
+def make_dynamics(setting: Setting) -> beliefs.ForwardModel:
     """What the cell's planner believes."""
     method, variant = parse(setting.cell.method).method, parse(setting.cell.method).variant
     if method == SIMULATOR:
@@ -462,7 +461,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     for job in needs(config, cell):  # those of the record, also where every episode is there
         job.run(context)
     player, episodes = player_of(context, cell), []
-    for seed in seeds(config, cell):
+    for seed in episode_seeds(config, cell):
         episodes.append(player.episode(seed))
         print(f"{cell.name}: {told(episodes[-1])}", flush=True)
     world = domain_of(context, cell).world
@@ -476,7 +475,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     return CellResult(episode_metrics(episodes, config.steps), samples, weights=weights)
 
 
-def seeds(config: Config, cell: Cell) -> range:
+def episode_seeds(config: Config, cell: Cell) -> range:
     """Of the cell's episodes: the same for all rows; those by the simulator may have the first ones alone."""
     fewer = config.simulator_episodes if parse(cell.method).method == SIMULATOR else None
     return range(config.first_seed, config.first_seed + (fewer or config.episodes))
@@ -545,7 +544,7 @@ def summarize(context: Context) -> None:
         rows = measured_rows(context, task)
         if rows:
             print(f"\nPlanning, {task} (mean [95% interval over episodes])")
-            print(table_text(rows, SHOWN, ""))
+            print(table_text(rows, PRINTED, ""))
 
 
 # Jobs of a cluster run
@@ -610,7 +609,7 @@ EXPERIMENT = Experiment(
     checks=lacks,
     check_corpus=check_task,
     check_cell=domain_of,
-    parts=Parts(lambda config, cell: [str(seed) for seed in seeds(config, cell)], play_part),
+    parts=Parts(lambda config, cell: [str(seed) for seed in episode_seeds(config, cell)], play_part),
     included=INCLUDED,
     description=(__doc__ or "").splitlines()[0],
 )

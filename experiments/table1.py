@@ -61,7 +61,7 @@ from uwm.evaluation.measure import (
     measure_pairs,
     measuring_code,
 )
-from uwm.evaluation.panels import TILES, draw_tiles, write_panels
+from uwm.evaluation.panels import FIGURE3_TILES, draw_tiles, write_figure3_panels
 from uwm.evaluation.predictors import Predictor, latent_action_predictor
 from uwm.evaluation.probes import action_probes, eef_probe, has_eef_pos
 from uwm.evaluation.records import (
@@ -104,7 +104,13 @@ from uwm.stages.jobs import picture_reader_job, pretrain_jobs
 from uwm.stages.lists import list_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, in_domain_corpus, obtain_pretrained, zero_shot_corpus
+from uwm.stages.pretrained import (
+    corpus_of,
+    in_domain_corpus,
+    obtain_pretrained,
+    table_corpora,
+    zero_shot_corpus,
+)
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.trained import Trained
@@ -113,7 +119,7 @@ from uwm.training.convergence import last_gain
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import code_counts, derangement
 
-METHODS = (UWM, COPY, ORACLE, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS)
+ALWAYS = (UWM, COPY, ORACLE, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS)
 MODELS = (UWM, UWM_1960)  # those with latent actions of their own, of which more is measured
 
 
@@ -169,21 +175,16 @@ CONFIGS = {
 }
 
 
-def corpora_of(config: Config, data: Mapping[str, Path]) -> tuple[str, ...]:
-    """The corpora of the table: the config's, then those of --data."""
-    return (*config.corpora, *(name for name in data if name not in config.corpora))
-
-
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x corpora. One training seed: the paper's table has one too."""
     rows = [*methods(config), *(given.method for given in given_methods(config))]
-    return [Cell(method.name, corpus) for corpus in corpora_of(config, data) for method in rows]
+    return [Cell(method.name, corpus) for corpus in table_corpora(config.corpora, data) for method in rows]
 
 
 def methods(config: Config) -> list[Method]:
     """Those that the config has a recipe for."""
     further = {UWM_1960: config.high_rate, NO_ACTION: config.no_action}
-    return [*METHODS, *(method for method, recipe in further.items() if recipe)]
+    return [*ALWAYS, *(method for method, recipe in further.items() if recipe)]
 
 
 def given_methods(config: Config) -> list[GivenMethod]:
@@ -295,7 +296,7 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     use = code_counts(actions[UWM.name].codes, world.world_model.config.quantizer.codes)
     write_table(pd.DataFrame({"code": range(len(use)), "count": use}), folder / "code_use.csv")
     write_manifest(manifest, folder / "manifest.csv")
-    write_panels(world, test, (UWM.name, frames[UWM.name]), pairs, folder / "panels")
+    write_figure3_panels(world, test, (UWM.name, frames[UWM.name]), pairs, folder / "panels")
     weights = {f"{method}": found.weights["world-model"] for method, found in models.items()}
     whole = {
         method: rates(found.world_model, actions[method], seen)
@@ -333,7 +334,7 @@ def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path
     pairs = pairs.assign(**{f"{given.name}/{column}": values for column, values in coded.items()})
     write_table(pairs, folder / "pairs.csv")
     write_manifest(test.manifest, folder / "manifest.csv")
-    write_panels(world, test, (given.name, drawn.cpu()), pairs, folder / "panels")
+    write_figure3_panels(world, test, (given.name, drawn.cpu()), pairs, folder / "panels")
     whole = frame_model_rates(model.model, actions) | FurtherMetrics(frame_model_cost(model, test.images))
     whole |= read_off(context, name, world, model, frame_predictor(model))
     identity = given.identity()
@@ -475,7 +476,7 @@ def given_stage(context: Context, given: GivenMethod, name: str) -> Stage:
 def summarize(context: Context) -> None:
     """Print Table 1 of this run, and draw Figure 3's panels as one picture per corpus."""
     records = context.records()
-    for name in corpora_of(context.config, context.data):
+    for name in table_corpora(context.config.corpora, context.data):
         rows = {
             cell.method: records[cell.name].metrics
             for cell in context.cells
@@ -485,13 +486,13 @@ def summarize(context: Context) -> None:
             print(f"\nTable 1, {name} ({title(context, name, rows)})")
             print(table_text(rows))
     for folder in sorted((context.out / "panels").glob("*/")):
-        print(f"Figure 3: {draw_tiles(folder, TILES)}")
+        print(f"Figure 3: {draw_tiles(folder, FIGURE3_TILES)}")
 
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: pre-training, then per corpus its evaluation, which its cells read."""
     found = pretrain_jobs(config, cells=())
-    for name in corpora_of(config, data):
+    for name in table_corpora(config.corpora, data):
         lists = list_jobs(name, data)
         before = ("pretrain", *(job.name for job in lists))
         readers = [] if name in config.pretrain_on else [reader_job(config, name, before)]

@@ -14,8 +14,8 @@ from paper.names import DASH, tex
 from paper.reported import Reported
 from paper.reported_tables import STAND_INS
 from paper.store import Results
-from paper.table import Table
-from paper.tables import corpora, methods, protocol, shown
+from paper.table import Table, measured_text
+from paper.tables import corpora, protocol, table_methods
 from uwm.metrics.spec import metric_text
 
 ON_A_PAGE = 2  # tables of the appendix
@@ -41,12 +41,12 @@ def constants(results: Results, reported: Reported, items: list[Item]) -> dict[s
 
 def _numbers(results: Results, scale: str, corpus: str) -> dict[str, str]:
     found = {}
-    for method in methods(results, scale, "table1", corpus):
+    for method in table_methods(results, scale, "table1", corpus):
         status = results.status(scale, "table1", method, corpus)
         for metric in [name + half for name in MAIN + MORE for half in ("", "_moving")]:
             measured = results.measure(scale, "table1", method, corpus, metric)
             key = f"{scale}/table1/{method}/{corpus}/{metric}"
-            found[key] = shown(measured, status, metric)
+            found[key] = measured_text(measured, status, metric)
             found[f"{key}/n"] = str(measured.n) if measured else DASH
     return found
 

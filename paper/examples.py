@@ -16,7 +16,7 @@ from paper import integrity, tables
 from paper.options import add_results, chosen_results
 from paper.readme import marks, readme_with
 from paper.store import ROOT, RecordedCell, Results
-from paper.table import Table
+from paper.table import Table, measured_text
 from uwm.arguments import Parser
 from uwm.errors import UserError, run_cli
 from uwm.methods import method_label
@@ -58,7 +58,7 @@ def example_tables(results: Results) -> Iterator[Table]:
     for scale, experiment in found.cells:
         for corpus in found.corpora(scale, experiment):
             rows, place = [], (scale, experiment)
-            every = tables.methods(found, scale, experiment, corpus)
+            every = tables.table_methods(found, scale, experiment, corpus)
             there = [method for method in every if found.find(*place, method, corpus)]
             measured = {
                 metric: [found.measure(*place, method, corpus, metric) for method in there]
@@ -67,7 +67,7 @@ def example_tables(results: Results) -> Iterator[Table]:
             kept = {metric: column for metric, column in measured.items() if any(column)}
             for row, method in enumerate(there):
                 status = found.status(*place, method, corpus)
-                texts = [tables.shown(column[row], status, metric) for metric, column in kept.items()]
+                texts = [measured_text(column[row], status, metric) for metric, column in kept.items()]
                 rows.append([method_label(method), *texts])
             [cell, *_] = found.find(*place, max(there, key=partial(weights_of, found, place, corpus)), corpus)
             columns = ["Method", *map(metric_label, kept)]

@@ -14,15 +14,15 @@ from paper.names import DASH, corpus_label, math
 from paper.planning_tables import PLANNING
 from paper.store import MOVING, Measured, Results
 from paper.style import LEGEND_ROW, legend_above, look, plots
-from paper.table import Table
-from paper.tables import origins, shown
+from paper.table import Table, measured_text
+from paper.tables import origins
 from uwm.families import FAMILIES, PLANNERS
 from uwm.methods import method_label
 from uwm.metrics.spec import metric_label, metric_of
 from uwm.metrics.statistics import bootstrap_spearman, spearman
 from uwm.training.convergence import CONVERGED
 
-EXPERIMENT = "families"
+EXPERIMENT_NAME = "families"
 CONTROL_ERROR = "adapter_px"  # what a cheap measure should tell: it wants a second training
 # Cheap ones: of frames (over the moving half), and of latent actions.
 FRAME_MEASURES = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy")
@@ -51,7 +51,7 @@ OVER_BITS = (*(name + MOVING for name in ("state_ratio", "lpips_ratio", "leak"))
 
 def family_corpora(results: Results, scale: str) -> tuple[str, str] | None:
     """The corpus of frames and the robot's, which may be one; None where the latter was not measured."""
-    cells = [cell for cell in results.cells.get((scale, EXPERIMENT), []) if cell.status == "ok"]
+    cells = [cell for cell in results.cells.get((scale, EXPERIMENT_NAME), []) if cell.status == "ok"]
     robot = [cell.corpus for cell in cells if CONTROL_ERROR in cell.record["metrics"]]
     others = sorted({cell.corpus for cell in cells} - {*robot})
     return ((others or robot)[0], robot[0]) if robot else None
@@ -88,9 +88,9 @@ def family_entries(
 ) -> dict[str, dict[str, Measured | None]]:
     """By family what was measured on a corpus, by metric; families without a record are left out."""
     return {
-        name: {metric: results.measure(scale, EXPERIMENT, name, corpus, metric) for metric in metrics}
+        name: {metric: results.measure(scale, EXPERIMENT_NAME, name, corpus, metric) for metric in metrics}
         for name in FAMILIES
-        if results.find(scale, EXPERIMENT, name, corpus)
+        if results.find(scale, EXPERIMENT_NAME, name, corpus)
     }
 
 
@@ -99,7 +99,7 @@ def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
     on_robot = family_entries(results, scale, robot, ROBOT_MEASURES)
     rows = []
     for name in FAMILIES:
-        texts = [shown(entry, "missing", metric.removesuffix(MOVING))
+        texts = [measured_text(entry, "missing", metric.removesuffix(MOVING))
                  for metric, entry in {**seen.get(name, {}), **on_robot.get(name, {})}.items()]  # fmt: skip
         if name in seen and name in on_robot:
             rows.append([method_label(name), *texts])
@@ -109,17 +109,17 @@ def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
         f"{corpus_label(robot)}, on which nothing was trained but the adapters: pixels between how the "
         "hand moved and how it moves in the prediction, from latent actions of both frames, and from "
         "real actions through an adapter of 500 labelled pairs or of all; by standing still "
-        f"{shown(still, 'missing', 'still_px')}. 95% intervals over clips (and seeds) in brackets. All were "
-        "trained for the same few steps."
+        f"{measured_text(still, 'missing', 'still_px')}. 95% intervals over clips (and seeds) in brackets. "
+        "All were trained for the same few steps."
     )
     columns = ["", *(metric_label(m) for m in ("bits", *FRAME_MEASURES, *ROBOT_MEASURES))]
-    told = origins(results, scale, EXPERIMENT, robot)
-    return Table(EXPERIMENT, f"Ways to a latent action, scale {scale}", columns, rows, note, told)
+    told = origins(results, scale, EXPERIMENT_NAME, robot)
+    return Table(EXPERIMENT_NAME, f"Ways to a latent action, scale {scale}", columns, rows, note, told)
 
 
 def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
     rows = [
-        [method_label(name), *(shown(entry, "missing", metric) for metric, entry in found.items())]
+        [method_label(name), *(measured_text(entry, "missing", metric) for metric, entry in found.items())]
         for name, found in family_entries(results, scale, robot, COSTS).items()
     ]
     note = (
@@ -129,7 +129,9 @@ def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
     )
     title = f"Ways to a latent action, {corpus_label(robot)}, scale {scale}, codes and costs"
     columns = ["", *(metric_label(metric) for metric in COSTS)]
-    return Table(f"{EXPERIMENT}_costs", title, columns, rows, note, topic="codes and costs of the families")
+    return Table(
+        f"{EXPERIMENT_NAME}_costs", title, columns, rows, note, topic="codes and costs of the families"
+    )
 
 
 def _converged(results: Results, scale: str, robot: str) -> str:
@@ -156,7 +158,7 @@ def correlations(results: Results, scale: str, robot: str) -> Table:
         f"may be chance. Of frames: moving half. {_against_standing_still(results, scale, robot)}"
     )
     title = f"Does a cheap measure tell control? Scale {scale}{n}"
-    return Table(f"{EXPERIMENT}_correlations", title, CORRELATED, rows, note)
+    return Table(f"{EXPERIMENT_NAME}_correlations", title, CORRELATED, rows, note)
 
 
 def success_correlations(
@@ -169,13 +171,13 @@ def success_correlations(
             metric: Measured(entry["value"], np.nan, np.nan, entry["n"])
             for metric, entry in cell.record["metrics"].items()
         }
-        for cell in results.cells.get((scale, EXPERIMENT), [])
+        for cell in results.cells.get((scale, EXPERIMENT_NAME), [])
         if cell.corpus == robot and cell.status == "ok"
     }
     success = {key: entry.value for key, entry in planned.items()}
     rows, n = _correlated(metrics, measured, success)
     shares = ", ".join(
-        f"{method_label(key[0])} {shown(entry, 'ok', 'success')}" for key, entry in planned.items()
+        f"{method_label(key[0])} {measured_text(entry, 'ok', 'success')}" for key, entry in planned.items()
     )
     note = (
         "Spearman's rank correlation of being better by a measure with reaching the goal more often, planned "
@@ -185,7 +187,7 @@ def success_correlations(
         f"they count as equal. Successes, %, with Wilson's 95% intervals: {shares}."
     )
     title = f"Does a measure tell how often a planner succeeds? Scale {scale}{n}"
-    return Table(f"{EXPERIMENT}_success", title, CORRELATED, rows, note)
+    return Table(f"{EXPERIMENT_NAME}_success", title, CORRELATED, rows, note)
 
 
 def _correlated(

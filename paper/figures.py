@@ -12,7 +12,7 @@ from pathlib import Path
 from paper import check, constants, page, readme, reported_tables, tables
 from paper.claims import all_items
 from paper.community import community
-from paper.families import EXPERIMENT as FAMILIES
+from paper.families import EXPERIMENT_NAME as FAMILIES
 from paper.families import families_tables, rate_figure, rate_points
 from paper.fvd_tables import fvd_tables
 from paper.grids import grids
@@ -54,7 +54,7 @@ def drawings(results: Results, scale: str) -> Iterator[tuple[str, Drawing]]:
             pairs = pairs_plots(results, scale, experiment, corpus)
             if pairs:
                 yield f"{experiment}_pairs_curve_{corpus}", partial(pairs_figure, pairs)
-            methods = tables.methods(results, scale, experiment, corpus)
+            methods = tables.table_methods(results, scale, experiment, corpus)
             steps = rollout_plots(results, scale, experiment, corpus, methods)
             if steps:
                 yield f"{experiment}_rollout_curve_{corpus}", partial(rollout_figure, steps)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from paper.names import corpus_label, experiment_label
 from paper.store import Results
-from paper.table import Table
-from paper.tables import corpora, methods, shown
+from paper.table import Table, measured_text
+from paper.tables import corpora, table_methods
 from uwm.methods import method_label
 from uwm.metrics.spec import metric_label
 
@@ -18,11 +18,11 @@ def fvd_tables(results: Results, scale: str) -> Iterator[Table]:
     """A table per corpus: a row for each method, with the protocol that its record names."""
     for corpus in corpora(results, scale, FIGURE5):
         rows = []
-        for method in methods(results, scale, FIGURE5, corpus):
+        for method in table_methods(results, scale, FIGURE5, corpus):
             place = (scale, FIGURE5, method, corpus)
             found = {name: results.measure(*place, name, interval=False) for name in FVDS}
             if known := next((entry for entry in found.values() if entry), None):
-                texts = [shown(entry, "missing", name) for name, entry in found.items()]
+                texts = [measured_text(entry, "missing", name) for name, entry in found.items()]
                 rows.append([method_label(method), known.protocol, str(known.n), *texts])
         if rows:
             name = f"{experiment_label(FIGURE5)}, scale {scale}, {corpus_label(corpus)}"

@@ -39,7 +39,7 @@ def record_faults(
 
     Without `excuse`, as for records by others, no list in their folder excuses one.
     """
-    found = [f"{_shown(path, results.root)}: {reason}" for path, reason in results.unreadable]
+    found = [f"{_relative(path, results.root)}: {reason}" for path, reason in results.unreadable]
     current = {name: declared_version(experiments / f"{name}.py") for _, name in results.cells}
     cells = [cell for group in results.cells.values() for cell in group]
     listed = excused(results.root) if excuse else []
@@ -63,10 +63,10 @@ def _lines(
         lines = list(cell_problems(Results(root, ()), cell, current[cell.path.parent.name], listed))
     except FAULTS as error:
         lines = [f"{type(error).__name__}: {error}"]
-    return [f"{_shown(cell.path, root)}: {line}" for line in lines]
+    return [f"{_relative(cell.path, root)}: {line}" for line in lines]
 
 
-def _shown(path: Path, root: Path) -> str:
+def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
@@ -184,7 +184,7 @@ def without_samples(results: Results, cell: RecordedCell) -> list[str]:
 
 def is_excused(results: Results, cell: RecordedCell, listed: Collection[str]) -> bool:
     """Whether a record is on the list of those that are older than samples for all metrics, and is so old."""
-    named = _shown(cell.path, results.root) in listed
+    named = _relative(cell.path, results.root) in listed
     return named and cell.record["run"]["started_utc"] < SAMPLED_SINCE
 
 
@@ -197,7 +197,7 @@ def excused(root: Path) -> list[str]:
 
 def needless(results: Results, listed: Collection[str]) -> Iterator[str]:
     """Lines of that list which excuse nothing any more: it can only shrink."""
-    there = {_shown(cell.path, results.root): cell for group in results.cells.values() for cell in group}
+    there = {_relative(cell.path, results.root): cell for group in results.cells.values() for cell in group}
     for name in listed:
         if name.partition("/")[0] not in results.scales:
             continue
@@ -216,7 +216,7 @@ def unread(results: Results) -> Iterator[str]:
     for scale in results.scales:
         for path in sorted((results.root / scale).rglob("*.json")):
             if path not in read and not read & set(path.parents):
-                yield f"{_shown(path, results.root)}: nothing reads it; name it <experiment>/<cell>.json"
+                yield f"{_relative(path, results.root)}: nothing reads it; name it <experiment>/<cell>.json"
 
 
 def unknown_scales(sent: Results, committed: Results) -> Iterator[str]:
@@ -238,7 +238,7 @@ def removed(results: Results) -> Iterator[str]:
             columns = {name.rpartition("/")[0] for name in sample_names(path) if "/" in name}
             for column in sorted(columns):
                 if (column, corpus) not in known:
-                    where = _shown(path, results.root)
+                    where = _relative(path, results.root)
                     yield f"{where}: the record of {column} on {corpus} was removed"
 
 

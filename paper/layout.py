@@ -12,7 +12,7 @@ from uwm.methods import (
     CLONING,
     COPY,
     DIRECT,
-    FICC,
+    FICC_REAL,
     LPIPS_DECODER,
     MAE_DECODER,
     NO_ACTION,
@@ -161,7 +161,7 @@ DIFFERENCES: dict[str, dict[str, list[tuple[str, str]]]] = {
         "": [(str(W_FT), str(other)) for other in (W_PRE, W_TFS, SCRATCH)] + [(str(W_PRE), str(COPY))]
     },
     "figure5": {
-        "": [(str(R_GT), str(m)) for m in (R_LA, COPY, SHUFFLED, NO_STATE, DIRECT, NO_ACTION, FICC)],
+        "": [(str(R_GT), str(m)) for m in (R_LA, COPY, SHUFFLED, NO_STATE, DIRECT, NO_ACTION, FICC_REAL)],
         "_ahead": [(R_GT.variant(AHEAD), m.variant(AHEAD)) for m in COMPARED_AHEAD if m != R_GT],
     },
     "ablations": {

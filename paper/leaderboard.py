@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paper.community import community
-from paper.families import EXPERIMENT as FAMILIES
+from paper.families import EXPERIMENT_NAME as FAMILIES
 from paper.names import corpus_label
 from paper.store import Results
-from paper.table import Table
-from paper.tables import corpora, methods, origins, shown
+from paper.table import Table, measured_text
+from paper.tables import corpora, origins, table_methods
 from uwm.methods import UWM, method_label
 from uwm.metrics.spec import MOVING, metric_label
 
@@ -62,7 +62,7 @@ def leaderboard(results: Results, scale: str) -> Board | None:
     title = f"All rows, scale {scale}"
     kept = [metric for metric in MEASURES if any(entries[metric] for _, _, entries in rows)]
     columns = ["Method", "Corpus", *(metric_label(metric) for metric in kept)]
-    texts = [[*names, *(shown(entries[m], "missing", m) for m in kept)] for *names, entries in rows]
+    texts = [[*names, *(measured_text(entries[m], "missing", m) for m in kept)] for *names, entries in rows]
     return Board(Table(f"leaderboard_{scale}", title, columns, texts, note, about), pictures)
 
 
@@ -75,7 +75,7 @@ def _sources(results: Results) -> Iterator[tuple[Results, str, str]]:
 def _measured(results: Results, scale: str, experiment: str) -> Iterator[tuple[str, str]]:
     """Corpus and method of each row that has a record, in the tables' order."""
     for corpus in corpora(results, scale, experiment):
-        for method in methods(results, scale, experiment, corpus):
+        for method in table_methods(results, scale, experiment, corpus):
             if results.status(scale, experiment, method, corpus) == "ok":
                 yield corpus, method
 

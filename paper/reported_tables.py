@@ -5,8 +5,8 @@ from paper.layout import MAIN
 from paper.names import DASH, corpus_label
 from paper.reported import Reported
 from paper.store import Results
-from paper.table import Table
-from paper.tables import corpora, protocol, shown
+from paper.table import Table, measured_text
+from paper.tables import corpora, protocol
 from uwm.methods import COPY, UWM, UWM_1960, method_label
 from uwm.metrics.spec import metric_label, metric_text
 
@@ -103,7 +103,7 @@ def _measured(results: Results, place: tuple[str, str], method: str, metric: str
     scale, corpus = place
     place_of = (scale, "table1", method, corpus)
     measured = results.measure(*place_of, metric + "_moving") or results.measure(*place_of, metric)
-    return shown(measured, results.status(scale, "table1", method, corpus), metric)
+    return measured_text(measured, results.status(scale, "table1", method, corpus), metric)
 
 
 def _training_pairs(results: Results, place: tuple[str, str]) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paper.names import html, tex
+from paper.names import DASH, FAILED_MARK, html, tex
+from paper.store import Measured
+from uwm.metrics.spec import metric_text
 
 
 @dataclass(frozen=True)
@@ -75,3 +77,13 @@ def _stacked(text: str, side: str, width: int = 16) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return rf"\shortstack[{side}]{{" + r"\\".join(tex(line) for line in lines) + "}" if text else ""
+
+
+def measured_text(measured: Measured | None, status: str, metric: str) -> str:
+    """`0.193 [0.180, 0.206]`, a dash or an F."""
+    if measured is None:
+        return FAILED_MARK if status == "failed" else DASH
+    value = metric_text(metric, measured.value)
+    if measured.low != measured.low:
+        return value
+    return f"{value} [{metric_text(metric, measured.low)}, {metric_text(metric, measured.high)}]"

@@ -26,23 +26,13 @@ from paper.layout import (
     VIEWS,
     Topic,
 )
-from paper.names import DASH, FAILED_MARK, corpus_label, experiment_label
+from paper.names import corpus_label, experiment_label
 from paper.planning_tables import planning_tables
-from paper.store import Measured, Results
-from paper.table import Table
+from paper.store import Results
+from paper.table import Table, measured_text
 from uwm.errors import UserError
 from uwm.methods import METHODS, method_label, parse
-from uwm.metrics.spec import known_metric, metric_label, metric_text
-
-
-def shown(measured: Measured | None, status: str, metric: str) -> str:
-    """`0.193 [0.180, 0.206]`, a dash or an F."""
-    if measured is None:
-        return FAILED_MARK if status == "failed" else DASH
-    value = metric_text(metric, measured.value)
-    if measured.low != measured.low:
-        return value
-    return f"{value} [{metric_text(metric, measured.low)}, {metric_text(metric, measured.high)}]"
+from uwm.metrics.spec import known_metric, metric_label
 
 
 def expected(experiment: str) -> list[str]:
@@ -56,7 +46,7 @@ def expected(experiment: str) -> list[str]:
     return found
 
 
-def methods(results: Results, scale: str, experiment: str, corpus: str) -> list[str]:
+def table_methods(results: Results, scale: str, experiment: str, corpus: str) -> list[str]:
     """The expected methods in their order, then others that have a record."""
     known = expected(experiment)
     further = list(dict.fromkeys(name for topic in TOPICS.get(experiment, ()) for name in topic.methods))
@@ -68,7 +58,7 @@ def topics(results: Results, scale: str, experiment: str, corpus: str) -> Iterat
     """The main rows, and then further ones where they were measured; rows of no topic are among the main
     ones as far as there is room."""
     main, named = expected(experiment), {m for topic in TOPICS.get(experiment, ()) for m in topic.methods}
-    everything = methods(results, scale, experiment, corpus)
+    everything = table_methods(results, scale, experiment, corpus)
     others = [method for method in everything if method not in {*main, *named}]
     room = max(0, MOST_ROWS - 1 - len(main))  # one row is a heading
     order = {name: place for place, name in enumerate(METHODS)}
@@ -199,7 +189,7 @@ def _block(
         status = results.status(scale, experiment, name, corpus)
         found = {metric: results.measure(scale, experiment, name, corpus, metric) for metric in metrics}
         counts |= {entry.n for entry in found.values() if entry}
-        texts = (shown(entry, status, m.removesuffix("_moving")) for m, entry in found.items())
+        texts = (measured_text(entry, status, m.removesuffix("_moving")) for m, entry in found.items())
         rows.append([method_label(name), *texts])
     return rows, f" (n = {', '.join(str(n) for n in sorted(counts))})" if counts else ""
 
@@ -246,7 +236,9 @@ def _difference_table(
         for a, b in compared:
             first, second = (results.find(scale, experiment, method, corpus) for method in (a, b))
             found = [results.difference(first, second, metric + half) for metric in metrics]
-            texts = [shown(entry, "missing", metric) for entry, metric in zip(found, metrics, strict=True)]
+            texts = [
+                measured_text(entry, "missing", metric) for entry, metric in zip(found, metrics, strict=True)
+            ]
             rows.append([method_label(a) + ("" if one else f" minus {method_label(b)}"), *texts])
     main = tuple(halves) == ("_moving",)
     end = suffix or ("" if main else "_all")
@@ -270,11 +262,14 @@ def control_table(results: Results, scale: str, experiment: str, corpus: str) ->
     wanted = [metric for metric in CONTROL if metric not in elsewhere]
     found = {
         method: [results.measure(scale, experiment, method, corpus, metric) for metric in wanted]
-        for method in methods(results, scale, experiment, corpus)
+        for method in table_methods(results, scale, experiment, corpus)
     }
     found = {method: entries for method, entries in found.items() if any(entries)}
     rows = [
-        [metric_label(metric), *(shown(entries[row], "missing", metric) for entries in found.values())]
+        [
+            metric_label(metric),
+            *(measured_text(entries[row], "missing", metric) for entries in found.values()),
+        ]
         for row, metric in enumerate(wanted)
     ]
     title = f"{_title(experiment, scale, corpus)}, commands and transfer"

@@ -37,7 +37,7 @@ class TargetValue:
         return max(ends) <= bound if lower else min(ends) >= bound
 
 
-PANDA = "sim-panda"
+PANDA_CORPUS = "sim-panda"
 FIXED, MOVING_CAMERA = STAND_INS["ssv2"]["mini"], STAND_INS["ego4d"]["mini"]
 TARGETS = (
     TargetValue("own_over_shuffled", {FIXED: 0.7, MOVING_CAMERA: 0.7}, "state error over another action's"),
@@ -50,21 +50,21 @@ TARGETS = (
     TargetValue("success_vs_copy", {FIXED: 0.5, MOVING_CAMERA: 0.5}, "nearer to O_t+1 than a copy, %"),
     TargetValue(
         "probe_r2",
-        {PANDA: 0.3},
+        {PANDA_CORPUS: 0.3},
         "R2 of real from latent actions, zero-shot, linear",
         half="",
         beside="probe_r2_movement",
     ),
     TargetValue(
         "probe_r2_mlp",
-        {PANDA: 0.4},
+        {PANDA_CORPUS: 0.4},
         "R2 of real from latent actions, zero-shot, MLP",
         half="",
         beside="probe_r2_movement",
     ),
     TargetValue(
         "transfer_picture",
-        {PANDA: 1.0},
+        {PANDA_CORPUS: 1.0},
         "hand error of a transferred action over standing still, in the picture",
         apart=True,
         half="",

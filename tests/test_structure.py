@@ -244,23 +244,14 @@ SHARED_NAMES = {
     "main": "a command's entry",
     "log": "a module's own logger",
     "read": "one for each layout of videos, all called alike",
-    "declare": "of methods and of metrics",
-    "FICC": "a baseline's class, and the row that it measures",
-    "METHODS": "all that are declared, and those of the ablations",
-    "C": "a type variable",
-    "parse": "a method's name, and a robot's command",
-    **dict.fromkeys(("Dynamics", "Plan"), "what a planner asks for, beside the model's and a run's"),
-    **dict.fromkeys(
-        ("Episode", "Picture", "Policy", "Observation"), "of the simulator, and of planning in it"
-    ),
-    **dict.fromkeys(
-        ("CRF", "FRAMES", "SPLITS", "Clip", "Row", "finish", "part_file", "render", "render_clip", "TASKS"),
-        "of each simulated corpus",
-    ),
-    **dict.fromkeys(
-        ("MISSING", "OPEN", "Quality", "choose", "describe", "dry_run", "environment"),
-        "of the simulator, of Slurm or of a file, and of something else",
-    ),
+    "Picture": "of the simulator, and of a planner, which knows no simulator",
+}
+# What experiments call alike, each in its own file and with the same role: the parts of `Experiment`, and the
+# steps that lead to them.
+PARTS_OF_EXPERIMENTS = {
+    *("CONFIGS", "Config", "EXPERIMENT", "cells", "reads", "run_cell", "stages", "check_corpus", "summarize"),
+    *("evaluate", "evaluation_stage", "obtain_evaluation", "test_pairs", "PRINTED", "TILES", "write_panels"),
+    *("needs", "domain_of", "recipes", "recipe_of", "own_recipe", "mae_of", "adapters"),
 }
 
 
@@ -281,10 +272,13 @@ def defined_twice(files: dict[str, Path]) -> dict[str, list[str]]:
 
 
 def test_a_name_has_one_home() -> None:
-    """Experiments aside: each is one file that declares the same few names."""
-    found = defined_twice({name: path for name, path in modules().items() if layer(name) != "experiments"})
-    assert {name: homes for name, homes in found.items() if name not in SHARED_NAMES} == {}
-    assert set(SHARED_NAMES) - set(found) == set(), "these have one home by now"
+    everything = defined_twice(modules())
+    found = {name: homes for name, homes in everything.items() if name not in SHARED_NAMES}
+    assert {name for name, homes in found.items() if {*map(layer, homes)} != {"experiments"}} == set()
+    assert set(found) - PARTS_OF_EXPERIMENTS == set()
+    assert {*SHARED_NAMES, *PARTS_OF_EXPERIMENTS} - set(defined_twice(modules())) == set(), (
+        "of one home by now"
+    )
 
 
 def test_a_second_home_is_noticed(tmp_path: Path) -> None:
@@ -309,6 +303,7 @@ FOR_READERS = {
     "Embeds": "a protocol: what a class of others may offer",
     "Fits": "a protocol: what it may offer",
     "load_row": "to look at a pair in a shard",
+    "declare_metric": "for a metric of an experiment of theirs (CONTRIBUTING.md)",
 }
 
 

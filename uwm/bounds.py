@@ -89,7 +89,7 @@ Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 Decay = Annotated[float, Range(0, below=1)]  # of a running mean; also a share that is never all
-Quality = Annotated[int, Range(0, 100)]  # of JPEGs
+JpegQuality = Annotated[int, Range(0, 100)]  # of JPEGs
 Names = Annotated[tuple[str, ...], Distinct()]
 SomeNames = Annotated[tuple[str, ...], Distinct(1)]
 Counts = Annotated[tuple[Count, ...], Distinct()]

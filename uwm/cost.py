@@ -31,7 +31,7 @@ from uwm.runs.experiment import load_experiment
 from uwm.runs.slurm.site import TFLOPS
 from uwm.stages.adapter import AdapterRecipe
 from uwm.stages.baselines import DynamicsRecipe
-from uwm.stages.counting import Recipe, StepCost, bare, cost_of_alike, measure_cost, step_cost
+from uwm.stages.counting import StepCost, TrainedRecipe, bare, cost_of_alike, measure_cost, step_cost
 from uwm.stages.decoder import DecoderRecipe
 from uwm.stages.finetune import FinetuneRecipe
 from uwm.stages.pair_training import planned_memory
@@ -139,13 +139,13 @@ def made_here() -> dict[str, str]:
     }
 
 
-def trainings(scale: str) -> Iterator[Trainings]:
+def counted_trainings(scale: str) -> Iterator[Trainings]:
     """Every training of the three experiments at a scale, in the first experiment that needs it."""
     seen: set[tuple[Any, str]] = set()
     for name in COUNTED_EXPERIMENTS:
         experiment = load_experiment(REPOSITORY / "experiments" / f"{name}.py")
         config = experiment.configs[scale]
-        counts: dict[tuple[str, Recipe, int, int], int] = {}
+        counts: dict[tuple[str, TrainedRecipe, int, int], int] = {}
         for cell in experiment.cells(config, {}):
             for recipe in _recipes(experiment.reads(config, cell)):
                 key = recipe, "" if isinstance(recipe, PretrainRecipe) else cell.corpus
@@ -174,12 +174,12 @@ def measured_pairs(read: Mapping[str, Any]) -> int:
     return int(read["test_pairs"]) + int(read.get("probe_pairs", 0)) + ahead
 
 
-def _recipes(read: Mapping[str, Any]) -> list[Recipe]:
+def _recipes(read: Mapping[str, Any]) -> list[TrainedRecipe]:
     """The recipes of trainings among what a cell reads of a config."""
-    return [value for value in read.values() if isinstance(value, Recipe)]
+    return [value for value in read.values() if isinstance(value, TrainedRecipe)]
 
 
-def kind_of(recipe: Recipe) -> str:
+def kind_of(recipe: TrainedRecipe) -> str:
     """A training's name for a table: `fine-tuning (from scratch)`."""
     if isinstance(recipe, PretrainRecipe):
         name, how = "pre-training", ["" if recipe.model.use_action else "no action"]
@@ -202,7 +202,7 @@ def all_trainings(scale: str, tflops: float, tflops_fp32: float) -> list[str]:
     """A line for each kind of training, one for measuring each experiment, and the sums."""
     rows: list[tuple[str, ...]] = [HEADER]
     hours = dict.fromkeys(COUNTED_EXPERIMENTS, 0.0)
-    for found in trainings(scale):
+    for found in counted_trainings(scale):
         spent = found.operations / (tflops * 1e12) / 3600
         hours[found.experiment] += spent
         rows.append(

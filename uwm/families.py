@@ -7,7 +7,7 @@ the words of `--set`.
 
 from dataclasses import dataclass
 
-from uwm.methods import BLACK, BLUE, GREEN, LONG, ORANGE, PINK, RED, SKY, Method, Style, declare
+from uwm.methods import BLACK, BLUE, GREEN, LONG, ORANGE, PINK, RED, SKY, Method, Style, declare_method
 
 ONE = "model.tokens.num_action_tokens=1"  # for the whole picture
 NO_CODEBOOK_STEPS = "model.continuous_steps=0"  # there is no codebook to wait for
@@ -70,12 +70,10 @@ _FAMILIES = (
     ),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in _FAMILIES}
-METHODS = {
-    name: declare(Method(name, family.label, ("families",), family.style))
-    for name, family in FAMILIES.items()
-}
+for _name, _family in FAMILIES.items():
+    declare_method(Method(_name, _family.label, ("families",), _family.style))
 # Of `experiments/planning.py`: each plans by an adapter from real actions to its own latent ones. A model of
 # pixels is left out: what measures distances reads states.
 PLANNERS = {f"r_gt-{name}": family for name, family in FAMILIES.items() if not family.pixels}
 for _name, _family in PLANNERS.items():
-    declare(Method(_name, f"R_GT, {_family.label}", ("planning",), _family.style, optional=True))
+    declare_method(Method(_name, f"R_GT, {_family.label}", ("planning",), _family.style, optional=True))

@@ -6,7 +6,7 @@ from PIL import Image
 
 from tests.data.video_files import truncate, write_video
 from uwm.data.corpora import Clip, Corpus
-from uwm.data.inspect import contact_sheet, describe, histogram, main, make_card
+from uwm.data.inspect import contact_sheet, describe_card, histogram, main, make_card
 from uwm.errors import UserError
 
 
@@ -27,7 +27,7 @@ def test_card_tells_what_is_there(corpus):
     by_hand = np.abs(card.pairs[:, 0].numpy().astype(float) - card.pairs[:, 1].numpy()).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(card.motion, by_hand, rtol=1e-5)
     assert [name for name, _ in card.skipped] == ["cut.mp4"]
-    text = describe(corpus, "train", card)
+    text = describe_card(corpus, "train", card)
     for part in ("3 train", "64x48 (1)", "12 (1)", "cut.mp4", "2 readable of 3"):
         assert part in text
 

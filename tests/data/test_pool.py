@@ -13,7 +13,7 @@ import torch
 from tests.data.video_files import write_video
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import build_manifest
-from uwm.data.pool import WORKER_BYTES, Plan, joined_batches, memory_of, plans_in_order
+from uwm.data.pool import WORKER_BYTES, BlockPlan, joined_batches, memory_of, plans_in_order
 from uwm.data.stream import PairStream, video_stream
 
 PAIR = 2 * 3 * 64 * 64
@@ -55,7 +55,7 @@ def test_all_corpora_share_the_processes(streams):
 def test_blocks_come_in_the_order_in_which_steps_need_them():
     def plans(*batches: int):
         while True:
-            yield from (Plan([], [], [np.zeros(1, int)] * n) for n in batches)
+            yield from (BlockPlan([], [], [np.zeros(1, int)] * n) for n in batches)
 
     order = [own for own, _ in islice(plans_in_order([plans(3), plans(1, 2)]), 6)]
     assert order == [0, 1, 1, 0, 1, 1]  # steps 0 to 2 read one block of the first, two of the second

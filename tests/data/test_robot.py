@@ -17,8 +17,8 @@ from uwm.data.manifest_cache import cached_manifest
 from uwm.data.pairs import load_frames, load_pairs
 from uwm.data.robomimic.actions import PANDA_FINGERS, pair_actions
 from uwm.data.robot import main
-from uwm.data.simulation.clips import all_clips, read_rows
-from uwm.data.simulation.robot_corpus import SPLITS, TASKS, panda_clips, task_of
+from uwm.data.simulation.clips import CLIPS_PER_SPLIT, PANDA, all_clips, read_rows
+from uwm.data.simulation.robot_corpus import PANDA_TASKS, clip_task, panda_clips
 from uwm.data.video import BadVideo, content_hash, probe, read_frames, read_whole
 from uwm.errors import UserError, run_cli
 
@@ -295,15 +295,15 @@ def test_in_domain_corpus_is_whole_and_small():
     assert {row.file for row in rows} == {p.relative_to(ASSETS).as_posix() for p in ASSETS.glob("*/*.mp4")}
     for row in rows:
         clip = clips[row.file]
-        assert (row.split, row.seed, row.task) == (clip.split, clip.seed, task_of(clip))
+        assert (row.split, row.seed, row.task) == (clip.split, clip.seed, clip_task(clip))
         assert row.sha256 == hashlib.sha256((ASSETS / row.file).read_bytes()).hexdigest()
     assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) <= 15e6
     seeds = [clip.seed for clip in (*panda_clips(), *all_clips(0))]
     assert len(set(seeds)) == len(seeds)
-    assert {task_of(clip) for clip in panda_clips()} == set(TASKS)
+    assert {clip_task(clip) for clip in panda_clips()} == set(PANDA_TASKS)
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", CLIPS_PER_SPLIT[PANDA])
 def test_in_domain_corpus_has_actions_for_its_pairs(split):
     corpus = open_corpus(IN_DOMAIN)
     manifest = build_manifest(corpus, split, pairs=60)
@@ -323,7 +323,7 @@ def test_in_domain_corpus_has_a_demo_for_every_clip():
         for clip in panda_clips():
             assert (demos[clip.file].attrs["seed"], demos[clip.file].attrs["task"]) == (
                 clip.seed,
-                task_of(clip),
+                clip_task(clip),
             )
             assert demos[clip.file]["actions"].shape == (100, 7)
         places = np.concatenate([demo["obs/workspace_hand"][()] for demo in demos.values()])

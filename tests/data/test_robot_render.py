@@ -22,10 +22,10 @@ from uwm.data.pairs import load_pairs
 from uwm.data.robomimic.actions import ACTIONS_FILE, pair_actions
 from uwm.data.robot import main
 from uwm.data.simulation.clips import read_rows
-from uwm.data.simulation.episode import Episode
+from uwm.data.simulation.episode import RecordedEpisode
 from uwm.data.simulation.generate import Recording, Take, play
 from uwm.data.simulation.render import read_demonstration
-from uwm.data.simulation.robot_corpus import finish, panda_clips, render_clip, scene_of
+from uwm.data.simulation.robot_corpus import join_clips, panda_clips, record_clip, scene_of
 from uwm.data.simulation.robot_scene import RobotScene, SceneConfig
 from uwm.data.simulation.scene import lighten, shrink
 from uwm.data.video import read_frames
@@ -47,7 +47,7 @@ def simulating(config: SceneConfig) -> Iterator[RobotScene]:
         scene.close()
 
 
-def same(one: Episode, two: Episode) -> bool:
+def same(one: RecordedEpisode, two: RecordedEpisode) -> bool:
     names = ("images", "actions", "states", "rewards", "success", "hand", "place", "fingers", "objects")
     return all(np.array_equal(getattr(one, name), getattr(two, name), equal_nan=True) for name in names)
 
@@ -289,8 +289,8 @@ def test_demonstrations_that_cannot_act_again_leave_nothing(width, tmp_path, cap
 def test_the_corpus_is_made_again_from_its_seeds(tmp_path):
     clip = next(clip for clip in panda_clips() if clip.split == "test")
     with simulating(scene_of("Lift")) as scene:
-        render_clip(scene, clip, tmp_path)
-    assert finish(tmp_path) == 1
+        record_clip(scene, clip, tmp_path)
+    assert join_clips(tmp_path) == 1
     [again] = read_rows(tmp_path / IN_DOMAIN / "clips.csv")
     committed = next(row for row in read_rows(ASSETS / IN_DOMAIN / "clips.csv") if row.file == clip.file)
     assert (again.task, again.seed, again.camera) == (committed.task, committed.seed, committed.camera)

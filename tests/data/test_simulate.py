@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 
 from tests.data.robot_simulator import needs_robosuite
-from uwm.data.simulation.clips import CORPORA, SPLITS, Clip, Row, all_clips, read_rows, write_rows
-from uwm.data.simulation.corpora import command, encode, finish, render_clip, work_units
+from uwm.data.simulation.clips import (
+    CLIPS_PER_SPLIT,
+    CORPORA,
+    ClipRow,
+    SimulatedClip,
+    all_clips,
+    read_rows,
+    write_rows,
+)
+from uwm.data.simulation.corpora import command, encode, merge_rows, render_clip, work_units
 from uwm.data.simulation.policies import Explorer, Workspace, at_least
-from uwm.data.simulation.scene import FPS, FRAMES, SCENES, SIZE, Simulator, choose, held_out, object_names
+from uwm.data.simulation.scene import FPS, FRAMES, SCENES, SIZE, Simulator, draw_scene, held_out, object_names
 from uwm.data.video import read_frames
 from uwm.errors import run_cli
 
@@ -19,13 +27,17 @@ ASSETS = Path(__file__).parents[2] / "uwm" / "assets" / "corpora"
 COLUMNS = "file,split,seed,task,robot,camera,width,height,fps,frames,sha256,states_sha256"
 
 
-def rows_of(corpus: str) -> list[Row]:
+def rows_of(corpus: str) -> list[ClipRow]:
     return read_rows(ASSETS / corpus / "clips.csv")
 
 
 def test_seeds_are_disjoint_and_do_not_depend_on_the_selection():
     clips = all_clips(0)
-    assert len({clip.seed for clip in clips}) == len(clips) == len(CORPORA) * sum(SPLITS.values())
+    assert (
+        len({clip.seed for clip in clips})
+        == len(clips)
+        == sum(sum(CLIPS_PER_SPLIT[corpus].values()) for corpus in CORPORA)
+    )
     assert all_clips(0, ["sim-ego"], ["test"])[7] in clips
     assert not {clip.seed for clip in clips} & {clip.seed for clip in all_clips(1)}
 
@@ -37,7 +49,7 @@ def test_held_out_scenes_are_never_rendered():
     assert not held_out("TwoArmLift", ("Panda", "UR5e"))
     assert not any(held_out(scene.task, scene.robots) for scene in SCENES)
     for clip in all_clips(0):
-        scene, camera = choose(clip.corpus, clip.seed)
+        scene, camera = draw_scene(clip.corpus, clip.seed)
         assert not held_out(scene.task, scene.robots)
         assert camera in (("fixed",) if clip.corpus == "sim-third-person" else ("wrist", "head"))
 
@@ -47,7 +59,7 @@ def test_work_units_hold_each_clip_once_and_one_scene():
     units = work_units(clips)
     key = lambda clip: (clip.corpus, clip.file)  # noqa: E731
     assert sorted((clip for _, group in units for clip in group), key=key) == sorted(clips, key=key)
-    assert all(choose(clip.corpus, clip.seed)[0] == scene for scene, group in units for clip in group)
+    assert all(draw_scene(clip.corpus, clip.seed)[0] == scene for scene, group in units for clip in group)
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
@@ -64,12 +76,12 @@ def test_manifest_describes_the_committed_clips(corpus):
     expected = {clip.file: clip for clip in all_clips(0, [corpus])}
     for row in rows:
         assert row.sha256 == hashlib.sha256((ASSETS / corpus / row.file).read_bytes()).hexdigest()
-        scene, camera = choose(corpus, row.seed)
+        scene, camera = draw_scene(corpus, row.seed)
         assert (row.task, row.robot, row.camera) == (scene.task, "+".join(scene.robots), camera)
         assert (row.width, row.height, row.fps, row.frames) == (SIZE, SIZE, FPS, FRAMES)
         assert re.fullmatch("[0-9a-f]{64}", row.states_sha256)
         assert (row.seed, row.split) == (expected[row.file].seed, expected[row.file].split)
-    assert {row.split for row in rows} == set(SPLITS)
+    assert {row.split for row in rows} == set(CLIPS_PER_SPLIT[corpus])
 
 
 def test_corpora_fit_in_24_mb():
@@ -88,7 +100,9 @@ def test_motion_is_seen_in_nearly_every_pair(corpus):
 
 def test_rows_survive_writing_and_reading(tmp_path):
     rows = [
-        Row(f"test/test-{i:04d}.mp4", "test", 2**62 + i, "Lift", "IIWA", "head", 128, 128, 10, 50, "a", "b")
+        ClipRow(
+            f"test/test-{i:04d}.mp4", "test", 2**62 + i, "Lift", "IIWA", "head", 128, 128, 10, 50, "a", "b"
+        )
         for i in (3, 1, 2)
     ]
     write_rows(tmp_path / "clips.csv", rows)
@@ -161,8 +175,8 @@ def test_finished_clips_are_kept(tmp_path, capsys):
     path = tmp_path / clip.corpus / clip.file
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x")
-    scene, camera = choose(clip.corpus, clip.seed)
-    row = Row(
+    scene, camera = draw_scene(clip.corpus, clip.seed)
+    row = ClipRow(
         clip.file, "test", clip.seed, scene.task, "+".join(scene.robots), camera, 128, 128, 10, 50, "", ""
     )
     write_rows(tmp_path / clip.corpus / ".rows" / "test-0000.csv", [row])
@@ -172,11 +186,11 @@ def test_finished_clips_are_kept(tmp_path, capsys):
     assert not (tmp_path / clip.corpus / ".rows").exists()
 
 
-def cheap_clip(corpus: str) -> Clip:
+def cheap_clip(corpus: str) -> SimulatedClip:
     """A committed clip of the scene that is built and stepped fastest."""
     robot = "XArm7" if any(row.robot == "XArm7" and row.task == "Lift" for row in rows_of(corpus)) else "IIWA"
     row = next(row for row in rows_of(corpus) if row.task == "Lift" and row.robot == robot)
-    return Clip(corpus, row.split, int(row.file[-8:-4]), row.seed)
+    return SimulatedClip(corpus, row.split, int(row.file[-8:-4]), row.seed)
 
 
 @needs_robosuite
@@ -184,7 +198,7 @@ def cheap_clip(corpus: str) -> Clip:
 def test_rendering_again_gives_the_committed_clips(tmp_path):
     """One clip of each corpus, rendered one after the other; then the first again, which must not differ."""
     clips = [cheap_clip(corpus) for corpus in CORPORA]
-    scenes = [choose(clip.corpus, clip.seed)[0] for clip in clips]
+    scenes = [draw_scene(clip.corpus, clip.seed)[0] for clip in clips]
     assert scenes[0] == scenes[1]
     simulator = Simulator(scenes[0])
     fresh = list(islice(simulator.frames(clips[0].corpus, clips[0].seed), 5))
@@ -195,7 +209,7 @@ def test_rendering_again_gives_the_committed_clips(tmp_path):
     for one, two in zip(fresh, after_another, strict=True):
         assert np.array_equal(one[0], two[0])
         assert np.array_equal(one[1], two[1])
-    finish(clips, tmp_path)
+    merge_rows(clips, tmp_path)
     for clip in clips:
         [again] = read_rows(tmp_path / clip.corpus / "clips.csv")
         committed = next(row for row in rows_of(clip.corpus) if row.file == clip.file)

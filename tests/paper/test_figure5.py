@@ -79,7 +79,7 @@ def test_pairs_curve_has_both_ways_to_use_labels(results):
 
 
 def test_rollout_curve_has_a_line_and_a_band_per_method(results):
-    methods = tables.methods(results, "mini", "figure5", CORPUS)
+    methods = tables.table_methods(results, "mini", "figure5", CORPUS)
     (plot,) = rollout_plots(results, "mini", "figure5", CORPUS, methods)
     assert list(plot.lines)[:3] == ["r_la", "r_gt", "direct"]
     line = plot.lines["r_gt"]

@@ -98,9 +98,9 @@ def test_names_that_are_not_declared_fail(tmp_path: Path) -> None:
 
 def test_what_is_declared_twice_differently_fails() -> None:
     with pytest.raises(ValueError, match="declared already"):
-        spec.declare(spec.Metric("psnr", "Peak", "higher"))
+        spec.declare_metric(spec.Metric("psnr", "Peak", "higher"))
     with pytest.raises(ValueError, match="declared already"):
-        methods.declare(methods.Method("copy", "Another copy"))
+        methods.declare_method(methods.Method("copy", "Another copy"))
 
 
 @pytest.mark.parametrize("name", ["table1", "figure4", "figure5"])

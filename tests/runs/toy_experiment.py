@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from uwm.errors import Interrupted, UserError
-from uwm.metrics.spec import Metric, declare
+from uwm.metrics.spec import Metric, declare_metric
 from uwm.runs.artifacts import Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, Parts, SkipCell, StageJob
 
-ERROR = declare(Metric("error", "Error", "lower"))
+ERROR = declare_metric(Metric("error", "Error", "lower"))
 
 
 @dataclass(frozen=True)

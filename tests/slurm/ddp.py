@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from uwm.data.draws import Draws
-from uwm.methods import Method
-from uwm.methods import declare as declare_method
-from uwm.metrics.spec import Metric, declare
+from uwm.methods import Method, declare_method
+from uwm.metrics.spec import Metric, declare_metric
 from uwm.runs.artifacts import Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
@@ -20,7 +19,7 @@ from uwm.training.loop import TrainConfig, train
 
 ROWS = 48
 REGRESSION = declare_method(Method("regression", "Regression"))
-WEIGHT = declare(Metric("weight", "Weight", "higher", per_step=True))
+WEIGHT = declare_metric(Metric("weight", "Weight", "higher", per_step=True))
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from uwm.errors import Interrupted
-from uwm.methods import Method
-from uwm.methods import declare as declare_method
-from uwm.metrics.spec import Metric, declare
+from uwm.methods import Method, declare_method
+from uwm.metrics.spec import Metric, declare_metric
 from uwm.runs.artifacts import Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 
 CHAIN = declare_method(Method("chain", "Chain of hashes"))
-VALUE = declare(Metric("value", "Value", "lower"))
+VALUE = declare_metric(Metric("value", "Value", "lower"))
 
 
 @dataclass(frozen=True)

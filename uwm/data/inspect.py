@@ -79,7 +79,7 @@ def make_card(corpus: Corpus, split: str, *, clips: int = 200, gap: float = 0.2,
     )
 
 
-def describe(corpus: Corpus, split: str, card: Card) -> str:
+def describe_card(corpus: Corpus, split: str, card: Card) -> str:
     """The card as text."""
     counts = {name: sum(clip.split == name for clip in corpus.clips) for name in SPLITS}
     total = counts[split]
@@ -183,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     path = args.out / f"{corpus.name}-{args.split}.png"
     check_ours(path, lambda path: SOFTWARE.encode() in path.read_bytes()[:1000])
     card = make_card(corpus, args.split, clips=args.clips, gap=args.gap, seed=args.seed)
-    print(describe(corpus, args.split, card))
+    print(describe_card(corpus, args.split, card))
     draw_card(corpus, args.split, card, path)
     print(f"drawn    {path}")
     return 0

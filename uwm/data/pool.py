@@ -20,7 +20,7 @@ BlockLoad = Callable[[Any], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class BlockPlan:
     """One block of pairs: its stretches of one unit each, the function that reads them, and for each coming
     batch its rows in the block."""
 
@@ -40,7 +40,7 @@ class Stream(Protocol):
     def announce(self) -> Callable[[Any], None] | None: ...
     @property
     def pair_bytes(self) -> int: ...
-    def plans(self, start_step: int, rank: int, world_size: int) -> Iterator[Plan]: ...
+    def plans(self, start_step: int, rank: int, world_size: int) -> Iterator[BlockPlan]: ...
     def block_pairs(self, world_size: int = 1) -> int: ...
     def joined(self, parts: list[tuple[Rows, NDArray[np.uint8] | Failure]]) -> NDArray[np.uint8]: ...
 
@@ -51,7 +51,7 @@ def joined_batches(streams: Sequence[Stream], workers: int, place: tuple[int, in
 
     What a stream gives depends on nothing but itself and `place`.
     """
-    waiting: deque[tuple[int, Plan]] = deque()  # the blocks whose tasks were handed out
+    waiting: deque[tuple[int, BlockPlan]] = deque()  # the blocks whose tasks were handed out
     tasks = _tasks([stream.plans(*place) for stream in streams], waiting)
     if workers:
         tasks = _announced(streams, tasks, RESULTS_AHEAD * workers)
@@ -73,12 +73,12 @@ def joined_batches(streams: Sequence[Stream], workers: int, place: tuple[int, in
             yield parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _cut(plan: Plan, block: NDArray[np.uint8]) -> Iterator[Tensor]:
+def _cut(plan: BlockPlan, block: NDArray[np.uint8]) -> Iterator[Tensor]:
     for rows in plan.batches:
         yield torch.from_numpy(block[rows])
 
 
-def plans_in_order(plans: Sequence[Iterator[Plan]]) -> Iterator[tuple[int, Plan]]:
+def plans_in_order(plans: Sequence[Iterator[BlockPlan]]) -> Iterator[tuple[int, BlockPlan]]:
     """The streams' blocks in the order in which steps need them; a step takes a batch of every stream."""
     left = [0] * len(plans)
     while True:
@@ -91,7 +91,9 @@ def plans_in_order(plans: Sequence[Iterator[Plan]]) -> Iterator[tuple[int, Plan]
         left = [batches - passed for batches in left]
 
 
-def _tasks(plans: Sequence[Iterator[Plan]], waiting: deque[tuple[int, Plan]]) -> Iterator[tuple[int, Any]]:
+def _tasks(
+    plans: Sequence[Iterator[BlockPlan]], waiting: deque[tuple[int, BlockPlan]]
+) -> Iterator[tuple[int, Any]]:
     for own, plan in plans_in_order(plans):
         waiting.append((own, plan))
         yield from ((own, task) for task in plan.tasks)
@@ -118,9 +120,9 @@ def _load(loads: Sequence[BlockLoad], item: tuple[int, Any]) -> NDArray[np.uint8
 
 def _blocks(
     streams: Sequence[Stream],
-    waiting: deque[tuple[int, Plan]],
+    waiting: deque[tuple[int, BlockPlan]],
     results: Iterator[tuple[Any, NDArray[np.uint8] | Failure]],
-) -> Iterator[tuple[int, Plan, NDArray[np.uint8]]]:
+) -> Iterator[tuple[int, BlockPlan, NDArray[np.uint8]]]:
     """Whose block, its plan, and its pictures (n,2,3,S,S)."""
     while True:
         parts = [next(results)[1]]  # asking for it makes the plan

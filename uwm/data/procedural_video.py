@@ -17,8 +17,6 @@ MOST_SHAPES = 3
 CANVAS = 1.5  # side of the picture that the camera sees a part of, over the frame's
 SHARED_PICTURES = 256  # pictures that the pairs of one seed share, each with other motions
 
-Picture = NDArray[np.uint8]  # (S, S, 3)
-
 
 def procedural_pairs(count: int, size: int, seed: int) -> NDArray[np.uint8]:
     """`count` pairs of RGB frames, uint8 (count, 2, 3, size, size); pair i depends on (seed, i, size)."""
@@ -49,7 +47,7 @@ def procedural_bank(count: int, size: int, gap: float, seed: int) -> FrameBank:
     )
 
 
-def _moved(rng: np.random.Generator, picture: Picture, size: int) -> list[Image.Image]:
+def _moved(rng: np.random.Generator, picture: NDArray[np.uint8], size: int) -> list[Image.Image]:
     """Two views of a picture: the camera stands still, or it pans, zooms and turns about the middle."""
     still = rng.random() < STILL
     pan = np.zeros(2) if still else rng.normal(0, 0.04, 2) * size  # pixels
@@ -70,7 +68,7 @@ def _moved(rng: np.random.Generator, picture: Picture, size: int) -> list[Image.
 
 
 def _with_shape(
-    rng: np.random.Generator, frames: list[Image.Image], paint: Picture, size: int
+    rng: np.random.Generator, frames: list[Image.Image], paint: NDArray[np.uint8], size: int
 ) -> list[Image.Image]:
     """The frames with a shape over them, cut out of another picture, that moves and turns."""
     radius = size * rng.uniform(0.06, 0.25)

@@ -25,10 +25,11 @@ from pathlib import Path
 from uwm.arguments import Parser, named_path, real, whole
 from uwm.data.arguments import parse_part
 from uwm.data.robomimic.actions import PairActions, pair_actions
+from uwm.data.simulation.clips import PANDA
 from uwm.data.simulation.corpora import check_renderer
 from uwm.data.simulation.generate import Recording, Take, demonstrations, make_file
 from uwm.data.simulation.render import read_demonstration, read_environment
-from uwm.data.simulation.robot_corpus import NAME, make_corpus
+from uwm.data.simulation.robot_corpus import make_corpus
 from uwm.data.simulation.robot_scene import RobotScene, SceneConfig, check_names
 from uwm.data.simulation.suite import make_suite, sized
 from uwm.errors import UserError, run_cli
@@ -58,7 +59,7 @@ def new_file(text: str) -> Path:
     return path
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_command(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line. `UserError` for a bad one."""
     parser = Parser(prog="python -m uwm.data.robot", description=str(__doc__).splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -105,10 +106,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line, makes what is missing, and says where it went."""
-    arguments = parse(argv)
+    arguments = parse_command(argv)
     if arguments.command == "corpus":
         made, kept = make_corpus(arguments.out, arguments.only, arguments.jobs)
-        print(f"{made} clips rendered and {kept} kept in {arguments.out / NAME}")
+        print(f"{made} clips rendered and {kept} kept in {arguments.out / PANDA}")
         return 0
     return _make_suite(arguments) if arguments.command == "suite" else _make(arguments)
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import BadClips, Manifest
 from uwm.data.pairs import resize_short_side, to_tensor
-from uwm.data.pool import Plan, Rows, joined_batches
+from uwm.data.pool import BlockPlan, Rows, joined_batches
 from uwm.data.sampling import VISIT_SECONDS
 from uwm.data.video import DecoderName, read_frames
 from uwm.data.workers import Failure
@@ -163,7 +163,7 @@ class PairStream:
         """Endless: a rank's share (b,2,3,S,S) uint8 of each step, from `start_step` on."""
         return joined_batches([self], self.workers, (start_step, rank, world_size))
 
-    def plans(self, start_step: int, rank: int, world_size: int) -> Iterator[Plan]:
+    def plans(self, start_step: int, rank: int, world_size: int) -> Iterator[BlockPlan]:
         """Endless: the blocks that a rank reads, epoch after epoch; none without a whole batch."""
         local = self._local(world_size)
         steps = self.block_pairs(world_size) // local  # per block, so that each batch lies in one block
@@ -178,7 +178,9 @@ class PairStream:
                 batches, skip = [shuffle[start : start + local] for start in starts], 0
                 if batches:
                     runs = _runs(block)
-                    yield Plan(runs, [self.task(int(run[0, 0]), run[:, 1], epoch) for run in runs], batches)
+                    yield BlockPlan(
+                        runs, [self.task(int(run[0, 0]), run[:, 1], epoch) for run in runs], batches
+                    )
             epoch, step = epoch + 1, 0
 
     def block_pairs(self, world_size: int = 1) -> int:

@@ -17,7 +17,7 @@ from uwm.planning.episodes import Episode, held_distances
 from uwm.planning.policies import Picture
 from uwm.runs.experiment import Cell, Estimate
 
-SHOWN = {"reached": True, "missed": False}  # the first episode of each kind
+OUTCOMES = {"reached": True, "missed": False}  # the first episode of each kind
 
 
 def cropped(pictures: Picture, side: int) -> Tensor:
@@ -86,7 +86,7 @@ def show_episodes(world: World, episodes: Sequence[Episode], out: Path, name: st
     """Panels and an animation, named by `name` and how it ended, of the first episode that reached its goal,
     and of the first that did not. A step takes `seconds`."""
     side = world.image_size
-    for end, success in SHOWN.items():
+    for end, success in OUTCOMES.items():
         chosen = next((episode for episode in episodes if episode.success == success), None)
         if chosen is not None:
             frames = cropped(np.concatenate([chosen.pictures, chosen.goal[None]]), side) / 255  # (T + 2, ...)

@@ -13,7 +13,7 @@ from uwm.evaluation.measure import FramePairs
 from uwm.evaluation.records import write_table
 from uwm.models.world import World
 
-TILES = ("o_t", "r_t", "o_next", "r_next", "prediction")  # the columns of Figure 3
+FIGURE3_TILES = ("o_t", "r_t", "o_next", "r_next", "prediction")  # the columns of Figure 3
 
 # Panels
 
@@ -50,7 +50,7 @@ def write_tiles(columns: Mapping[str, Tensor], folder: Path) -> None:
             save_tile(picture, folder / f"{k}_{column}.png")
 
 
-def write_panels(
+def write_figure3_panels(
     world: World, test: FramePairs, predicted: tuple[str, Tensor], pairs: pd.DataFrame, folder: Path
 ) -> None:
     """The tiles of Figure 3 as PNG, and `panels.csv` with their numbers: the columns of Table 1.
@@ -63,7 +63,7 @@ def write_panels(
         world.mae.decode(world.encode(images[rows]).flatten(0, 1)).cpu().unflatten(0, (-1, 2)).unbind(1)
     )
     pictures = (o_t / 255, r_t, o_next / 255, r_next, frames[rows])
-    write_tiles(dict(zip(TILES, pictures, strict=True)), folder)
+    write_tiles(dict(zip(FIGURE3_TILES, pictures, strict=True)), folder)
     distances = [f"{method}/lpips_to_current", f"{method}/lpips_to_next"]
     numbers = pairs.loc[rows, ["video", "t0", "t1", *distances]]
     numbers.columns = ["video", "t0", "t1", "lpips_to_current", "lpips_to_next"]

@@ -1,7 +1,7 @@
 """What the methods of the tables are called, and which variants they have. No torch in here.
 
 A cell's method is `NAME` or `NAME-VARIANT`: `r_gt`, `r_gt-500` (500 pairs), `copy-mae-decoder`. A new method
-is one line here, or `declare(Method(...))` in the experiment's own file.
+is one line here, or `declare_method(Method(...))` in the experiment's own file.
 """
 
 import re
@@ -98,7 +98,7 @@ NO_STATE = Method("no-state", "R_GT, adapter without state", F5, Style(SKY, LONG
 SHUFFLED = Method("shuffled", "R_GT, another pair's action", F5)
 DIRECT = Method("direct", "Direct dynamics, no adapter", F5, Style(RED, "-.", "^"))
 NO_ACTION = Method("no-action", "No action", (*T1, *F5), Style(PINK, DASH_DOT_DOT, "v"))
-FICC = Method("ficc", "FICC, real actions", F5)
+FICC_REAL = Method("ficc", "FICC, real actions", F5)
 FICC_LATENT = Method("ficc-la", "FICC, latent actions", F5)
 R_GT_TARGETS = {
     target: Method(f"r_gt-{target}", f"R_GT, fitted to {what}", F5, optional=True)
@@ -122,7 +122,7 @@ METHODS: dict[str, Method] = {
     for method in (
         *(UWM, UWM_1960, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS),
         *(W_PRE, W_FT, W_TFS, SCRATCH, W_FT_DYNAMICS, W_FT_NO_CODEBOOK),
-        *(R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, FICC, FICC_LATENT),
+        *(R_LA, R_GT, NO_STATE, SHUFFLED, DIRECT, NO_ACTION, FICC_REAL, FICC_LATENT),
         *(R_GT_LIKELIEST, *R_GT_TARGETS.values()),
         *(SHUFFLED_PLANS, SIMULATOR, CLONING, RANDOM),
         *(COPY, ORACLE),
@@ -168,11 +168,11 @@ def parse(name: str) -> Parsed:
     if match and match[1] in METHODS:
         return Parsed(METHODS[match[1]], match[2], variant)
     raise UserError(
-        f"method {name!r} is not declared: add it to uwm/methods/__init__.py, or declare(Method(...))"
+        f"method {name!r} is not declared: add it to uwm/methods/__init__.py, or declare_method(Method(...))"
     )
 
 
-def declare(method: Method) -> Method:
+def declare_method(method: Method) -> Method:
     """Add a method of an experiment's own. ValueError where the name means something else."""
     if METHODS.setdefault(method.name, method) != method:
         raise ValueError(f"method {method.name!r} is declared already, as {METHODS[method.name]}")

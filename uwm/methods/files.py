@@ -10,7 +10,7 @@ from typing import Any
 
 from uwm.errors import UserError
 from uwm.files import home_path, inside
-from uwm.methods import METHODS, Method, declare, parse
+from uwm.methods import METHODS, Method, declare_method, parse
 from uwm.verified import sha256_of
 
 METHOD_NAME = re.compile(r"[a-z][a-z0-9.+-]*")
@@ -111,7 +111,7 @@ def given_method(text: str) -> GivenMethod:
     method = Method(name, name)  # of none of our experiments
     if METHODS.get(name) != method and _is_taken(name):
         raise UserError(f"--method {text}: there is a method {name} already; choose another name")
-    return GivenMethod(declare(method), ClassFile.parse(rest))
+    return GivenMethod(declare_method(method), ClassFile.parse(rest))
 
 
 def _is_taken(name: str) -> bool:

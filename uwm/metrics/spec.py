@@ -1,6 +1,6 @@
 """What a metric is: its name, label, unit, direction, protocol and version, declared once. No torch in here.
 
-A new metric is one line here, or `declare(Metric(...))` in the file that measures it. Raise a metric's
+A new metric is one line here, or `declare_metric(Metric(...))` in the file that measures it. Raise a metric's
 `version` when its old numbers stop being comparable: records that hold it are stale then, no others.
 """
 
@@ -206,7 +206,7 @@ def metric_of(name: str) -> Metric:
     return found
 
 
-def declare(metric: Metric) -> Metric:
+def declare_metric(metric: Metric) -> Metric:
     """Add a metric of an experiment's own. ValueError where the name means something else."""
     if METRICS.setdefault(metric.name, metric) != metric:
         raise ValueError(f"metric {metric.name!r} is declared already, as {METRICS[metric.name]}")

@@ -8,16 +8,15 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from uwm.errors import UserError
 from uwm.models.mae_files import WANTED, read_config_json, read_stored, short_reason, some, weights_file
-from uwm.models.storage import check_finite, shapes_of
+from uwm.models.storage import ConfigT, check_finite, shapes_of
 
-C = TypeVar("C")
 Heads: TypeAlias = Mapping[str, int | None]  # of the "encoder" and the "decoder", for files that do not tell
 Contents: TypeAlias = tuple[Any, dict[str, Tensor]]  # a configuration, and the tensors by name
 
@@ -111,9 +110,9 @@ def read_checked(
     path: Path,
     norm_pix_loss: bool | None,
     heads: Heads,
-    config_type: Callable[..., C],
-    kind: Callable[[C], nn.Module],
-) -> tuple[C, dict[str, Tensor]]:
+    config_type: Callable[..., ConfigT],
+    kind: Callable[[ConfigT], nn.Module],
+) -> tuple[ConfigT, dict[str, Tensor]]:
     """As `read_published`, with the configuration itself, once the tensors are known to be those of a model
     of that `kind`; none is filled.
 

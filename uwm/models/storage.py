@@ -23,7 +23,7 @@ from uwm.bounds import identity_fields
 from uwm.errors import UserError
 from uwm.files import check_ours, home_path, replacing
 
-C = TypeVar("C")
+ConfigT = TypeVar("ConfigT")
 M = TypeVar("M", bound=nn.Module)
 METADATA_KEY = "uwm"
 WEIGHTS = "weights.safetensors"
@@ -112,7 +112,7 @@ def parse_metadata(path: Path, metadata: dict[str, str] | None) -> dict[str, Any
     return about
 
 
-def load_module(path: Path, class_name: str, config_type: type[C]) -> tuple[C, dict[str, Tensor]]:
+def load_module(path: Path, class_name: str, config_type: type[ConfigT]) -> tuple[ConfigT, dict[str, Tensor]]:
     """Configuration and float32 tensors of a file that `save_module` wrote for that class."""
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
@@ -192,7 +192,7 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             raise UserError(f"{path}: {key} holds NaN or infinite values; fetch the file again")
 
 
-def config_from_json(config_type: type[C], data: dict[str, Any]) -> C:
+def config_from_json(config_type: type[ConfigT], data: dict[str, Any]) -> ConfigT:
     """Rebuild a (nested) frozen dataclass from `dataclasses.asdict` that went through JSON.
 
     ValueError for a field that the dataclass does not have: no value is dropped silently.

@@ -14,7 +14,7 @@ from uwm.models.dynamics import DynamicsFunction
 LookAhead = Callable[[Any, Sequence[int]], Any]
 
 
-class Dynamics(Protocol):
+class ForwardModel(Protocol):
     """Where actions lead from the present observation."""
 
     def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
@@ -38,7 +38,7 @@ class LearnedDynamics:
 
     @torch.no_grad()
     def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
-        """As `Dynamics.roll_out`."""
+        """As `ForwardModel.roll_out`."""
         parts = []
         for some in actions.split(self.batch):
             now, found = state.expand(len(some), -1, -1), []
@@ -58,13 +58,13 @@ def copied(s_t: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
 class ShuffledDynamics:
     """Another plan's consequences in place of each plan's own: the same predictions, of no use."""
 
-    def __init__(self, inner: Dynamics) -> None:
+    def __init__(self, inner: ForwardModel) -> None:
         self.inner = inner
         self.others: Tensor | None = None  # the plans (B, H, A) of the last call that asked for several
 
     def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
-        """As `Dynamics.roll_out`. A single plan is given the consequences of one of those asked for before;
-        ValueError where there were none."""
+        """As `ForwardModel.roll_out`. A single plan is given the consequences of one of those asked for
+        before; ValueError where there were none."""
         if len(actions) > 1:
             self.others = actions
             return self.inner.roll_out(state, actions[_exchanged(len(actions))], ends=ends)
@@ -90,7 +90,7 @@ class SimulatedDynamics:
         self.look_ahead, self.as_states = look_ahead, as_states
 
     def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
-        """As `Dynamics.roll_out`; `state` is not asked, since the simulator knows where it stands."""
+        """As `ForwardModel.roll_out`; `state` is not asked, since the simulator knows where it stands."""
         steps = actions.shape[1]
         looked = range(steps - 1, steps) if ends else range(steps)
         seen = [self.look_ahead(plan.double().numpy(), looked) for plan in actions]

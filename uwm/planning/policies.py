@@ -12,7 +12,7 @@ from torch import Tensor
 
 from uwm.bounds import Bounded, Count
 from uwm.planning.cost import MakeCost
-from uwm.planning.dynamics import Dynamics
+from uwm.planning.dynamics import ForwardModel
 from uwm.planning.solvers import Limits, Solver, shifted
 
 Picture = NDArray[np.uint8]
@@ -75,7 +75,7 @@ class PlanningPolicy:
     """Model-predictive control with any dynamics, cost and solver."""
 
     encode: Encode
-    dynamics: Dynamics
+    dynamics: ForwardModel
     make_cost: MakeCost
     solver: Solver
     space: ActionSpace

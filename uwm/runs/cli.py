@@ -16,11 +16,11 @@ from uwm.runs.given import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.options import build_parser, check_flags, data_folders, flag
 from uwm.runs.patterns import matches
-from uwm.runs.plan import Plan, make_plan, named_places, planned_stage, recomputing, say
+from uwm.runs.plan import RunPlan, make_plan, named_places, planned_stage, recomputing, say
 from uwm.runs.preflight import preflight, reason_to_skip, unusable_corpora
 from uwm.runs.settings import nearest
 from uwm.runs.slurm import submit as slurm
-from uwm.runs.slurm.dry_run import dry_run as show_jobs
+from uwm.runs.slurm.dry_run import show_jobs
 from uwm.runs.slurm.site import Resources, Site, load_site
 
 
@@ -124,7 +124,9 @@ def dry_run(
     return 0
 
 
-def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str], site: Site | None) -> Plan:
+def plan_of(
+    experiment: Experiment, options: argparse.Namespace, argv: list[str], site: Site | None
+) -> RunPlan:
     """The plan of parsed options. Folders of `--data` come before those of the site file."""
     settings = list(options.set)
     if options.pretrain_on == "":
@@ -169,7 +171,7 @@ def choose(cells: list[Cell], patterns: list[str]) -> list[Cell]:
     return [cell for cell in cells if not patterns or cell.name in chosen]
 
 
-def run_here(plan: Plan, context: Context, cells: list[Cell], listing: Listing, jobs: int) -> int:
+def run_here(plan: RunPlan, context: Context, cells: list[Cell], listing: Listing, jobs: int) -> int:
     """Run cells on this machine, then summarise. Exit code 1 if a cell failed."""
     launch.check_writable(context.work)
     if launched_rank()[0] == 0:

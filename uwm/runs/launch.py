@@ -18,14 +18,14 @@ from uwm.errors import UserError, run_cli
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.gpus import gpu_of, visible_gpus
 from uwm.runs.measuring import one_line
-from uwm.runs.plan import Plan, find_cell, say
+from uwm.runs.plan import RunPlan, find_cell, say
 from uwm.runs.stopping import ORPHANED, Stop
 from uwm.runs.task import CellFailed, join_ranks, run_item, run_part
 
 PART = "\t"  # between a cell's name and a part's, in what a worker is told
 
 
-def run_local(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:
+def run_local(plan: RunPlan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:
     """Run cells on this machine, `jobs` at a time. Returns the errors of failed cells by name.
 
     Under `torchrun` all ranks go through the cells together, and rank 0 writes the records.
@@ -80,7 +80,7 @@ def _say_outcome(context: Context, cell: Cell) -> None:
         )
 
 
-def _run_processes(plan: Plan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:
+def _run_processes(plan: RunPlan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:
     """Each process takes item after item, so that cells share what they hold in memory (encoded states).
 
     Where there are GPUs, each process sees one of them.
@@ -207,7 +207,7 @@ def _work(argv: list[str]) -> int:
     """`python -m uwm.runs.launch PLAN FD`: the cells of a written plan, or parts of them, that stdin names,
     one a line. How each ended goes to the open file FD."""
     file, answers = argv
-    plan = Plan.read(Path(file))
+    plan = RunPlan.read(Path(file))
     context = plan.context()
     names = _Names()
     with os.fdopen(int(answers), "w") as told:

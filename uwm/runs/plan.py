@@ -26,7 +26,7 @@ RECOMPUTE = "recompute.json"  # in the run folder while a run with --recompute i
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """Everything that a process needs to measure a cell of this run. Paths are absolute."""
 
     experiment_file: str
@@ -87,7 +87,7 @@ class Plan:
         return path
 
     @classmethod
-    def read(cls, path: Path) -> "Plan":
+    def read(cls, path: Path) -> "RunPlan":
         """Read a written plan."""
         content = json.loads(path.read_text())
         return cls(**{**content, "settings": tuple(content["settings"])})
@@ -138,7 +138,7 @@ def make_plan(
     data: dict[str, str],
     out: str | None,
     recompute: bool,
-) -> Plan:
+) -> RunPlan:
     """The plan of a command line.
 
     Records go to `results/<scale>/<experiment>/`. With other settings or corpora than the experiment's own,
@@ -154,7 +154,7 @@ def make_plan(
     usual = not settings and not added
     code = code_provenance(experiment.root, experiment.file)
     folder = experiment.root / "results" / scale / experiment.name if usual else work / "results"
-    return Plan(
+    return RunPlan(
         experiment_file=str(experiment.file),
         scale=scale,
         settings=settings,
@@ -183,7 +183,7 @@ def _noted_since(work: Path, code: dict[str, Any]) -> float | None:
 
 
 @contextmanager
-def recomputing(plan: Plan) -> Iterator[None]:
+def recomputing(plan: RunPlan) -> Iterator[None]:
     """Around a run with --recompute: killed and started again, it keeps the stages that it has finished."""
     note = Path(plan.work) / RECOMPUTE
     if not plan.recompute:

@@ -16,7 +16,7 @@ from uwm.runs.listing import STAGE, Listing, listing_of
 from uwm.runs.plan import say
 from uwm.runs.progress import duration
 from uwm.runs.record import read_record
-from uwm.runs.rows import OPEN, Row, rows, submitit_failure
+from uwm.runs.rows import UNFINISHED, Row, rows, submitit_failure
 from uwm.runs.slurm import queue as slurm_queue
 
 TAIL = 20  # lines of a log
@@ -77,7 +77,7 @@ def follow(
         found = rows(listing)
         if shown:
             _print_changes(found, before)
-        if not more and not any(row.state in OPEN for row in found):
+        if not more and not any(row.state in UNFINISHED for row in found):
             say(summary_lines(found))
             return 0 if all(row.state in ("done", "skipped") for row in found) else 1
         time.sleep(every_s)

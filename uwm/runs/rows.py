@@ -18,7 +18,7 @@ from uwm.runs.slurm import queue as slurm_queue
 
 Queue = Mapping[str, slurm_queue.QueueEntry] | None  # None: squeue doesn't answer
 Submitted = Mapping[str, state.SubmittedJob]
-OPEN = ("pending", "running", "unknown")  # states that may still change by themselves
+UNFINISHED = ("pending", "running", "unknown")  # states that may still change by themselves
 
 
 @dataclass(frozen=True)

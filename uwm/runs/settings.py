@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origi
 from uwm.bounds import identity_fields
 from uwm.errors import UserError, near, nearest
 
-C = TypeVar("C")
+Settable = TypeVar("Settable")
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def split_assignment(text: str, flag: str) -> tuple[str, str]:
     return name, value
 
 
-def with_settings(config: C, assignments: Iterable[str]) -> C:
+def with_settings(config: Settable, assignments: Iterable[str]) -> Settable:
     """A copy of `config` with each `field=value` or `outer.inner=value` applied.
 
     Raises:
@@ -92,7 +92,7 @@ def _preset(current: Any, value: str, head: str, text: str) -> Any:
     raise UserError(f"--set {text}: {head!r} is a group{hint}")
 
 
-def _changed(config: C, changes: Changes) -> C:
+def _changed(config: Settable, changes: Changes) -> Settable:
     """The config with all changes at once, so that fields which must agree can be set together."""
     new = {
         name: change.value if isinstance(change, _New) else _changed(getattr(config, name), change)

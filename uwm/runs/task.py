@@ -12,7 +12,7 @@ from uwm.runs import ranks, state
 from uwm.runs.experiment import Cell, Context, SkipCell
 from uwm.runs.listing import STAGE
 from uwm.runs.measuring import give_up, measure, one_line
-from uwm.runs.plan import Plan, find_cell, find_stage
+from uwm.runs.plan import RunPlan, find_cell, find_stage
 from uwm.runs.record import file_stem
 from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.snapshot import code_digest
@@ -133,7 +133,7 @@ class Task:
         if int(os.environ["SLURM_NTASKS"]) > 1:
             os.environ.update(slurm_ranks(os.environ))
         join_ranks()
-        context = Plan.read(Path(self.plan)).context()
+        context = RunPlan.read(Path(self.plan)).context()
         if len(self.items) == 1:
             return run_item(context, self.items[0], stop)
         return self.run_all(context, stop)

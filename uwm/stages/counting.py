@@ -31,7 +31,7 @@ from uwm.training.objectives import PictureLoss
 
 COUNTED_PAIRS = 2  # counted together: a batch of one has no variance to standardise by
 ROBOT = ControllerConfig(low=(-1.0,) * 7, high=(1.0,) * 7, steps=4)  # an arm with a gripper, 0.2 s at 20 Hz
-Recipe = PretrainRecipe | FinetuneRecipe | AdapterRecipe | DecoderRecipe | DynamicsRecipe | FICCRecipe
+TrainedRecipe = PretrainRecipe | FinetuneRecipe | AdapterRecipe | DecoderRecipe | DynamicsRecipe | FICCRecipe
 
 
 class StepCost(NamedTuple):
@@ -59,7 +59,7 @@ class StepCost(NamedTuple):
         return 4 * self.frozen + 16 * self.parameters + self.kept_once + pairs * self.kept
 
 
-def step_cost(recipe: Recipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -> StepCost:
+def step_cost(recipe: TrainedRecipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -> StepCost:
     """Counts one step of `recipe` on the CPU, with fresh weights. `pretrain`: of the world model that it
     starts from, or reads."""
     mae = MaskedAutoencoder(mae_recipe.model).eval()
@@ -84,7 +84,7 @@ def step_cost(recipe: Recipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -
     return StepCost(encode, forward, backward, trained, frozen, kept, few - COUNTED_PAIRS * kept)
 
 
-def training_operations(recipe: Recipe, mae: MAERecipe, pretrain: PretrainRecipe) -> int:
+def training_operations(recipe: TrainedRecipe, mae: MAERecipe, pretrain: PretrainRecipe) -> int:
     """Operations of a whole training but for what it does before its first step."""
     train = recipe.train
     return cost_of_alike(bare(recipe), mae, bare(pretrain)).total * train.batch_size * train.steps
@@ -99,7 +99,7 @@ def bare(recipe: Any) -> Any:
 
 
 @lru_cache(maxsize=64)
-def cost_of_alike(recipe: Recipe, mae: MAERecipe, pretrain: PretrainRecipe) -> StepCost:
+def cost_of_alike(recipe: TrainedRecipe, mae: MAERecipe, pretrain: PretrainRecipe) -> StepCost:
     """`step_cost`, once for each `bare` recipe."""
     return step_cost(recipe, mae, pretrain)
 
@@ -133,7 +133,7 @@ def _costing_alike(lpips: str) -> LPIPS:
 
 
 def _step(
-    recipe: Recipe, mae: MaskedAutoencoder, pretrain: PretrainRecipe
+    recipe: TrainedRecipe, mae: MaskedAutoencoder, pretrain: PretrainRecipe
 ) -> tuple[nn.Module, Callable[[int], Any]]:
     """The objective of a recipe in training mode, on states, and its batches of n pairs."""
     model = recipe.model if isinstance(recipe, PretrainRecipe) else pretrain.model

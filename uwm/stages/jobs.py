@@ -20,7 +20,7 @@ from uwm.stages.baselines import (
     obtain_ficc,
     obtain_ficc_adapter,
 )
-from uwm.stages.counting import Recipe, training_operations
+from uwm.stages.counting import TrainedRecipe, training_operations
 from uwm.stages.decoder import DecoderRecipe, decoder_stage, obtain_decoder
 from uwm.stages.finetune import Domain, FinetuneRecipe
 from uwm.stages.mae import mae_stage
@@ -76,7 +76,7 @@ def _mae_stage(context: Context) -> Stage:
     return mae_stage(config.mae, inputs)
 
 
-def operations_of(recipe: Recipe | ReaderRecipe) -> Callable[[Context], int] | None:
+def operations_of(recipe: TrainedRecipe | ReaderRecipe) -> Callable[[Context], int] | None:
     """Counts what a recipe's training takes in an experiment; a small reader's is not counted."""
     if isinstance(recipe, ReaderRecipe):
         return None

@@ -15,12 +15,12 @@ from torch import Tensor
 from uwm.bounds import (
     Bounded,
     Count,
+    JpegQuality,
     Natural,
     NotNegative,
     OutOfBounds,
     Pixels,
     Positive,
-    Quality,
     Range,
     later,
 )
@@ -60,7 +60,7 @@ class PairRecipe(Bounded):
     clips: Count | None = None  # per corpus and split; None: every clip there is
     views: Natural = 0  # crops per clip whose states are computed once; 0: crop and encode anew at every step
     # Read pairs from shards of this JPEG quality (0: raw) below the folder UWM_SHARDS; None: from the videos.
-    shards: Quality | None = None
+    shards: JpegQuality | None = None
     # Weight of the loss on the picture that the prediction shows, 1 - SSIM; 0: the state's error alone, as in
     # the authors' code. A small state error is not a sharp picture.
     picture_weight: NotNegative = 0.0

@@ -4,6 +4,7 @@ The same recipes give the same stage digests, so Table 1, Figure 4 and Figure 5 
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +33,11 @@ class Pretrained(Protocol):
 def corpus_of(context: Context, name: str) -> Corpus:
     """A corpus by name: from the folder that --data gives it, or the bundled one. Opened once."""
     return context.once(("corpus", name), lambda: open_corpus(name, context.data.get(name)))
+
+
+def table_corpora(corpora: Sequence[str], data: Mapping[str, Path]) -> tuple[str, ...]:
+    """The corpora that a table has rows of: the config's `corpora`, then those of --data."""
+    return (*corpora, *(name for name in data if name not in corpora))
 
 
 def in_domain_corpus(context: Context, name: str, gap: float) -> Corpus:

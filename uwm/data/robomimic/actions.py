@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.robomimic.demo_clips import camera_name
-from uwm.data.robomimic.hdf5 import UPSIDE_DOWN, demo_names, environment, open_demos, within
+from uwm.data.robomimic.hdf5 import UPSIDE_DOWN, demo_names, env_args, open_demos, within
 from uwm.data.robomimic.limits import ActionRange, Floats, action_range, fitted, read_actions
 from uwm.errors import UserError
 
@@ -226,7 +226,7 @@ def _opening(file: h5py.File, obs: Any, frames: int) -> Floats:
     fingers = obs.get("robot0_gripper_qpos")
     if fingers is None or fingers.shape != (frames, 2):
         return np.full(frames, np.nan, np.float32)
-    arguments = environment(file)["env_kwargs"]
+    arguments = env_args(file)["env_kwargs"]
     robots = arguments.get("robots")
     own = arguments.get("gripper_types", "default") in ("default", "PandaGripper", None)
     panda = PANDA_FINGERS if own and robots in ("Panda", ["Panda"]) else (np.nan, np.nan)

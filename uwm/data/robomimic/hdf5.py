@@ -97,7 +97,7 @@ def demo_names(file: h5py.File) -> list[str]:
     return sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
 
 
-def environment(file: h5py.File) -> dict[str, Any]:
+def env_args(file: h5py.File) -> dict[str, Any]:
     """`env_name` and `env_kwargs` of a file; robosuite v1.0 calls them `env` and `env_info`."""
     attributes = file["data"].attrs
     text = attributes.get("env_args", attributes.get("env_info", "{}"))
@@ -114,7 +114,7 @@ def environment(file: h5py.File) -> dict[str, Any]:
 
 def control_rate(file: h5py.File) -> float:
     """Control steps per second. `UserError` where the file gives none above 0."""
-    told = environment(file)["env_kwargs"].get("control_freq")
+    told = env_args(file)["env_kwargs"].get("control_freq")
     told = DEFAULT_CONTROL_HZ if told is None else told
     try:
         rate = float(told)

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from uwm.data.robomimic.hdf5 import demo_names, environment, open_demos, within
+from uwm.data.robomimic.hdf5 import demo_names, env_args, open_demos, within
 from uwm.errors import UserError
 
 Floats = NDArray[np.float32]
@@ -86,7 +86,7 @@ def action_limits(file: h5py.File) -> tuple[Floats, Floats]:
     """The controller's range (A,): as stored, or as in `controller_configs`, or robosuite's -1 to 1."""
     data = file["data"]
     size = read_actions(file, demo_names(file)[0]).shape[-1]
-    config = environment(file)["env_kwargs"].get("controller_configs") or {}
+    config = env_args(file)["env_kwargs"].get("controller_configs") or {}
     config = config[0] if isinstance(config, list) else config
     config = config if isinstance(config, dict) else {}
     told = ({"action_low", "action_high"} & set(data.attrs), {"input_min", "input_max"} & set(config))

@@ -12,14 +12,20 @@ from typing import Any
 
 import numpy as np
 
-THIRD_PERSON, EGO = "sim-third-person", "sim-ego"
-CORPORA = (THIRD_PERSON, EGO)
-SPLITS = {"train": 200, "validation": 20, "test": 60}
+from uwm.data.splits import SPLITS
+
+THIRD_PERSON, EGO, PANDA = "sim-third-person", "sim-ego", "sim-panda"
+CORPORA = (THIRD_PERSON, EGO)  # of `python -m uwm.data.simulation`
+CLIPS_PER_SPLIT = {
+    THIRD_PERSON: {"train": 200, "validation": 20, "test": 60},
+    EGO: {"train": 200, "validation": 20, "test": 60},
+    PANDA: {"train": 420, "validation": 20, "test": 60},
+}
 MANIFEST = "clips.csv"
 
 
 @dataclass(frozen=True)
-class Clip:
+class SimulatedClip:
     """A clip to render: its corpus, split, place in the split, and the seed that decides all else."""
 
     corpus: str
@@ -34,7 +40,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Row:
+class ClipRow:
     """A row of the manifest; `states_sha256` is of the states of all frames as little-endian float64."""
 
     file: str
@@ -58,36 +64,36 @@ def clip_seed(base: int, corpus: str, split: str, index: int) -> int:
 
 
 def all_clips(
-    base: int, corpora: Iterable[str] = CORPORA, splits: Iterable[str] = tuple(SPLITS)
-) -> list[Clip]:
+    base: int, corpora: Iterable[str] = CORPORA, splits: Iterable[str] = SPLITS
+) -> list[SimulatedClip]:
     """Returns every clip of these corpora and splits."""
     return [
-        Clip(corpus, split, index, clip_seed(base, corpus, split, index))
+        SimulatedClip(corpus, split, index, clip_seed(base, corpus, split, index))
         for corpus in corpora
         for split in splits
-        for index in range(SPLITS[split])
+        for index in range(CLIPS_PER_SPLIT[corpus][split])
     ]
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
+def write_rows(path: Path, rows: Iterable[ClipRow]) -> None:
     """Writes a manifest, sorted by file, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     with part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Row)], lineterminator="\n")
+        writer = csv.DictWriter(stream, [field.name for field in fields(ClipRow)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in sorted(rows, key=lambda row: row.file))
     part.replace(path)
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[ClipRow]:
     """Returns the rows of a manifest; none where there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    numbers = {field.name for field in fields(Row) if field.type == "int"}
+    numbers = {field.name for field in fields(ClipRow) if field.type == "int"}
     values: list[dict[str, Any]] = [
         {name: int(value) if name in numbers else value for name, value in row.items()} for row in rows
     ]
-    return [Row(**row) for row in values]
+    return [ClipRow(**row) for row in values]

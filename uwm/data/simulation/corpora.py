@@ -21,26 +21,29 @@ import numpy as np
 
 from uwm.arguments import Parser, named_path, whole
 from uwm.data.simulation.clips import (
+    CLIPS_PER_SPLIT,
     CORPORA,
     EGO,
     MANIFEST,
-    SPLITS,
+    PANDA,
     THIRD_PERSON,
-    Clip,
-    Row,
+    ClipRow,
+    SimulatedClip,
     all_clips,
     read_rows,
     write_rows,
 )
 from uwm.data.simulation.jobs import in_processes
-from uwm.data.simulation.scene import FPS, SIZE, Scene, Simulator, choose, import_robosuite
+from uwm.data.simulation.scene import FPS, SIZE, Scene, Simulator, draw_scene, import_robosuite
+from uwm.data.splits import SPLITS
 from uwm.errors import UserError
 from uwm.files import remove_matching
 
-CRF = {THIRD_PERSON: 24, EGO: 26}
-"""Constant rate factor of the encoder: the picture quality, chosen so that both corpora fit in 24 MB."""
+CRF = {THIRD_PERSON: 24, EGO: 26, PANDA: 26}
+"""Constant rate factor of the encoder: the picture quality, chosen so that sim-panda takes less than
+15 MB, and the other two less than 24."""
 
-MISSING = (
+NO_RENDERER = (
     "this needs robosuite and an OpenGL library: run `make setup-robot`, and `apt-get install libegl1 "
     "libegl-mesa0 libgl1 libgl1-mesa-dri`, or libosmesa6 and set MUJOCO_GL=osmesa ({reason})"
 )
@@ -69,15 +72,15 @@ def encode(path: Path, images: Sequence[np.ndarray], crf: int, keyframe_every: i
         container.mux(stream.encode())
 
 
-def render_clip(simulator: Simulator, clip: Clip, out: Path) -> None:
+def render_clip(simulator: Simulator, clip: SimulatedClip, out: Path) -> None:
     """Renders one clip into `out`/<corpus>, with its manifest row beside it (`.csv`) until the run ends."""
     images, states = zip(*simulator.frames(clip.corpus, clip.seed), strict=True)
     path = out / clip.corpus / clip.file
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     encode(part, images, CRF[clip.corpus])
-    scene, camera = choose(clip.corpus, clip.seed)
-    row = Row(
+    scene, camera = draw_scene(clip.corpus, clip.seed)
+    row = ClipRow(
         file=clip.file,
         split=clip.split,
         seed=clip.seed,
@@ -96,11 +99,11 @@ def render_clip(simulator: Simulator, clip: Clip, out: Path) -> None:
     part.replace(path)
 
 
-def _row_file(out: Path, clip: Clip) -> Path:
+def _row_file(out: Path, clip: SimulatedClip) -> Path:
     return out / clip.corpus / ".rows" / f"{clip.split}-{clip.index:04d}.csv"
 
 
-def _is_done(out: Path, clip: Clip, known: dict[tuple[str, str], int]) -> bool:
+def _is_done(out: Path, clip: SimulatedClip, known: dict[tuple[str, str], int]) -> bool:
     """Returns whether the clip is there, with a row of the same seed in the manifest or beside it."""
     if not (out / clip.corpus / clip.file).is_file():
         return False
@@ -108,22 +111,22 @@ def _is_done(out: Path, clip: Clip, known: dict[tuple[str, str], int]) -> bool:
     return clip.seed in seeds
 
 
-def work_units(clips: Iterable[Clip]) -> list[tuple[Scene, list[Clip]]]:
+def work_units(clips: Iterable[SimulatedClip]) -> list[tuple[Scene, list[SimulatedClip]]]:
     """Groups clips by scene, since building an environment takes seconds.
 
     A fifth of the training clips comes first, then validation and test, then the rest: so a stopped run is
     still of use.
     """
-    groups: dict[tuple[int, Scene], list[Clip]] = defaultdict(list)
+    groups: dict[tuple[int, Scene], list[SimulatedClip]] = defaultdict(list)
     for clip in clips:
-        early = clip.index < SPLITS["train"] // 5
+        early = clip.index < CLIPS_PER_SPLIT[clip.corpus]["train"] // 5
         phase = (0 if early else 2) if clip.split == "train" else 1
-        groups[phase, choose(clip.corpus, clip.seed)[0]].append(clip)
+        groups[phase, draw_scene(clip.corpus, clip.seed)[0]].append(clip)
     ordered = sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1].task))
     return [(scene, group) for (_, scene), group in ordered]
 
 
-def _render_unit(out: Path, unit: tuple[Scene, list[Clip]], done: Callable[[], None]) -> None:
+def _render_unit(out: Path, unit: tuple[Scene, list[SimulatedClip]], done: Callable[[], None]) -> None:
     simulator = Simulator(unit[0])
     for clip in unit[1]:
         render_clip(simulator, clip, out)
@@ -131,7 +134,7 @@ def _render_unit(out: Path, unit: tuple[Scene, list[Clip]], done: Callable[[], N
     simulator.close()
 
 
-def render(clips: Sequence[Clip], out: Path, jobs: int) -> None:
+def render_clips(clips: Sequence[SimulatedClip], out: Path, jobs: int) -> None:
     """Renders clips in `jobs` processes.
 
     Raises:
@@ -140,7 +143,7 @@ def render(clips: Sequence[Clip], out: Path, jobs: int) -> None:
     in_processes(partial(_render_unit, out), work_units(clips), len(clips), jobs, "clip")
 
 
-def finish(clips: Sequence[Clip], out: Path) -> None:
+def merge_rows(clips: Sequence[SimulatedClip], out: Path) -> None:
     """Merges the rows of finished clips into the manifests, and clears what a stopped run left."""
     for corpus in sorted({clip.corpus for clip in clips}):
         rows = {row.file: row for row in read_rows(out / corpus / MANIFEST)}
@@ -152,17 +155,17 @@ def finish(clips: Sequence[Clip], out: Path) -> None:
             part.unlink()
 
 
-def select(arguments: argparse.Namespace) -> list[Clip]:
+def select(arguments: argparse.Namespace) -> list[SimulatedClip]:
     """Returns the clips that the command line asks for.
 
     Raises:
         UserError: an unknown corpus, split or clip.
     """
-    for kind, known in (("corpus", CORPORA), ("split", tuple(SPLITS))):
+    for kind, known in (("corpus", CORPORA), ("split", SPLITS)):
         for name in getattr(arguments, kind) or ():
             if name not in known:
                 raise UserError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
-    clips = all_clips(arguments.seed, arguments.corpus or CORPORA, arguments.split or tuple(SPLITS))
+    clips = all_clips(arguments.seed, arguments.corpus or CORPORA, arguments.split or SPLITS)
     if arguments.only:
         clips = [clip for clip in clips if Path(clip.file).stem == arguments.only.removesuffix(".mp4")]
         if not clips:
@@ -177,7 +180,7 @@ def check_renderer() -> None:
     fault = _renderer_fault()
     sys.unraisablehook = hook
     if fault is not None:
-        raise UserError(MISSING.format(reason=fault))
+        raise UserError(NO_RENDERER.format(reason=fault))
 
 
 def _renderer_fault() -> str | None:
@@ -210,8 +213,8 @@ def command(argv: Sequence[str] | None = None) -> int:
     missing = [clip for clip in clips if not _is_done(arguments.out, clip, known)]
     if missing:
         check_renderer()
-        render(missing, arguments.out, min(arguments.jobs, len(missing)))
-    finish(clips, arguments.out)
+        render_clips(missing, arguments.out, min(arguments.jobs, len(missing)))
+    merge_rows(clips, arguments.out)
     kept = len(clips) - len(missing)
     print(f"{len(missing)} clips rendered and {kept} kept in {arguments.out}; manifests are */{MANIFEST}")
     return 0

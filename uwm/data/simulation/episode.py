@@ -13,12 +13,12 @@ from uwm.data.simulation.robot_scene import Array, Picture, RobotScene
 from uwm.data.simulation.scene import arm_policies
 from uwm.errors import UserError
 
-Policy = Callable[[], NDArray[np.float64]]
+NextAction = Callable[[], NDArray[np.float64]]
 """Gives the next action (A,), within the controller's range and rounded to float32."""
 
 
 @dataclass(frozen=True)
-class Episode:
+class RecordedEpisode:
     """A recorded episode of N control steps and F frames.
 
     frame_steps (F,) int64: how many control steps came before each frame; images (F, size, size, 3) uint8;
@@ -49,7 +49,7 @@ def episode_generators(words: Sequence[int]) -> Iterator[np.random.Generator]:
         yield np.random.default_rng([*words, part])
 
 
-def scripted(scene: RobotScene, rng: np.random.Generator) -> Policy:
+def scripted(scene: RobotScene, rng: np.random.Generator) -> NextAction:
     """Handling of objects alternating with fast exploration, for each arm.
 
     Raises:
@@ -80,7 +80,7 @@ def _grasps(scene: RobotScene) -> dict[str, Array]:
     return {**scene.observation, **handles}
 
 
-def smooth_random(scene: RobotScene, rng: np.random.Generator) -> Policy:
+def smooth_random(scene: RobotScene, rng: np.random.Generator) -> NextAction:
     """An Ornstein-Uhlenbeck process for each number of an action, over a second or so."""
     low, high = scene.env.action_spec
     wave = np.zeros(len(low))
@@ -93,7 +93,7 @@ def smooth_random(scene: RobotScene, rng: np.random.Generator) -> Policy:
     return act
 
 
-def replayed(actions: NDArray[np.float32]) -> Policy:
+def replayed(actions: NDArray[np.float32]) -> NextAction:
     """These actions (N,A), one after the other."""
     rest = iter(actions.astype(np.float64))
     return lambda: next(rest)
@@ -108,7 +108,7 @@ def frame_of(scene: RobotScene) -> Frame:
     return scene.picture(), hand, scene.in_picture(hand), scene.fingers(), scene.objects()
 
 
-def record(scene: RobotScene, policy: Policy, steps: int, steps_per_frame: int) -> Episode:
+def record(scene: RobotScene, policy: NextAction, steps: int, steps_per_frame: int) -> RecordedEpisode:
     """Lets `policy` act for `steps` control steps after a reset; a frame comes before every k-th of them."""
     frames, actions, states, rewards, success = [], [], [], [], []
     for step in range(steps):
@@ -129,10 +129,10 @@ def join_frames(
     rewards: Sequence[float],
     success: Sequence[bool],
     steps_per_frame: int,
-) -> Episode:
+) -> RecordedEpisode:
     """An episode of frames that were taken before every k-th step."""
     images, hands, places, fingers, objects = (np.stack(part) for part in zip(*frames, strict=True))
-    return Episode(
+    return RecordedEpisode(
         frame_steps=np.arange(0, len(actions), steps_per_frame),
         images=images,
         actions=actions,

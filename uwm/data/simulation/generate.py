@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from uwm.data.robomimic.hdf5 import MASKS, demo_names, open_demos
-from uwm.data.simulation.episode import Episode, episode_generators, record, replayed, scripted, smooth_random
+from uwm.data.simulation.episode import (
+    RecordedEpisode,
+    episode_generators,
+    record,
+    replayed,
+    scripted,
+    smooth_random,
+)
 from uwm.data.simulation.jobs import in_processes
 from uwm.data.simulation.render import json_of, look_at_demo, read_demonstration, start_at
 from uwm.data.simulation.robot_scene import RobotScene, SceneConfig, environment_arguments
@@ -60,12 +67,12 @@ def make_file(out: Path, recording: Recording, takes: Sequence[Take], jobs: int)
         return 0
     folder = out.with_name(f".{out.name}.parts")
     claim(folder, json.dumps(asdict(recording), sort_keys=True))
-    missing = [take for take in takes if not part_file(folder, take).is_file()]
+    missing = [take for take in takes if not demo_file(folder, take).is_file()]
     if missing:
         jobs = min(jobs, len(missing))
         units = [missing[place::jobs] for place in range(jobs)]
         in_processes(partial(make_unit, recording, folder), units, len(missing), jobs, "demo")
-    parts = [part_file(folder, take) for take in takes]
+    parts = [demo_file(folder, take) for take in takes]
     names = [take.name for take in takes]
     splits = _splits(recording, takes)
     join_parts(out, parts, names, environment_of(recording.scene), splits, {"settings": settings})
@@ -91,7 +98,7 @@ def claim(folder: Path, settings: str) -> None:
     write_atomically(note, settings)  # several machines may begin together
 
 
-def part_file(folder: Path, take: Take) -> Path:
+def demo_file(folder: Path, take: Take) -> Path:
     """Where a demo lies until the file is whole."""
     return folder / f"{take.name}.hdf5"
 
@@ -131,14 +138,14 @@ def make_unit(recording: Recording, folder: Path, takes: Sequence[Take], done: C
             "task": recording.scene.task,
         }
         write_part(
-            part_file(folder, take), episode, recording.scene.camera, scene.env.action_spec, attributes,
+            demo_file(folder, take), episode, recording.scene.camera, scene.env.action_spec, attributes,
             jpeg=recording.jpeg,
         )  # fmt: skip
         done()
     scene.close()
 
 
-def play(scene: RobotScene, recording: Recording, take: Take) -> Episode:
+def play(scene: RobotScene, recording: Recording, take: Take) -> RecordedEpisode:
     """One demo; it depends on the recording and the take alone, not on what the scene showed before."""
     if take.source is not None:
         path = Path(str(recording.demos))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-Observation = Mapping[str, np.ndarray]
+RobosuiteObservation = Mapping[str, np.ndarray]
 
 SPEED_FLOOR = 0.8
 """Smallest share of the full speed that a moving arm is asked for, so that hardly any frame repeats."""
@@ -128,7 +128,7 @@ class Handler:
         """Turn about the vertical that lines the fingers up with the object, radians in [-pi/4, pi/4]."""
         return self._yaw
 
-    def velocity(self, hand: np.ndarray, observation: Observation) -> np.ndarray:
+    def velocity(self, hand: np.ndarray, observation: RobosuiteObservation) -> np.ndarray:
         """Returns (3,) the wished velocity in [-1, 1] of full speed, for a hand at `hand`: (3,) metres."""
         target = self._target(hand, observation)
         away = target - hand
@@ -142,7 +142,7 @@ class Handler:
         wished = np.clip(self._gain * away, -1, 1) + 0.15 * self._rng.standard_normal(3)
         return wished if distance < 0.03 else at_least(wished, SPEED_FLOOR)
 
-    def _target(self, hand: np.ndarray, observation: Observation) -> np.ndarray:
+    def _target(self, hand: np.ndarray, observation: RobosuiteObservation) -> np.ndarray:
         thing = self._spot
         if self._name:
             thing = np.asarray(observation[f"{self._name}_pos"], dtype=np.float64)
@@ -190,7 +190,7 @@ class ArmPolicy:
         self._spin = np.zeros(3)
         self._upright: Rotation | None = None
 
-    def __call__(self, observation: Observation) -> np.ndarray:
+    def __call__(self, observation: RobosuiteObservation) -> np.ndarray:
         """Returns the next action: (size,) float64 in [-1, 1], rounded to float32."""
         hand = np.asarray(observation[f"{self._prefix}_eef_pos"], dtype=np.float64)
         if self._left <= 0:
@@ -206,7 +206,7 @@ class ArmPolicy:
         action = np.concatenate([self._base.T @ velocity, turn, [1.0 if closed else -1.0]])[: self._size]
         return np.clip(action, -1, 1).astype(np.float32).astype(np.float64)
 
-    def _turn(self, observation: Observation) -> np.ndarray:
+    def _turn(self, observation: RobosuiteObservation) -> np.ndarray:
         """Returns (3,) rotation that wavers about the orientation at the reset, in the base frame."""
         now = Rotation.from_quat(np.asarray(observation[f"{self._prefix}_eef_quat_site"], dtype=np.float64))
         if self._upright is None:

@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from uwm.data.robomimic.hdf5 import environment, open_demos
+from uwm.data.robomimic.hdf5 import env_args, open_demos
 from uwm.data.robomimic.limits import action_limits, check_actions, check_numbers
-from uwm.data.simulation.episode import Episode, frame_of, join_frames
+from uwm.data.simulation.episode import RecordedEpisode, frame_of, join_frames
 from uwm.data.simulation.robot_scene import Array, RobotScene
 from uwm.errors import UserError
 
@@ -40,7 +40,7 @@ def robots_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
 def read_environment(path: Path) -> tuple[str, tuple[str, ...], str | None]:
     """Task, robots and gripper (None: the default) of a file of demonstrations."""
     with open_demos(path) as file:
-        found = environment(file)
+        found = env_args(file)
     if not found["env_name"]:
         raise UserError(f"{path}: the attribute env_args of `data` does not name the task (env_name)")
     gripper = found["env_kwargs"].get("gripper_types", "default")
@@ -120,7 +120,7 @@ def start_at(scene: RobotScene, demo: Demonstration, path: Path) -> None:
     scene.set_state(demo.states[0])
 
 
-def look_at_demo(scene: RobotScene, demo: Demonstration, path: Path, steps_per_frame: int) -> Episode:
+def look_at_demo(scene: RobotScene, demo: Demonstration, path: Path, steps_per_frame: int) -> RecordedEpisode:
     """The demo's own states and actions, with pictures."""
     start_at(scene, demo, path)
     frames, rewards, success = [], [], []

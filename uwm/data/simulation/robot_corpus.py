@@ -9,48 +9,48 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from numpy.typing import ArrayLike
 
 from uwm.data.robomimic.actions import ACTIONS_FILE
-from uwm.data.simulation.clips import MANIFEST, Clip, Row, clip_seed, read_rows, write_rows
-from uwm.data.simulation.corpora import check_renderer, encode
-from uwm.data.simulation.episode import Episode, episode_generators, record, scripted
+from uwm.data.simulation.clips import (
+    CLIPS_PER_SPLIT,
+    MANIFEST,
+    PANDA,
+    ClipRow,
+    SimulatedClip,
+    all_clips,
+    read_rows,
+    write_rows,
+)
+from uwm.data.simulation.corpora import CRF, check_renderer, encode
+from uwm.data.simulation.episode import RecordedEpisode, episode_generators, record, scripted
 from uwm.data.simulation.jobs import in_processes
 from uwm.data.simulation.robot_scene import WORKSPACE_CAMERA, RobotScene, SceneConfig
-from uwm.data.simulation.scene import CONTROL_HZ, FPS, SIZE, STEPS_PER_FRAME
+from uwm.data.simulation.scene import CONTROL_HZ, FPS, FRAMES, SIZE, STEPS_PER_FRAME
 from uwm.data.simulation.write import join_parts, write_part
 from uwm.errors import UserError
 from uwm.files import remove_matching
 
-NAME = "sim-panda"
-SPLITS = {"train": 420, "validation": 20, "test": 60}
-TASKS = ("Lift", "Stack", "NutAssembly")
-FRAMES = 50
+PANDA_TASKS = ("Lift", "Stack", "NutAssembly")
 ENV_ARGS = {
-    "env_name": "/".join(TASKS),  # each demo names its own
+    "env_name": "/".join(PANDA_TASKS),  # each demo names its own
     "type": 1,  # robomimic's number of robosuite
     "env_kwargs": {"robots": ["Panda"], "control_freq": CONTROL_HZ, "camera_names": [WORKSPACE_CAMERA]},
 }
-CRF = 26
-"""Constant rate factor of the encoder, so that the corpus takes less than 15 MB."""
 
 
-def panda_clips(base: int = 0, splits: Iterable[str] = tuple(SPLITS)) -> list[Clip]:
-    """Every clip of these splits; `base` is the seed of the corpus."""
-    return [
-        Clip(NAME, split, index, clip_seed(base, NAME, split, index))
-        for split in splits
-        for index in range(SPLITS[split])
-    ]
+def panda_clips() -> list[SimulatedClip]:
+    """Every clip of the corpus."""
+    return all_clips(0, [PANDA])
 
 
-def task_of(clip: Clip) -> str:
+def clip_task(clip: SimulatedClip) -> str:
     """The tasks take turns."""
-    return TASKS[clip.index % len(TASKS)]
+    return PANDA_TASKS[clip.index % len(PANDA_TASKS)]
 
 
 def scene_of(task: str) -> SceneConfig:
@@ -58,26 +58,26 @@ def scene_of(task: str) -> SceneConfig:
     return SceneConfig(task=task, robots=("Panda",), camera=WORKSPACE_CAMERA, size=SIZE)
 
 
-def play_clip(scene: RobotScene, clip: Clip) -> Episode:
+def play_clip(scene: RobotScene, clip: SimulatedClip) -> RecordedEpisode:
     """The episode of a clip."""
     generators = episode_generators([clip.seed])
     scene.reset(next(generators))
     return record(scene, scripted(scene, next(generators)), FRAMES * STEPS_PER_FRAME, STEPS_PER_FRAME)
 
 
-def render_clip(scene: RobotScene, clip: Clip, out: Path) -> None:
+def record_clip(scene: RobotScene, clip: SimulatedClip, out: Path) -> None:
     """Makes one clip in `out`/sim-panda, with its row and its demo in `.parts` until the corpus is whole."""
     episode = play_clip(scene, clip)
-    path = out / NAME / clip.file
+    path = out / PANDA / clip.file
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     # One key frame: a clip is short, and these cost half of the bytes.
-    encode(part, list(episode.images), CRF, keyframe_every=FRAMES)
-    row = Row(
+    encode(part, list(episode.images), CRF[PANDA], keyframe_every=FRAMES)
+    row = ClipRow(
         file=clip.file,
         split=clip.split,
         seed=clip.seed,
-        task=task_of(clip),
+        task=clip_task(clip),
         robot="Panda",
         camera=WORKSPACE_CAMERA,
         width=SIZE,
@@ -93,50 +93,54 @@ def render_clip(scene: RobotScene, clip: Clip, out: Path) -> None:
     part.replace(path)
 
 
-def write_clip_demo(out: Path, clip: Clip, episode: Episode, limits: tuple[ArrayLike, ArrayLike]) -> None:
+def write_clip_demo(
+    out: Path, clip: SimulatedClip, episode: RecordedEpisode, limits: tuple[ArrayLike, ArrayLike]
+) -> None:
     """Keeps the actions and measurements of a clip until the corpus is whole."""
-    attributes = {"clip": clip.file, "task": task_of(clip), "seed": clip.seed}
+    attributes = {"clip": clip.file, "task": clip_task(clip), "seed": clip.seed}
     path = part_file(out, clip, "hdf5")
     write_part(path, episode, WORKSPACE_CAMERA, limits, attributes, pictures=False)
 
 
-def part_file(out: Path, clip: Clip, suffix: str) -> Path:
+def part_file(out: Path, clip: SimulatedClip, suffix: str) -> Path:
     """Where a clip's row (csv) or demo (hdf5) lies until the corpus is whole."""
-    return out / NAME / ".parts" / f"{clip.split}-{clip.index:04d}.{suffix}"
+    return out / PANDA / ".parts" / f"{clip.split}-{clip.index:04d}.{suffix}"
 
 
-def is_done(out: Path, clip: Clip) -> bool:
+def is_done(out: Path, clip: SimulatedClip) -> bool:
     """Whether the clip is there, from this seed."""
-    rows = [*read_rows(out / NAME / MANIFEST), *read_rows(part_file(out, clip, "csv"))]
-    return (out / NAME / clip.file).is_file() and (clip.file, clip.seed) in {(r.file, r.seed) for r in rows}
+    rows = [*read_rows(out / PANDA / MANIFEST), *read_rows(part_file(out, clip, "csv"))]
+    return (out / PANDA / clip.file).is_file() and (clip.file, clip.seed) in {(r.file, r.seed) for r in rows}
 
 
-def finish(out: Path) -> int:
+def join_clips(out: Path) -> int:
     """Writes the table and the actions of the clips that are there, and returns how many.
 
     Once all of them are there, their parts are removed.
     """
-    folder = out / NAME
+    folder = out / PANDA
     whole = not (folder / ".parts").is_dir()
     done = [clip for clip in panda_clips() if part_file(out, clip, "hdf5").is_file()]
     if whole or not done:
         return len(read_rows(folder / MANIFEST))
     done.sort(key=lambda clip: clip.file)
     demos = {clip: f"demo_{place}" for place, clip in enumerate(done)}
-    splits = {split: [demos[clip] for clip in done if clip.split == split] for split in SPLITS}
+    splits = {
+        split: [demos[clip] for clip in done if clip.split == split] for split in CLIPS_PER_SPLIT[PANDA]
+    }
     parts = [part_file(out, clip, "hdf5") for clip in done]
     join_parts(folder / ACTIONS_FILE, parts, list(demos.values()), ENV_ARGS, splits, {})
     # Written last: a corpus with a table has its actions.
     write_rows(folder / MANIFEST, [row for clip in done for row in read_rows(part_file(out, clip, "csv"))])
-    if len(done) == sum(SPLITS.values()):
+    if len(done) == len(panda_clips()):
         remove_matching(folder / ".parts", "*.hdf5", "*.csv", ".part-*")
     return len(done)
 
 
-def _render_unit(out: Path, unit: tuple[str, list[Clip]], done: Callable[[], None]) -> None:
+def _render_unit(out: Path, unit: tuple[str, list[SimulatedClip]], done: Callable[[], None]) -> None:
     scene = RobotScene(scene_of(unit[0]))
     for clip in unit[1]:
-        render_clip(scene, clip, out)
+        record_clip(scene, clip, out)
         done()
     scene.close()
 
@@ -153,7 +157,9 @@ def make_corpus(out: Path, only: str | None, jobs: int) -> tuple[int, int]:
     missing = [clip for clip in clips if not is_done(out, clip)]
     if missing:
         check_renderer()
-        units = [(task, group) for task in TASKS if (group := [c for c in missing if task_of(c) == task])]
+        units = [
+            (task, group) for task in PANDA_TASKS if (group := [c for c in missing if clip_task(c) == task])
+        ]
         in_processes(partial(_render_unit, out), units, len(missing), min(jobs, len(units)), "clip")
-    finish(out)
+    join_clips(out)
     return len(missing), len(clips) - len(missing)

@@ -25,7 +25,7 @@ WORKSPACE_VIEW = ((0.55, 0.38, 1.26), (-0.055, 0.0, 0.935), 45.0)
 
 Array = NDArray[np.float64]
 Picture = NDArray[np.uint8]
-Quality = Literal["fast", "full"]
+RenderQuality = Literal["fast", "full"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SceneConfig:
     controller: str | None = None  # of the arms
     camera: str = "agentview"  # or `workspace`, which looks at the table's middle
     size: int = 224  # side of the square pictures, pixels
-    quality: Quality = "fast"  # fast: no reflections, edges smoothed by drawing at twice the size
+    quality: RenderQuality = "fast"  # fast: no reflections, edges smoothed by drawing at twice the size
 
 
 class RobotScene:

@@ -62,7 +62,7 @@ SCENES = (
 assert not any(held_out(scene.task, scene.robots) for scene in SCENES)
 
 
-def choose(corpus: str, seed: int) -> tuple[Scene, str]:
+def draw_scene(corpus: str, seed: int) -> tuple[Scene, str]:
     """Returns the scene and the kind of camera of a clip, a pure function of corpus name and seed."""
     rng = np.random.default_rng([seed, 0])
     weights = np.array([scene.weight for scene in SCENES])
@@ -120,7 +120,7 @@ class Simulator:
         Returns:
             Pairs of an image (SIZE, SIZE, 3) uint8 RGB and the simulator's state (n,) float64 at that time.
         """
-        _, kind = choose(corpus, seed)
+        _, kind = draw_scene(corpus, seed)
         generators = [np.random.default_rng([seed, part]) for part in range(1, 5)]
         for name, value in self._original.items():
             getattr(self.model, name)[:] = value

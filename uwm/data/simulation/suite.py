@@ -19,9 +19,9 @@ from uwm.data.simulation.generate import (
     Take,
     check_same,
     claim,
+    demo_file,
     environment_of,
     make_unit,
-    part_file,
 )
 from uwm.data.simulation.jobs import in_processes
 from uwm.data.simulation.robot_scene import WORKSPACE_CAMERA, SceneConfig
@@ -84,11 +84,11 @@ def make_suite(out: Path, suite: Suite, jobs: int, part: tuple[int, int] = (0, 1
     folder = out.with_name(f".{out.name}.parts")
     claim(folder, suite.settings())
     takes = suite.takes()
-    mine = [take for take in takes[part[0] :: part[1]] if not part_file(folder, take).is_file()]
+    mine = [take for take in takes[part[0] :: part[1]] if not demo_file(folder, take).is_file()]
     if mine:
         units = list(_units(suite, mine, jobs))
         in_processes(partial(_make, suite, folder), units, len(mine), min(jobs, len(units)), "demo")
-    parts = [part_file(folder, take) for take in takes]
+    parts = [demo_file(folder, take) for take in takes]
     if not all(path.is_file() for path in parts):
         return len(mine), False
     names = [take.name for take in takes]

@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from uwm.data.robomimic.hdf5 import MASKS
-from uwm.data.simulation.episode import Episode
+from uwm.data.simulation.episode import RecordedEpisode
 from uwm.data.simulation.robot_scene import Picture
 
 
 def write_demo(
-    demo: h5py.Group, episode: Episode, camera: str, *, pictures: bool = True, jpeg: int | None = None
+    demo: h5py.Group, episode: RecordedEpisode, camera: str, *, pictures: bool = True, jpeg: int | None = None
 ) -> None:
     """Writes an episode into its group.
 
@@ -74,7 +74,7 @@ def _put_pictures(group: h5py.Group, name: str, images: Picture, jpeg: int | Non
 
 def write_part(
     path: Path,
-    episode: Episode,
+    episode: RecordedEpisode,
     camera: str,
     limits: tuple[ArrayLike, ArrayLike],
     attributes: Mapping[str, Any],

@@ -17,7 +17,7 @@ from uwm.runs.slurm.submit import make_submission, say_all_is_there, warn_of_sit
 from uwm.runs.snapshot import snapshot_digest
 
 
-def dry_run(
+def show_jobs(
     context: Context, cells: list[Cell], site: Site, done: set[str], *, check: bool, as_json: bool, tree: bool
 ) -> int:
     """Print the jobs, their scripts and what is cached. With `check`, ask the site about each script."""

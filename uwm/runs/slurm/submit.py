@@ -11,7 +11,7 @@ from uwm.runs import report, state
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.launch import check_writable
 from uwm.runs.listing import FILE, Listing, read_listing
-from uwm.runs.plan import Plan, say
+from uwm.runs.plan import RunPlan, say
 from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.slurm.describe import summary
 from uwm.runs.slurm.live import live_jobs, refuse_orphans, submit_lock
@@ -76,7 +76,7 @@ def make_submission(
 
 
 def submit(
-    plan: Plan,
+    plan: RunPlan,
     context: Context,
     cells: list[Cell],
     site: Site,
@@ -118,7 +118,7 @@ def warn_of_site(context: Context, site: Site) -> None:
 
 
 def _submit_locked(
-    plan: Plan, context: Context, cells: list[Cell], site: Site, listing: Listing, done: set[str]
+    plan: RunPlan, context: Context, cells: list[Cell], site: Site, listing: Listing, done: set[str]
 ) -> Sent:
     with submit_lock(context.work):
         refuse_orphans(context.work)
@@ -151,7 +151,7 @@ def shown_folder(context: Context) -> str:
     return str(context.out.relative_to(root) if context.out.is_relative_to(root) else context.out)
 
 
-def _prepare(plan: Plan, context: Context, submission: Submission, site: Site) -> Prepared:
+def _prepare(plan: RunPlan, context: Context, submission: Submission, site: Site) -> Prepared:
     code, digest = take_snapshot(context.experiment.root, REPOSITORY, context.work)
     relative = context.experiment.file.relative_to(context.experiment.root)
     results = context.work / "results"
@@ -227,7 +227,7 @@ def _say_sent(context: Context, sent: Sent) -> None:
 
 
 def _next_wave(
-    plan: Plan, context: Context, cells: list[Cell], site: Site, listing: Listing, sent: Sent, anew: bool
+    plan: RunPlan, context: Context, cells: list[Cell], site: Site, listing: Listing, sent: Sent, anew: bool
 ) -> bool:
     """Send what remained, with `anew` whatever has a record too. True while something remains or was sent
     just now."""
