@@ -73,7 +73,7 @@ figures:  ## tables and figures of the paper from results/, without torch
 	$(LIGHT) -m paper.figures --readme README.md experiments/README.md slurm/README.md uwm/data/README.md
 	$(LIGHT) -m paper.examples
 
-check:  ## measured against reported numbers and claims
+check:  ## measured against reported numbers and claims; records against the recipes
 	$(LIGHT) -m paper.check
 
 validate:  ## every record against results/schema.json

@@ -1,8 +1,9 @@
 """Compare the records with what the paper reports: `make check`.
 
 Prints item, reported, measured with its interval, and verdict. Exits 1 when an item differs or failed and
-`paper/deviations.md` does not name its id, or when a record is altered, removed, stale or not finite, or when
-one by others (`results/community/`) or of an example (`results/examples/`) doesn't hold.
+`paper/deviations.md` does not name its id, or when a record is altered, removed, stale or not finite, is of
+another recipe than its experiment declares now, or when one by others (`results/community/`) or of an example
+(`results/examples/`) doesn't hold.
 With --release, a missing item fails too.
 """
 
@@ -17,11 +18,14 @@ from paper import community, examples, integrity
 from paper.claims import all_items
 from paper.items import DIFFERS, FAILED, MISSING, Item
 from paper.options import add_results, chosen_results, existing
+from paper.recipes import recipe_faults
 from paper.reported import Reported
 from paper.store import ROOT
 from paper.table import Table
 from uwm.arguments import Parser
 from uwm.errors import UserError, run_cli
+
+RECIPES = ROOT / "experiments"
 
 
 def named(items: list[Item], deviations: Path) -> set[str]:
@@ -70,7 +74,10 @@ def main(argv: list[str]) -> int:
     add_results(parser)
     parser.add_argument("--deviations", type=existing, default=ROOT / "paper" / "deviations.md")
     parser.add_argument(
-        "--experiments", type=existing, default=ROOT / "experiments", help="to tell stale records"
+        "--experiments",
+        type=existing,
+        default=RECIPES,
+        help="to tell stale records (this repository's, whose recipes are compared too)",
     )
     parser.add_argument("--release", action="store_true", help="a missing item fails too")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
@@ -78,6 +85,7 @@ def main(argv: list[str]) -> int:
     results = chosen_results(options)
     checks = integrity.record_faults, community.community_faults, examples.example_faults
     broken = [line for faults in checks for line in faults(results, options.experiments)]
+    broken += recipe_faults(results) if options.experiments == RECIPES else []
     try:
         items = all_items(results, Reported())
     except (LookupError, TypeError, ValueError, OSError, UserError) as error:  # records too broken to compare
