@@ -18,7 +18,7 @@ from uwm.runs.experiment import Experiment, load_experiment
 from uwm.runs.record import config_digest, read_record, stale_measures
 from uwm.runs.settings import plain_value
 
-SHOWN_FIELDS = 3  # of those that differ, in a line
+FIELDS_A_LINE = 3  # of those that differ, in a line
 
 
 def stale_records(results: Path, experiments: Path) -> Iterator[str]:
@@ -43,23 +43,23 @@ def staleness(experiment: Experiment, path: Path) -> str | None:
     if cell is None:
         return f"stale: {experiment.name} declares no cell {record.cell}"
     declared = plain_value(experiment.reads(config, cell))
-    if differing := list(differences(record.config, declared)):
-        more = f" and {len(differing) - SHOWN_FIELDS} more" if len(differing) > SHOWN_FIELDS else ""
-        return f"stale: {'; '.join(differing[:SHOWN_FIELDS])}{more}; run it again"
+    if differing := list(changed_fields(record.config, declared)):
+        more = f" and {len(differing) - FIELDS_A_LINE} more" if len(differing) > FIELDS_A_LINE else ""
+        return f"stale: {'; '.join(differing[:FIELDS_A_LINE])}{more}; run it again"
     digest = config_digest(experiment.name, experiment.version, declared, cell.name, record.measures)
     if record.config_digest != digest or stale_measures(record.measures):
         return "stale: of another version of the experiment or of a measure; run it again"
     return None
 
 
-def differences(recorded: Any, declared: Any, name: str = "") -> Iterator[str]:
+def changed_fields(recorded: Any, declared: Any, name: str = "") -> Iterator[str]:
     """`field is A in the record and B in the recipe`, for each field that differs."""
     if isinstance(recorded, Mapping) and isinstance(declared, Mapping):
         for key in dict.fromkeys([*recorded, *declared]):
             there = [key in side for side in (recorded, declared)]
             inner = f"{name}.{key}" if name else str(key)
             if all(there):
-                yield from differences(recorded[key], declared[key], inner)
+                yield from changed_fields(recorded[key], declared[key], inner)
             else:
                 yield f"{inner} is in the {'record' if there[0] else 'recipe'} alone"
     elif recorded != declared:
