@@ -12,7 +12,7 @@ model itself. The base and the variations of `repeated` have two seeds, the othe
 differences say nothing. All are measured as in Table 1, on the same pairs.
 """
 
-from uwm.runs.asking import answer_early
+from uwm.runs.queries import answer_early
 
 if __name__ == "__main__":
     answer_early(__file__)  # --status and its like need no torch
@@ -35,7 +35,7 @@ from uwm.data.splits import Split
 from uwm.evaluation.actions import rates
 from uwm.evaluation.compute import world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
-from uwm.evaluation.further import FurtherMetrics
+from uwm.evaluation.further_metrics import FurtherMetrics
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
@@ -65,9 +65,10 @@ from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.runs.settings import with_settings
+from uwm.stages.comparison_pairs import test_images, test_manifest
 from uwm.stages.jobs import after_lists
-from uwm.stages.lists import read_lists
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.manifest_jobs import read_lists
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import (
     corpus_of,
@@ -76,7 +77,6 @@ from uwm.stages.pretrained import (
     table_corpora,
     zero_shot_corpus,
 )
-from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.variations import BASE, CODECS, REPEATED, VARIATIONS

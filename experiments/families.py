@@ -14,7 +14,7 @@ the held-out error the last quarter took away. Nothing is fine-tuned: the adapte
 pre-trained.
 """
 
-from uwm.runs.asking import answer_early
+from uwm.runs.queries import answer_early
 
 if __name__ == "__main__":
     answer_early(__file__)  # --status and its like need no torch
@@ -34,7 +34,7 @@ from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED, Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.splits import Split
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
-from uwm.evaluation.further import ACTION_ROWS, FurtherMetrics
+from uwm.evaluation.further_metrics import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.gripper import moved_in_picture
 from uwm.evaluation.measure import FramePairs, called_functions, measuring_code
 from uwm.evaluation.panels import panel_rows, write_panel_rows, write_tiles
@@ -64,10 +64,11 @@ from uwm.runs.jobs import shared_jobs
 from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import skip_where_fewer
 from uwm.stages.adapter import AdapterRecipe, adapter_stage, family_adapter, obtain_adapter
+from uwm.stages.comparison_pairs import test_images, test_manifest
 from uwm.stages.finetune import Domain
 from uwm.stages.jobs import domain_job, picture_reader_job, shared_first
-from uwm.stages.lists import list_jobs
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.manifest_jobs import list_jobs
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import (
     corpus_of,
@@ -79,7 +80,6 @@ from uwm.stages.pretrained import (
     zero_shot_corpus,
 )
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader, sees_hand
-from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.convergence import last_gain
 from uwm.training.distributed import default_device, environment_ranks

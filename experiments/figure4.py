@@ -15,7 +15,7 @@ of `w_ft`; both take more steps); `w_ft-100`, `w_ft-500`, `w_ft-10k` (for one se
 MAE's R_t+1). A seed draws pairs, batches and first weights; `first_seed_alone` says which have one.
 """
 
-from uwm.runs.asking import answer_early
+from uwm.runs.queries import answer_early
 
 if __name__ == "__main__":
     answer_early(__file__)  # --status and its like need no torch
@@ -37,7 +37,7 @@ from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.data.splits import Split
-from uwm.evaluation.further import CODE_ROWS, FurtherMetrics, code_table
+from uwm.evaluation.further_metrics import CODE_ROWS, FurtherMetrics, code_table
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,

@@ -27,7 +27,7 @@ in space, as predicted, under commands, and with latent actions of another clip.
 protocol of uwm/metrics/fvd.py, adds the Frechet video distance of the rollouts. These are few for it.
 """
 
-from uwm.runs.asking import answer_early
+from uwm.runs.queries import answer_early
 
 if __name__ == "__main__":
     answer_early(__file__)  # --status and its like need no torch
@@ -64,7 +64,7 @@ from uwm.evaluation.figures import (
     show_transfer,
     write_rollout_table,
 )
-from uwm.evaluation.further import FurtherMetrics
+from uwm.evaluation.further_metrics import FurtherMetrics
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_panel_rows
 from uwm.evaluation.predictors import (
     Prediction,

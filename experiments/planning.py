@@ -31,7 +31,7 @@ Each finished episode is kept: a run that was killed goes on with the next one. 
 episodes between processes, which changes nothing but the time.
 """
 
-from uwm.runs.asking import answer_early
+from uwm.runs.queries import answer_early
 
 if __name__ == "__main__":
     answer_early(__file__)  # --status and its like need no torch
@@ -90,7 +90,7 @@ from uwm.methods import (
 )
 from uwm.models.dynamics import DynamicsFunction
 from uwm.planning import cost as costs
-from uwm.planning import dynamics as beliefs
+from uwm.planning import dynamics as forward_models
 from uwm.planning.episodes import Player, kept_player
 from uwm.planning.policies import (
     CloningPolicy,
@@ -403,19 +403,19 @@ def make_policy(setting: Setting) -> Policy:
     return PlanningPolicy(setting.encode, *parts, ends=config.cost.discount == 0)
 
 
-def make_dynamics(setting: Setting) -> beliefs.ForwardModel:
+def make_dynamics(setting: Setting) -> forward_models.ForwardModel:
     """What the cell's planner believes."""
     method, variant = parse(setting.cell.method).method, parse(setting.cell.method).variant
     if method == SIMULATOR:
         environment = setting.environment
         if variant == TRUE_COST:
-            return beliefs.SimulatedDynamics(environment.distances_ahead, beliefs.as_distances)
-        return beliefs.SimulatedDynamics(environment.pictures_ahead, setting.encode_all)
+            return forward_models.SimulatedDynamics(environment.distances_ahead, forward_models.as_distances)
+        return forward_models.SimulatedDynamics(environment.pictures_ahead, setting.encode_all)
     steps = setting.environment.config.control_steps
     if method == COPY:
-        return beliefs.LearnedDynamics(beliefs.copied, steps)
-    learned = beliefs.LearnedDynamics(learned_dynamics(setting), steps)
-    return beliefs.ShuffledDynamics(learned) if method == SHUFFLED_PLANS else learned
+        return forward_models.LearnedDynamics(forward_models.copied, steps)
+    learned = forward_models.LearnedDynamics(learned_dynamics(setting), steps)
+    return forward_models.ShuffledDynamics(learned) if method == SHUFFLED_PLANS else learned
 
 
 def learned_dynamics(setting: Setting) -> DynamicsFunction:

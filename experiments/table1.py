@@ -24,7 +24,7 @@ What to expect at mini: with another pair's actions the state's error is far lar
 of what moves hides much of it. The numbers stand in README.md.
 """
 
-from uwm.runs.asking import answer_early
+from uwm.runs.queries import answer_early
 
 if __name__ == "__main__":
     answer_early(__file__)  # --status and its like need no torch
@@ -48,11 +48,11 @@ from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
 from uwm.errors import UserError
 from uwm.evaluation.actions import ActionModel, StatePairs, action_columns, rates
-from uwm.evaluation.coded import codec_columns
+from uwm.evaluation.codec_baseline import codec_columns
 from uwm.evaluation.compute import frame_model_cost, world_cost
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, frame_predictor, measure_frame_model
-from uwm.evaluation.further import ACTION_ROWS, FurtherMetrics
+from uwm.evaluation.further_metrics import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
@@ -89,7 +89,7 @@ from uwm.methods import (
     ZERO_ACTION,
     Method,
 )
-from uwm.methods.files import GivenMethod, given_method
+from uwm.methods.files import ExternalMethod, external_method
 from uwm.methods.protocol import CheckedModel
 from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models import LatentActions, VectorQuantizer, WorldModel
@@ -98,11 +98,12 @@ from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
 from uwm.runs.settings import identity_fields, plain_value
+from uwm.stages.comparison_pairs import test_images, test_manifest
+from uwm.stages.external import Fitted, obtain_fitted
 from uwm.stages.finetune import Domain
-from uwm.stages.given import Fitted, obtain_fitted
 from uwm.stages.jobs import picture_reader_job, pretrain_jobs
-from uwm.stages.lists import list_jobs
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.manifest_jobs import list_jobs
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import (
     corpus_of,
@@ -112,7 +113,6 @@ from uwm.stages.pretrained import (
     zero_shot_corpus,
 )
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
-from uwm.stages.testing import test_images, test_manifest
 from uwm.stages.trained import Trained
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.convergence import last_gain
@@ -177,7 +177,7 @@ CONFIGS = {
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x corpora. One training seed: the paper's table has one too."""
-    rows = [*methods(config), *(given.method for given in given_methods(config))]
+    rows = [*methods(config), *(external.method for external in external_methods(config))]
     return [Cell(method.name, corpus) for corpus in table_corpora(config.corpora, data) for method in rows]
 
 
@@ -187,29 +187,29 @@ def methods(config: Config) -> list[Method]:
     return [*ALWAYS, *(method for method, recipe in further.items() if recipe)]
 
 
-def given_methods(config: Config) -> list[GivenMethod]:
+def external_methods(config: Config) -> list[ExternalMethod]:
     """Those by others. UserError for a name that is taken, or a file that isn't there."""
-    return [given_method(text) for text in config.given_methods]
+    return [external_method(text) for text in config.given_methods]
 
 
-def given_by(config: Config, cell: Cell) -> GivenMethod | None:
+def external_by(config: Config, cell: Cell) -> ExternalMethod | None:
     """The method by others that a cell measures; None for one of ours."""
-    return next((given for given in given_methods(config) if given.name == cell.method), None)
+    return next((external for external in external_methods(config) if external.name == cell.method), None)
 
 
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers: not which other methods and corpora there are."""
     fields = ("mae", "pretrain_on", "test_split", "test_pairs", "lpips", "seed")
     found = {name: getattr(config, name) for name in fields}
-    given, pretrain = given_by(config, cell), config.pretrain
+    external, pretrain = external_by(config, cell), config.pretrain
     frames = {"gap": pretrain.gap, "short_side": pretrain.short_side, "clips": pretrain.clips}
-    if given:
+    if external:
         compared = {"no_action": config.no_action, "probe_pairs": config.probe_pairs}
         # A trainer of its own sees as many pairs as our model's, by the same seed.
-        own = {"trained_as": pretrain.train} if given.source.fits else {}
+        own = {"trained_as": pretrain.train} if external.source.fits else {}
         if cell.corpus not in config.pretrain_on:
             own["reader"] = config.reader
-        return {**found, **frames, **compared, **own, "method": given.identity()}
+        return {**found, **frames, **compared, **own, "method": external.identity()}
     if cell.method in (COPY.name, ORACLE.name):  # no world model: the pairs alone
         return {**found, **frames}
     own = {UWM_1960.name: config.high_rate, NO_ACTION.name: config.no_action}.get(cell.method)
@@ -319,38 +319,38 @@ def gained(context: Context, recipe: PretrainRecipe) -> dict[str, Estimate]:
 
 
 @torch.no_grad()
-def evaluate_given(context: Context, given: GivenMethod, name: str, folder: Path) -> None:
+def evaluate_external(context: Context, external: ExternalMethod, name: str, folder: Path) -> None:
     """Measure a method by others on a corpus, by the same measures and beside the same references."""
     config: Config = context.config
     device = default_device(environment_ranks())
     world, network = obtain_references(context).to(device), load_lpips(config.lpips).to(device)
-    built, fitted = build_given(context, given)
-    model = FrameModel(CheckedModel(built, given.name).to(device), world.mae)
+    built, fitted = build_external(context, external)
+    model = FrameModel(CheckedModel(built, external.name).to(device), world.mae)
     test, free = test_frames(context, name, world.image_size), world.world_model if config.no_action else None
     pairs, drawn, actions = measure_frame_model(
-        given.name, model, Measuring(world, network), test, free, config.seed
+        external.name, model, Measuring(world, network), test, free, config.seed
     )
     coded = codec_columns(world, network, test.images, model.model.bits)
-    pairs = pairs.assign(**{f"{given.name}/{column}": values for column, values in coded.items()})
+    pairs = pairs.assign(**{f"{external.name}/{column}": values for column, values in coded.items()})
     write_table(pairs, folder / "pairs.csv")
     write_manifest(test.manifest, folder / "manifest.csv")
-    write_figure3_panels(world, test, (given.name, drawn.cpu()), pairs, folder / "panels")
+    write_figure3_panels(world, test, (external.name, drawn.cpu()), pairs, folder / "panels")
     whole = frame_model_rates(model.model, actions) | FurtherMetrics(frame_model_cost(model, test.images))
     whole |= read_off(context, name, world, model, frame_predictor(model))
-    identity = given.identity()
+    identity = external.identity()
     weights = {"mae": world.weights["mae"], "lpips": network.weights_sha256}
     if config.no_action:
         weights["no-action"] = world.weights["world-model"]
     weights |= {identity["file"]: identity["sha256"], **identity["weights"], **fitted}
-    write_evaluation(folder, test.manifest, network.protocol, weights, {given.name: whole})
+    write_evaluation(folder, test.manifest, network.protocol, weights, {external.name: whole})
 
 
-def build_given(context: Context, given: GivenMethod) -> tuple[Any, dict[str, str]]:
+def build_external(context: Context, external: ExternalMethod) -> tuple[Any, dict[str, str]]:
     """A model by others, trained where it has a trainer of its own; the digest of what it learnt then."""
-    if not given.source.fits:
-        return given.source.build(), {}
-    model, sha256 = obtain_fitted(context, Fitted(given.name, given.identity(), given.source.build))
-    return model, {f"{given.name}-fitted": sha256}
+    if not external.source.fits:
+        return external.source.build(), {}
+    model, sha256 = obtain_fitted(context, Fitted(external.name, external.identity(), external.source.build))
+    return model, {f"{external.name}-fitted": sha256}
 
 
 def obtain_references(context: Context) -> World:
@@ -387,16 +387,20 @@ def read_off(
 
 def run_cell(context: Context, cell: Cell) -> CellResult:
     """One method on one corpus, out of the corpus's evaluation, which the other methods share."""
-    given = given_by(context.config, cell)
-    artifact = obtain_given(context, given, cell.corpus) if given else obtain_evaluation(context, cell.corpus)
+    external = external_by(context.config, cell)
+    artifact = (
+        obtain_external(context, external, cell.corpus)
+        if external
+        else obtain_evaluation(context, cell.corpus)
+    )
     evaluation = json.loads((artifact.path / "evaluation.json").read_text())
     pairs = pd.read_csv(artifact.path / "pairs.csv")
     measured = method_metrics(pairs, cell.method, evaluation["protocol"])
     whole = read_further(artifact.path, cell.method)
     if cell.method == UWM.name:
         publish(context, cell.corpus, artifact.path)
-    elif given:
-        publish_panels(context, f"{cell.corpus}-{given.name}", artifact.path)
+    elif external:
+        publish_panels(context, f"{cell.corpus}-{external.name}", artifact.path)
     return CellResult(
         measured | whole.metrics,
         write_samples(context, cell, pairs),
@@ -452,25 +456,25 @@ def evaluation_stage(context: Context, name: str) -> Stage:
     return Stage(f"evaluation-{name}", EXPERIMENT.version, fields, inputs)
 
 
-def obtain_given(context: Context, given: GivenMethod, name: str) -> Artifact:
+def obtain_external(context: Context, external: ExternalMethod, name: str) -> Artifact:
     """The evaluation of a method by others on a corpus, as a cached stage."""
     return context.artifacts.obtain(
-        given_stage(context, given, name),
-        functools.partial(evaluate_given, context, given, name),
+        external_stage(context, external, name),
+        functools.partial(evaluate_external, context, external, name),
         together=False,
         first=functools.partial(obtain_reader_of, context, name),
     )
 
 
-def given_stage(context: Context, given: GivenMethod, name: str) -> Stage:
+def external_stage(context: Context, external: ExternalMethod, name: str) -> Stage:
     config: Config = context.config
-    fields = {**reads(config, Cell(given.name, name)), "corpus": name}
-    fields |= {"measured_by": measuring_code(*called_functions(evaluate_given))}
+    fields = {**reads(config, Cell(external.name, name)), "corpus": name}
+    fields |= {"measured_by": measuring_code(*called_functions(evaluate_external))}
     world = obtain_references(context)
     inputs = {"manifest": test_manifest(context, name).sha256, **world.weights}
-    inputs |= build_given(context, given)[1]
+    inputs |= build_external(context, external)[1]
     inputs["lpips"] = load_lpips(config.lpips).weights_sha256
-    return Stage(f"evaluation-{name}-{given.name}", EXPERIMENT.version, plain_value(fields), inputs)
+    return Stage(f"evaluation-{name}-{external.name}", EXPERIMENT.version, plain_value(fields), inputs)
 
 
 def summarize(context: Context) -> None:
@@ -498,7 +502,7 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
         readers = [] if name in config.pretrain_on else [reader_job(config, name, before)]
         found += [*lists, *readers]
         found += [evaluation_job(name, methods(config), (*before, *(job.name for job in readers)))]
-        found += [given_job(given, name, before) for given in given_methods(config)]
+        found += [external_job(external, name, before) for external in external_methods(config)]
     return found
 
 
@@ -525,15 +529,15 @@ def evaluation_job(name: str, ours: Iterable[Method], before: tuple[str, ...]) -
     )
 
 
-def given_job(given: GivenMethod, name: str, before: tuple[str, ...]) -> StageJob:
+def external_job(external: ExternalMethod, name: str, before: tuple[str, ...]) -> StageJob:
     """The same of a method by others."""
     return StageJob(
-        f"evaluate-{name}-{given.name}",
-        functools.partial(obtain_given, given=given, name=name),
-        functools.partial(given_stage, given=given, name=name),
+        f"evaluate-{name}-{external.name}",
+        functools.partial(obtain_external, external=external, name=name),
+        functools.partial(external_stage, external=external, name=name),
         needs=before,
         trains=False,
-        cells=(f"{given.name}/{name}",),
+        cells=(f"{external.name}/{name}",),
     )
 
 
@@ -546,7 +550,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
-    reading=("*",),
+    without_gpu=("*",),
     checks=nodes_lack,
     check_corpus=check_corpus,
     included=INCLUDED,

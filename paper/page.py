@@ -152,8 +152,8 @@ def _environment() -> Environment:
 def _scale(results: Results, scale: str, found: list[Table], drawn: Path) -> Scale:
     present = {name for s, name in results.cells if s == scale}
     names = [*(name for name in EXPERIMENTS if name in present), *sorted(present - {*EXPERIMENTS})]
-    shown = {grid.name for name in names for grid in grids(results, scale, name)}
-    plots = [path for path in in_order(drawn.glob("*.png")) if path.stem not in shown]
+    in_grids = {grid.name for name in names for grid in grids(results, scale, name)}
+    plots = [path for path in in_order(drawn.glob("*.png")) if path.stem not in in_grids]
     parts = [_part(results, scale, name, found) for name in names]
     return Scale(scale, parts, [(path, caption(path.stem, scale)) for path in plots])
 

@@ -30,8 +30,8 @@ def curve_figure(path: Path) -> Figure:
     figure, axes = plots(len(groups), 0.75, above=room, between=room + 0.1)
     for axis, (title, lines) in zip(axes, groups.items(), strict=True):
         for name, label in lines.items():
-            shown = _thinned(table[["step", name]].dropna())
-            axis.plot(shown["step"], shown[name], label=label)
+            points = _thinned(table[["step", name]].dropna())
+            axis.plot(points["step"], points[name], label=label)
         if title not in (PSNR, CODES) and (table[list(lines)].min() > 0).all():
             log_scale(axis)
         axis.set_title(title, loc="left", pad=72 * LEGEND_ROW * rows[title] + 2)  # points
@@ -85,8 +85,8 @@ def compared_figure(curves: Mapping[str, Path]) -> Figure:
     for method, path in curves.items():
         table = read_table(path)
         name = table.columns[table.columns.str.startswith(STATE_ERROR)][0]
-        shown = table[["step", name]].dropna()
-        axis.plot(shown["step"], shown[name], label=math(method_label(method)))
+        points = table[["step", name]].dropna()
+        axis.plot(points["step"], points[name], label=math(method_label(method)))
     axis.set(xlabel="step", ylabel="state MSE, validation")
     log_scale(axis)
     legend_above(axis, 2)

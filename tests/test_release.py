@@ -21,9 +21,9 @@ from uwm.release import LARGEST_RELEASE, RELEASED_FILES, release
 from uwm.runs.artifacts import RELEASED, Artifacts
 from uwm.runs.cli import choose, plan_of
 from uwm.runs.experiment import load_experiment
-from uwm.runs.finished import verify_stage, write_stage
 from uwm.runs.options import build_parser
 from uwm.runs.plan import planned_stage
+from uwm.runs.stage_folder import verify_stage, write_stage
 from uwm.stages.mae import reconstruction_psnr
 from uwm.stages.trained import WEIGHTS
 from uwm.training.objectives import action_gap

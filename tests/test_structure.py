@@ -34,7 +34,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "uwm.training": ("uwm.models", "uwm.metrics", "uwm.data", "uwm.baselines"),
     "uwm.runs": ("uwm.methods", "uwm.metrics.spec", "uwm.training.distributed"),
     "uwm.stages": (*("uwm.metrics", "uwm.models", "uwm.baselines", "uwm.data", "uwm.training", "uwm.runs"),),
-    "uwm.stages.given": (*("uwm.methods", "uwm.models", "uwm.data", "uwm.runs", "uwm.stages"),),
+    "uwm.stages.external": (*("uwm.methods", "uwm.models", "uwm.data", "uwm.runs", "uwm.stages"),),
     "uwm.evaluation": (
         *(
             "uwm.methods",

@@ -17,8 +17,8 @@ from uwm.data.manifest_cache import digests_path
 from uwm.env import cache_root
 from uwm.errors import UserError, nearest, run_cli
 from uwm.files import remove_listed
-from uwm.runs.finished import NAMED, STAGE_FILE, DamagedStage, files_of, verify_stage
 from uwm.runs.lock import Lock
+from uwm.runs.stage_folder import NAMED, STAGE_FILE, DamagedStage, files_of, verify_stage
 from uwm.verified import damage
 
 _UNFINISHED = re.compile(NAMED.pattern + r"\.(?P<what>partial|aside-\d+)")

@@ -16,7 +16,7 @@ from uwm.arguments import Parser, named_path
 from uwm.errors import UserError, run_cli
 from uwm.files import remove_listed
 from uwm.runs.artifacts import RELEASED
-from uwm.runs.finished import NAMED, STAGE_FILE, DamagedStage, verify_stage, write_stage
+from uwm.runs.stage_folder import NAMED, STAGE_FILE, DamagedStage, verify_stage, write_stage
 from uwm.stages.trained import WEIGHTS
 
 RELEASED_FILES = (WEIGHTS, "curve.csv", STAGE_FILE)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.methods.models import Copy, Perfect
 from uwm.data.manifest import Manifest
 from uwm.evaluation.actions import StatePairs, action_errors
-from uwm.evaluation.coded import codec_columns
+from uwm.evaluation.codec_baseline import codec_columns
 from uwm.evaluation.frame_models import FrameModel, frame_model_rates, measure_frame_model
 from uwm.evaluation.measure import FramePairs, Measuring
 from uwm.evaluation.records import method_metrics

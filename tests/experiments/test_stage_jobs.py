@@ -20,8 +20,8 @@ from uwm.runs.plan import planned_stage
 from uwm.runs.slurm.plan import plan_jobs
 from uwm.runs.slurm.resources import Resources
 from uwm.runs.slurm.site import Site
+from uwm.stages.comparison_pairs import test_manifest as frozen_test_pairs
 from uwm.stages.pretrained import corpus_of
-from uwm.stages.testing import test_manifest as frozen_test_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Site("site", Resources(), Resources())

@@ -7,7 +7,7 @@ import pytest
 
 from uwm.errors import UserError
 from uwm.methods import parse
-from uwm.methods.files import ClassFile, given_method
+from uwm.methods.files import ClassFile, external_method
 
 SOURCE = """
 from neighbour import SIZE
@@ -43,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_record_is_told_file_class_and_digests_and_no_folder(file: Path) -> None:
-    given = given_method(f"told={file}:Mine")
+    given = external_method(f"told={file}:Mine")
     assert given.identity() == {
         "file": "model.py",
         "class": "Mine",
@@ -54,7 +54,7 @@ def test_a_record_is_told_file_class_and_digests_and_no_folder(file: Path) -> No
     }
     assert given.source.build().image_size == 32
     assert parse("told").label == "told"
-    assert given_method(f"told={file}:Mine") == given
+    assert external_method(f"told={file}:Mine") == given
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_a_file_that_fails_is_one_line(tmp_path: Path) -> None:
 )
 def test_what_is_no_method_is_one_line(text: str, part: str) -> None:
     with pytest.raises(UserError, match=part):
-        given_method(text)
+        external_method(text)

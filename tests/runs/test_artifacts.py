@@ -14,9 +14,9 @@ import pytest
 from uwm.errors import UserError
 from uwm.runs.artifacts import Artifacts, Stage
 from uwm.runs.experiment import load_experiment
-from uwm.runs.finished import write_stage
 from uwm.runs.lock import Lock
 from uwm.runs.plan import make_plan
+from uwm.runs.stage_folder import write_stage
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = Stage("weights", 1, {"steps": 3}, {"manifest": "abc"})

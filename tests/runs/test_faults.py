@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from uwm.runs import stopping
-from uwm.runs.asking import answer_early
 from uwm.runs.experiment import Cell, load_experiment
 from uwm.runs.launch import _Queue
+from uwm.runs.queries import answer_early
 from uwm.runs.stopping import ORPHANED, SILENT_S, Stop
 
 FAULTS = ["error", "input", "skip", "disk", "memory", "pipe", "interrupt"]

@@ -15,7 +15,7 @@ from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from uwm.runs import state
 from uwm.runs.record import file_stem
 
-EARLY = "from uwm.runs.asking import answer_early\nif __name__ == '__main__':\n    answer_early(__file__)\n"
+EARLY = "from uwm.runs.queries import answer_early\nif __name__ == '__main__':\n    answer_early(__file__)\n"
 SITE = 'partition = "gpu"\nhours = 2\n'
 
 

@@ -82,10 +82,10 @@ def scan(path: Path | str) -> Index:
     container, stream = open_stream(path)
     with container:
         times, untimed = _packet_times(path, container, stream.index)
-        slots = np.unique(times)
-        if untimed or len(slots) < len(times):
+        picture_times = np.unique(times)
+        if untimed or len(picture_times) < len(times):
             raise NotSeekable
-        return Index(slots, float(stream.time_base or 1))
+        return Index(picture_times, float(stream.time_base or 1))
 
 
 def _packet_times(
@@ -165,7 +165,7 @@ def _counted_index(path: str, size: int, changed: int) -> Index:
     container, stream = open_stream(path)
     with container:
         times, untimed = _packet_times(path, container, stream.index)
-        slots = np.unique(times)
+        picture_times = np.unique(times)
         context = stream.codec_context
         rate = context.framerate or stream.guessed_rate or stream.average_rate
         base = float(stream.time_base or 1)
@@ -175,11 +175,11 @@ def _counted_index(path: str, size: int, changed: int) -> Index:
     own = [pts for pts in frames if pts is not None]
     if len(own) == len(frames) and all(a <= b for a, b in itertools.pairwise(own)) and own[0] < own[-1]:
         return Index(spread(np.asarray(own, np.float64)), base, ascends=len(set(own)) == len(own))
-    if len(slots) == len(frames):  # AVI: the i-th frame is shown at the i-th time
-        return Index(slots, base, ascends=False)
+    if len(picture_times) == len(frames):  # AVI: the i-th frame is shown at the i-th time
+        return Index(picture_times, base, ascends=False)
     if untimed and rate:  # a raw stream: an even rate is all that it knows
         return Index(np.arange(len(frames)), float(1 / rate), ascends=False)
-    raise BadVideo(path, f"its clock is broken ({len(frames)} pictures at {len(slots)} times); "
+    raise BadVideo(path, f"its clock is broken ({len(frames)} pictures at {len(picture_times)} times); "
                          "write it anew: ffmpeg -i FILE -c:v libx264 NEW.mp4")  # fmt: skip
 
 

@@ -102,8 +102,8 @@ class PyAVReader:
             yield self.read(range(done, min(done + chunk, frames)))
             done += chunk
         if done < frames:  # one decoding for all further pieces
-            shown = itertools.islice(decoded_in_order(self.path), done, None)
-            while frames_of_piece := list(itertools.islice(shown, chunk)):
+            decoded = itertools.islice(decoded_in_order(self.path), done, None)
+            while frames_of_piece := list(itertools.islice(decoded, chunk)):
                 yield _stacked(self.path, [self._upright(frame) for frame in frames_of_piece])
 
     def _stores_times_of_showing(self) -> bool:

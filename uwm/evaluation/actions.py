@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uwm.evaluation.further import CODE_ROWS, FurtherMetrics, code_table
+from uwm.evaluation.further_metrics import CODE_ROWS, FurtherMetrics, code_table
 from uwm.evaluation.measure import in_batches
 from uwm.metrics.image import delta_psnr
 from uwm.metrics.leak import pairs_of_other_clips

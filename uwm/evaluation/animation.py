@@ -20,11 +20,16 @@ def write_animation(columns: Mapping[str, Tensor], path: Path, seconds: float, e
     ]
     # One palette for all frames, so that what stands still does not flicker.
     palette = _joined(frames).quantize(128, method=Image.Quantize.MEDIANCUT)
-    shown = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    paletted = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    shown[0].save(
-        partial, format="gif", save_all=True, append_images=shown[1:], duration=round(1000 * seconds), loop=0
+    paletted[0].save(
+        partial,
+        format="gif",
+        save_all=True,
+        append_images=paletted[1:],
+        duration=round(1000 * seconds),
+        loop=0,
     )
     os.replace(partial, path)
 

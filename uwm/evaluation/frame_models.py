@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from uwm.evaluation.actions import StatePairs, action_columns, code_rates
-from uwm.evaluation.further import FurtherMetrics
+from uwm.evaluation.further_metrics import FurtherMetrics
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs
 from uwm.evaluation.predictors import Prediction, Predictor, Step
 from uwm.methods import COPY, ORACLE

@@ -11,7 +11,7 @@ from torch import Tensor
 from uwm.baselines.probe import Probe, fit_mlp, fit_probe
 from uwm.data.action_pairs import ActionPairs, hand_in_picture
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
-from uwm.evaluation.further import ACTION_ROWS, FurtherMetrics
+from uwm.evaluation.further_metrics import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.predictors import Predictor, predict_pairs
 from uwm.evaluation.records import further_metrics
 from uwm.models import LatentActions

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from uwm.data.manifest import Manifest
-from uwm.evaluation.further import KEYS, FurtherMetrics
+from uwm.evaluation.further_metrics import KEYS, FurtherMetrics
 from uwm.metrics.spec import METRICS, metric_of
 from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio, gain
 from uwm.runs.experiment import Cell, Context, Estimate

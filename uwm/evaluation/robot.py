@@ -12,7 +12,7 @@ from uwm.baselines.reader import StateReader
 from uwm.data.action_pairs import hand_in_picture
 from uwm.evaluation.controllability import command_columns
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, RolloutSegments, load_eval_pairs
-from uwm.evaluation.further import ACTION_ROWS, ROLLOUT_ROWS, FurtherMetrics
+from uwm.evaluation.further_metrics import ACTION_ROWS, ROLLOUT_ROWS, FurtherMetrics
 from uwm.evaluation.gripper import gripper_measures, gripper_places, moved_in_picture, places_known
 from uwm.evaluation.measure import FramePairs, Measuring, frame_distances, measure_pairs, region_distances
 from uwm.evaluation.predictors import (

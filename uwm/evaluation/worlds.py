@@ -17,7 +17,7 @@ from uwm.evaluation.frame_models import (
     measure_frame_model,
     through_frames,
 )
-from uwm.evaluation.further import FurtherMetrics
+from uwm.evaluation.further_metrics import FurtherMetrics
 from uwm.evaluation.measure import FramePairs, Measuring, in_batches, measure_pairs
 from uwm.evaluation.predictors import Predictor
 from uwm.methods import COPY, ORACLE

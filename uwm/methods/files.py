@@ -76,7 +76,7 @@ class ClassFile:
 
 
 @dataclass(frozen=True)
-class GivenMethod:
+class ExternalMethod:
     """A method that the command line gives, and where it stands."""
 
     method: Method
@@ -97,7 +97,7 @@ class GivenMethod:
         }
 
 
-def given_method(text: str) -> GivenMethod:
+def external_method(text: str) -> ExternalMethod:
     """`NAME=FILE.py:CLASS` -> the method, declared under its name.
 
     Raises:
@@ -111,7 +111,7 @@ def given_method(text: str) -> GivenMethod:
     method = Method(name, name)  # of none of our experiments
     if METHODS.get(name) != method and _is_taken(name):
         raise UserError(f"--method {text}: there is a method {name} already; choose another name")
-    return GivenMethod(declare_method(method), ClassFile.parse(rest))
+    return ExternalMethod(declare_method(method), ClassFile.parse(rest))
 
 
 def _is_taken(name: str) -> bool:

@@ -66,7 +66,7 @@ class Fits(Protocol):
 
     def fit(self, corpora: Any, budget: int, seed: int) -> None:
         """Train on `corpora.batches(batch_size)`, pairs of frames (B, 3, S, S) each, `budget` of them in all
-        (uwm/stages/given.py)."""
+        (uwm/stages/external.py)."""
         ...
 
 

@@ -36,8 +36,8 @@ def code_next(o_t: Tensor, o_next: Tensor, crf: int, pixel_format: str = "yuv420
     """
     packets = _encode([o_t, o_next], crf, pixel_format)
     decoder = av.CodecContext.create("h264", "r")
-    shown = [frame for packet in (*packets, None) for frame in decoder.decode(packet)]
-    pixels = torch.from_numpy(shown[1].to_ndarray(format="rgb24").copy())
+    decoded = [frame for packet in (*packets, None) for frame in decoder.decode(packet)]
+    pixels = torch.from_numpy(decoded[1].to_ndarray(format="rgb24").copy())
     return CodedFrame(pixels.permute(2, 0, 1).float() / 255, packets[1].size, crf)
 
 

@@ -39,9 +39,9 @@ class Metric:
 
     def text(self, value: float) -> str:
         """A value as tables show it."""
-        shown = 100 * value if self.unit == "share" else value
+        scaled = 100 * value if self.unit == "share" else value
         decimals = DECIMALS[self.unit]
-        return f"{round(shown, decimals) + 0.0:.{decimals}f}"  # + 0.0: no minus before a zero
+        return f"{round(scaled, decimals) + 0.0:.{decimals}f}"  # + 0.0: no minus before a zero
 
 
 _COMMANDS = ("forward", "back", "left", "right", "up", "down")
@@ -50,7 +50,7 @@ _DECLARED = (
     Metric("lpips_to_current", "LPIPS to O_t", "lower", lpips=True),
     Metric("lpips_to_next", "LPIPS to O_t+1", "lower", lpips=True),
     Metric("lpips_ratio", "Ratio", "lower", lpips=True, ratio=("lpips_to_next", "lpips_to_current")),
-    # What a video codec shows in as many bytes as the method's action has (uwm/evaluation/coded.py).
+    # What a video codec shows in as many bytes as the method's action has (uwm/evaluation/codec_baseline.py).
     Metric("lpips_to_next_codec", "LPIPS to O_t+1 of x264 at its bits", "lower", lpips=True),
     Metric(
         "lpips_over_codec",

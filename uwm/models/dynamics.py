@@ -62,6 +62,7 @@ class Dynamics(nn.Module):
         self.embed_action = nn.Linear(joined * tokens.action_width, width)
         self.register_buffer("positions", sincos_positions(width, tokens.grid), persistent=False)
         if modulated == regions:
+            # Learned positions of the actions; files of weights call them so.
             self.slots = nn.Parameter(0.02 * torch.randn(tokens.num_action_tokens // joined, width))
         if modulated and regions:
             self.shares = nn.Parameter(

@@ -1,6 +1,6 @@
 """The vector quantiser between action extractor and dynamics (eq. 4, 5, 9 and 12).
 
-One codebook serves all token slots. The random restart is Jukebox's (Dhariwal et al. 2020, section 3.1),
+One codebook serves all action tokens. The random restart is Jukebox's (Dhariwal et al. 2020, section 3.1),
 which the paper names in its implementation details, with one change: use is counted in multiples of the
 expected use of a code and step (tokens / codes). Jukebox's threshold is an absolute 1.0 and presumes
 thousands of tokens a step; with 192 tokens for 1024 codes no code can reach it on average, so that the
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from uwm.bounds import Bounded, Codes, Count, Decay, Natural, NotNegative, Share, Width, check_bounds
 from uwm.errors import BadInput
 from uwm.models.boundary import check_codes, check_latents
-from uwm.models.joined import processes, rows_of_all, samples_of_all
+from uwm.models.global_batch import processes, rows_of_all, samples_of_all
 from uwm.models.tokens import LatentActions
 
 # Spread of the copies where vectors must be drawn twice, in standard deviations of the batch's channel.

@@ -17,9 +17,9 @@ from typing import Any, Literal
 from uwm.env import cache_root
 from uwm.errors import UserError
 from uwm.runs import ranks
-from uwm.runs.finished import DamagedStage, clear, verify_stage, write_stage
 from uwm.runs.lock import Lock
 from uwm.runs.record import digest_of
+from uwm.runs.stage_folder import DamagedStage, clear, verify_stage, write_stage
 
 Origin = Literal["released", "cached", "computed"]
 _MEND = "get them again (git checkout -- uwm/assets/weights), or train with --recompute"

@@ -10,9 +10,9 @@ from pathlib import Path
 from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.garbage import resume_collection
-from uwm.runs import asking, launch, report
+from uwm.runs import launch, queries, report
 from uwm.runs.experiment import Cell, Context, Experiment, SkipCell, StageJob
-from uwm.runs.given import methods_setting, refuse_committed
+from uwm.runs.external_methods import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.options import build_parser, check_flags, data_folders, flag
 from uwm.runs.patterns import matches
@@ -42,14 +42,14 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     if not context.cells:
         raise UserError("these settings and data leave no cell: no method, or no corpus to measure on")
     cells = choose(context.cells, options.only)
-    if asking.asked(options) or options.collect:
+    if queries.asked(options) or options.collect:
         unusable = {}
     else:
         unusable = unusable_corpora(context, cells)
         cells = [cell for cell in cells if cell.corpus not in unusable]
-    listing = listing_of(context, asking.run_options(options))
-    if asking.asked(options):
-        return asking.answer(options, read_listing(context.work / FILE) or listing)
+    listing = listing_of(context, queries.run_options(options))
+    if queries.asked(options):
+        return queries.answer(options, read_listing(context.work / FILE) or listing)
     if options.collect:
         return report.collect(context, cells, as_json=options.json)
     if options.missing:
@@ -61,7 +61,7 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
         code = dry_run(context, cells, site, listing, options)
     elif options.submit:
         assert site is not None
-        then = slurm.Then(options.wait, options.follow, asking.status_command(options, experiment.file))
+        then = slurm.Then(options.wait, options.follow, queries.status_command(options, experiment.file))
         code = slurm.submit(plan, context, cells, site, listing, rerun=options.rerun, then=then)
     else:
         code = run_here(plan, context, cells, listing, options.jobs or 1)

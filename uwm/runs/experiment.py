@@ -206,7 +206,7 @@ class Experiment:
 
     `reads(config, cell)` gives what of the config changes the cell's numbers, as a dict of JSON values and
     dataclasses; by default all of it. `summarize(context)` prints the table and draws the panels from
-    `context.records()` at the end. `reading`: patterns of the cells that only read what stages left; a
+    `context.records()` at the end. `without_gpu`: patterns of the cells that only read what stages left; a
     cluster packs them into jobs without a GPU. `checks` gives a warning for each thing that a cluster's nodes
     may lack, and raises UserError for what they need. `check_corpus` raises UserError for a corpus that can't
     be measured, `check_cell` SkipCell for a cell that would be skipped; both are asked before anything is
@@ -223,7 +223,7 @@ class Experiment:
     summarize: Callable[[Context], None] = lambda context: None
     stages: Callable[[Any, Mapping[str, Path]], list[StageJob]] = lambda config, data: []
     description: str = ""
-    reading: tuple[str, ...] = ()
+    without_gpu: tuple[str, ...] = ()
     checks: Callable[[Context], Iterable[str]] = lambda context: ()
     check_corpus: Callable[[Context, str], None] = lambda context, name: None
     check_cell: Callable[[Context, Cell], object] = lambda context, cell: None

@@ -91,7 +91,7 @@ def data_folders(assignments: list[str]) -> dict[str, str]:
 
 
 HDF5 = (".hdf5", ".h5")
-ASKING = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
+QUERIES = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
 AFTERWARDS = ("wait", "follow")  # the same, but with --submit they say what comes after it
 STARTING = ("recompute", "missing", "jobs", "submit", "dry_run", "max_parallel", "check")
 
@@ -99,14 +99,14 @@ STARTING = ("recompute", "missing", "jobs", "submit", "dry_run", "max_parallel",
 def check_flags(options: argparse.Namespace) -> None:
     """Flags that contradict each other, or that would be ignored. Raises UserError."""
     given = {name for name, value in vars(options).items() if value not in (None, False, [])}
-    asked = [name for name in ASKING if name in given]
+    asked = [name for name in QUERIES if name in given]
     if "submit" not in given:
         asked += [name for name in AFTERWARDS if name in given]
     pairs = [*pairwise(asked), *((a, name) for a in asked for name in STARTING if name in given)]
     for first, second in pairs:
         raise UserError(f"{flag(first)} and {flag(second)} ask for different things; give one of them")
     needs = {
-        "json": (*ASKING[:3], "dry_run"),
+        "json": (*QUERIES[:3], "dry_run"),
         "check": ("dry_run",),
         "max_parallel": ("submit", "dry_run"),
         "graph": ("dry_run",),

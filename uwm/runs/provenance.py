@@ -88,14 +88,14 @@ def _shown_value(flag: str, value: str, root: Path) -> str:
 
 def shown_command(script: Path, arguments: list[str], root: Path) -> str:
     """The command line relative to the repository; folders elsewhere shrink to their last component."""
-    shown, flag = ["python", shown_path(str(script), root)], ""
+    words, flag = ["python", shown_path(str(script), root)], ""
     for argument in arguments:
         if argument.startswith("--"):
             flag, equals, value = argument.partition("=")
-            shown.append(f"{flag}={_shown_value(flag, value, root)}" if equals else flag)
+            words.append(f"{flag}={_shown_value(flag, value, root)}" if equals else flag)
         else:
-            shown.append(_shown_value(flag, argument, root))
-    return shlex.join(shown)
+            words.append(_shown_value(flag, argument, root))
+    return shlex.join(words)
 
 
 def peak_gb() -> float:

@@ -65,9 +65,9 @@ def summary_lines(found: list[Row]) -> str:
 
 
 def follow(
-    listing: Listing, *, shown: bool, every_s: float = 5.0, again: Callable[[], bool] | None = None
+    listing: Listing, *, verbose: bool, every_s: float = 5.0, again: Callable[[], bool] | None = None
 ) -> int:
-    """Wait until nothing is queued or running; with `shown`, print each change. 0 if all is done, else 1.
+    """Wait until nothing is queued or running; with `verbose`, print each change. 0 if all is done, else 1.
 
     `again` is asked each time; true says that more was submitted.
     """
@@ -75,7 +75,7 @@ def follow(
     while True:
         more = again() if again else False
         found = rows(listing)
-        if shown:
+        if verbose:
             _print_changes(found, before)
         if not more and not any(row.state in UNFINISHED for row in found):
             say(summary_lines(found))

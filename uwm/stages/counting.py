@@ -122,9 +122,9 @@ def measure_cost(mae_recipe: MAERecipe, pretrain: PretrainRecipe, lpips: Protoco
     pictures = torch.rand(COUNTED_PAIRS, 3, size, size)
     with torch.no_grad():
         predicted = _counted(lambda: model.predict(state, model.infer_actions(state, state).quantized))[1]
-        shown = _counted(lambda: mae.decode(state))[1]
+        decoded = _counted(lambda: mae.decode(state))[1]
         compared = _counted(lambda: network.features(pictures))[1]
-    return encode_cost(mae_recipe) + predicted + 3 * shown + 5 * compared
+    return encode_cost(mae_recipe) + predicted + 3 * decoded + 5 * compared
 
 
 def _costing_alike(lpips: str) -> LPIPS:
@@ -170,8 +170,8 @@ def _step(
         return NextState(DirectDynamics(direct), None, picture).train(), labelled
     if isinstance(recipe, DecoderRecipe):
         network = _costing_alike(recipe.lpips) if recipe.objective == "mse+lpips" else None
-        shown = DecoderReconstruction(mae, network, recipe.lpips_weight)
-        return shown.train(), lambda n: {"states": states(n)[:, 0], "images": images(n)}
+        decoded = DecoderReconstruction(mae, network, recipe.lpips_weight)
+        return decoded.train(), lambda n: {"states": states(n)[:, 0], "images": images(n)}
     ficc = FICC(recipe.model.fitted(mae.config.image_size))
     return CycleConsistency(ficc).train(), lambda n: images(n, 2)
 

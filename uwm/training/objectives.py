@@ -77,18 +77,18 @@ class PictureLoss:
 
     def record(self, s_next: Tensor) -> None:
         """Run as CUDA graphs from now on, for states of this shape."""
-        shown = s_next.clone().requires_grad_()
-        recorded: Any = torch.cuda.make_graphed_callables(self._distances, (shown, s_next.clone()))
+        decoded = s_next.clone().requires_grad_()
+        recorded: Any = torch.cuda.make_graphed_callables(self._distances, (decoded, s_next.clone()))
         self._measure = recorded
 
     def _distances(self, prediction: Tensor, s_next: Tensor) -> dict[str, Tensor]:
         decoder = self.decoder.to(s_next.device)
         with torch.no_grad():
             wanted = decoder.decode_patches(s_next)
-        shown = decoder.decode_patches(prediction)
-        found = {"picture_loss": structure_loss(shown, wanted, decoder.config.patch_size)}
+        decoded = decoder.decode_patches(prediction)
+        found = {"picture_loss": structure_loss(decoded, wanted, decoder.config.patch_size)}
         if self.network is not None:
-            images = (decoder.denormalise_patches(patches).clamp(0, 1) for patches in (shown, wanted))
+            images = (decoder.denormalise_patches(patches).clamp(0, 1) for patches in (decoded, wanted))
             found["lpips"] = self.network.to(s_next.device).loss(*images).mean()
         return found
 

@@ -158,7 +158,7 @@ def _cell_jobs(context: Context, site: Site, cells: list[str], graph: _Graph) ->
     """Arrays of the cells that wait for the same stages and want the same resources."""
     groups: dict[str, tuple[Resources, tuple[str, ...], list[str]]] = {}
     for cell in cells:
-        resources = site.for_cell(cell, matches(cell, context.experiment.reading))
+        resources = site.for_cell(cell, matches(cell, context.experiment.without_gpu))
         after = tuple(graph.job_name(name) for name in graph.of_cell(cell))
         groups.setdefault(repr((resources, after)), (resources, after, []))[2].append(cell)
     for number, (resources, after, names) in enumerate(groups.values()):

@@ -169,24 +169,24 @@ def _resource_keys(table: dict[str, Any], prefix: str, also: set[str] = frozense
     return found
 
 
-def _resource_value(shown: str, key: str, value: Any) -> Any:
+def _resource_value(label: str, key: str, value: Any) -> Any:
     if key == "sbatch":
-        return _sbatch_options(shown, value)
+        return _sbatch_options(label, value)
     if key == "srun_args":
-        return _texts(shown, value)
-    _check_type(shown, value, get_type_hints(Resources)[key])
+        return _texts(label, value)
+    _check_type(label, value, get_type_hints(Resources)[key])
     if key == "gpus_per_node":
         try:
             gpu_count(value)
         except ValueError as error:
-            raise UserError(f"{shown}: {error}") from error
-    _check_positive(shown, key, value)
+            raise UserError(f"{label}: {error}") from error
+    _check_positive(label, key, value)
     return value
 
 
-def _sbatch_options(shown: str, value: Any) -> dict[str, Any]:
+def _sbatch_options(label: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UserError(f"{shown} must be a table of sbatch's long options")
+        raise UserError(f"{label} must be a table of sbatch's long options")
     options = {key.replace("_", "-").lstrip("-"): content for key, content in value.items()}
     for key, content in options.items():
         own = own_option(key)
@@ -194,13 +194,13 @@ def _sbatch_options(shown: str, value: Any) -> dict[str, Any]:
             advice = (
                 f"write {OWN_OPTIONS[own]} = ... outside of [sbatch]" if OWN_OPTIONS[own] else "leave it out"
             )
-            raise UserError(f"{shown}.{key}: this option is the launcher's own; {advice}")
+            raise UserError(f"{label}.{key}: this option is the launcher's own; {advice}")
         if not isinstance(content, str | int | float):
-            raise UserError(f"{shown}.{key} must be text, a number or true, not {content!r}")
+            raise UserError(f"{label}.{key} must be text, a number or true, not {content!r}")
     try:
         gpu_count(Resources(sbatch=options).gpus_of_gres or 0)
     except ValueError as error:
-        raise UserError(f"{shown}.gres: {error}") from error
+        raise UserError(f"{label}.gres: {error}") from error
     return options
 
 
@@ -257,8 +257,8 @@ def _check_type(key: str, value: Any, kind: Any) -> None:
         raise UserError(f"{key} must be a number, not {value!r}")
 
 
-def _check_positive(shown: str, key: str, value: Any) -> None:
+def _check_positive(label: str, key: str, value: Any) -> None:
     if key in ("hours", "tasks_per_node") and value == 0:
-        raise UserError(f"{shown} must be more than 0; leave it out for its default")
+        raise UserError(f"{label} must be more than 0; leave it out for its default")
     if key in _AT_LEAST_ONE and value < 1:
-        raise UserError(f"{shown} must be at least 1, not {value}")
+        raise UserError(f"{label} must be at least 1, not {value}")

@@ -104,7 +104,7 @@ def submit(
         return 0
     again = partial(_next_wave, plan, context, cells, site, listing, sent, anew)
     written = read_listing(context.work / FILE) or listing  # with the stages as they are submitted now
-    return report.follow(written.chosen(sorted(names)), shown=then.follow, again=again)
+    return report.follow(written.chosen(sorted(names)), verbose=then.follow, again=again)
 
 
 def warn_of_site(context: Context, site: Site) -> None:

@@ -75,7 +75,7 @@ class Fitted(NamedTuple):
     build: Callable[[], Any]
 
 
-def obtain_fitted(context: Context, given: Fitted) -> tuple[Any, str]:
+def obtain_fitted(context: Context, method: Fitted) -> tuple[Any, str]:
     """The model, trained by its own `fit` or found, and the sha256 of its weights.
 
     Raises:
@@ -85,26 +85,26 @@ def obtain_fitted(context: Context, given: Fitted) -> tuple[Any, str]:
     config: Pretrained = context.config
     if not config.pretrain.views:
         raise UserError(
-            f"method {given.name}: fit gets corpora that are held in memory (pretrain.views above 0), not "
+            f"method {method.name}: fit gets corpora that are held in memory (pretrain.views above 0), not "
             "those that are decoded live: train it yourself, and name its weights"
         )
-    model = given.build()
+    model = method.build()
     if not all(callable(getattr(model, name, None)) for name in ("state_dict", "load_state_dict")):
-        raise UserError(f"method {given.name}: a class with fit needs state_dict and load_state_dict too")
-    compute = functools.partial(_fit, context, given)
-    artifact: Artifact = context.artifacts.obtain(fitted_stage(context, given), compute, together=False)
+        raise UserError(f"method {method.name}: a class with fit needs state_dict and load_state_dict too")
+    compute = functools.partial(_fit, context, method)
+    artifact: Artifact = context.artifacts.obtain(fitted_stage(context, method), compute, together=False)
     model.load_state_dict(load_file(artifact.path / WEIGHTS))
     return model, file_sha256(artifact.path / WEIGHTS)
 
 
-def fitted_stage(context: Context, given: Fitted) -> Stage:
+def fitted_stage(context: Context, method: Fitted) -> Stage:
     """Identity of the training; trains nothing."""
     config: Pretrained = context.config
     recipe = config.pretrain
     fields: dict[str, Any] = {"gap": recipe.gap, "short_side": recipe.short_side, "seed": recipe.train.seed}
     corpora = first_clips_of_each({n: corpus_of(context, n) for n in config.pretrain_on}, recipe.clips)
-    fields |= {"budget": pairs_budget(context), "method": dict(given.identity)}
-    return Stage(f"fitted-{given.name}", 1, fields, training_manifests(corpora, recipe))
+    fields |= {"budget": pairs_budget(context), "method": dict(method.identity)}
+    return Stage(f"fitted-{method.name}", 1, fields, training_manifests(corpora, recipe))
 
 
 def pairs_budget(context: Context) -> int:
@@ -115,9 +115,9 @@ def pairs_budget(context: Context) -> int:
     return sum(train.steps * train.batch_size for train in trainings)
 
 
-def _fit(context: Context, given: Fitted, folder: Path) -> None:
+def _fit(context: Context, method: Fitted, folder: Path) -> None:
     config: Pretrained = context.config
-    recipe, model = config.pretrain, given.build()
+    recipe, model = config.pretrain, method.build()
     corpora = first_clips_of_each({n: corpus_of(context, n) for n in config.pretrain_on}, recipe.clips)
     banks = [load_frames(c, "train", recipe.short_side, gap=recipe.gap) for c in corpora.values()]
     budget, seed = pairs_budget(context), recipe.train.seed

@@ -96,8 +96,8 @@ def run_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def status_command(options: argparse.Namespace, file: Path) -> str:
     """The command line that asks for the state of the run that `options` start, for the same folder."""
-    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-    words = ["python", str(shown), "--scale", options.scale]
+    script = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    words = ["python", str(script), "--scale", options.scale]
     for name in ("only", "data", "set", "method"):
         values = getattr(options, name)
         words += [f"--{name}", *values] if values else []
@@ -120,8 +120,8 @@ def answer(options: argparse.Namespace, listing: Listing) -> int:
     replies: dict[str, Callable[[], int]] = {
         "cancel": lambda: live.cancel(chosen, whole=not options.only),
         "logs": lambda: report.logs(chosen, as_json=options.json),
-        "follow": lambda: report.follow(chosen, shown=True),
-        "wait": lambda: report.follow(chosen, shown=False),
+        "follow": lambda: report.follow(chosen, verbose=True),
+        "wait": lambda: report.follow(chosen, verbose=False),
         "status": lambda: report.status(chosen, as_json=options.json),
     }
     return next(reply() for name, reply in replies.items() if getattr(options, name))

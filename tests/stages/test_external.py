@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from uwm.data.pairs import FrameBank
-from uwm.stages.given import TrainingPairs
+from uwm.stages.external import TrainingPairs
 
 
 def bank(first: int, frames: int, side: int) -> FrameBank:

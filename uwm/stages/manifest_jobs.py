@@ -12,8 +12,8 @@ from uwm.data.manifest_cache import files_key
 from uwm.data.selection import frozen_pairs
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.experiment import Context, StageJob
+from uwm.stages.comparison_pairs import Tested
 from uwm.stages.pretrained import corpus_of, zero_shot_corpus
-from uwm.stages.testing import Tested
 
 OpenCorpus: TypeAlias = Callable[[Context, str], Corpus]
 
