@@ -149,8 +149,9 @@ def test_what_the_readme_says_in_words_is_what_the_records_say():
     assert "W_tfs, trained from scratch on ten times the pairs, is better than W_ft" in page
     tuned, scratch = (value(m, "sim-panda", "lpips_to_next", "figure4") for m in ("w_ft", "w_tfs"))
     assert scratch < tuned < 1.1 * scratch
-    assert "No planner here lifts a block" in page
+    assert "No planner here ever lifts the block. Random actions sometimes do." in page
     lifted = [results.measure("mini", "planning", m, "lift", "success") for m in ("r_gt", "direct")]
     assert max(found.value for found in lifted) == 0
+    assert results.measure("mini", "planning", "random", "lift", "success").low > 0
     assert "brings the hand to most places" in page
     assert results.measure("mini", "planning", "r_gt", "reach", "success").low > 0.5
