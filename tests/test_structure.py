@@ -88,7 +88,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, anywhere in it, as dotted names."""
+    """Every module that a file imports, anywhere in it, as dotted names; also by `import_module("name")`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -96,6 +96,11 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            name = node.args[0]
+            named = isinstance(name, ast.Constant)
+            assert named or path.parts[-2:] == ("metrics", "__init__.py"), f"{path}: imports a computed name"
+            found |= {str(name.value)} if isinstance(name, ast.Constant) else set()
     return found
 
 
@@ -152,6 +157,9 @@ def test_every_module_has_a_place_and_keeps_to_its_layer() -> None:
         ("paper.tables", "from uwm.models import WorldModel"),
         ("uwm.methods", "import torch"),
         ("experiments.table1", "import experiments.figure4"),
+        ("uwm.training.loop", "def late():\n    from uwm.runs.cli import main"),
+        ("uwm.models.world", "import importlib\nimportlib.import_module('uwm.stages.mae')"),
+        ("uwm.planning.cost", "__import__('uwm.evaluation.measure')"),
     ],
 )
 def test_an_illegal_import_is_noticed(module: str, line: str, tmp_path: Path) -> None:
