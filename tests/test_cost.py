@@ -102,7 +102,7 @@ def test_a_jobs_operations_are_those_that_are_counted_here():
     sums = dict.fromkeys(("pre-training", "fine-tuning"), 0)
     for name, job in jobs.items():
         sums["pre-training" if name == "pretrain" else "fine-tuning"] += job.operations(context)
-    counted = [found for found in cost.trainings("smoke") if found.experiment == "figure4"]
+    counted = [found for found in cost.counted_trainings("smoke") if found.experiment == "figure4"]
     assert sums["fine-tuning"] == sum(f.operations for f in counted if f.kind.startswith("fine-tuning"))
     one = counting.step_cost(config.pretrain, config.mae, config.pretrain).total
     assert sums["pre-training"] == one * config.pretrain.train.batch_size * config.pretrain.train.steps
@@ -152,7 +152,7 @@ def test_a_backward_pass_costs_twice_its_forward_and_frozen_parts_less():
 def test_every_training_is_counted_once(monkeypatch):
     """By hand: methods and numbers of pairs, times seeds, of the three experiments."""
     monkeypatch.setattr(cost, "cost_of_alike", lambda *_: SimpleNamespace(total=1))
-    found = {(one.experiment, one.kind): one.times for one in cost.trainings("paper")}
+    found = {(one.experiment, one.kind): one.times for one in cost.counted_trainings("paper")}
     assert found == {
         ("table1", "pre-training"): 1,
         ("table1", "pre-training (no action)"): 1,
