@@ -36,6 +36,12 @@ def test_a_changed_model_field_is_noticed() -> None:
     assert "restart_threshold is 0.1 in the record and 0.2 in the recipe" in told
 
 
+def test_what_is_no_record_is_named(tmp_path: Path) -> None:
+    for name, text in (("cut", "{"), ("other", '{"cell": 1}'), ("list", "[1]")):
+        (tmp_path / f"{name}.json").write_text(text)
+        assert str(staleness(TABLE1, tmp_path / f"{name}.json")).startswith("cannot be read: ")
+
+
 def test_a_changed_version_measure_or_name_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "another version" in str(staleness(replace(TABLE1, version=99), RECORD))
     renamed = replace(TABLE1, cells=lambda config, data: [])

@@ -13,9 +13,9 @@ from typing import Any
 
 from uwm.arguments import Parser, named_path
 from uwm.env import REPOSITORY
-from uwm.errors import UserError, run_cli
+from uwm.errors import run_cli
 from uwm.runs.experiment import Experiment, load_experiment
-from uwm.runs.record import config_digest, read_record, stale_measures
+from uwm.runs.record import Record, config_digest, stale_measures, strict_json
 from uwm.runs.settings import plain_value
 
 FIELDS_A_LINE = 3  # of those that differ, in a line
@@ -31,11 +31,11 @@ def stale_records(results: Path, experiments: Path) -> Iterator[str]:
 
 
 def staleness(experiment: Experiment, path: Path) -> str | None:
-    """Why a record is stale; None for one that is current."""
+    """Why a record is stale; None for one that is current. `uwm.runs.record` holds it against the schema."""
     try:
-        record = read_record(path)
-    except UserError as error:
-        return str(error)
+        record = Record(**strict_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return f"cannot be read: {error}"
     if record.scale not in experiment.configs:
         return f"stale: {experiment.name} has no scale {record.scale}"
     config = experiment.configs[record.scale]
