@@ -68,13 +68,15 @@ class Varied:
     metrics: Sequence[str]
 
 
-LPIPS = ("lpips_to_next_moving", "lpips_region_moving")
+LPIPS_OF_MOTION = ("lpips_to_next_moving", "lpips_region_moving")
 VARIED_PAIRS = {
-    "figure4": Varied({W_FT.name: "recipe"}, (COPY.name, W_PRE.name, SCRATCH.name, W_TFS.name), LPIPS),
+    "figure4": Varied(
+        {W_FT.name: "recipe"}, (COPY.name, W_PRE.name, SCRATCH.name, W_TFS.name), LPIPS_OF_MOTION
+    ),
     "figure5": Varied(
         {R_GT.name: "adapter", DIRECT.name: "dynamics"},
         (COPY.name, R_LA.name, NO_ACTION.name),
-        (*LPIPS, "hand_error_px_moving"),
+        (*LPIPS_OF_MOTION, "hand_error_px_moving"),
     ),
     "planning": Varied(
         {R_GT.name: "adapter", DIRECT.name: "dynamics", CLONING.name: "cloning"},
