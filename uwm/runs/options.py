@@ -65,10 +65,11 @@ def build_parser(name: str, description: str = "") -> argparse.ArgumentParser:
     return parser
 
 
-def data_folders(assignments: list[str]) -> dict[str, str]:
+def data_folders(assignments: list[str], *, must_exist: bool = True) -> dict[str, str]:
     """`NAME=DIR` options as absolute folders by name; also `NAME=FILE`, and names inside a file.
 
-    What stands between NAME and `=`, as in NAME:LAYOUT=DIR, stays before the folder: `LAYOUT:/DIR`.
+    What stands between NAME and `=`, as in NAME:LAYOUT=DIR, stays before the folder: `LAYOUT:/DIR`. A run is
+    asked about and cancelled by the same options where a folder is gone: then nothing `must_exist`.
 
     Raises:
         UserError: a name that a cell cannot bear, a name given twice, a missing folder.
@@ -83,7 +84,8 @@ def data_folders(assignments: list[str]) -> dict[str, str]:
         path = home_path(folder).absolute()
         if not folder:  # the current folder, were it taken as a path
             raise UserError(f"--data {text}: no folder after the equals sign")
-        if not path.is_dir() and not any(place.is_file() for place in (path, *path.parents)):
+        there = path.is_dir() or any(place.is_file() for place in (path, *path.parents))
+        if must_exist and not there:
             what = "file" if path.suffix in HDF5 else "folder"
             raise UserError(f"--data {text}: no {what} {folder}")
         folders[name] = f"{choices}{colon}{path}"
