@@ -355,7 +355,8 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The trainings of a cluster run; cells then find them."""
-    first = shared_first(config, mae=True)
+    families = [Cell(family, "", seed) for family in config.families for seed in config.seeds]
+    first = shared_first(config, [recipe_of(config, cell) for cell in families], mae=True)
     before = tuple(job.name for job in first)
     trainings = [
         StageJob(
@@ -365,7 +366,7 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
             needs=before,
             cells=(f"{cell.method}/*/s{cell.seed}",),
         )
-        for cell in (Cell(family, "", seed) for family in config.families for seed in config.seeds)
+        for cell in families
     ]
     needs = functools.partial(further_jobs, config, data, before)
     return [*first, *trainings, *shared_jobs(cells(config, data), needs)]

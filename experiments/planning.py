@@ -561,7 +561,8 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     parsed, domain = parse(cell.method), partial(domain_of, cell=cell)
     if parsed.method == RANDOM:
         return
-    yield from pretrain_jobs(config)
+    planned = [family_recipe(config, other) for other in cells(config, {})]
+    yield from pretrain_jobs(config, further=[recipe for recipe in planned if recipe])
     yield from reader_jobs(config, cell)
     if cell.seed is None:
         return
