@@ -400,7 +400,7 @@ def robot_domain(context: Context, name: str) -> Domain:
     config: Config = context.config
     if not has_actions(corpus_of(context, name)):
         raise SkipCell(f"{name} has no actions")
-    corpus = in_domain_corpus(context, name, config.adapter.gap)
+    corpus = in_domain_corpus(context, name, config.adapter)
     if not sees_hand(config.reader, corpus):
         raise SkipCell(f"{name} does not tell where in the picture the gripper is")
     return Domain(context, corpus, None)

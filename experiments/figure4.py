@@ -71,6 +71,7 @@ from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment,
 from uwm.runs.jobs import shared_jobs
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
 from uwm.stages.jobs import finetune_job, pretrain_jobs
+from uwm.stages.lists import listed_first
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, in_domain_corpus
@@ -179,7 +180,7 @@ def domain_of(context: Context, cell: Cell) -> Domain:
         SkipCell: the corpus has too few pairs.
     """
     config: Config = context.config
-    corpus = in_domain_corpus(context, cell.corpus, config.finetune.gap)
+    corpus = in_domain_corpus(context, cell.corpus, config.finetune)
     if cell.seed is None:
         return Domain(context, corpus, None)
     recipe = recipes(config)[cell.method].seeded(cell.seed)
@@ -269,7 +270,7 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The trainings of a cluster run: the pre-training, then that of each cell, side by side."""
-    return shared_jobs(cells(config, data), partial(needs, config))
+    return shared_jobs(cells(config, data), listed_first(partial(needs, config), data))
 
 
 def needs(config: Config, cell: Cell) -> Iterator[StageJob]:

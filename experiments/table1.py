@@ -535,7 +535,7 @@ def reader_job(config: Config, name: str, before: tuple[str, ...]) -> StageJob:
     def domain(context: Context) -> Domain:
         if not can_be_probed(corpus_of(context, name)):
             raise SkipCell(f"{name} has no actions in each split")
-        return Domain(context, in_domain_corpus(context, name, config.reader.gap), None)
+        return Domain(context, in_domain_corpus(context, name, config.reader), None)
 
     return replace(picture_reader_job(f"reader-{name}", config.reader, domain, *before), cells=())
 

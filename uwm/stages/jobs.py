@@ -40,6 +40,7 @@ from uwm.stages.pretrained import (
 from uwm.stages.reader import ReaderRecipe, obtain_reader, reader_stage, sees_hand
 
 DomainRecipe: TypeAlias = AdapterRecipe | DynamicsRecipe | FICCRecipe | DecoderRecipe | ReaderRecipe
+PRETRAINING = ("manifests", "mae", "pretrain")  # the jobs of `pretrain_jobs`
 OpenDomain: TypeAlias = Callable[[Context], Domain]  # may raise SkipCell
 
 

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 from uwm.data.corpora import Corpus, all_test, open_corpus
 from uwm.data.manifest_cache import files_key
-from uwm.data.selection import MANY_CLIPS, first_clips_of_each, quickly_listed
+from uwm.data.selection import MANY_CLIPS, first_clips, first_clips_of_each, quickly_listed
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, NotThere, Stage
 from uwm.runs.experiment import Context
@@ -33,19 +33,29 @@ class Pretrained(Protocol):
     def pretrain_on(self) -> tuple[str, ...]: ...
 
 
+class Lists(Protocol):
+    """The fields of a recipe that say which pairs there are to choose from."""
+
+    @property
+    def gap(self) -> float: ...
+    @property
+    def clips(self) -> int | None: ...
+
+
 def corpus_of(context: Context, name: str) -> Corpus:
     """A corpus by name: from the folder that --data gives it, or the bundled one. Opened once."""
     return context.once(("corpus", name), lambda: open_corpus(name, context.data.get(name)))
 
 
-def in_domain_corpus(context: Context, name: str, gap: float) -> Corpus:
-    """A corpus by name, whose training pairs are `gap` seconds apart.
+def in_domain_corpus(context: Context, name: str, recipe: Lists) -> Corpus:
+    """A corpus by name, of whose training pairs a recipe reads some.
 
     Raises:
         NotThere: a plan asks (`find_only`), and listing these pairs would take long.
     """
     corpus = corpus_of(context, name)
-    if context.artifacts.find_only and not quickly_listed(corpus, "train", gap, None, 0):
+    read = first_clips(corpus, recipe.clips)
+    if context.artifacts.find_only and not quickly_listed(read, "train", recipe.gap, None, 0):
         raise NotThere(f"training pairs of {name}")
     return corpus
 
