@@ -252,8 +252,7 @@ def write_panels(context: Context, cell: Cell, pairs: pd.DataFrame, images: Tens
 
 def check_corpus(context: Context, name: str) -> None:
     """UserError where a corpus has no test clip that can be read."""
-    corpus = corpus_of(context, name)
-    check_clips(corpus, context.config.test_split, context.config.finetune.gap)
+    check_clips(corpus_of(context, name), context.config.test_split, context.config.finetune.gap)
 
 
 def summarize(context: Context) -> None:

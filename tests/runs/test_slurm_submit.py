@@ -384,6 +384,21 @@ def test_a_run_whose_data_are_gone_can_be_asked_about_and_ended(
     assert (fake_slurm.folder / "queue").read_text() == ""
 
 
+def test_the_range_of_actions_goes_into_the_plan_and_what_asks(project, fake_slurm, site, tmp_path):  # noqa: F811
+    (tmp_path / "robot.hdf5").touch()
+    what = ("--data", f"arm={tmp_path}/robot.hdf5", "--action-range", "measured")
+    code, _, error = project.run("--submit", *what, "--site", str(site))
+    assert code == 0
+    (plan,) = project.root.glob("runs/mini/toy-*/plan-*.json")
+    told = json.loads(plan.read_text())
+    assert told["data"] == {"arm": f"actions-measured:{tmp_path}/robot.hdf5"}
+    assert "--action-range measured" in told["command"]
+    (line,) = (line for line in error.splitlines() if line.startswith("ask: "))
+    code, out, _ = project.run(*shlex.split(line.removeprefix("ask: "))[2:])
+    assert (code, "copy/arm" in out, "missing" in out) == (0, True, False)
+    assert "missing" in project.run("--status", *what[:2])[1]  # another run
+
+
 def test_jobs_that_their_folder_does_not_know_are_named_by_every_question(project, fake_slurm, site):  # noqa: F811
     project.file.write_text(project.file.read_text().replace("import os\n", f"{EARLY}import os\n", 1))
     sites = ("--site", str(site))

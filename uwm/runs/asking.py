@@ -89,7 +89,7 @@ def _status_of(record: Path) -> str | None:
 def run_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options that say which run is meant, as they are kept in its listing."""
     out = str(Path(options.out).absolute()) if options.out else None
-    data = data_folders(options.data, must_exist=not reads_nothing(options))
+    data = data_folders(options.data, options.action_range, must_exist=not reads_nothing(options))
     chosen = {"set": list(options.set), **({"method": list(options.method)} if options.method else {})}
     return {**chosen, "pretrain_on": options.pretrain_on, "data": data, "out": out}
 
@@ -101,7 +101,7 @@ def status_command(options: argparse.Namespace, file: Path) -> str:
     for name in ("only", "data", "set", "method"):
         values = getattr(options, name)
         words += [f"--{name}", *values] if values else []
-    for name in ("pretrain_on", "out"):
+    for name in ("action_range", "pretrain_on", "out"):
         value = getattr(options, name)
         words += [f"--{name.replace('_', '-')}", str(value)] if value else []
     return shlex.join([*words, "--status"])

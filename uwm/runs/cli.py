@@ -134,7 +134,7 @@ def plan_of(experiment: Experiment, options: argparse.Namespace, argv: list[str]
     if options.method:
         settings.append(methods_setting(experiment, options.method))
         refuse_committed(options.out, experiment.root / "results")
-    given = data_folders(options.data, must_exist=not asking.reads_nothing(options))
+    given = data_folders(options.data, options.action_range, must_exist=not asking.reads_nothing(options))
     places = named_places(experiment, options.scale, tuple(settings), site.data) if site else {}
     plan = make_plan(
         experiment,

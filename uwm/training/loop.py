@@ -132,10 +132,9 @@ class _Training:
         self.log_length, self.seconds, self.metrics = state["log_length"], state["seconds"], state["metrics"]
 
     def identity(self) -> dict[str, Any]:
-        """What must not change between the attempts of one training."""
-        told = {**asdict(self.config), "checkpoint_every": None, "name": self.name}
-        del told["compiled"]  # how the same steps are computed
-        return told
+        """What must not change between the attempts of one training: not how the same steps are computed."""
+        what = {name: value for name, value in asdict(self.config).items() if name != "compiled"}
+        return {**what, "checkpoint_every": None, "name": self.name}
 
     def is_frozen(self, key: str) -> bool:
         return any(key.startswith(f"{part}.") for part in getattr(self.objective, "frozen", ()))
