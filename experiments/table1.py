@@ -100,7 +100,7 @@ from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment,
 from uwm.runs.settings import identity_fields, plain_value
 from uwm.stages.finetune import Domain
 from uwm.stages.given import Fitted, obtain_fitted
-from uwm.stages.jobs import after_lists, operations_of, picture_reader_job
+from uwm.stages.jobs import operations_of, picture_reader_job, pretrain_jobs
 from uwm.stages.lists import list_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
@@ -496,37 +496,33 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: the trainings, then per corpus its evaluation, which its cells read."""
-    trainings = training_jobs(config)
-    every, compared = tuple(job.name for job in trainings), NO_ACTION if config.no_action else UWM
-    found = after_lists(config, trainings, list(recipes(config).values()))
+    found, others = pretrain_jobs(config, (), list(recipes(config).values())), further_trainings(config)
+    found, trained = [*found, *others], tuple(job.name for job in others)
     for name in corpora_of(config, data):
         lists = list_jobs(name, data)
-        listed = tuple(job.name for job in lists)
-        readers = [] if name in config.pretrain_on else [reader_job(config, name, ("pretrain", *listed))]
-        read = (*listed, *(job.name for job in readers))
-        found += [*lists, *readers, evaluation_job(name, methods(config), (*every, *read))]
-        before = (training_name(compared), *read)
-        found += [given_job(given, name, before) for given in given_methods(config)]
+        before = ("pretrain", *(job.name for job in lists))
+        readers = [] if name in config.pretrain_on else [reader_job(config, name, before)]
+        evaluated = (*before, *trained, *(job.name for job in readers))
+        found += [*lists, *readers, evaluation_job(name, methods(config), evaluated)]
+        found += [given_job(given, name, (*before, *trained)) for given in given_methods(config)]
     return found
 
 
-def training_jobs(config: Config) -> list[StageJob]:
-    """The training of each world model of the table: two evaluations of corpora would wait for one."""
+def further_trainings(config: Config) -> list[StageJob]:
+    """Those beside the pre-training, which leaves them the MAE. Else one corpus's evaluation would train for
+    all while another's waits."""
     return [
         StageJob(
-            training_name(method),
+            f"pretrain-{method}",
             functools.partial(obtain_pretrained, recipe=recipe),
             functools.partial(pretrain_stage, recipe=recipe),
+            needs=("pretrain",),
             operations=operations_of(recipe),
             cells=(),
         )
         for method, recipe in recipes(config).items()
+        if method != UWM
     ]
-
-
-def training_name(method: Method) -> str:
-    """The job that trains a method's world model."""
-    return "pretrain" if method == UWM else f"pretrain-{method}"
 
 
 def reader_job(config: Config, name: str, before: tuple[str, ...]) -> StageJob:

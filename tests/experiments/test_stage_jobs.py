@@ -394,6 +394,6 @@ def test_a_broken_corpus_keeps_no_other_from_being_submitted(tmp_path, fake_slur
     assert main(load_experiment(ROOT / "experiments" / "table1.py"), words) == 2
     error = capsys.readouterr().err
     assert "without wild: corpus 'wild'" in error
-    assert len(fake_slurm.scripts) == 8  # the MAE, three trainings, two evaluations, two packs of cells
+    assert len(fake_slurm.scripts) == 7  # three trainings, two evaluations, two packs of cells
     (jobs,) = tmp_path.glob("runs/smoke/table1-*/jobs.jsonl")
     assert "wild" not in jobs.read_text()

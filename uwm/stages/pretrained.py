@@ -126,7 +126,7 @@ def different_lists(recipes: Recipes) -> list[PretrainRecipe]:
 
 
 def unlisted(context: Context, recipes: Recipes) -> Stage:
-    """Of the lists of some recipes the last that are not made yet, in the order in which they are made."""
+    """Identity of the last lists that are not made yet of those of some recipes."""
     stages = [manifests_stage(context, recipe) for recipe in recipes]
     return next((stage for stage in stages[::-1] if context.artifacts.find(stage) is None), stages[-1])
 
