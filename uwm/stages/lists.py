@@ -14,6 +14,7 @@ from uwm.data.selection import first_clips, frozen_pairs
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.experiment import Cell, Context, StageJob
 from uwm.stages.action_training import ActionRecipe
+from uwm.stages.decoder import WATCHED, DecoderRecipe
 from uwm.stages.finetune import FinetuneRecipe
 from uwm.stages.jobs import PRETRAINING
 from uwm.stages.pair_training import HELD_OUT
@@ -110,7 +111,8 @@ def _domain_choices(context: Context, name: str) -> Chosen:
             seeds = sorted({recipe.train.seed, *config.seeds})
             found += [(read, Choice("validation", recipe.gap, HELD_OUT, seed)) for seed in seeds]
         else:
-            found += [(corpus, Choice("validation", recipe.gap, HELD_OUT, 0))]
+            pairs = WATCHED if isinstance(recipe, DecoderRecipe) else HELD_OUT
+            found += [(corpus, Choice("validation", recipe.gap, pairs, 0))]
     for gap in sorted({choice.gap for _, choice in found} if hasattr(config, "test_split") else ()):
         found += [(corpus, Choice(config.test_split, gap, config.test_pairs, config.test_seed))]
         if hasattr(config, "probe_pairs"):  # and rollouts, which are of every pair there is
