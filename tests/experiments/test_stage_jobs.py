@@ -266,8 +266,8 @@ def test_lists_of_a_robots_pairs_are_a_job_without_a_gpu_and_no_other_makes_them
 
 
 def test_the_lists_of_every_seed_are_made_by_their_job(wild, tmp_path, monkeypatch):
-    words = ("--data", f"wild={wild}", "--pretrain-on", "wild", "--set", "pretrain.pairs=9", "pretrain.views=0",
-             "seeds=0,1", "families=ours", "--out", str(tmp_path / "out"))  # fmt: skip
+    words = ("--data", f"wild={wild}", "--pretrain-on", "wild", "--out", str(tmp_path / "out"),
+             "--set", "pretrain.pairs=9", "pretrain.views=0", "seeds=0,1", "families=ours")  # fmt: skip
     context = context_of("families", *words)
     stages = {job.name: job for job in context.experiment.stages(context.config, context.data)}
     for name in ("mae", "pretrain-ours-s0", "pretrain-ours-s1"):
