@@ -274,7 +274,9 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
         compute, stage = (functools.partial(f, cell=cell) for f in (train_variation, variation_stage))
         read = tuple(Cell(name, corpus, seed).name for corpus in table_corpora(config.corpora, data))
         jobs.append(StageJob(f"pretrain-{name}{suffix}", compute, stage, cells=read))
-    return [*after_lists(config, jobs), *read_lists(table_corpora(config.corpora, data), data)]
+    recipes = [recipe_of(config, Cell(name, "", seed)) for name, seed in trainings(config, trained)]
+    corpora = table_corpora(config.corpora, data)
+    return [*after_lists(config, jobs, recipes), *read_lists(corpora, data)]
 
 
 def train_variation(context: Context, cell: Cell) -> World:

@@ -351,7 +351,8 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The trainings of a cluster run; cells then find them."""
-    first = shared_first(config, mae=True)
+    families = [Cell(family, "", seed) for family in config.families for seed in config.seeds]
+    first = shared_first(config, [recipe_of(config, cell) for cell in families], mae=True)
     before = tuple(job.name for job in first)
     trainings = [
         StageJob(
@@ -361,7 +362,7 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
             needs=before,
             cells=(f"{cell.method}/*/s{cell.seed}",),
         )
-        for cell in (Cell(family, "", seed) for family in config.families for seed in config.seeds)
+        for cell in families
     ]
     needs = functools.partial(further_jobs, config, data, before)
     return [*first, *trainings, *shared_jobs(cells(config, data), needs)]
@@ -395,7 +396,7 @@ def robot_domain(context: Context, name: str) -> Domain:
     config: Config = context.config
     if not has_actions(corpus_of(context, name)):
         raise SkipCell(f"{name} has no actions")
-    corpus = in_domain_corpus(context, name, config.adapter.gap)
+    corpus = in_domain_corpus(context, name, config.adapter)
     if not sees_hand(config.reader, corpus):
         raise SkipCell(f"{name} does not tell where in the picture the gripper is")
     return Domain(context, corpus, None)

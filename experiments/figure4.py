@@ -72,6 +72,7 @@ from uwm.runs.jobs import shared_jobs
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
 from uwm.stages.jobs import finetune_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.manifest_jobs import listed_first
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, in_domain_corpus
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
@@ -179,7 +180,7 @@ def domain_of(context: Context, cell: Cell) -> Domain:
         SkipCell: the corpus has too few pairs.
     """
     config: Config = context.config
-    corpus = in_domain_corpus(context, cell.corpus, config.finetune.gap)
+    corpus = in_domain_corpus(context, cell.corpus, config.finetune)
     if cell.seed is None:
         return Domain(context, corpus, None)
     recipe = recipes(config)[cell.method].seeded(cell.seed)
@@ -251,8 +252,7 @@ def write_panels(context: Context, cell: Cell, pairs: pd.DataFrame, images: Tens
 
 def check_corpus(context: Context, name: str) -> None:
     """UserError where a corpus has no test clip that can be read."""
-    corpus = corpus_of(context, name)
-    check_clips(corpus, context.config.test_split, context.config.finetune.gap)
+    check_clips(corpus_of(context, name), context.config.test_split, context.config.finetune.gap)
 
 
 def summarize(context: Context) -> None:
@@ -269,7 +269,7 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The trainings of a cluster run: the pre-training, then that of each cell, side by side."""
-    return shared_jobs(cells(config, data), partial(needs, config))
+    return shared_jobs(cells(config, data), listed_first(partial(needs, config), data))
 
 
 def needs(config: Config, cell: Cell) -> Iterator[StageJob]:

@@ -124,6 +124,7 @@ from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
 from uwm.stages.jobs import domain_job, ficc_adapter_job, finetune_job, picture_reader_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.manifest_jobs import listed_first
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, in_domain_corpus
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
@@ -356,7 +357,7 @@ def domain_of(context: Context, cell: Cell) -> Domain:
         UserError: the corpus has no actions.
     """
     config: Config = context.config
-    corpus = in_domain_corpus(context, cell.corpus, config.adapter.gap)
+    corpus = in_domain_corpus(context, cell.corpus, config.adapter)
     short = parse(cell.method).short_pairs
     skip_where_fewer(replace(config.adapter, pairs=None), corpus, "adapter.pairs")  # has it actions?
     for name, recipe in reads(config, cell).items():
@@ -579,7 +580,7 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The trainings of a cluster run; cells then find them."""
-    return shared_jobs(cells(config, data), partial(needs, config))
+    return shared_jobs(cells(config, data), listed_first(partial(needs, config), data))
 
 
 def needs(config: Config, cell: Cell) -> Iterator[StageJob]:

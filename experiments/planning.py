@@ -112,8 +112,9 @@ from uwm.stages.baselines import DYNAMICS, DynamicsRecipe
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
 from uwm.stages.jobs import domain_job, finetune_job, obtain, operations_of, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
+from uwm.stages.manifest_jobs import listed_first
 from uwm.stages.preflight import trainings_lack
-from uwm.stages.pretrained import corpus_of, obtain_pretrained, pretrain_stage
+from uwm.stages.pretrained import corpus_of, in_domain_corpus, obtain_pretrained, pretrain_stage
 from uwm.stages.reader import PLANNING_READER, ReaderRecipe
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 
@@ -488,7 +489,7 @@ def domain_of(context: Context, cell: Cell) -> Domain:
         SkipCell: there are fewer labelled pairs than the cell's method wants.
     """
     config: Config = context.config
-    corpus = corpus_of(context, config.corpus)
+    corpus = in_domain_corpus(context, config.corpus, config.adapter)
     if cell.seed is not None:
         recipe = own_recipe(config, cell)
         field = "dynamics.pairs" if isinstance(recipe, DynamicsRecipe) else "adapter.pairs"
@@ -504,7 +505,7 @@ def reader_domain(context: Context) -> Domain:
     """That of the cost's readers: where they are trained on predictions, one world model's for all rows."""
     config: Config = context.config
     recipe = config.finetune if config.reader.predicted_share else None
-    return Domain(context, corpus_of(context, config.corpus), recipe)
+    return Domain(context, in_domain_corpus(context, config.corpus, config.adapter), recipe)
 
 
 def player_of(context: Context, cell: Cell) -> Player:
@@ -552,7 +553,8 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The trainings of a cluster run; cells then find them."""
-    return shared_jobs(cells(config, data), partial(needs, config))
+    listed = listed_first(partial(needs, config), data, lambda cell: config.corpus)
+    return shared_jobs(cells(config, data), listed)
 
 
 def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
@@ -560,7 +562,8 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     parsed, domain = parse(cell.method), partial(domain_of, cell=cell)
     if parsed.method == RANDOM:
         return
-    yield from pretrain_jobs(config)
+    planned = [family_recipe(config, other) for other in cells(config, {})]
+    yield from pretrain_jobs(config, further=[recipe for recipe in planned if recipe])
     yield from reader_jobs(config, cell)
     if cell.seed is None:
         return

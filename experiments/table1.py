@@ -101,7 +101,7 @@ from uwm.runs.settings import identity_fields, plain_value
 from uwm.stages.comparison_pairs import test_images, test_manifest
 from uwm.stages.external import Fitted, obtain_fitted
 from uwm.stages.finetune import Domain
-from uwm.stages.jobs import picture_reader_job, pretrain_jobs
+from uwm.stages.jobs import operations_of, picture_reader_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.manifest_jobs import list_jobs
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
@@ -109,6 +109,7 @@ from uwm.stages.pretrained import (
     corpus_of,
     in_domain_corpus,
     obtain_pretrained,
+    pretrain_stage,
     table_corpora,
     zero_shot_corpus,
 )
@@ -494,16 +495,34 @@ def summarize(context: Context) -> None:
 
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
-    """The jobs of a cluster run: pre-training, then per corpus its evaluation, which its cells read."""
-    found = pretrain_jobs(config, cells=())
+    """The jobs of a cluster run: the trainings, then per corpus its evaluation, which its cells read."""
+    found, others = pretrain_jobs(config, (), list(recipes(config).values())), further_trainings(config)
+    found, trained = [*found, *others], tuple(job.name for job in others)
     for name in table_corpora(config.corpora, data):
         lists = list_jobs(name, data)
         before = ("pretrain", *(job.name for job in lists))
         readers = [] if name in config.pretrain_on else [reader_job(config, name, before)]
-        found += [*lists, *readers]
-        found += [evaluation_job(name, methods(config), (*before, *(job.name for job in readers)))]
-        found += [external_job(external, name, before) for external in external_methods(config)]
+        evaluated = (*before, *trained, *(job.name for job in readers))
+        found += [*lists, *readers, evaluation_job(name, methods(config), evaluated)]
+        found += [external_job(external, name, (*before, *trained)) for external in external_methods(config)]
     return found
+
+
+def further_trainings(config: Config) -> list[StageJob]:
+    """Those beside the pre-training, which leaves them the MAE. Else one corpus's evaluation would train for
+    all while another's waits."""
+    return [
+        StageJob(
+            f"pretrain-{method}",
+            functools.partial(obtain_pretrained, recipe=recipe),
+            functools.partial(pretrain_stage, recipe=recipe),
+            needs=("pretrain",),
+            operations=operations_of(recipe),
+            cells=(),
+        )
+        for method, recipe in recipes(config).items()
+        if method != UWM
+    ]
 
 
 def reader_job(config: Config, name: str, before: tuple[str, ...]) -> StageJob:
@@ -512,7 +531,7 @@ def reader_job(config: Config, name: str, before: tuple[str, ...]) -> StageJob:
     def domain(context: Context) -> Domain:
         if not can_be_probed(corpus_of(context, name)):
             raise SkipCell(f"{name} has no actions in each split")
-        return Domain(context, in_domain_corpus(context, name, config.reader.gap), None)
+        return Domain(context, in_domain_corpus(context, name, config.reader), None)
 
     return replace(picture_reader_job(f"reader-{name}", config.reader, domain, *before), cells=())
 

@@ -2,6 +2,7 @@
 
     python -m uwm.bench                    # pre-training of scale paper on one GPU
     python -m torch.distributed.run --standalone --nproc-per-node=gpu -m uwm.bench     # on all: NCCL
+    python -m uwm.bench --compiled         # the same with the transformer blocks compiled
     python -m uwm.bench --scale smoke      # on a CPU, in seconds: gloo
 
 It is the loop of every training on a random batch in memory: encoding, both passes, exchange, optimiser.
@@ -114,12 +115,13 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measured_steps(scale: str, steps: int) -> dict[str, Any] | None:
+def measured_steps(scale: str, steps: int, compiled: bool = False) -> dict[str, Any] | None:
     """The record of this machine; None but on rank 0. UserError where the scale needs a GPU."""
     if scale != "smoke" and not torch.cuda.is_available():
         raise UserError(f"no GPU here for scale {scale}; --scale smoke runs on a CPU")
     config = load_experiment(REPOSITORY / "experiments" / "table1.py").configs[scale]
-    recipe, mae = config.pretrain, config.mae
+    pretrain, mae = config.pretrain, config.mae
+    recipe = replace(pretrain, train=replace(pretrain.train, compiled=compiled))
     ranks = distributed.environment_ranks()
     device = distributed.default_device(ranks)
     distributed.join(ranks, device)
@@ -147,7 +149,7 @@ def measured_steps(scale: str, steps: int) -> dict[str, Any] | None:
         "exchange": exchange,
         "cuda": torch.version.cuda if cuda else None,
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else None,
-        "env": environment(REPOSITORY),
+        "env": {**environment(REPOSITORY), **({"compiled": True} if compiled else {})},
         "code": code_provenance(REPOSITORY, Path(__file__)),
     }
 
@@ -160,11 +162,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--scale", type=one_of(TIMED_SCALES), default="paper", help="whose pre-training")
     parser.add_argument("--steps", type=whole(2, 100_000), default=50, help="steps that count")
+    parser.add_argument("--compiled", action="store_true", help="with compiled transformer blocks")
     parser.add_argument("--out", type=named_path, help="the record; none: in the folder of runs")
     options = parser.parse_args(argv)
     if options.out:
         check_ours(options.out, lambda path: "milliseconds_per_step" in json.loads(path.read_text()))
-    record = measured_steps(options.scale, options.steps)
+    record = measured_steps(options.scale, options.steps, options.compiled)
     if record is None:
         return 0
     name = f"{options.scale}-{record['processes']}.json"

@@ -8,8 +8,7 @@
 | `UWM_SHARDS` | folder of shards that `python -m uwm.data.prepare` made | `shards` in the working folder |
 | `UWM_MAX_BAD_SHARE` | share of a corpus's clips that may be unusable, 0 to 1 | 0.2 |
 | `UWM_SITE` | site file of `--submit` | the cluster's own defaults |
-| `UWM_GRAPHS` | 1: CUDA graphs for trainings of small models in `fp32`: how, as `UWM_COMPILE` | eager |
-| `UWM_COMPILE` | 1: `torch.compile` for trainings: how, not what, so no field; records say so | eager |
+| `UWM_GRAPHS` | 1: CUDA graphs for trainings of small models in `fp32`; records say so | eager |
 """
 
 import os
@@ -84,11 +83,6 @@ def max_bad_share() -> str | None:
 def allow_bad_share(share: float) -> None:
     """Let this share of a corpus's clips be unusable, in this process and those that it starts."""
     os.environ["UWM_MAX_BAD_SHARE"] = f"{share:g}"
-
-
-def compiles() -> bool:
-    """Whether trainings compile their transformer blocks."""
-    return _value("UWM_COMPILE") not in (None, "0")
 
 
 def records_graphs() -> bool:

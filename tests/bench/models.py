@@ -1,8 +1,8 @@
 """Speed of the models, as ratios of interleaved runs: `make bench`. Absolute times belong to one machine.
 
 World model: pairs/s from live images (encoder in the loop) against cached states; a training step with the
-blocks compiled, as `UWM_COMPILE=1` does, against eager ones, as a table. Quantiser: a training step against
-vector-quantize-pytorch at equal size. Evaluation: features computed once against plain `lpips` calls.
+blocks compiled, as the field `compiled` does, against eager ones, as a table. Quantiser: a training step
+against vector-quantize-pytorch at equal size. Evaluation: features computed once against plain `lpips` calls.
 """
 
 import shutil

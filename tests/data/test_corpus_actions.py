@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+import h5py
 import pytest
 
 from tests.data.test_robot_files import libero, wild
 from tests.data.video_files import write_video
+from tests.robot_toy import write_toy
+from uwm.data.action_pairs import all_action_pairs
+from uwm.data.assignment import Choices
 from uwm.data.corpora import open_corpus, parse_data
 from uwm.data.robomimic.actions import check_corpus_actions
 from uwm.errors import UserError
+from uwm.runs.options import data_folders
 
 
 def test_actions_before_anything_is_trained(tmp_path: Path):
@@ -19,6 +24,39 @@ def test_actions_before_anything_is_trained(tmp_path: Path):
     write_video(tmp_path / "v" / "0.mp4", 12)
     with pytest.raises(UserError, match="has no actions"):
         check_corpus_actions(open_corpus("arm", tmp_path / "v"))
+
+
+def test_one_option_says_the_range_of_all_demonstrations(tmp_path: Path):
+    """Of those that choose none themselves; a plan, a job and a record's command hold it as any other."""
+    file, told = wild(tmp_path / "d.hdf5"), tmp_path / "robots" / "more" / "t.hdf5"
+    told.parent.mkdir(parents=True)
+    write_toy(told)
+    write_video(tmp_path / "v" / "0.mp4", 12)
+    words = [f"d={file}", f"own:actions-clip={file}", f"top:camera-front={told.parent}", f"v={tmp_path}/v"]
+    places = data_folders(words, "measured")
+    assert places == {
+        "d": f"actions-measured:{file}",
+        "own": f"actions-clip:{file}",
+        "top": f"camera-front,actions-measured:{told.parent}",
+        "v": f"{tmp_path}/v",
+    }
+    assert open_corpus("top", places["top"]).choices == Choices("hdf5", False, "measured", "front")
+    check_corpus_actions(open_corpus("d", places["d"]))
+    with pytest.raises(UserError, match="no corpus of --data holds demonstrations"):
+        data_folders([f"v={tmp_path}/v"], "measured")
+    assert data_folders(words) == data_folders(words, None)
+
+
+def test_the_range_of_the_file_is_one_that_it_tells(tmp_path: Path):
+    place = write_toy(tmp_path / "t.hdf5")
+    corpus = open_corpus("toy", data_folders([f"toy={place}"], "file")["toy"])
+    with pytest.raises(UserError, match="tells no range of its actions: choose controller or measured"):
+        check_corpus_actions(corpus)
+    check_corpus_actions(open_corpus("toy", data_folders([f"toy={place}"], "controller")["toy"]))
+    with h5py.File(place, "a") as file:
+        file["data"].attrs.update(action_low=-2.0, action_high=2.0)
+    check_corpus_actions(corpus)
+    assert all_action_pairs(corpus, 0.2, None).limits[1].tolist() == [2.0] * 3
 
 
 def test_a_camera_of_a_folder_of_files(tmp_path: Path):

@@ -11,6 +11,8 @@ import pytest
 from tests.robot_toy import write_toy
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from uwm.data.corpora import ASSETS, BUNDLED, INCLUDED, bundled, open_corpus
+from uwm.data.manifest import build_manifest
+from uwm.data.selection import frozen_pairs
 from uwm.errors import UserError
 from uwm.runs.artifacts import NotThere
 from uwm.runs.cli import choose, main, plan_of, run_experiment, stages_behind
@@ -230,6 +232,64 @@ def test_lists_of_test_pairs_are_a_job_without_a_gpu_and_no_evaluation_makes_the
     assert [corpus.name for corpus, _ in opened].count("wild") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "pattern", "more"),
+    [
+        ("figure4", "w_ft/toy", ("--data", "toy={}")),
+        ("figure5", "r_gt/toy", ("--data", "toy={}")),
+        ("planning", "r_gt-8/reach", ("--data", "toy={}", "--set", "corpus=toy")),
+    ],
+)
+def test_lists_of_a_robots_pairs_are_a_job_without_a_gpu_and_no_other_makes_them(
+    name, pattern, more, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("uwm.data.selection.MANY_CLIPS", 3)
+    place = write_toy(tmp_path / "toy.hdf5", demos=24)
+    words = ("--scale", "smoke", "--out", str(tmp_path / "out"), *(word.format(place) for word in more))
+    context = context_of(name, *words)
+    site = Site("gpus", Resources(gpus_per_node=8), Resources(gpus_per_node=1), Resources(cpus_per_task=32))
+    cells = choose(context.cells, [pattern])
+    jobs = {job.name: job for job in plan_jobs(context, cells, site, {}, set()).jobs}
+    lists = jobs.pop(f"{name}-manifests-toy")
+    assert (lists.resources.gpus_per_node, lists.resources.cpus_per_task) == (0, 32)
+    assert lists.after_ok == jobs.pop(f"{name}-pretrain").after_ok == ()
+    assert len(jobs) > 1
+    assert all(lists.name in job.after_ok for job in jobs.values())
+    assert list(tmp_path.glob("cache/manifests/toy-*")) == []
+    stages = {job.name: job for job in stages_behind(context, cells)}
+    stages["manifests-toy"].run(context)
+    assert lists.name not in [job.name for job in planned(context_of(name, *words), pattern)]
+    if name != "planning":  # of another robot than the toy
+        opened = counted(monkeypatch, "uwm.data.manifest_cache.build_manifest")
+        assert run_experiment(context.experiment, ["--only", pattern, *words]) == 0
+        assert [read for corpus, *read in opened if corpus.name == "toy"] == []
+
+
+def test_the_lists_of_every_seed_are_made_by_their_job(wild, tmp_path, monkeypatch):
+    words = ("--data", f"wild={wild}", "--pretrain-on", "wild", "--out", str(tmp_path / "out"),
+             "--set", "pretrain.pairs=9", "pretrain.views=0", "seeds=0,1", "families=ours")  # fmt: skip
+    context = context_of("families", *words)
+    stages = {job.name: job for job in context.experiment.stages(context.config, context.data)}
+    for name in ("mae", "pretrain-ours-s0", "pretrain-ours-s1"):
+        assert planned_stage(context, stages[name]) is None
+    assert planned_stage(context, stages["manifests"]) is not None
+    opened = counted(monkeypatch, "uwm.data.manifest_cache.build_manifest")
+    stages["manifests"].run(context)
+    assert sorted(split for _, split in opened) == ["train"] * 2 + ["validation"] * 2
+    folders = {planned_stage(context, stages[f"pretrain-ours-s{seed}"]).folder_name for seed in (0, 1)}
+    assert (len(folders), len(opened)) == (2, 4)
+
+
+def test_all_pairs_are_listed_once_whatever_the_seed(monkeypatch):
+    opened = counted(monkeypatch, "uwm.data.manifest_cache.build_manifest")
+    corpus = bundled(BUNDLED[0])
+    every = [frozen_pairs(corpus, "test", 0.4, None, seed, visits) for seed in (0, 1) for visits in (1, 8)]
+    assert len(opened) == 1
+    assert {made.sha256 for made in every} == {build_manifest(corpus, "test", gap=0.4, seed=5).sha256}
+    some = {frozen_pairs(corpus, "test", 0.4, 9, seed).sha256 for seed in (0, 1)}
+    assert len(some) == 2
+
+
 def test_a_stage_that_is_not_needed_gets_no_job_and_cells_do_without(tmp_path, capsys):
     """A robot whose gripper no picture shows: no reader, and nobody waits for one that would fail."""
     place = write_toy(tmp_path / "toy.hdf5", demos=24)
@@ -333,6 +393,6 @@ def test_a_broken_corpus_keeps_no_other_from_being_submitted(tmp_path, fake_slur
     assert main(load_experiment(ROOT / "experiments" / "table1.py"), words) == 2
     error = capsys.readouterr().err
     assert "without wild: corpus 'wild'" in error
-    assert len(fake_slurm.scripts) == 5  # pre-training, two evaluations, two packs of cells
+    assert len(fake_slurm.scripts) == 7  # three trainings, two evaluations, two packs of cells
     (jobs,) = tmp_path.glob("runs/smoke/table1-*/jobs.jsonl")
     assert "wild" not in jobs.read_text()

@@ -188,14 +188,6 @@ def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_goes_on_later(proje
     assert len(list(project.root.glob("cache/weights-*/half.txt"))) == 1
 
 
-def test_a_record_says_that_its_trainings_were_compiled(project, monkeypatch):
-    project.run("--only", "copy")
-    assert "compiled" not in project.record("copy__ours")["env"]
-    monkeypatch.setenv("UWM_COMPILE", "1")
-    project.run("--only", "copy")
-    assert project.record("copy__ours")["env"]["compiled"] is True
-
-
 def test_the_share_of_bad_clips_goes_with_the_plan_and_changes_no_identity(project, monkeypatch):
     monkeypatch.setenv("UWM_MAX_BAD_SHARE", "0.1")
     project.run("--only", "copy")

@@ -118,7 +118,7 @@ def test_the_commands_of_a_site_file_as_they_are_written(at_the_site, fake_slurm
         assert "--rerun measures them again" in done.stderr
         return
     lists = ("manifests", "manifests-ssv2", "manifests-ego4d")
-    stages = (*lists, "pretrain", "evaluate-ssv2", "evaluate-ego4d")
+    stages = (*lists, "pretrain", "pretrain-no-action", "evaluate-ssv2", "evaluate-ego4d")
     for stage in stages:
         assert f": table1-{stage} (1 items)" in done.stderr
     fake_slurm.program("srun", '#!/bin/sh\necho "$@" >> {folder}/started\n')

@@ -359,6 +359,68 @@ def test_the_command_that_asks_can_be_copied(project, fake_slurm, site, tmp_path
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("asked_early", [True, False])
+def test_a_run_whose_data_are_gone_can_be_asked_about_and_ended(
+    project,
+    fake_slurm,  # noqa: F811
+    site,
+    tmp_path,
+    asked_early,
+):
+    if asked_early:
+        project.file.write_text(project.file.read_text().replace("import os\n", f"{EARLY}import os\n", 1))
+    wild = tmp_path / "wild"
+    wild.mkdir()
+    what = ("--data", f"wild={wild}")
+    assert project.run("--submit", *what, "--site", str(site))[0] == 0
+    wild.rmdir()
+    started = project.start("--submit", *what, "--site", str(site))
+    assert (started.wait(120), "no folder" in started.stderr.read()) == (2, True)
+    for question, code in {"--status": 0, "--logs": 0, "--collect": 1, "--cancel": 0, "--wait": 1}.items():
+        asked = project.start(question, *what)
+        asked.wait(120)
+        error = asked.stderr.read()
+        assert (asked.returncode, "error:" in error) == (code, False), error
+    assert (fake_slurm.folder / "queue").read_text() == ""
+
+
+def test_the_range_of_actions_goes_into_the_plan_and_what_asks(project, fake_slurm, site, tmp_path):  # noqa: F811
+    (tmp_path / "robot.hdf5").touch()
+    what = ("--data", f"arm={tmp_path}/robot.hdf5", "--action-range", "measured")
+    code, _, error = project.run("--submit", *what, "--site", str(site))
+    assert code == 0
+    (plan,) = project.root.glob("runs/mini/toy-*/plan-*.json")
+    told = json.loads(plan.read_text())
+    assert told["data"] == {"arm": f"actions-measured:{tmp_path}/robot.hdf5"}
+    assert "--action-range measured" in told["command"]
+    (line,) = (line for line in error.splitlines() if line.startswith("ask: "))
+    code, out, _ = project.run(*shlex.split(line.removeprefix("ask: "))[2:])
+    assert (code, "copy/arm" in out, "missing" in out) == (0, True, False)
+    assert "missing" in project.run("--status", *what[:2])[1]  # another run
+
+
+def test_jobs_that_their_folder_does_not_know_are_named_by_every_question(project, fake_slurm, site):  # noqa: F811
+    project.file.write_text(project.file.read_text().replace("import os\n", f"{EARLY}import os\n", 1))
+    sites = ("--site", str(site))
+    assert project.run("--submit", *sites)[0] == 0
+    (work,) = project.root.glob("runs/mini/toy-*")
+    shutil.rmtree(work)
+    assert project.run("--submit", *sites)[0] == 2  # refused; the folder is there again
+
+    def told(*question):
+        asked = project.start(*question)
+        asked.wait(120)
+        return asked.stderr.read()
+
+    for _ in range(2):
+        for question in (("--status",), ("--logs",), ("--cancel", "--only", "copy"), ("--wait",)):
+            assert "jobs 1, 2_0, 2_1, 2_2 " in told(*question), question
+        assert project.run()[0] == 0  # a run here leaves its listing
+        assert (work / "run.json").is_file()
+    assert "cancelled 4 jobs" in told("--cancel")
+    assert "are queued or running" not in told("--status")
+
+
 @pytest.mark.parametrize("question", ["--wait", "--follow"])
 def test_to_wait_is_a_question_or_goes_with_a_submission(project, question):
     for starting in ("--dry-run", "--recompute", "--missing", "--jobs=2", "--status"):

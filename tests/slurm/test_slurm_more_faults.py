@@ -162,6 +162,7 @@ def test_jobs_of_a_deleted_run_folder_are_found_and_ended(project):
     code, _, error = project.run("--submit", "--site", str(project.site), *SLOW)
     assert code == 2
     assert "does not know them (was it deleted?)" in error
+    assert "does not know them (was it deleted?)" in project.run("--status", *SLOW)[2]
     assert project.run("--cancel", *SLOW)[2] == "cancelled 1 jobs\n"
     project.cluster.wait_until_empty()
 

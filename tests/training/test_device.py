@@ -10,6 +10,7 @@ from torch import nn
 
 from tests.pretended_gpu import pretended_gpu
 from tests.training.toy import CONFIG, Toy, train_toy
+from uwm.bounds import identity_fields
 from uwm.training.device import (
     DeviceBatches,
     Speed,
@@ -88,6 +89,24 @@ def test_compiled_blocks_keep_their_weights_names_and_numbers():
     assert compile_blocks(model, backend="eager") == 2
     assert list(model.state_dict()) == names
     torch.testing.assert_close(model(tokens), wanted)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_training_compiles_its_blocks_where_its_field_says_so(tmp_path, monkeypatch, compiled):
+    """It says how, not what: an eager attempt's checkpoint is gone on with."""
+    seen = []
+    monkeypatch.setattr("uwm.training.loop.compile_blocks", lambda objective: seen.append(objective) or 1)
+    train_toy(tmp_path, Toy(), config=replace(CONFIG, steps=2, warmup_steps=0))
+    assert seen == []
+    objective = Toy()
+    assert train_toy(tmp_path / "other", objective, config=replace(CONFIG, compiled=compiled)).steps > 2
+    assert seen == [objective] * compiled
+    assert (
+        train_toy(tmp_path, Toy(), config=replace(CONFIG, steps=2, warmup_steps=0, compiled=compiled)).steps
+        == 2
+    )
+    told = identity_fields(replace(CONFIG, compiled=compiled))
+    assert ("compiled" in told) == compiled  # older records and weights stay as they are
 
 
 def rounds(value=None):

@@ -1,8 +1,9 @@
 """The argument of `--data`: NAME=PLACE, or NAME:OPTIONS=PLACE.
 
 OPTIONS, separated by commas, are a layout (`uwm.data.layouts`) and what a file of demonstrations leaves open:
-`camera-NAME`, `upside-down` for pictures stored so, and `actions-clip`, `actions-rescale`, `actions-measured`
-or `actions-controller` for the range of its actions (`uwm.data.robomimic.limits`).
+`camera-NAME`, `upside-down` for pictures stored so, and for the range of its actions
+(`uwm.data.robomimic.limits`) `actions-clip`, `actions-rescale`, `actions-measured`, `actions-controller` or
+`actions-file`.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from uwm.files import home_path
 
 LAYOUT_NAMES = ("ssv2", "ego4d", "epic", "lerobot", "hdf5", "folder")
 UPSIDE_DOWN_WORD = "upside-down"
-ACTION_RANGES = ("clip", "rescale", "measured", "controller")
+ACTION_RANGES = ("clip", "rescale", "measured", "controller", "file")
 CAMERA = "camera-"
 OPTIONS = (*LAYOUT_NAMES, UPSIDE_DOWN_WORD, *(f"actions-{choice}" for choice in ACTION_RANGES))
 

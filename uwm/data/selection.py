@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,12 +46,9 @@ def frozen_pairs(
     `pairs_per_visit` takes that many pairs of a long video from the same 4 s, for decoding them live.
     """
     announce(corpus)
-    cache = cache_root() / "manifests"
-    visits = {"pairs_per_visit": pairs_per_visit} if pairs_per_visit > 1 else {}
+    arguments = list_arguments(gap, pairs, seed, pairs_per_visit)
     workers = reading_workers(len(corpus.of(split)))
-    manifest = cached_manifest(
-        cache, corpus, split, workers=workers, gap=gap, pairs=pairs, seed=seed, **visits
-    )
+    manifest = cached_manifest(cache_root() / "manifests", corpus, split, workers=workers, **arguments)
     for file, reason in manifest.skipped:
         print(f"skipped {corpus.name} ({split}): {file}: {reason}", file=sys.stderr)
     return manifest
@@ -60,8 +58,17 @@ def quickly_listed(corpus: Corpus, split: str, gap: float, pairs: int | None, se
     """Whether `frozen_pairs` opens few clips, or none since the list is kept."""
     if len(corpus.of(split)) <= MANY_CLIPS:
         return True
-    arguments = {"gap": gap, "pairs": pairs, "seed": seed}
+    arguments = list_arguments(gap, pairs, seed)
     return kept_manifest(cache_root() / "manifests", corpus, split, arguments).is_file()
+
+
+def list_arguments(gap: float, pairs: int | None, seed: int, pairs_per_visit: int = 1) -> dict[str, Any]:
+    """What a list is made by. All pairs are the same ones by any draw: whatever the seeds of the trainings,
+    such a list is made once."""
+    if pairs is None:
+        seed, pairs_per_visit = 0, 1
+    visits = {"pairs_per_visit": pairs_per_visit} if pairs_per_visit > 1 else {}
+    return {"gap": gap, "pairs": pairs, "seed": seed, **visits}
 
 
 def reading_workers(clips: int) -> int:

@@ -42,7 +42,7 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     if not context.cells:
         raise UserError("these settings and data leave no cell: no method, or no corpus to measure on")
     cells = choose(context.cells, options.only)
-    if queries.asked(options) or options.collect:
+    if queries.reads_nothing(options):
         unusable = {}
     else:
         unusable = unusable_corpora(context, cells)
@@ -136,7 +136,7 @@ def plan_of(
     if options.method:
         settings.append(methods_setting(experiment, options.method))
         refuse_committed(options.out, experiment.root / "results")
-    given = data_folders(options.data)
+    given = data_folders(options.data, options.action_range, must_exist=not queries.reads_nothing(options))
     places = named_places(experiment, options.scale, tuple(settings), site.data) if site else {}
     plan = make_plan(
         experiment,

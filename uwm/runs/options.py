@@ -2,6 +2,7 @@
 
 import argparse
 from itertools import pairwise
+from pathlib import Path
 
 from uwm.arguments import Parser, check_corpus_name, named_path, real, whole
 from uwm.errors import UserError
@@ -19,6 +20,9 @@ def build_parser(name: str, description: str = "") -> argparse.ArgumentParser:
                         help="cells to run, e.g. 'uwm/*' or uwm (all of a method)")  # fmt: skip
     parser.add_argument("--data", action="extend", nargs="+", default=[], metavar="NAME=DIR",
                         help="add a corpus: a folder of video files")  # fmt: skip
+    parser.add_argument("--action-range", choices=("measured", "controller", "file"),
+                        help="of the demonstrations of --data: as measured, the controller's, or as the file "
+                             "tells; for one corpus: NAME:actions-measured=FILE")  # fmt: skip
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE",
                         help="change a config field, with dots: pretrain.train.steps=100")  # fmt: skip
     parser.add_argument("--method", action="extend", nargs="+", default=[], metavar="NAME=FILE.py:CLASS",
@@ -65,10 +69,14 @@ def build_parser(name: str, description: str = "") -> argparse.ArgumentParser:
     return parser
 
 
-def data_folders(assignments: list[str]) -> dict[str, str]:
+def data_folders(
+    assignments: list[str], action_range: str | None = None, *, must_exist: bool = True
+) -> dict[str, str]:
     """`NAME=DIR` options as absolute folders by name; also `NAME=FILE`, and names inside a file.
 
-    What stands between NAME and `=`, as in NAME:LAYOUT=DIR, stays before the folder: `LAYOUT:/DIR`.
+    What stands between NAME and `=`, as in NAME:LAYOUT=DIR, stays before the folder: `LAYOUT:/DIR`. A run is
+    asked about and cancelled by the same options where a folder is gone: then nothing `must_exist`.
+    Demonstrations that choose no range of their actions get `action_range`, as an option of their own.
 
     Raises:
         UserError: a name that a cell cannot bear, a name given twice, a missing folder.
@@ -83,11 +91,23 @@ def data_folders(assignments: list[str]) -> dict[str, str]:
         path = home_path(folder).absolute()
         if not folder:  # the current folder, were it taken as a path
             raise UserError(f"--data {text}: no folder after the equals sign")
-        if not path.is_dir() and not any(place.is_file() for place in (path, *path.parents)):
+        there = path.is_dir() or any(place.is_file() for place in (path, *path.parents))
+        if must_exist and not there:
             what = "file" if path.suffix in HDF5 else "folder"
             raise UserError(f"--data {text}: no {what} {folder}")
         folders[name] = f"{choices}{colon}{path}"
+        if action_range and "actions-" not in choices and holds_demos(path):
+            choices = ",".join(filter(None, [choices, f"actions-{action_range}"]))
+            folders[name] = f"{choices}:{path}"
+    if action_range and must_exist and not any("actions-" in place for place in folders.values()):
+        raise UserError(f"--action-range {action_range}: no corpus of --data holds demonstrations in HDF5")
     return folders
+
+
+def holds_demos(path: Path) -> bool:
+    """Whether a corpus is of a robot's demonstrations: an HDF5 file, a camera in one, a folder of such."""
+    named = any(place.suffix in HDF5 for place in (path, *path.parents) if not place.is_dir())
+    return named or any(file.suffix in HDF5 for file in path.rglob("*.h*5"))
 
 
 HDF5 = (".hdf5", ".h5")

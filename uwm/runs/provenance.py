@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from uwm.env import compiles, records_graphs
+from uwm.env import records_graphs
 from uwm.runs.record import file_sha256
 
 
@@ -54,7 +54,6 @@ def device_name() -> str:
 
 def environment(root: Path) -> dict[str, Any]:
     """The record's `env` field."""
-    compiled = {"compiled": True} if compiles() else {}
     graphs = {"graphs": True} if records_graphs() else {}
     lock = root / "requirements.lock"
     try:
@@ -66,7 +65,6 @@ def environment(root: Path) -> dict[str, Any]:
         "torch": torch_version,
         "device": device_name(),
         "lock_sha256": file_sha256(lock) if lock.is_file() else None,
-        **compiled,
         **graphs,
     }
 

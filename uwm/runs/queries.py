@@ -89,7 +89,7 @@ def _status_of(record: Path) -> str | None:
 def run_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options that say which run is meant, as they are kept in its listing."""
     out = str(Path(options.out).absolute()) if options.out else None
-    data = data_folders(options.data)
+    data = data_folders(options.data, options.action_range, must_exist=not reads_nothing(options))
     chosen = {"set": list(options.set), **({"method": list(options.method)} if options.method else {})}
     return {**chosen, "pretrain_on": options.pretrain_on, "data": data, "out": out}
 
@@ -101,7 +101,7 @@ def status_command(options: argparse.Namespace, file: Path) -> str:
     for name in ("only", "data", "set", "method"):
         values = getattr(options, name)
         words += [f"--{name}", *values] if values else []
-    for name in ("pretrain_on", "out"):
+    for name in ("action_range", "pretrain_on", "out"):
         value = getattr(options, name)
         words += [f"--{name.replace('_', '-')}", str(value)] if value else []
     return shlex.join([*words, "--status"])
@@ -110,6 +110,11 @@ def status_command(options: argparse.Namespace, file: Path) -> str:
 def asked(options: argparse.Namespace) -> bool:
     """True where the command line asks about a run and starts none."""
     return not options.submit and any(getattr(options, question) for question in QUESTIONS)
+
+
+def reads_nothing(options: argparse.Namespace) -> bool:
+    """True where the command line opens no corpus: a folder may be gone by then."""
+    return asked(options) or options.collect
 
 
 def answer(options: argparse.Namespace, listing: Listing) -> int:
@@ -124,4 +129,7 @@ def answer(options: argparse.Namespace, listing: Listing) -> int:
         "wait": lambda: report.follow(chosen, verbose=False),
         "status": lambda: report.status(chosen, as_json=options.json),
     }
+    told = None if options.cancel and not options.only else live.orphans_told(listing.folder)
+    if told:
+        say(f"note: {told}")
     return next(reply() for name, reply in replies.items() if getattr(options, name))

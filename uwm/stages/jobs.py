@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from uwm.data.corpora import BUNDLED, IN_DOMAIN
@@ -27,40 +28,50 @@ from uwm.stages.mae import mae_stage
 from uwm.stages.pair_training import training_manifests
 from uwm.stages.pretrained import (
     Pretrained,
+    Recipes,
     corpus_of,
-    manifests_stage,
+    different_lists,
     obtain_manifests,
     obtain_pretrained,
     obtain_pretrained_mae,
     pretrain_stage,
+    unlisted,
 )
 from uwm.stages.reader import ReaderRecipe, obtain_reader, reader_stage, sees_hand
 
 DomainRecipe: TypeAlias = AdapterRecipe | DynamicsRecipe | FICCRecipe | DecoderRecipe | ReaderRecipe
+PRETRAINING = ("manifests", "mae", "pretrain")  # the jobs of `pretrain_jobs`
 OpenDomain: TypeAlias = Callable[[Context], Domain]  # may raise SkipCell
 
 
-def pretrain_jobs(config: Pretrained, cells: tuple[str, ...] = ("*",)) -> list[StageJob]:
-    """The pre-training as a job of its own on a cluster; `cells` read it themselves."""
+def pretrain_jobs(
+    config: Pretrained, cells: tuple[str, ...] = ("*",), further: Recipes = ()
+) -> list[StageJob]:
+    """The pre-training as a job of its own on a cluster; `cells` read it themselves. `further`: as for
+    `shared_first`."""
     operations = operations_of(config.pretrain)
     pretrain = StageJob("pretrain", obtain_pretrained, pretrain_stage, cells=cells, operations=operations)
-    return after_lists(config, [pretrain])
+    return after_lists(config, [pretrain], further)
 
 
-def after_lists(config: Pretrained, trainings: list[StageJob]) -> list[StageJob]:
+def after_lists(config: Pretrained, trainings: list[StageJob], further: Recipes = ()) -> list[StageJob]:
     """`trainings` on the config's corpora, after what `shared_first` gives."""
-    first = shared_first(config, mae=len(trainings) > 1)
+    first = shared_first(config, further, mae=len(trainings) > 1)
     names = tuple(job.name for job in first)
     return [*first, *(replace(job, needs=(*job.needs, *names)) for job in trainings)]
 
 
-def shared_first(config: Pretrained, *, mae: bool) -> list[StageJob]:
+def shared_first(config: Pretrained, further: Recipes = (), *, mae: bool) -> list[StageJob]:
     """What trainings on the config's corpora share: where some of these are a user's, a job without a GPU
     that lists their pairs, for it opens every clip, which takes hours for large corpora; with `mae` the
-    training of the MAE, where it is trained. Else one training would train it while the others wait."""
+    training of the MAE, where it is trained. Else one training would train it while the others wait.
+
+    `further`: recipes besides the config's own that the trainings are by.
+    """
     first: list[StageJob] = []
     if not set(config.pretrain_on) <= {*BUNDLED, IN_DOMAIN}:
-        run, stage = obtain_manifests, manifests_stage
+        recipes = different_lists([config.pretrain, *further])
+        run, stage = partial(obtain_manifests, recipes=recipes), partial(unlisted, recipes=recipes)
         first += [StageJob("manifests", run, stage, trains=False, computes=False, cells=())]
     if mae and config.mae.train is not None:
         needs = tuple(job.name for job in first)

@@ -2,17 +2,23 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from uwm.data.action_pairs import has_actions
 from uwm.data.corpora import INCLUDED, Corpus
 from uwm.data.manifest_cache import files_key
-from uwm.data.selection import frozen_pairs
+from uwm.data.selection import first_clips, frozen_pairs
 from uwm.runs.artifacts import Artifact, Stage
-from uwm.runs.experiment import Context, StageJob
+from uwm.runs.experiment import Cell, Context, StageJob
+from uwm.stages.action_training import ActionRecipe
 from uwm.stages.comparison_pairs import Tested
+from uwm.stages.decoder import WATCHED, DecoderRecipe
+from uwm.stages.finetune import FinetuneRecipe
+from uwm.stages.jobs import PRETRAINING
+from uwm.stages.pair_training import HELD_OUT
 from uwm.stages.pretrained import corpus_of, zero_shot_corpus
 
 OpenCorpus: TypeAlias = Callable[[Context, str], Corpus]
@@ -27,6 +33,9 @@ class Choice(NamedTuple):
     seed: int
 
 
+Chosen: TypeAlias = list[tuple[Corpus, Choice]]
+
+
 def list_jobs(
     name: str, data: Mapping[str, Path], opened: OpenCorpus = zero_shot_corpus, cells: tuple[str, ...] = ()
 ) -> list[StageJob]:
@@ -34,10 +43,36 @@ def list_jobs(
 
     `opened` gives the corpus whose test split is measured. `cells` read the list themselves.
     """
+    return _jobs(name, data, partial(_choices, name=name, opened=opened), cells)
+
+
+def _jobs(
+    name: str, data: Mapping[str, Path], choose: Callable[[Context], Chosen], cells: tuple[str, ...]
+) -> list[StageJob]:
     if name in INCLUDED and name not in data:
         return []
-    run, stage = partial(_obtain, name=name, opened=opened), partial(_stage, name=name, opened=opened)
+    run, stage = partial(_obtain, name=name, choose=choose), partial(_stage, name=name, choose=choose)
     return [StageJob(f"manifests-{name}", run, stage, trains=False, computes=False, cells=cells)]
+
+
+def listed_first(
+    needs: Callable[[Cell], Iterable[StageJob]],
+    data: Mapping[str, Path],
+    corpus: Callable[[Cell], str] = lambda cell: cell.corpus,
+) -> Callable[[Cell], list[StageJob]]:
+    """The jobs that a cell of an in-domain experiment needs, after the job `manifests-<name>` of its `corpus`
+    where that is a user's: all but the pre-training, which reads other lists."""
+
+    def with_lists(cell: Cell) -> list[StageJob]:
+        jobs, name = list(needs(cell)), corpus(cell)
+        lists = _jobs(name, data, partial(_domain_choices, name=name), ("*",)) if jobs else []
+        before = tuple(job.name for job in lists)
+        return [
+            *lists,
+            *(job if job.name in PRETRAINING else replace(job, needs=(*job.needs, *before)) for job in jobs),
+        ]
+
+    return with_lists
 
 
 def read_lists(names: Iterable[str], data: Mapping[str, Path]) -> list[StageJob]:
@@ -46,7 +81,7 @@ def read_lists(names: Iterable[str], data: Mapping[str, Path]) -> list[StageJob]
     return [job for jobs in each for job in jobs]
 
 
-def _choices(context: Context, name: str, opened: OpenCorpus) -> list[tuple[Corpus, Choice]]:
+def _choices(context: Context, name: str, opened: OpenCorpus) -> Chosen:
     """The test pairs; where there are actions, those that their probes and readers learn from, too.
 
     Each with its corpus: where all clips are tested, it is another one whose training clips are learnt from.
@@ -62,26 +97,50 @@ def _choices(context: Context, name: str, opened: OpenCorpus) -> list[tuple[Corp
     return chosen
 
 
-def _stage(context: Context, name: str, opened: OpenCorpus) -> Stage:
+def _domain_choices(context: Context, name: str) -> Chosen:
+    """What an in-domain experiment's config lists of a corpus: the pairs that its recipes train on and are
+    watched by, and those that are tested."""
+    config, corpus = context.config, corpus_of(context, name)
+    found: Chosen = []
+    for recipe in vars(config).values():
+        if not isinstance(recipe, FinetuneRecipe | ActionRecipe):
+            continue
+        read = first_clips(corpus, recipe.clips)
+        found += [(read, Choice("train", recipe.gap, None, 0))]
+        if isinstance(recipe, FinetuneRecipe):
+            seeds = sorted({recipe.train.seed, *config.seeds})
+            found += [(read, Choice("validation", recipe.gap, HELD_OUT, seed)) for seed in seeds]
+        else:
+            pairs = WATCHED if isinstance(recipe, DecoderRecipe) else HELD_OUT
+            found += [(corpus, Choice("validation", recipe.gap, pairs, 0))]
+    for gap in sorted({choice.gap for _, choice in found} if hasattr(config, "test_split") else ()):
+        found += [(corpus, Choice(config.test_split, gap, config.test_pairs, config.test_seed))]
+        if hasattr(config, "probe_pairs"):  # and rollouts, which are of every pair there is
+            probed = (Choice(split, gap, config.probe_pairs, 0) for split in ("train", "validation"))
+            found += [(corpus, choice) for choice in (*probed, Choice(config.test_split, gap, None, 0))]
+    return [pair for place, pair in enumerate(found) if pair not in found[:place]]
+
+
+def _stage(context: Context, name: str, choose: Callable[[Context], Chosen]) -> Stage:
     """By the corpus's files as they are; opens none of them."""
 
     def find() -> Stage:
-        choices = _choices(context, name, opened)
-        fields: dict[str, Any] = {"corpus": name, "choices": [list(choice) for _, choice in choices]}
-        keys = {choice.split: files_key(corpus, choice.split, {}) for corpus, choice in choices}
-        return Stage("manifests", 1, fields, keys)
+        choices = choose(context)
+        asked = [[*choice, len(corpus.of(choice.split))] for corpus, choice in choices]
+        files = {choice.split: corpus for corpus, choice in sorted(choices, key=lambda c: len(c[0].clips))}
+        keys = {split: files_key(corpus, split, {}) for split, corpus in files.items()}
+        return Stage("manifests", 2, {"corpus": name, "choices": asked}, keys)
 
     return context.once(("stage of lists", name), find)
 
 
-def _obtain(context: Context, name: str, opened: OpenCorpus) -> Artifact:
+def _obtain(context: Context, name: str, choose: Callable[[Context], Chosen]) -> Artifact:
     """The lists are kept with all others; the artifact only names them."""
 
     def compute(folder: Path) -> None:
         found = {
-            str(list(choice)): frozen_pairs(corpus, *choice).sha256
-            for corpus, choice in _choices(context, name, opened)
+            str(list(choice)): frozen_pairs(corpus, *choice).sha256 for corpus, choice in choose(context)
         }
         (folder / "manifests.json").write_text(json.dumps(found, indent=1) + "\n")
 
-    return context.artifacts.obtain(_stage(context, name, opened), compute, together=False)
+    return context.artifacts.obtain(_stage(context, name, choose), compute, together=False)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from uwm.data.manifest import Manifest, write_manifest
 from uwm.data.pairs import FrameBank, load_frames, load_pairs
 from uwm.data.pool import WORKER_BYTES, HostMemory, host_memory, joined_batches, memory_of
 from uwm.data.procedural_video import PROCEDURAL, procedural_bank
-from uwm.data.selection import Corpora, frozen_pairs
+from uwm.data.selection import Corpora, frozen_pairs, list_arguments
 from uwm.data.shard_stream import PIECE, shard_stream
 from uwm.data.shards import find_shards
 from uwm.data.stream import BUFFER, PER_VISIT, Crop, PairStream, video_stream
@@ -47,6 +47,8 @@ from uwm.training.distributed import environment_ranks
 from uwm.training.loop import TrainConfig
 from uwm.training.objectives import action_gap, pair_batches
 from uwm.training.sources import encode_images, state_pairs
+
+HELD_OUT = 256  # validation pairs of each corpus
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,15 @@ def training_manifest(corpus: Corpus, recipe: PairRecipe) -> Manifest:
     """The frozen training pairs of one corpus."""
     seed, visit = recipe.train.seed, recipe.pairs_per_visit
     return frozen_pairs(corpus, "train", recipe.gap, recipe.pairs, seed, visit)
+
+
+def pair_lists(recipe: PairRecipe) -> dict[str, dict[str, Any]]:
+    """What the lists of training and of validation pairs are made by: the same for equal lists."""
+    seed, visit = recipe.train.seed, recipe.pairs_per_visit
+    return {
+        "train": list_arguments(recipe.gap, recipe.pairs, seed, visit),
+        "validation": list_arguments(recipe.gap, HELD_OUT, seed),
+    }
 
 
 def watched(
@@ -246,14 +257,17 @@ def prepared_shards(quality: int, short_side: int, corpus: Corpus, manifest: Man
         ) from None
 
 
-def held_out_states(
-    recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora, pairs: int = 256
-) -> dict[str, list[Tensor]]:
+def held_out_pairs(recipe: PairRecipe, corpus: Corpus) -> Manifest:
+    """The validation pairs by which a training of the world model is watched."""
+    return frozen_pairs(corpus, "validation", recipe.gap, HELD_OUT, recipe.train.seed)
+
+
+def held_out_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> dict[str, list[Tensor]]:
     """State pairs of each corpus's validation split, in batches: on rank 0, which alone validates. The
     others only see that there are pairs."""
     found = {}
     for name, corpus in corpora.items():
-        manifest = frozen_pairs(corpus, "validation", recipe.gap, pairs, recipe.train.seed)
+        manifest = held_out_pairs(recipe, corpus)
         if environment_ranks().rank:
             continue
         size = mae.config.image_size

@@ -5,18 +5,21 @@ The same recipes give the same stage digests, so Table 1, Figure 4 and Figure 5 
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from uwm.data.corpora import Corpus, all_test, open_corpus
 from uwm.data.manifest_cache import files_key
-from uwm.data.selection import MANY_CLIPS, first_clips_of_each, quickly_listed
+from uwm.data.selection import MANY_CLIPS, first_clips, first_clips_of_each, quickly_listed
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, NotThere, Stage
 from uwm.runs.experiment import Context
 from uwm.stages.mae import MAERecipe, ObtainedMAE, mae_identity, obtain_mae
-from uwm.stages.pair_training import training_manifests
+from uwm.stages.pair_training import held_out_pairs, pair_lists, training_manifests
 from uwm.stages.world_model import PretrainRecipe, obtain_world, world_stage
+
+Recipes: TypeAlias = Sequence[PretrainRecipe]
 
 
 class Pretrained(Protocol):
@@ -30,6 +33,15 @@ class Pretrained(Protocol):
     def pretrain_on(self) -> tuple[str, ...]: ...
 
 
+class Lists(Protocol):
+    """The fields of a recipe that say which pairs there are to choose from."""
+
+    @property
+    def gap(self) -> float: ...
+    @property
+    def clips(self) -> int | None: ...
+
+
 def corpus_of(context: Context, name: str) -> Corpus:
     """A corpus by name: from the folder that --data gives it, or the bundled one. Opened once."""
     return context.once(("corpus", name), lambda: open_corpus(name, context.data.get(name)))
@@ -40,14 +52,15 @@ def table_corpora(corpora: Sequence[str], data: Mapping[str, Path]) -> tuple[str
     return (*corpora, *(name for name in data if name not in corpora))
 
 
-def in_domain_corpus(context: Context, name: str, gap: float) -> Corpus:
-    """A corpus by name, whose training pairs are `gap` seconds apart.
+def in_domain_corpus(context: Context, name: str, recipe: Lists) -> Corpus:
+    """A corpus by name, of whose training pairs a recipe reads some.
 
     Raises:
         NotThere: a plan asks (`find_only`), and listing these pairs would take long.
     """
     corpus = corpus_of(context, name)
-    if context.artifacts.find_only and not quickly_listed(corpus, "train", gap, None, 0):
+    read = first_clips(corpus, recipe.clips)
+    if context.artifacts.find_only and not quickly_listed(read, "train", recipe.gap, None, 0):
         raise NotThere(f"training pairs of {name}")
     return corpus
 
@@ -70,7 +83,7 @@ def obtain_pretrained(
     config: Pretrained = context.config
     found = obtain_pretrained_mae(context, mae)
     recipe = recipe or config.pretrain
-    return obtain_world(found, recipe, _corpora(context), context.artifacts, context.stop)
+    return obtain_world(found, recipe, _corpora(context, recipe), context.artifacts, context.stop)
 
 
 def obtain_pretrained_mae(context: Context, mae: MAERecipe | None = None) -> ObtainedMAE:
@@ -85,52 +98,68 @@ def pretrain_stage(
 ) -> Stage:
     """Identity of that world model; trains nothing."""
     config: Pretrained = context.config
-    found = mae_identity(mae or config.mae, _read_by_mae(context)[1])
-    return world_stage(found, recipe or config.pretrain, _corpora(context))
+    found, recipe = mae_identity(mae or config.mae, _read_by_mae(context)[1]), recipe or config.pretrain
+    return world_stage(found, recipe, _corpora(context, recipe))
 
 
 def _read_by_mae(context: Context) -> tuple[dict[str, Corpus], dict[str, str]]:
     """The corpora whose frames the MAE is trained on, and the digests of their lists by the config's own
     recipe: recipes that differ from it share the MAE."""
     config: Pretrained = context.config
-    corpora = first_clips_of_each(_corpora(context), config.pretrain.clips)
+    corpora = first_clips_of_each(_corpora(context, config.pretrain), config.pretrain.clips)
     return corpora, training_manifests(corpora, config.pretrain)
 
 
-def manifests_stage(context: Context) -> Stage:
-    """Identity of the lists of training pairs, by the corpora's files as they are. Opens none of them."""
-    return context.once("manifests stage", lambda: _manifests_stage(context))
+def manifests_stage(context: Context, recipe: PretrainRecipe) -> Stage:
+    """Identity of the lists of pairs that a training reads and is watched by, by the corpora's files as they
+    are. Opens none of them."""
+    fields = {"clips": recipe.clips, **pair_lists(recipe)}
+    corpora = first_clips_of_each(_opened(context), recipe.clips)
+    files = {
+        f"{name} {split}": context.once(
+            ("files", name, split, recipe.clips), partial(files_key, corpus, split, {})
+        )
+        for name, corpus in corpora.items()
+        for split in ("train", "validation")
+    }
+    return Stage("manifests", 2, fields, files)
 
 
-def _manifests_stage(context: Context) -> Stage:
-    config: Pretrained = context.config
-    recipe, corpora = config.pretrain, first_clips_of_each(_opened(context), config.pretrain.clips)
-    fields = {"gap": recipe.gap, "pairs": recipe.pairs, "seed": recipe.train.seed}
-    files = {name: files_key(corpus, "train", {}) for name, corpus in corpora.items()}
-    return Stage("manifests", 1, {**fields, "pairs_per_visit": recipe.pairs_per_visit}, files)
+def different_lists(recipes: Recipes) -> list[PretrainRecipe]:
+    """One recipe for each of the lists that some recipes read."""
+    return list({json.dumps([recipe.clips, pair_lists(recipe)]): recipe for recipe in recipes}.values())
 
 
-def obtain_manifests(context: Context) -> Artifact:
-    """The lists of training pairs, kept with all others; the artifact only names them."""
+def unlisted(context: Context, recipes: Recipes) -> Stage:
+    """Identity of the last lists that are not made yet of those of some recipes."""
+    stages = [manifests_stage(context, recipe) for recipe in recipes]
+    return next((stage for stage in stages[::-1] if context.artifacts.find(stage) is None), stages[-1])
 
+
+def obtain_manifests(context: Context, recipes: Recipes) -> list[Artifact]:
+    """These lists, kept with all others; an artifact only names those of a recipe."""
+    return [_obtain_manifests(context, recipe) for recipe in recipes]
+
+
+def _obtain_manifests(context: Context, recipe: PretrainRecipe) -> Artifact:
     def compute(folder: Path) -> None:
-        config: Pretrained = context.config
-        corpora = first_clips_of_each(_opened(context), config.pretrain.clips)
-        found = training_manifests(corpora, config.pretrain)
+        corpora = first_clips_of_each(_opened(context), recipe.clips)
+        held_out = {name: held_out_pairs(recipe, corpus).sha256 for name, corpus in corpora.items()}
+        found = {"train": training_manifests(corpora, recipe), "validation": held_out}
         (folder / "manifests.json").write_text(json.dumps(found, indent=1) + "\n")
 
-    return context.artifacts.obtain(manifests_stage(context), compute, together=False)
+    return context.artifacts.obtain(manifests_stage(context, recipe), compute, together=False)
 
 
-def _corpora(context: Context) -> dict[str, Corpus]:
+def _corpora(context: Context, recipe: PretrainRecipe) -> dict[str, Corpus]:
     """The corpora of the pre-training.
 
     Raises:
-        NotThere: a plan asks (`find_only`), and listing their pairs would take long.
+        NotThere: a plan asks (`find_only`), and listing the pairs of a recipe would take long.
     """
     found = _opened(context)
     if context.artifacts.find_only and any(len(corpus.of("train")) > MANY_CLIPS for corpus in found.values()):
-        stage = manifests_stage(context)
+        stage = manifests_stage(context, recipe)
         if context.artifacts.find(stage) is None:
             raise NotThere(stage.folder_name)
     return found

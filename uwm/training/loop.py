@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from uwm.data.draws import Draws
-from uwm.env import compiles
 from uwm.errors import Interrupted, UserError
 from uwm.models.boundary import shapes_alone
 from uwm.training import distributed
@@ -102,7 +101,7 @@ class _Training:
         self.speed = Speed(device, config.precision)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.metrics: dict[str, float] = {}
-        self.step, self.log_length, self.seconds, self.compiled = 0, 0, 0.0, not compiles()
+        self.step, self.log_length, self.seconds, self.compiled = 0, 0, 0.0, not config.compiled
         self.graphs = Graphs(device, config.precision, ranks.world_size)
         self.resume()
         self.model = distributed.parallel(self.objective, ranks, device)
@@ -133,8 +132,9 @@ class _Training:
         self.log_length, self.seconds, self.metrics = state["log_length"], state["seconds"], state["metrics"]
 
     def identity(self) -> dict[str, Any]:
-        """What must not change between the attempts of one training."""
-        return {**asdict(self.config), "checkpoint_every": None, "name": self.name}
+        """What must not change between the attempts of one training: not how the same steps are computed."""
+        what = {name: value for name, value in asdict(self.config).items() if name != "compiled"}
+        return {**what, "checkpoint_every": None, "name": self.name}
 
     def is_frozen(self, key: str) -> bool:
         return any(key.startswith(f"{part}.") for part in getattr(self.objective, "frozen", ()))
@@ -197,7 +197,7 @@ class _Training:
         log: TrainingLog,
     ) -> None:
         steps, world_size = self.config.steps, self.ranks.world_size
-        facts = {"compiled": compiles(), "graphs": self.graphs.wanted}
+        facts = {"compiled": self.config.compiled, "graphs": self.graphs.wanted}
         log.start(step=self.step, steps=steps, world_size=world_size, device=self.device.type, **facts)
         batches = DeviceBatches(source.batches(self.step, self.ranks.rank, world_size), self.device)
         self.speed.start(self.step, 0.0)

@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from uwm.bounds import Count, Decay, Natural, NotNegative, OutOfBounds, Positive, Range, Share, check_bounds
+from uwm.bounds import (
+    Count,
+    Decay,
+    Natural,
+    NotNegative,
+    OutOfBounds,
+    Positive,
+    Range,
+    Share,
+    check_bounds,
+    later,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class TrainConfig:
     seed: Natural = 0
     checkpoint_every: Count = 500  # steps
     validate_every: Natural = 0  # steps; 0: only after the last step
+    compiled: bool = later(False)  # the transformer blocks, by `torch.compile`, which rounds otherwise
 
     def __post_init__(self) -> None:
         check_bounds(self)

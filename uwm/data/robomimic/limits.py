@@ -4,6 +4,7 @@
     NAME:actions-clip=FILE.hdf5      actions beyond it are cut to it
     NAME:actions-rescale=FILE.hdf5   all actions times one number, so that the largest fits into it
     NAME:actions-measured=FILE.hdf5  the range that the actions have, of each number for itself
+    NAME:actions-file=FILE.hdf5      the range that the file tells; one that tells none is refused
 
 Physical units and absolute poses, which no controller's range fits, are for the last.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -41,8 +43,8 @@ class ActionRange:
 def action_range(choice: str | None, demos: Sequence[tuple[Path, str]]) -> ActionRange:
     """The range of the actions of some demos (file, name). `UserError` where files disagree on it."""
     files = list(dict.fromkeys(path for path, _ in demos))
-    low, high = _told(files)
-    if choice in (None, "controller"):
+    low, high = _told(files, required=choice == "file")
+    if choice in (None, "controller", "file"):
         return ActionRange(low, high)
     if choice == "clip":
         return ActionRange(low, high, clip=True)
@@ -56,10 +58,12 @@ def action_range(choice: str | None, demos: Sequence[tuple[Path, str]]) -> Actio
     return ActionRange(low, high, factor=1 / max(beyond, SMALLEST))
 
 
-def _told(files: Sequence[Path]) -> tuple[Floats, Floats]:
+def _told(files: Sequence[Path], *, required: bool) -> tuple[Floats, Floats]:
     ranges = []
     for path in files:
         with open_demos(path) as file:
+            if required and not _tells_range(file):
+                raise UserError(f"{path}: tells no range of its actions: choose controller or measured")
             ranges.append(action_limits(file))
     low, high = ranges[0]
     for path, (other_low, other_high) in zip(files, ranges, strict=True):
@@ -82,13 +86,21 @@ def measured(demos: Sequence[tuple[Path, str]], size: int) -> tuple[Floats, Floa
     return least, most
 
 
-def action_limits(file: h5py.File) -> tuple[Floats, Floats]:
-    """The controller's range (A,): as stored, or as in `controller_configs`, or robosuite's -1 to 1."""
-    data = file["data"]
-    size = read_actions(file, demo_names(file)[0]).shape[-1]
+def _controller(file: h5py.File) -> dict[str, Any]:
+    """The controller's settings as robosuite wrote them; empty where there are none."""
     config = env_args(file)["env_kwargs"].get("controller_configs") or {}
     config = config[0] if isinstance(config, list) else config
-    config = config if isinstance(config, dict) else {}
+    return config if isinstance(config, dict) else {}
+
+
+def _tells_range(file: h5py.File) -> bool:
+    return "action_low" in file["data"].attrs or "input_min" in _controller(file)
+
+
+def action_limits(file: h5py.File) -> tuple[Floats, Floats]:
+    """The controller's range (A,): as stored, or as in `controller_configs`, or robosuite's -1 to 1."""
+    data, config = file["data"], _controller(file)
+    size = read_actions(file, demo_names(file)[0]).shape[-1]
     told = ({"action_low", "action_high"} & set(data.attrs), {"input_min", "input_max"} & set(config))
     if lone := next((found for found in told if len(found) == 1), None):
         (name,) = lone

@@ -54,33 +54,37 @@ def _settled(jobs: set[str]) -> Entries | None:
         time.sleep(1)
 
 
-def orphans(work: Path) -> list[str]:
+def orphans(work: Path, queue: Entries | None = None) -> list[str]:
     """Live jobs that bear this run's mark, though its folder, deleted meanwhile, does not know them."""
     known, mark = state.all_submitted(work), run_mark(work)
-    queue = slurm_queue.queue() or {}
+    queue = queue or slurm_queue.queue() or {}
     return sorted(job for job, entry in queue.items() if entry.comment.startswith(mark) and job not in known)
 
 
 def without_folder(runs: Path, experiment: str) -> list[str]:
-    """Live jobs of an experiment whose run folder below `runs` is no longer there."""
-    queue, found = slurm_queue.queue() or {}, []
-    for job, entry in queue.items():
-        name = entry.comment.removeprefix("uwm:").partition("@")[0]
-        work = runs / name
-        mine = name.startswith(f"{experiment}-") and entry.comment.startswith(run_mark(work))
-        if mine and not work.exists():
-            found.append(job)
-    return sorted(found)
+    """Live jobs of an experiment that their run folder below `runs`, deleted meanwhile, does not know."""
+    queue = slurm_queue.queue() or {}
+    names = {entry.comment.removeprefix("uwm:").partition("@")[0] for entry in queue.values()}
+    works = [runs / name for name in names if name.startswith(f"{experiment}-")]
+    return sorted(job for work in works for job in orphans(work, queue))
+
+
+def orphans_told(work: Path) -> str | None:
+    """A line that names live jobs of this run which its folder does not know; None where there are none."""
+    found = orphans(work)
+    if not found:
+        return None
+    return (
+        f"jobs {', '.join(found[:5])} of this run are queued or running, but {work} does not know them "
+        "(was it deleted?); they would fail: --cancel without --only ends them"
+    )
 
 
 def refuse_orphans(work: Path) -> None:
     """Raises UserError where jobs of this run are live that its folder does not know."""
-    found = orphans(work)
-    if found:
-        raise UserError(
-            f"jobs {', '.join(found[:5])} of this run are queued or running, but {work} does not know them "
-            "(was it deleted?); they would fail: --cancel ends them"
-        )
+    told = orphans_told(work)
+    if told:
+        raise UserError(told)
 
 
 def cancel(listing: Listing, *, whole: bool) -> int:
