@@ -298,6 +298,7 @@ def test_a_stage_that_is_not_needed_gets_no_job_and_cells_do_without(tmp_path, c
     submission = plan_jobs(context, choose(context.cells, ["copy/toy"]), SITE, {}, set())
     assert [job.name for job in submission.jobs] == [
         "figure5-pretrain",
+        "figure5-manifests-toy",
         "figure5-decoder-toy",
         "figure5-cells",
     ]

@@ -50,7 +50,10 @@ def test_the_readmes_commands_run_one_after_the_other(fake_slurm, tmp_path):  # 
         )
         missing = "--collect" in line  # the fake cluster measures nothing
         assert done.returncode == int(missing), (line, done.stdout, done.stderr)
-    assert len(fake_slurm.scripts) == 5  # pre-training, two evaluations, two packs of cells
+    names = [re.search(r"--job-name=(\S+)", script)[1] for script in fake_slurm.scripts]
+    trainings = ["pretrain", "pretrain-uwm-1960", "pretrain-no-action"]
+    measured = ["evaluate-sim-third-person", "evaluate-sim-ego", "cells-0", "cells-1"]
+    assert names == [f"table1-{name}" for name in (*trainings, *measured)]
 
 
 def test_each_experiment_is_run_by_several_processes():

@@ -106,7 +106,7 @@ def test_jobs_of_a_deleted_run_folder_are_found_by_their_comment(project, fake_s
     shutil.rmtree(project.root / "runs")
     code, _, error = project.run("--submit", "--site", str(site))
     assert code == 2
-    assert "does not know them (was it deleted?); they would fail: --cancel ends them" in error
+    assert "does not know them (was it deleted?); they would fail: --cancel without --only ends them" in error
     assert project.run("--cancel")[2] == "cancelled 4 jobs\n"
     assert project.run("--submit", "--site", str(site))[0] == 0
 
