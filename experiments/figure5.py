@@ -109,7 +109,7 @@ from uwm.models import LatentActions
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.runs.jobs import shared_jobs
-from uwm.stages.action_training import AS_ON_ALL, SOME_CROPS, ActionRecipe, FewPairs, skip_where_fewer
+from uwm.stages.action_training import AS_ON_ALL, MINI_FEW_PAIRS, ActionRecipe, FewPairs, skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, obtain_adapter
 from uwm.stages.baselines import (
     DYNAMICS,
@@ -200,7 +200,7 @@ CONFIGS = {
         dynamics=DYNAMICS["mini"],
         ficc=FICC_RECIPE["mini"],
         reader=READER["mini"],
-        few=SOME_CROPS,
+        few=MINI_FEW_PAIRS,
         first_seed_alone=(NO_STATE.name, NO_ACTION.name, R_GT.with_pairs(100), R_GT.with_pairs(2000)),
     ),
     "small": Config(

@@ -106,7 +106,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Parts, StageJob
 from uwm.runs.jobs import shared_jobs
 from uwm.runs.record import digest_of
-from uwm.stages.action_training import AS_ON_ALL, SOME_CROPS, FewPairs, skip_where_fewer
+from uwm.stages.action_training import AS_ON_ALL, MINI_FEW_PAIRS, FewPairs, skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, family_adapter
 from uwm.stages.baselines import DYNAMICS, DynamicsRecipe
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe
@@ -197,7 +197,7 @@ CONFIGS = {
     "mini": Config(
         tasks=("reach", "push", "lift"),
         episodes=50,
-        few=SOME_CROPS,
+        few=MINI_FEW_PAIRS,
         families=tuple(family.name for family in PLANNERS.values()),
         # Of the three that are compared: the one that was trained on a CPU, as all else here.
         family_seeds=(2,),

@@ -42,8 +42,8 @@ class FewPairs(Bounded):
 
 AS_ON_ALL = FewPairs()
 # Of scale mini, chosen on validation pairs for dynamics from scratch, which learn few pairs by heart soonest:
-# from 100 pairs their error was least after some 300 steps, from 500 it still fell slowly after 1,000.
-SOME_CROPS = FewPairs(steps=1200, epochs=48, views=8)
+# from 100 pairs their error was least after some 300 steps, from 500 after some 1,000.
+MINI_FEW_PAIRS = FewPairs(steps=1200, epochs=48, views=8)
 
 
 @dataclass(frozen=True)
