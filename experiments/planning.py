@@ -19,7 +19,8 @@ adapter from all labelled pairs.
 What is minimised is the distance of the hand (`reach`), or of hand and block (`push`, `lift`), as small
 networks read them off predicted state and goal, and that of the states themselves, all as shares of those at
 the start. These networks are the same for all rows; half of what they are trained on are states that the
-fine-tuned world model predicts.
+fine-tuned world model predicts, which may favour R_GT. `r_gt-plain-reader` and `direct-plain-reader` have
+networks that were trained on true states alone.
 `X-state-cost` and `X-changed-cost` minimise the distance of MAE states alone, over all tokens and over those
 that differ most between start and goal; `simulator-true-cost` the simulator's own distance. Where a row
 fails is shown by `r_gt-true-goal` (the simulator tells the goal's place, and predictions alone are read) and
@@ -79,6 +80,7 @@ from uwm.methods import (
     FEW_SAMPLES,
     MORE_SAMPLES,
     NO_ACTION,
+    PLAIN_READER,
     R_GT,
     RANDOM,
     SHUFFLED_PLANS,
@@ -152,6 +154,7 @@ class Config(Bounded):
     dynamics: DynamicsRecipe = DYNAMICS["paper"]
     reader: ReaderRecipe = PLANNING_READER["paper"]
     curve: Counts = (100, 500, 2000)  # numbers of labelled pairs, besides all
+    curve_seeds: Seeds = (0,)  # on `reach`: of the draw of these few and of what is trained on them
     few: FewPairs = AS_ON_ALL  # how these few are trained on
     families: Names = ()  # of latent actions, whose adapters plan too
     family_seeds: Seeds = (0,)
@@ -197,6 +200,7 @@ CONFIGS = {
     "mini": Config(
         tasks=("reach", "push", "lift"),
         episodes=50,
+        curve_seeds=(0, 1, 2),
         few=MINI_FEW_PAIRS,
         families=tuple(family.name for family in PLANNERS.values()),
         # Of the three that are compared: the one that was trained on a CPU, as all else here.
@@ -251,14 +255,21 @@ def readers(config: Config, cell: Cell) -> dict[str, ReaderRecipe]:
     parsed = parse(cell.method)
     if parsed.method in (CLONING, RANDOM) or parsed.variant in (TRUE_COST, STATE_COST, CHANGED_COST):
         return {}
-    return {f"reader-{reads}": replace(config.reader, reads=reads) for reads in READ.get(cell.corpus, ())}
+    recipe = cost_reader(config, cell)
+    end = "" if recipe == config.reader else f"-{PLAIN_READER.suffix}"
+    return {f"reader-{reads}{end}": replace(recipe, reads=reads) for reads in READ.get(cell.corpus, ())}
+
+
+def cost_reader(config: Config, cell: Cell) -> ReaderRecipe:
+    """How the networks that read places for the cell's cost are trained."""
+    plain = parse(cell.method).variant == PLAIN_READER
+    return replace(config.reader, predicted_share=0.0) if plain else config.reader
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x tasks x seeds."""
     learned = list(trained(config))
-    planned = [name for name in learned if parse(name).method in (R_GT, DIRECT)]
-    learned += [f"{name}-{end.suffix}" for end in (STATE_COST, CHANGED_COST) for name in planned]
+    learned += [method.variant(end) for end in (STATE_COST, CHANGED_COST) for method in (R_GT, DIRECT)]
     fixed = [SIMULATOR.variant(end) for end in (None, TRUE_COST, STATE_COST, CHANGED_COST)]
     fixed += [RANDOM.name, COPY.name]
     found = []
@@ -266,9 +277,15 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
         found += [Cell(method, task) for method in fixed]
         if task != LIFT:
             found += [Cell(SIMULATOR.variant(MORE_SAMPLES), task)]
-        replaced = [R_GT.variant(part) for part in (TRUE_GOAL, FEW_SAMPLES) if task == REACH]
+        replaced = [R_GT.variant(part) for part in (TRUE_GOAL, FEW_SAMPLES, PLAIN_READER) if task == REACH]
+        replaced += [DIRECT.variant(PLAIN_READER)] if task == REACH else []
         rows = [*(name for name in learned if name not in PLANNERS), *replaced]
         found += [Cell(method, task, seed) for seed in config.seeds for method in rows]
+        curve = [name for name in rows if task == REACH and parse(name).short_pairs]
+        further = [seed for seed in config.curve_seeds if seed not in config.seeds]
+        found += [
+            Cell(name, task, seed) for seed in further for name in curve if parse(name).method != CLONING
+        ]
         others = [name for name in learned if task == REACH and name in PLANNERS]
         found += [Cell(method, task, seed) for seed in config.family_seeds for method in others]
     return found
@@ -285,8 +302,8 @@ def reads(config: Config, cell: Cell) -> dict[str, Any]:
     if method != CLONING:
         found["solver"] = solver_of(config, cell)
     if readers(config, cell):
-        found["reader"] = config.reader
-        if config.reader.predicted_share:
+        found["reader"] = reader = cost_reader(config, cell)
+        if reader.predicted_share:
             found |= {"pretrain": config.pretrain, "reader_finetune": config.finetune}
     if cell.seed is not None:
         recipe = own_recipe(config, cell)
@@ -441,7 +458,7 @@ def make_cost(setting: Setting) -> costs.MakeCost:
     if variant in (STATE_COST, CHANGED_COST):
         return (costs.state_cost if variant == STATE_COST else costs.changed_cost)(config.cost)
     recipes = readers(config, setting.cell).values()
-    domain = reader_domain(setting.context)
+    domain = reader_domain(setting.context, setting.cell)
     heads = [in_millimetres(obtain(recipe, domain).model) for recipe in recipes]
     return costs.read_cost(heads, config.cost, setting.goal_place if variant == TRUE_GOAL else None)
 
@@ -501,10 +518,10 @@ def domain_of(context: Context, cell: Cell) -> Domain:
     return Domain(own, corpus, finetuning(config, cell))
 
 
-def reader_domain(context: Context) -> Domain:
+def reader_domain(context: Context, cell: Cell) -> Domain:
     """That of the cost's readers: where they are trained on predictions, one world model's for all rows."""
     config: Config = context.config
-    recipe = config.finetune if config.reader.predicted_share else None
+    recipe = config.finetune if cost_reader(config, cell).predicted_share else None
     return Domain(context, in_domain_corpus(context, config.corpus, config.adapter), recipe)
 
 
@@ -592,12 +609,12 @@ def family_job(config: Config, cell: Cell, name: str) -> StageJob:
 
 def reader_jobs(config: Config, cell: Cell) -> Iterator[StageJob]:
     """The cost's readers, after the world model whose predictions they are trained on."""
-    recipes, parent = readers(config, cell), "pretrain"
-    if recipes and config.reader.predicted_share:
+    recipes, parent, domain = readers(config, cell), "pretrain", partial(reader_domain, cell=cell)
+    if recipes and cost_reader(config, cell).predicted_share:
         parent = f"finetune-s{config.finetune.train.seed}"
-        yield finetune_job(parent, config.finetune, reader_domain)
+        yield finetune_job(parent, config.finetune, domain)
     for name, recipe in recipes.items():
-        yield domain_job(name, recipe, reader_domain, parent)
+        yield domain_job(name, recipe, domain, parent)
 
 
 EXPERIMENT = Experiment(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from paper.names import corpus_label
 
-# By the pattern of the file's name, whose group is the corpus; the longest one counts. Figures stand in this
-# order.
+# By the pattern of the file's name, whose group is the corpus. One without a group counts first, then the
+# longest. Figures stand in this order.
 CAPTIONS = {
     r"figure3_(.+)": "The paper's Figure 3, {corpus}, scale {scale}. The observations, their "
     "reconstructions and the predicted frame; below, the LPIPS from the prediction to O_t and to O_t+1, "
@@ -22,7 +22,6 @@ CAPTIONS = {
     "and seeds.",
     r"figure4_curves_(.+)": "State error on validation pairs during the trainings of Figure 4 ({corpus}, "
     "scale {scale}), one seed each.",
-    r"figure4_curve_(.+)": "Training curve ({corpus}), scale {scale}.",
     r"figure5_(.+)": "The paper's Figure 5, {corpus}, scale {scale}. The observations and the next frames "
     "predicted from latent actions, R_LA, and from real ones, R_GT.",
     r"figure5_(.+)-gripper": "The gripper section of the same frames, enlarged ({corpus}, scale {scale}).",
@@ -46,7 +45,7 @@ CAPTIONS = {
     "the number of action-labelled pairs; bands are Wilson's 95% intervals.",
     r"planning_rollout_curve_(.+)": "Planning, {corpus}, scale {scale}: distance to the goal after k steps "
     "of 0.2 s; an episode that has ended stays where it is. Bands are 95% intervals over episodes.",
-    r"figure5_curve_(.+)": "Training curve ({corpus}), Figure 5, scale {scale}.",
+    r"figure[45]_curve_(.+)": "Training curve ({corpus}), scale {scale}.",
     r"ablations_rate_(.+)": "What a latent action of so many bits is worth ({corpus}, moving half, "
     "scale {scale}), each trained briefly: a high rate buys a sharper picture and a leak, for it is a code "
     "of the frame.",
@@ -70,18 +69,23 @@ def caption(stem: str, scale: str) -> str:
     return CAPTIONS[match.re.pattern].format(corpus=corpus.replace("_", " "), scale=scale)
 
 
+def caption_pattern(stem: str) -> str:
+    """The pattern of `CAPTIONS` that a figure's name follows; "" for none."""
+    match = _match(stem)
+    return match.re.pattern if match else ""
+
+
 def in_order(paths: Iterable[Path]) -> list[Path]:
     """Drawn figures in the order of their captions."""
     patterns = [*CAPTIONS, ""]
 
     def place(path: Path) -> tuple[int, str]:
-        match = _match(path.stem)
-        return patterns.index(match.re.pattern if match else ""), path.name
+        return patterns.index(caption_pattern(path.stem)), path.name
 
     return sorted(paths, key=place)
 
 
 def _match(stem: str) -> re.Match[str] | None:
-    """The longest pattern that the whole name follows."""
+    """The pattern that the whole name follows: itself, else the longest."""
     found = [match for pattern in CAPTIONS if (match := re.fullmatch(pattern, stem))]
-    return max(found, key=lambda match: len(match.re.pattern), default=None)
+    return max(found, key=lambda match: (not match.re.groups, len(match.re.pattern)), default=None)

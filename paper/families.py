@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from paper.names import DASH, corpus_label, math
 from paper.planning_tables import PLANNING
 from paper.store import MOVING, Measured, Results
-from paper.style import LEGEND_ROW, legend_above, look, plots
+from paper.style import legend_above, legend_columns, legend_height, look, plots
 from paper.table import Table, measured_text
 from paper.tables import origins
 from uwm.families import FAMILIES, PLANNERS
@@ -255,23 +255,37 @@ def rate_points(results: Results, scale: str) -> dict[str, dict[str, Point]]:
     return found
 
 
+def beside(points: Mapping[str, Point]) -> dict[str, float]:
+    """Where each family is drawn on the axis of bits: those of the same bits a little beside each other."""
+    same: dict[int, list[str]] = {}
+    for name, point in points.items():
+        same.setdefault(round(12 * np.log10(point.bits)), []).append(name)
+    return {
+        name: points[name].bits * 1.07 ** (place - (len(names) - 1) / 2)
+        for names in same.values()
+        for place, name in enumerate(names)
+    }
+
+
 def rate_figure(drawn: Mapping[str, Mapping[str, Point]]) -> Figure:
     """The measures below each other against bits, with 95% intervals, a marker for each family."""
     names = list(dict.fromkeys(name for points in drawn.values() for name in points))
-    figure, axes = plots(len(drawn), 1.4, above=-(-len(names) // 2) * LEGEND_ROW + 0.05)
+    labels = [method_label(name) for name in names]
+    figure, axes = plots(len(drawn), 1.4, above=legend_height(labels))
     for axis, (label, points) in zip(axes, drawn.items(), strict=True):
+        aside = beside(points)
         for name, point in points.items():
             low, high = (abs(point.measured.value - end) for end in (point.measured.low, point.measured.high))
             style = look(name) | {"linestyle": ""}
             axis.errorbar(
-                [point.bits], [point.measured.value], [[low], [high]], capsize=1.5, elinewidth=0.6, **style
+                [aside[name]], [point.measured.value], [[low], [high]], capsize=1.5, elinewidth=0.6, **style
             )
         axis.set(xscale="log", ylabel=math(label))
     axes[-1].set(xlabel="bits a transition", xlim=(2, 400))
     axes[-1].set_xticks(BIT_TICKS, [str(bits) for bits in BIT_TICKS])
     axes[-1].set_xticks([], minor=True)
     handles = [Line2D([], [], **(look(name) | {"linestyle": ""})) for name in names]
-    legend_above(axes[0], 2, handles=handles, labels=[math(method_label(name)) for name in names])
+    legend_above(axes[0], legend_columns(labels), handles=handles, labels=[math(label) for label in labels])
     return figure
 
 

@@ -16,11 +16,12 @@ from matplotlib.ticker import PercentFormatter
 from paper.extrapolation import lengths, trend
 from paper.names import math
 from paper.store import Measured, Results
-from paper.style import LEGEND_ROW, legend_above, look, plots
+from paper.style import legend_above, legend_columns, legend_height, log_scale, look, plots, short_number
 from uwm.methods import (
     CLONING,
     COPY,
     DIRECT,
+    METHODS,
     NO_ACTION,
     R_GT,
     R_LA,
@@ -41,6 +42,7 @@ OVER_VARIATIONS = (
     *("state_ratio_moving", "own_over_shuffled_moving", "leak_moving", "lpips_ratio_moving"),
     *("lpips_to_next_moving", "probe_r2"),
 )
+MOST_LINES = 8  # of a plot over steps
 OVER_STEPS = ("rollout_lpips", "rollout_state_mse", "distance_mm")
 
 
@@ -128,7 +130,7 @@ def pairs_figure(drawn: Sequence[Plot]) -> Figure:
     ticks = sorted({pairs for plot in drawn for line in plot.lines.values() for pairs in line})
     last = 4 * max((pairs for pairs in ticks if pairs < ALL), default=1)
     places = {pairs: float(np.log10(min(pairs, last))) for pairs in ticks}
-    names = ["all" if pairs == ALL else _short(int(pairs)) for pairs in ticks]
+    names = ["all" if pairs == ALL else short_number(int(pairs)) for pairs in ticks]
     return measured_figure(drawn, places, names, "training pairs")
 
 
@@ -168,26 +170,19 @@ def _by_bits(
     return dict(sorted(found.items()))
 
 
-def _short(number: float) -> str:
-    """A tick's number in three digits: 269k, 1.02M."""
-    for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if number >= unit:
-            return f"{number / unit:.3g}{letter}"
-    return f"{number:g}"
-
-
 def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
     """Bits or pairs on a logarithmic axis; values too, where they differ more than tenfold."""
     lines = [line for plot in drawn for line in (*plot.lines.values(), *plot.trends.values())]
     ticks = sorted({place for line in lines for place in line})
     places = {place: float(np.log10(place)) for place in ticks}
-    names = [_short(place) for place in ticks]
+    names = [short_number(place) for place in ticks]
     figure = measured_figure(drawn, places, names, xlabel)
     for axis, plot in zip(figure.axes, drawn, strict=True):
         values = [entry.value for line in plot.lines.values() for entry in line.values()]
         values += [value for trend_line in plot.trends.values() for value in trend_line.values()]
         if 0 < 10 * min(values) < max(values):
-            axis.set(yscale="log", ylim=(0.8 * min(values), 1.3 * max(values)))
+            axis.set_ylim(0.8 * min(values), 1.3 * max(values))
+            log_scale(axis)
     return figure
 
 
@@ -197,7 +192,10 @@ def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
 def rollout_plots(
     results: Results, scale: str, experiment: str, corpus: str, methods: list[str]
 ) -> list[Plot]:
-    """One plot per measure, a line for each of `methods` that was rolled out."""
+    """One plot per measure, a line for each of `methods` that was rolled out. Of more lines than can be told
+    apart: methods alone, without variants, numbers of pairs and those that have a row only where measured."""
+    if len(methods) > MOST_LINES:
+        methods = [name for name in methods if name in METHODS and not METHODS[name].optional]
     found = []
     for metric in OVER_STEPS:
         lines = {m: _steps(results, scale, experiment, corpus, m, metric) for m in methods}
@@ -231,7 +229,8 @@ def measured_figure(
     """The plots below each other, bands for intervals, one legend above all. `places` are the lines' x."""
     lines = {name for plot in drawn for name in plot.lines}
     names = list(dict.fromkeys(name for plot in drawn for name in (*plot.lines, *plot.levels)))
-    figure, axes = plots(len(drawn), 1.5, above=-(-len(names) // 2) * LEGEND_ROW + 0.05)
+    labels = [method_label(name) for name in names]
+    figure, axes = plots(len(drawn), 1.5, above=legend_height(labels))
     for axis, plot in zip(axes, drawn, strict=True):
         for method, line in plot.lines.items():
             x = [places[key] for key in line]
@@ -243,15 +242,27 @@ def measured_figure(
             axis.plot(x, list(going_on.values()), **level_look(method) | {"linestyle": ":"})
         for method, level in plot.levels.items():
             axis.axhline(level.value, **level_look(method))
-        top = axis.get_ylim()[1]
+        top = 1.02 * axis.get_ylim()[1]  # so that the highest line is whole
         axis.set(ylim=(-0.02 * top, top), ylabel=math(metric_label(plot.metric)))  # what lies at 0 is seen
         if (metric := known_metric(plot.metric)) and metric.unit == "share":
             axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     axes[-1].set(xlabel=xlabel)
-    axes[-1].set_xticks(list(places.values()), ticks)
+    axes[-1].set_xticks(list(places.values()), spaced(list(places.values()), ticks))
     handles = [Line2D([], [], **(look(name) if name in lines else level_look(name))) for name in names]
-    legend_above(axes[0], 2, handles=handles, labels=[math(method_label(name)) for name in names])
+    legend_above(axes[0], legend_columns(labels), handles=handles, labels=[math(label) for label in labels])
     return figure
+
+
+def spaced(places: Sequence[float], ticks: Sequence[str]) -> list[str]:
+    """The ticks' labels, without those that would touch the one before. Places ascend; the last one stays."""
+    room = 0.018 * (places[-1] - places[0])  # of a letter
+    kept = [""] * len(ticks)
+    free = float("inf")
+    for k in reversed(range(len(ticks))):
+        half = room * len(ticks[k]) / 2
+        if places[k] + half < free:
+            kept[k], free = ticks[k], places[k] - half - room
+    return kept
 
 
 def level_look(method: str) -> dict[str, Any]:

@@ -19,8 +19,9 @@ COLUMN_INCHES = 3.4  # one column of a two-column page
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
 Drawing = Callable[[], Figure]
 # Inches around and between plots that share an x axis.
-LEFT, RIGHT, BOTTOM, TOP = 0.52, 0.06, 0.38, 0.06
+LEFT, RIGHT, BOTTOM, TOP = 0.52, 0.1, 0.38, 0.06
 LEGEND_ROW, TITLE = 0.14, 0.17
+WIDEST = 62  # letters of two labels that fit beside each other above a plot
 
 matplotlib.rcParams.update(
     {
@@ -81,6 +82,26 @@ def log_scale(axis: Axes) -> None:
     axis.yaxis.set_major_locator(powers if high > 4 * low else MaxNLocator(4))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def short_number(number: float) -> str:
+    """A tick's number in three digits: 269k, 1.02M."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{letter}"
+    return f"{number:g}"
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """Two, or one where the labels beside each other are wider than the figure."""
+    half = -(-len(labels) // 2)
+    widths = [max(map(len, part), default=0) for part in (labels[:half], labels[half:])]
+    return 2 if sum(widths) <= WIDEST else 1
+
+
+def legend_height(labels: Sequence[str]) -> float:
+    """What `legend_above` needs for labels above the first plot, inches."""
+    return -(-len(labels) // legend_columns(labels)) * LEGEND_ROW + 0.05
 
 
 def legend_above(axis: Axes, columns: int, **entries: Sequence[Any]) -> None:

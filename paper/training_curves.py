@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from paper.names import corpus_label, math
 from paper.reading import read_table
-from paper.style import LEGEND_ROW, TITLE, legend_above, log_scale, plots
+from paper.style import LEGEND_ROW, TITLE, legend_above, log_scale, plots, short_number
 from uwm.methods import DIRECT, NO_ACTION, R_GT, W_FT, method_label
 
 COUNTS = ("perplexity", "used")
@@ -88,6 +88,7 @@ def compared_figure(curves: Mapping[str, Path]) -> Figure:
         points = table[["step", name]].dropna()
         axis.plot(points["step"], points[name], label=math(method_label(method)))
     axis.set(xlabel="step", ylabel="state MSE, validation")
+    axis.xaxis.set_major_formatter(lambda step, _: short_number(step))
     log_scale(axis)
     legend_above(axis, 2)
     return figure

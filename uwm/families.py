@@ -59,12 +59,12 @@ _FAMILIES = (
     # Genie (Bruce et al. 2024) has 8 codes, one a frame; LAPO (Schmidt & Jiang 2024) as few.
     Family("genie", "As Genie, LAPO: 1 code of 8", Style(ORANGE, ":", "v"), _codes(1, 8)),
     Family("preset-paper", "Preset paper", Style(BLACK, "-", "<"), ("picture_weight=0",), "paper"),
-    Family("preset-authors", "Preset authors", Style(BLACK, "--", ">"), ("picture_weight=0",), "authors"),
+    Family("preset-authors", "Preset authors", Style(PINK, "--", ">"), ("picture_weight=0",), "authors"),
     # As `ours`, with pixels in place of states. The networks are as wide as those over states.
     Family(
         "pixels",
         "Ours over pixels",
-        Style(BLUE, ":", "o"),
+        Style(RED, ":", "p"),
         ("model.extractor.width=128", "model.dynamics.width=128"),
         pixels=True,
     ),

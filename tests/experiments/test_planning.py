@@ -189,7 +189,7 @@ def test_a_cell_reads_what_its_numbers_depend_on() -> None:
         return set(EXPERIMENT.reads(config, Cell(method, corpus, int(seed[0][1:]) if seed else None)))
 
     assert {"reader", "solver", "adapter", "finetune"} <= read("r_gt-500/reach/s0")
-    assert "reader" not in read("r_gt-500-state-cost/reach/s0") | read("simulator-true-cost/push")
+    assert "reader" not in read("r_gt-state-cost/reach/s0") | read("simulator-true-cost/push")
     assert "reader" in read("r_gt-500/push/s0") & read("r_gt-true-goal/reach/s0")
     assert not read("random/reach") & {"mae", "solver", "reader", "pretrain"}
     assert {"reader", "reader_finetune", "pretrain"} <= read("direct/reach/s0") & read("simulator/push")

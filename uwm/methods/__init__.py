@@ -70,13 +70,14 @@ LPIPS_DECODER = Variant("lpips-decoder", "decoder tuned with LPIPS")
 AHEAD = Variant(f"{STEPS_AHEAD}-steps", f"{STEPS_AHEAD} steps ahead")
 STATE_COST = Variant("state-cost", "distance of states")
 CHANGED_COST = Variant("changed-cost", "distance of changed tokens")
+PLAIN_READER = Variant("plain-reader", "places read by networks of true states alone")
 TRUE_COST = Variant("true-cost", "the simulator's own distance")
 TRUE_GOAL = Variant("true-goal", "the goal's place told by the simulator")
 FEW_SAMPLES = Variant("few-samples", "the simulator rows' solver")
 MORE_SAMPLES = Variant("more-samples", "the other rows' solver")
 VARIANTS = (
     *(MAE_DECODER, LPIPS_DECODER, AHEAD, STATE_COST, CHANGED_COST, TRUE_COST),
-    *(TRUE_GOAL, FEW_SAMPLES, MORE_SAMPLES),
+    *(TRUE_GOAL, FEW_SAMPLES, MORE_SAMPLES, PLAIN_READER),
 )
 
 T1, F4, F5, P = ("table1",), ("figure4",), ("figure5",), ("planning",)
