@@ -204,7 +204,7 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     manifest, images = test_pairs(context, cell.corpus, world.image_size)
     pairs, shown, codes = evaluate(cell, world, network, manifest, images)
     measured, whole = method_metrics(pairs, column(cell), network.protocol), FurtherMetrics()
-    if codes is not None:
+    if codes is not None and codes.shape[1]:  # there is a codebook
         table = code_table(codes)
         used = Estimate(perplexity(table["count"].to_numpy()), len(pairs))
         whole = FurtherMetrics({"perplexity": used}, {CODE_ROWS: table})

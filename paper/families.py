@@ -1,4 +1,4 @@
-"""Families of latent actions side by side: one table, rank correlations with control, one figure.
+"""Families of latent actions side by side: their tables and one figure.
 
 Each family has a row: how it does on frames, and how its actions serve a robot, on the corpus with real ones.
 """
@@ -10,16 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper.names import DASH, corpus_label, math
-from paper.planning_tables import PLANNING
+from paper.names import corpus_label, math
 from paper.store import MOVING, Measured, Results
 from paper.style import legend_above, legend_columns, legend_height, look, plots
 from paper.table import Table, measured_text
 from paper.tables import origins
-from uwm.families import FAMILIES, PLANNERS
+from uwm.families import FAMILIES
 from uwm.methods import method_label
-from uwm.metrics.spec import metric_label, metric_of
-from uwm.metrics.statistics import bootstrap_spearman, spearman
+from uwm.metrics.spec import metric_label
 from uwm.training.convergence import CONVERGED
 
 EXPERIMENT_NAME = "families"
@@ -37,13 +35,6 @@ COSTS = (
     "probe_r2_mlp",
     "still_px",
 )
-FEWEST = 4  # rows of a rank correlation
-CORRELATED = ["", "Rank correlation", "95% interval", "Holds 0"]
-PLANNED_TASK = "reach"
-CHEAP = (  # what the hand's error is compared with
-    *("bits", *(name + MOVING for name in (*FRAME_MEASURES, "lpips_to_next"))),
-    *("probe_r2", "transfer_px", "hand_error_px", "adapter_500_px"),
-)
 BIT_TICKS = (3, 10, 30, 100, 300)  # bits
 SHORT_LABELS = {CONTROL_ERROR: "Hand error, px"}  # where there is little room
 OVER_BITS = (*(name + MOVING for name in ("state_ratio", "lpips_ratio", "leak")), CONTROL_ERROR)
@@ -58,29 +49,11 @@ def family_corpora(results: Results, scale: str) -> tuple[str, str] | None:
 
 
 def families_tables(results: Results, scale: str) -> list[Table]:
-    """The table of all families, that of their costs and, with enough families, that of which cheap measure
-    predicts control."""
+    """The table of all families, and that of their costs."""
     corpora = family_corpora(results, scale)
     if corpora is None:
         return []
-    tables = [make(results, scale, *corpora) for make in (_overview, _costs)]
-    if len(family_entries(results, scale, corpora[1], [CONTROL_ERROR])) >= FEWEST:
-        tables.append(correlations(results, scale, corpora[1]))
-    if len(planned := planning_success(results, scale, corpora[1])) >= FEWEST:
-        tables.append(success_correlations(results, scale, corpora[1], planned))
-    return tables
-
-
-def planning_success(results: Results, scale: str, robot: str) -> dict[tuple[str, str], Measured]:
-    """By family and seed how often R_GT by its latent actions reaches its goal (experiments/planning.py)."""
-    found = {}
-    for name, family in PLANNERS.items():
-        for cell in results.find(scale, PLANNING, name, PLANNED_TASK):
-            if cell.status == "ok" and cell.record["config"].get("corpus") == robot:
-                success = cell.record["metrics"]["success"]
-                low, high = success["ci"]
-                found[family.name, cell.seed] = Measured(success["value"], low, high, success["n"])
-    return found
+    return [make(results, scale, *corpora) for make in (_overview, _costs)]
 
 
 def family_entries(
@@ -141,89 +114,6 @@ def _converged(results: Results, scale: str, robot: str) -> str:
     ended = [method_label(name) for name, gained in gains.items() if gained < CONVERGED]
     rule = f"By the rule of {100 * CONVERGED:g} % {len(ended)} of {len(gains)} trainings had converged"
     return f"{rule} after these few steps{': ' if ended else ''}{'; '.join(ended)}."
-
-
-def correlations(results: Results, scale: str, robot: str) -> Table:
-    """Rank correlation of each cheap measure with the adapter's hand error, over the families."""
-    entries = family_entries(results, scale, robot, [CONTROL_ERROR, *CHEAP])
-    measured = {(name, ""): by_metric for name, by_metric in entries.items()}
-    control = {
-        key: -error.value for key, by_metric in measured.items() if (error := by_metric[CONTROL_ERROR])
-    }
-    rows, n = _correlated(CHEAP, measured, control)
-    note = (
-        "Spearman's rank correlation of being better by a measure with a smaller hand error by real actions "
-        f"(adapter of all labelled pairs, {corpus_label(robot)}); 1: it sorts the families as control does. "
-        "95% bootstrap intervals over families. An interval that holds 0 says that the order by this measure "
-        f"may be chance. Of frames: moving half. {_against_standing_still(results, scale, robot)}"
-    )
-    title = f"Does a cheap measure tell control? Scale {scale}{n}"
-    return Table(f"{EXPERIMENT_NAME}_correlations", title, CORRELATED, rows, note)
-
-
-def success_correlations(
-    results: Results, scale: str, robot: str, planned: Mapping[tuple[str, str], Measured]
-) -> Table:
-    """Rank correlation of each measure with planning's success, over the families: both of the same seed."""
-    metrics = (*CHEAP, CONTROL_ERROR)
-    measured = {
-        (cell.method, cell.seed): {
-            metric: Measured(entry["value"], np.nan, np.nan, entry["n"])
-            for metric, entry in cell.record["metrics"].items()
-        }
-        for cell in results.cells.get((scale, EXPERIMENT_NAME), [])
-        if cell.corpus == robot and cell.status == "ok"
-    }
-    success = {key: entry.value for key, entry in planned.items()}
-    rows, n = _correlated(metrics, measured, success)
-    shares = ", ".join(
-        f"{method_label(key[0])} {measured_text(entry, 'ok', 'success')}" for key, entry in planned.items()
-    )
-    note = (
-        "Spearman's rank correlation of being better by a measure with reaching the goal more often, planned "
-        "by R_GT through each family's own latent actions (adapter of all labelled pairs); 1: it sorts the "
-        "families as planning does. 95% bootstrap intervals over families. "
-        f"{sum(share == 0 for share in success.values())} of {len(success)} families never reached the goal: "
-        f"they count as equal. Successes, %, with Wilson's 95% intervals: {shares}."
-    )
-    title = f"Does a measure tell how often a planner succeeds? Scale {scale}{n}"
-    return Table(f"{EXPERIMENT_NAME}_success", title, CORRELATED, rows, note)
-
-
-def _correlated(
-    metrics: Sequence[str],
-    measured: Mapping[tuple[str, str], Mapping[str, Measured | None]],
-    outcome: Mapping[tuple[str, str], float],
-) -> tuple[list[list[str]], str]:
-    """A row for each measure: its correlation with an outcome of which more is better, both by family and
-    seed; and over how many families."""
-    rows, counts = [], set()
-    for metric in metrics:
-        points = [
-            (_goodness(metric, found.value), outcome[key])
-            for key, by_metric in measured.items()
-            if key in outcome and (found := by_metric.get(metric))
-        ]
-        counts |= {len(points)} - {0}
-        label = "More bits" if metric == "bits" else metric_label(metric.removesuffix(MOVING))
-        rows.append([label, *correlation_texts(points)])
-    return rows, f", n = {', '.join(map(str, sorted(counts)))} families"
-
-
-def correlation_texts(points: Sequence[tuple[float, float]]) -> list[str]:
-    """Correlation, interval, and whether this holds 0, of pairs of numbers; dashes where there is none."""
-    a, b = ([point[k] for point in points] for k in (0, 1))
-    if len(points) < FEWEST or np.isnan(spearman(a, b)):
-        return [DASH] * 3
-    found = bootstrap_spearman(a, b)
-    holds = "yes" if found.low <= 0 <= found.high else "no"
-    return [f"{found.estimate:+.2f}", f"{found.low:+.2f} to {found.high:+.2f}", holds]
-
-
-def _goodness(metric: str, value: float) -> float:
-    """Larger where it is better; of bits, where there are more."""
-    lower = metric != "bits" and metric_of(metric).better == "lower"
-    return -value if lower else value
 
 
 # The figure
@@ -287,17 +177,3 @@ def rate_figure(drawn: Mapping[str, Mapping[str, Point]]) -> Figure:
     handles = [Line2D([], [], **(look(name) | {"linestyle": ""})) for name in names]
     legend_above(axes[0], legend_columns(labels), handles=handles, labels=[math(label) for label in labels])
     return figure
-
-
-def _against_standing_still(results: Results, scale: str, robot: str) -> str:
-    """How many families place the hand better than one that never moves it."""
-    found = family_entries(results, scale, robot, [CONTROL_ERROR, "still_px"]).values()
-    known = [
-        own.value < still.value
-        for entries in found
-        if (own := entries[CONTROL_ERROR]) and (still := entries["still_px"])
-    ]
-    better = sum(known)
-    return (
-        f"{better} of {len(known)} families place the hand better by real actions than standing still does."
-    )

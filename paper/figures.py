@@ -14,6 +14,7 @@ from paper.claims import all_items
 from paper.community import community
 from paper.families import EXPERIMENT_NAME as FAMILIES
 from paper.families import families_tables, rate_figure, rate_points
+from paper.family_control import control_tables
 from paper.fvd_tables import fvd_tables
 from paper.grids import grids
 from paper.leaderboard import leaderboard
@@ -135,6 +136,7 @@ def write_tables(results: Results, out: Path, deviations: Path) -> tuple[dict[st
         scale: [
             *tables.experiment_tables(results, scale),
             *families_tables(results, scale),
+            *control_tables(results, scale),
             *training_tables(results, scale),
             *fvd_tables(results, scale),
         ]

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from uwm.actions import load_world, main, write_actions
+from uwm.actions import main, write_actions
 from uwm.data.corpora import BUNDLED, bundled
 from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
 from uwm.errors import UserError
 from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
+from uwm.models.world import World
 from uwm.stages.world_model import PLACED
 
 
@@ -33,7 +34,7 @@ def test_each_pair_has_its_own_action(
     monkeypatch.setattr("uwm.actions.PAIRS_AT_ONCE", 7)
     corpus = bundled(BUNDLED[0])
     corpus = replace(corpus, clips=corpus.of("test")[:2])
-    world = load_world(*weights)
+    world = World.load(*weights)
     count = write_actions(world, corpus, tmp_path / "a.parquet", 0.2)
     table = pq.read_table(tmp_path / "a.parquet")
     assert len(table) == count > 7

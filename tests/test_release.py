@@ -14,11 +14,12 @@ from uwm.data.corpora import BUNDLED, bundled
 from uwm.data.crops import center_crop
 from uwm.data.manifest import build_manifest
 from uwm.data.pairs import load_pairs
+from uwm.env import RELEASED
 from uwm.errors import UserError
 from uwm.models.storage import read_metadata
 from uwm.models.world import World
 from uwm.release import LARGEST_RELEASE, RELEASED_FILES, release
-from uwm.runs.artifacts import RELEASED, Artifacts
+from uwm.runs.artifacts import Artifacts
 from uwm.runs.cli import choose, plan_of
 from uwm.runs.experiment import load_experiment
 from uwm.runs.options import build_parser

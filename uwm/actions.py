@@ -4,7 +4,8 @@
     python -m uwm.actions NAME=DIR --out FILE.parquet --mae M --world-model W
 
 A row per pair: `video`, `t0` and `t1` in seconds, `codes` (L,) and, unless `--codes-only`, `vectors`
-(L * W,), the rows of the codebook. The file's metadata (key `uwm`) names L, W, K, gap and weights.
+(L * W,), the rows of the codebook. The file's metadata (key `uwm`) names L, W, K, gap and weights. Of a model
+without a codebook K is null, `codes` are empty, and `vectors` are the actions before any noise.
 """
 
 import json
@@ -26,10 +27,7 @@ from uwm.data.pairs import load_pairs
 from uwm.data.selection import frozen_pairs
 from uwm.errors import UserError, run_cli
 from uwm.files import check_ours, replacing
-from uwm.models import MaskedAutoencoder, WorldModel
 from uwm.models.world import World
-from uwm.runs.artifacts import RELEASED
-from uwm.runs.record import file_sha256
 from uwm.training.distributed import default_device, environment_ranks
 
 PAIRS_AT_ONCE = 256  # in memory at a time
@@ -61,7 +59,7 @@ def _schema(world: World, gap: float, vectors: bool) -> pa.Schema:
     about = {
         "num_action_tokens": config.tokens.num_action_tokens,
         "action_width": config.tokens.action_width,
-        "codes": config.quantizer.codes,
+        "codes": config.quantizer.codes if config.bottleneck.kind == "codes" else None,
         "gap": gap,
         "weights": world.weights,
     }
@@ -84,28 +82,9 @@ def _tables(world: World, corpus: Corpus, manifest: Manifest, schema: pa.Schema)
         columns: dict[str, Any] = {name: rows[name].to_numpy() for name in ("video", "t0", "t1")}
         columns["codes"] = list(actions.codes.int().cpu().numpy())
         if "vectors" in schema.names:
-            columns["vectors"] = list(actions.quantized.flatten(1).cpu().numpy())
+            vectors = actions.quantized if len(actions.codes[0]) else actions.continuous
+            columns["vectors"] = list(vectors.flatten(1).cpu().numpy())
         yield pa.table(columns, schema=schema)
-
-
-def load_world(mae: Path | None, world_model: Path | None) -> World:
-    """The models of two files; the released ones of scale mini for those that are not named."""
-    files = {"mae": mae or _released("mae"), "world-model": world_model or _released("world-model")}
-    sha256 = {name: file_sha256(path) for name, path in files.items() if path.is_file()}
-    world = World(MaskedAutoencoder.load(files["mae"]), WorldModel.load(files["world-model"]), sha256)
-    mae_config = world.mae.config
-    wanted = world.world_model.config.tokens.state_size
-    found = 1 + mae_config.tokens, mae_config.encoder_width
-    if wanted != found:
-        raise UserError(f"the world model reads states {wanted}, the MAE gives {found}: name both files")
-    return world
-
-
-def _released(name: str) -> Path:
-    folders = [path for path in RELEASED.iterdir() if path.name.rpartition("-")[0] == name]
-    if not folders:
-        raise UserError(f"this installation has no released {name}: name a file with --{name}")
-    return folders[0] / "weights.safetensors"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -123,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     check_ours(options.out, _is_ours)  # before hours of work
     corpus = all_test(parse_data(options.data))
     announce(corpus)
-    world = load_world(options.mae, options.world_model).to(default_device(environment_ranks()))
+    world = World.load(options.mae, options.world_model).to(default_device(environment_ranks()))
     count = write_actions(world, corpus, options.out, options.gap, vectors=not options.codes_only)
     print(f"{count} pairs in {options.out}")
     return 0

@@ -2,7 +2,7 @@
 
 | Variable | What it names | Without it |
 | --- | --- | --- |
-| `UWM_CACHE` | folder of trained stages and manifests | `.cache/uwm` in the repository |
+| `UWM_CACHE` | folder of trained stages and manifests | `.cache/uwm` in the repository, else of the user |
 | `UWM_RUNS` | folder of runs: plans, logs, records of other settings | `runs` in the repository |
 | `UWM_WEIGHTS` | folder of published weights: MAE, LPIPS backbones | the working folder, a download (LPIPS) |
 | `UWM_SHARDS` | folder of shards that `python -m uwm.data.prepare` made | `shards` in the working folder |
@@ -18,6 +18,7 @@ from uwm.errors import UserError
 from uwm.files import home_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+RELEASED = Path(__file__).resolve().parent / "assets" / "weights"  # stages that come with the code
 
 
 def _value(name: str) -> str | None:
@@ -26,7 +27,9 @@ def _value(name: str) -> str | None:
 
 def cache_root() -> Path:
     """The folder of trained stages."""
-    return home_path(_value("UWM_CACHE") or REPOSITORY / ".cache" / "uwm").absolute()
+    # Of an installation without a checkout, `REPOSITORY` is where packages are installed.
+    home = REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.home()
+    return home_path(_value("UWM_CACHE") or home / ".cache" / "uwm").absolute()
 
 
 def runs_root(repository: Path) -> Path:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from uwm.arguments import Parser, named_path
+from uwm.env import RELEASED
 from uwm.errors import UserError, run_cli
 from uwm.files import remove_listed
-from uwm.runs.artifacts import RELEASED
 from uwm.runs.stage_folder import NAMED, STAGE_FILE, DamagedStage, verify_stage, write_stage
 from uwm.stages.trained import WEIGHTS
 

@@ -1,5 +1,6 @@
 """Models on disk and on the Hugging Face hub: each kind of model, in the same way."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 
 from uwm.baselines.direct import DirectDynamics, direct_config
 from uwm.baselines.ficc import FICC, FICCConfig
@@ -45,28 +45,27 @@ def test_every_model_is_tried_here() -> None:
 def test_a_model_goes_to_the_hub_and_comes_back(
     kind: type[StoredModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hub is a folder here: what `push_to_hub` uploads is what `from_pretrained` finds."""
+    """What `push_to_hub` uploads is in the hub's cache of a machine without internet, and is found there."""
+    repository = tmp_path / "models--somebody--model"
 
     def upload(api: HfApi, *, repo_id: str, folder_path: Path, **_: Any) -> str:
-        shutil.copytree(folder_path, tmp_path / repo_id)
+        shutil.copytree(folder_path, repository / "snapshots" / ("0" * 40))
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("0" * 40)
         return repo_id
 
     monkeypatch.setattr(HfApi, "create_repo", lambda api, repo_id, **_: SimpleNamespace(repo_id=repo_id))
     monkeypatch.setattr(HfApi, "upload_folder", upload)
-
-    def absent(**_: Any) -> str:
-        raise HfHubHTTPError.__new__(HfHubHTTPError)  # our models have no config.json
-
-    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", absent)
-    monkeypatch.setattr("uwm.models.storage.hf_hub_download", lambda name, file, **_: tmp_path / name / file)
     model = kind(MODELS[kind], seed=1)  # type: ignore[call-arg]
     assert model.push_to_hub("somebody/model") == "somebody/model"
-    assert {path.name for path in (tmp_path / "somebody" / "model").iterdir()} == {
-        "README.md",
-        "weights.safetensors",
-    }
-    again = kind.from_pretrained("somebody/model")
+    written = repository / "snapshots" / ("0" * 40)
+    assert {path.name for path in written.iterdir()} == {"README.md", "config.json", "weights.safetensors"}
+    assert json.loads((written / "config.json").read_text())["class"] == kind.__name__
+    again = kind.from_pretrained("somebody/model", cache_dir=tmp_path, local_files_only=True)
     assert again.config == MODELS[kind]
+    assert kind.from_pretrained(written).config == again.config
+    with pytest.raises(TypeError, match="revisoin"):
+        kind.from_pretrained("somebody/model", revisoin="main")
     assert not again.training
     mine, theirs = model.state_dict(), again.state_dict()
     assert mine.keys() == theirs.keys()

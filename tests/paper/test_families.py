@@ -7,11 +7,11 @@ from toy_records import toy_record
 
 from paper.families import (
     OVER_BITS,
-    correlation_texts,
     families_tables,
     rate_figure,
     rate_points,
 )
+from paper.family_control import control_tables, correlation_texts
 from paper.leaderboard import leaderboard
 from paper.store import Results
 from uwm.families import FAMILIES
@@ -41,7 +41,7 @@ def results(tmp_path: Path) -> Results:
 
 
 def test_a_row_has_frames_and_control(results: Results) -> None:
-    overview, costs, _ = families_tables(results, "mini")
+    overview, costs = families_tables(results, "mini")
     assert [row[0] for row in overview.rows] == [FAMILIES[name].label for name in MEASURED]
     second = dict(zip(overview.columns, overview.rows[1], strict=True))
     assert second["Bits"] == "6 [5, 7]"
@@ -53,7 +53,7 @@ def test_a_row_has_frames_and_control(results: Results) -> None:
 
 
 def test_the_note_tells_which_trainings_had_converged(results: Results) -> None:
-    _, costs, _ = families_tables(results, "mini")
+    _, costs = families_tables(results, "mini")
     ended = "; ".join(FAMILIES[name].label for name in MEASURED[:2])  # the third gained 1.2 %
     assert costs.note.endswith(
         f"By the rule of 1 % 2 of 6 trainings had converged after these few steps: {ended}."
@@ -61,7 +61,7 @@ def test_the_note_tells_which_trainings_had_converged(results: Results) -> None:
 
 
 def test_a_rank_correlation_is_of_better_with_better(results: Results) -> None:
-    _, _, table = families_tables(results, "mini")
+    (table,) = control_tables(results, "mini")
     found = {row[0]: row[1:] for row in table.rows}
     assert found["More bits"] == ["-1.00", "-1.00 to -1.00", "no"]
     # A leak of 1 is none, and the first family has the largest number and the smallest error.
@@ -102,12 +102,14 @@ def test_few_families_have_no_rank_correlation(results: Results, tmp_path: Path)
     for name in MEASURED[3:]:
         for path in (tmp_path / "mini" / "families").glob(f"{name}__*.json"):
             path.unlink()
-    tables = families_tables(Results(tmp_path, ("mini",)), "mini")
-    assert [table.name for table in tables] == ["families", "families_costs"]
+    found = Results(tmp_path, ("mini",))
+    assert [table.name for table in families_tables(found, "mini")] == ["families", "families_costs"]
+    assert control_tables(found, "mini") == []
 
 
 def test_without_records_there_is_nothing(tmp_path: Path) -> None:
     assert families_tables(Results(tmp_path, ("mini",)), "mini") == []
+    assert control_tables(Results(tmp_path, ("mini",)), "mini") == []
     assert rate_points(Results(tmp_path, ("mini",)), "mini") == {}
 
 
@@ -117,15 +119,19 @@ def test_success_of_planning_is_told_by_family(results: Results, tmp_path: Path)
     for k, name in enumerate(MEASURED):
         if name == "pixels":
             continue
-        metrics = {"success": entry(0.9 - 0.1 * k)}
+        share = 0.9 - 0.1 * k
+        success = {**entry(share), "n": 50, "ci": [share - 0.1, share + 0.1]}
+        metrics = {"success": success, "final_distance_mm": entry(100.0 - k)}
         config = {"corpus": "sim-panda" if k < 5 else "elsewhere"}
         toy_record("mini", "planning", f"r_gt-{name}/reach/s0", None, metrics=metrics, config=config).write(
             folder
         )
-    *_, table = families_tables(Results(tmp_path, ("mini",)), "mini")
+    *_, table = control_tables(Results(tmp_path, ("mini",)), "mini")
     assert table.name == "families_success"
     assert "n = 5 families" in table.title
     rows = {label: text for label, text, *_ in table.rows}
     assert rows["More bits"] == "-1.00"
     assert rows["Leak, state"] == "+1.00"  # more leaks less here, and succeeds more often
     assert rows["Hand error by real actions, px"] == "+1.00"
+    nearer = {label: text for label, _, _, _, text, *_ in table.rows}
+    assert nearer["More bits"] == "+1.00"  # the family with more bits ends nearer, and succeeds less often

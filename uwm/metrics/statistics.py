@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+SAMPLES = 2000  # of a bootstrap
 LEVEL = 0.95
 NORMAL_QUANTILE = 1.959963984540054  # of 97.5%
 
@@ -40,7 +41,9 @@ class Interval:
         return [self.low, self.high]
 
 
-def bootstrap_mean(values: ArrayLike, clusters: Clusters, *, samples: int = 2000, seed: int = 0) -> Interval:
+def bootstrap_mean(
+    values: ArrayLike, clusters: Clusters, *, samples: int = SAMPLES, seed: int = 0
+) -> Interval:
     """Mean of values (n,) or (n, seeds), each row counting alike, with an interval over clusters (n,).
 
     Raises ValueError for no rows, lengths that differ, and values that are not finite.
@@ -50,7 +53,7 @@ def bootstrap_mean(values: ArrayLike, clusters: Clusters, *, samples: int = 2000
 
 
 def bootstrap_difference(
-    a: ArrayLike, b: ArrayLike, clusters: Clusters, *, samples: int = 2000, seed: int = 0
+    a: ArrayLike, b: ArrayLike, clusters: Clusters, *, samples: int = SAMPLES, seed: int = 0
 ) -> Interval:
     """Mean of a - b over paired rows (n,) or (n, seeds), with an interval over clusters.
 
@@ -65,7 +68,12 @@ def bootstrap_difference(
 
 
 def bootstrap_ratio(
-    numerators: ArrayLike, denominators: ArrayLike, clusters: Clusters, *, samples: int = 2000, seed: int = 0
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    clusters: Clusters,
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
 ) -> Interval:
     """Ratio of the means, mean(numerators) / mean(denominators), with an interval over clusters (n,).
 
@@ -82,7 +90,7 @@ def bootstrap_ratio_difference(
     b: tuple[ArrayLike, ArrayLike],
     clusters: Clusters,
     *,
-    samples: int = 2000,
+    samples: int = SAMPLES,
     seed: int = 0,
 ) -> Interval:
     """The first ratio of means minus the second, with an interval over clusters: both ratios are taken of the
@@ -200,9 +208,12 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
     return float(first @ second) / length if length > 0 else math.nan
 
 
-def bootstrap_spearman(a: ArrayLike, b: ArrayLike, *, samples: int = 2000, seed: int = 0) -> Interval:
+def bootstrap_spearman(
+    a: ArrayLike, b: ArrayLike, *, again: ArrayLike | None = None, seed: int = 0
+) -> Interval:
     """`spearman`, with an interval over the pairs of numbers (n,) drawn with replacement.
 
+    `again` (SAMPLES, n): what `b` might have been measured as, so that the interval has its noise too.
     Draws in which a row is constant have no correlation and are left out. For few pairs the interval is wide,
     and still too narrow a little. Raises ValueError for fewer than 4 pairs, lengths that differ, numbers that
     are not finite and constant rows.
@@ -213,8 +224,9 @@ def bootstrap_spearman(a: ArrayLike, b: ArrayLike, *, samples: int = 2000, seed:
     found = spearman(first, second)
     if math.isnan(found):
         raise ValueError("a constant row has no rank correlation")
-    rows = np.random.default_rng(seed).integers(len(first), size=(samples, len(first)))
-    drawn = np.array([spearman(first[row], second[row]) for row in rows])
+    rows = np.random.default_rng(seed).integers(len(first), size=(SAMPLES, len(first)))
+    seconds = np.broadcast_to(second, rows.shape) if again is None else np.asarray(again, np.float64)
+    drawn = np.array([spearman(first[row], other[row]) for row, other in zip(rows, seconds, strict=True)])
     low, high = np.quantile(drawn[np.isfinite(drawn)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(found, float(low), float(high), len(first), len(first))
 

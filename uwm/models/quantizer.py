@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uwm.bounds import Bounded, Codes, Count, Decay, Natural, NotNegative, Share, Width, check_bounds
+from uwm.bounds import Bounded, Codes, Count, Decay, Natural, NotNegative, Share, Width
 from uwm.errors import BadInput
 from uwm.models.boundary import check_codes, check_latents
 from uwm.models.global_batch import processes, rows_of_all, samples_of_all
@@ -41,26 +41,13 @@ class QuantizerConfig(Bounded):
     beta: NotNegative = 0.25  # weight of the commitment term, eq. 12; the authors' code has 0.02
     ema_decay: Decay = 0.99  # authors' code; also the window of the use counts (about 100 steps)
     # Fraction of the expected use below which a code restarts; 0 turns restarts off. The paper gives none;
-    # the authors' 1.0 uses at 256 x 24 tokens for 1024 codes (6 expected uses) is 1/6.
-    restart_threshold: NotNegative = 1 / 6
+    # the authors' 1.0 uses at 256 x 24 tokens for 1024 codes (6 expected uses) is 1/6. From 1 on most of an
+    # evenly used codebook would restart.
+    restart_threshold: Decay = 1 / 6
     data_init: bool = True  # first codebook out of the first training batch, as in Jukebox
     seed: Natural = 0  # of the first codebook and, together with the step, of every restart
     collapse_perplexity: Share = 0.02  # ours: fraction of the codes; lower perplexity counts as collapsed
     collapse_patience: Count = 500  # ours: consecutive collapsed training steps until the run stops
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        if self.codebook_update not in ("gradient", "ema"):
-            raise ValueError(f"codebook_update is {self.codebook_update!r}; give 'gradient' or 'ema'")
-        if self.codes < 1 or self.width < 1:
-            raise ValueError(f"codes and width must be positive, not {self.codes} and {self.width}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie in [0, 1), not {self.ema_decay}")
-        if not 0 <= self.restart_threshold < 1:
-            raise ValueError(
-                f"restart_threshold must lie in [0, 1), not {self.restart_threshold}: it is a fraction of "
-                "a code's expected use, and from 1 on most of an evenly used codebook restarts"
-            )
 
 
 QUANTIZER_PRESETS: dict[str, QuantizerConfig] = {

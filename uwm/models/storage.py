@@ -70,16 +70,25 @@ class StoredModel(nn.Module, ModelHubMixin, library_name="uwm", license="mit", t
         return load_model(home_path(path), cls, cls.config_type)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        self._hub_mixin_config = None  # no config.json: the configuration stands in the weights file
+        # For the hub's pages and searches; what is loaded is the configuration in the weights file.
+        self._hub_mixin_config = {"class": type(self).__name__, **identity_fields(self.config)}  # type: ignore[attr-defined]
         self.save(save_directory / WEIGHTS)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
-        """A folder that `save_pretrained` wrote, or a repository of the hub."""
-        if Path(model_id).is_dir():
-            return cls.load(Path(model_id) / WEIGHTS)
-        known = {name: options[name] for name in HUB_OPTIONS if name in options}
-        return cls.load(hf_hub_download(model_id, WEIGHTS, **known))
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | Path, **options: Any
+    ) -> Self:
+        """A folder that `save_pretrained` wrote, or a repository of the hub; `options` are HUB_OPTIONS.
+
+        huggingface_hub's own asks for config.json first, which fails on a machine without internet. Raises
+        UserError as `load_model`, TypeError for another option, and what `hf_hub_download` raises.
+        """
+        if unknown := sorted(set(options) - set(HUB_OPTIONS)):
+            raise TypeError(f"from_pretrained takes {', '.join(HUB_OPTIONS)}, not {unknown[0]!r}")
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            return cls.load(folder / WEIGHTS)
+        return cls.load(hf_hub_download(str(pretrained_model_name_or_path), WEIGHTS, **options))
 
 
 def _is_ours(path: Path) -> bool:

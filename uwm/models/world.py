@@ -1,12 +1,16 @@
 """A frozen MAE with a world model over its states: what every experiment works with."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from uwm.env import RELEASED
+from uwm.errors import UserError
 from uwm.models import MaskedAutoencoder, WorldModel
+from uwm.verified import sha256_of
 
 
 @torch.no_grad()
@@ -22,6 +26,22 @@ class World:
     def __init__(self, mae: MaskedAutoencoder, world_model: WorldModel, weights: Mapping[str, str]) -> None:
         self.mae, self.world_model = mae, world_model
         self.weights = dict(weights)  # sha256 of the weights files, by model
+
+    @classmethod
+    def load(cls, mae: Path | None = None, world_model: Path | None = None) -> Self:
+        """The models of two files, in evaluation mode; the released ones of scale mini where none is named.
+
+        Raises:
+            UserError: no such file, another or a damaged one, or a world model over other states.
+        """
+        files = {"mae": mae or _released("mae"), "world-model": world_model or _released("world-model")}
+        sha256 = {name: sha256_of(path) for name, path in files.items() if path.is_file()}
+        world = cls(MaskedAutoencoder.load(files["mae"]), WorldModel.load(files["world-model"]), sha256)
+        config = world.mae.config
+        wanted, found = world.world_model.config.tokens.state_size, (1 + config.tokens, config.encoder_width)
+        if wanted != found:
+            raise UserError(f"the world model reads states {wanted}, the MAE gives {found}: name both files")
+        return world
 
     @property
     def image_size(self) -> int:
@@ -41,3 +61,11 @@ class World:
     def encode(self, images: Tensor) -> Tensor:
         """uint8 images (B, ..., 3, S, S), on any device -> states (B, ..., 1+N, D) on the model's."""
         return encode_images_by(self.mae, images)
+
+
+def _released(name: str) -> Path:
+    """Its weights file. There is one of each name; further ones have longer names."""
+    folders = [path for path in RELEASED.glob(f"{name}-*") if path.name.rpartition("-")[0] == name]
+    if not folders:
+        raise UserError(f"this installation has no released {name}: name a file")
+    return folders[0] / "weights.safetensors"

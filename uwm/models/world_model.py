@@ -1,13 +1,14 @@
 """The world model: action extractor, codebook and dynamics over the states of a frozen MAE (section 4.1)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Natural, check_bounds, later
 from uwm.errors import BadInput
@@ -98,6 +99,18 @@ class WorldModelOutput(NamedTuple):
     ema_perplexity: Tensor  # of the codes over the last hundred steps or so
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode, and each of its parts in its own mode again afterwards."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
 class WorldModel(StoredModel):
     """Predicts the next state of a frozen MAE through discrete latent actions (eq. 7-12).
 
@@ -127,7 +140,8 @@ class WorldModel(StoredModel):
         """
         self._check_states("s_t", s_t)
         self._check_states("s_next", s_next, len(s_t))
-        return self.quantizer.infer(self.extractor(s_t, s_next))
+        with evaluating(self.extractor):  # in training mode its running mean and deviation would move
+            return self.quantizer.infer(self.extractor(s_t, s_next))
 
     def bits(self, s_t: Tensor, s_next: Tensor) -> Tensor:
         """Bits of each transition's latent action, (B,), of states as in `infer_actions`."""
@@ -135,7 +149,8 @@ class WorldModel(StoredModel):
         if fixed is not None:
             return s_t.new_full((len(s_t),), fixed)
         assert isinstance(self.quantizer, GaussianBottleneck)
-        return self.quantizer.bits(self.extractor(s_t, s_next))
+        with evaluating(self.extractor):
+            return self.quantizer.bits(self.extractor(s_t, s_next))
 
     def predict(self, s_t: Tensor, quantized: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D) and actions (B, L, W) -> predicted s_t+1 (B, 1+N, D) (eq. 10)."""

@@ -14,16 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from uwm.env import cache_root
+from uwm.env import RELEASED, cache_root
 from uwm.errors import UserError
 from uwm.runs import ranks
 from uwm.runs.lock import Lock
 from uwm.runs.record import digest_of
-from uwm.runs.stage_folder import DamagedStage, clear, verify_stage, write_stage
+from uwm.runs.stage_folder import DamagedStage, clear, drop_checkpoints, verify_stage, write_stage
 
 Origin = Literal["released", "cached", "computed"]
 _MEND = "get them again (git checkout -- uwm/assets/weights), or train with --recompute"
-RELEASED = Path(__file__).resolve().parents[1] / "assets" / "weights"
 
 
 @dataclass(frozen=True)
@@ -185,6 +184,7 @@ class Artifacts:
         write_stage(partial, {**stage.describe(), "digest": stage.digest, "code": dict(self.code)})
         clear(final)  # with recompute, or a damaged one
         os.replace(partial, final)
+        drop_checkpoints(final)
         return Artifact(final, stage.digest, "computed")
 
 

@@ -76,6 +76,13 @@ def verify_stage(folder: Path) -> dict[str, Any]:
     return content
 
 
+def drop_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a stage that is finished: nothing continues it, and two of scale paper's take
+    more than a gigabyte. Logs stay. After the folder has its name: a crash before leaves what resumes."""
+    for path in (folder / WORKING).rglob("checkpoints/step-*.pt"):
+        path.unlink(missing_ok=True)
+
+
 def _adopt(folder: Path, content: Mapping[str, Any]) -> None:
     try:
         write_stage(folder, content, content["finished"])
