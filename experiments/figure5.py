@@ -18,8 +18,8 @@ mean); `no-state` (adapter without state); `shuffled` (another pair's action); `
 its own latent ones); `copy`, `oracle` (R_t, R_t+1).
 `X-mae-decoder` and `X-lpips-decoder` are shown by the MAE's own decoder, and by one tuned with LPIPS too;
 `X-5-steps` predicts five steps (1 s) ahead, each from what the one before predicted.
-Trained methods have three seeds; `first_seed_alone`, the adapter's other targets, `direct-N`, FICC and the
-other decoders one.
+Trained methods have the cells of three seeds; `first_seed_alone`, the adapter's other targets, `direct-N`,
+FICC and the other decoders one. The committed records of scale mini are of the first seed alone.
 
 Measured besides Table 1's: the moving region, a crop around the gripper, right codes, rollouts of 1 to 10
 steps; how the gripper moves in the picture, as a small network sees it; and, by a linear probe, how it moves

@@ -200,7 +200,6 @@ CONFIGS = {
     "mini": Config(
         tasks=("reach", "push", "lift"),
         episodes=50,
-        curve_seeds=(0, 1, 2),
         few=MINI_FEW_PAIRS,
         families=tuple(family.name for family in PLANNERS.values()),
         # Of the three that are compared: the one that was trained on a CPU, as all else here.

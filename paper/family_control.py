@@ -121,9 +121,9 @@ def success_correlations(
     )
     note = (
         "Spearman's rank correlation of being better by a measure with reaching the goal more often, planned "
-        "by R_GT through each family's own latent actions (a briefly trained adapter of all labelled pairs), "
-        "and with ending nearer to it; 1: it sorts the families as planning does. 95% bootstrap intervals over "
-        "families, of successes with the noise of so many episodes: each share is drawn from its posterior "
+        "by R_GT through each family's own latent actions (a briefly trained "
+        "adapter of all labelled pairs), and with ending nearer to it; 1: it sorts the families as planning does. "
+        "95% bootstrap intervals over families, of successes with the noise of so many episodes: each share is drawn from its posterior "
         "(Jeffreys' prior). "
         f"{sum(share == 0 for share in success.values())} of {len(success)} families never reached the goal: "
         "they count as equal. These are few families and many measures, and both outcomes disagree: trust no "

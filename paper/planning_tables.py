@@ -77,7 +77,10 @@ def prediction_table(results: Results, scale: str, task: str) -> Table:
         rows.append([label, f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]", str(len(pairs))])
     note = "Spearman's rank correlation of Figure 5's measure with the share of goals reached, over the "
     note += "methods that both measured; 95% intervals over methods. Below 0: the method with the smaller "
-    note += "measure succeeds more often. The methods are few, so the intervals are wide."
+    note += (
+        "measure succeeds more often. The methods are few, and most are R_GT and direct dynamics by other "
+    )
+    note += "numbers of labelled pairs: what improves with pairs correlates. So the intervals are too narrow."
     title = f"Planning, scale {scale}, {task}: which measure predicts success"
     return Table(f"planning_{task}_predictors", title, ["", "Correlation", "Methods"], rows, note)
 

@@ -10,6 +10,9 @@ from paper.names import DASH, FAILED_MARK, html, tex
 from paper.store import Measured
 from uwm.metrics.spec import metric_text
 
+HEAD_WIDTH = 6  # letters of a column's head, which is broken into lines, at least
+PAGE_WIDTH = 150  # letters, at three quarters of the report's footnote size: 6 points
+
 
 @dataclass(frozen=True)
 class Table:
@@ -46,12 +49,32 @@ class Table:
         return out.getvalue()
 
     def latex(self) -> str:
-        width = len(self.columns)
+        """One below the other where all columns beside each other would be too small to read."""
+        parts = [self._tabular(columns) for columns in self.column_groups()]
+        if len(parts) == 1:
+            return parts[0]
+        return "\n".join([r"\begin{tabular}{@{}l@{}}", "\\\\[6pt]\n".join(parts), r"\end{tabular}", ""])
+
+    def column_groups(self) -> list[list[int]]:
+        """Columns that fit beside each other on a page of LaTeX, after the first one each."""
+        texts = [row for row in self.rows if len(row) == len(self.columns)]
+        widths = [max([len(row[k]) for row in texts] + [HEAD_WIDTH]) + 2 for k in range(len(self.columns))]
+        groups: list[list[int]] = [[0]]
+        for k in range(1, len(self.columns)):
+            if len(groups[-1]) > 1 and sum(widths[place] for place in groups[-1]) + widths[k] > PAGE_WIDTH:
+                groups.append([0])
+            groups[-1].append(k)
+        return groups
+
+    def _tabular(self, columns: Sequence[int]) -> str:
+        width = len(columns)
         body = [
-            rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(row[0])}}}}} \\" if len(row) == 1 else _tex(row)
+            rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(row[0])}}}}} \\"
+            if len(row) == 1
+            else _tex([row[k] for k in columns])
             for row in self.rows
         ]
-        head = " & ".join(_stacked(text, "r" if k else "l") for k, text in enumerate(self.columns)) + r" \\"
+        head = " & ".join(_stacked(self.columns[k], "r" if k else "l") for k in columns) + r" \\"
         lines = [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", head, r"\midrule", *body]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 

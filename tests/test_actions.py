@@ -15,7 +15,7 @@ from uwm.data.crops import center_crop
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
 from uwm.errors import UserError
-from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
+from uwm.models import MAE_PRESETS, BottleneckConfig, MaskedAutoencoder, WorldModel
 from uwm.models.world import World
 from uwm.stages.world_model import PLACED
 
@@ -54,6 +54,27 @@ def test_each_pair_has_its_own_action(
         actions = world.world_model.infer_actions(*world.encode(images).unbind(1))
     np.testing.assert_array_equal(first["codes"][0], actions.codes[0])
     np.testing.assert_allclose(first["vectors"][0], actions.quantized[0].flatten(), rtol=1e-6)
+
+
+def test_without_a_codebook_the_file_has_the_actions_before_any_noise(
+    weights: tuple[Path, Path], tmp_path: Path
+) -> None:
+    placed = PLACED.fitted(MAE_PRESETS["tiny"])
+    WorldModel(replace(placed, bottleneck=BottleneckConfig(kind="noise"), continuous_steps=0)).save(
+        tmp_path / "noisy.safetensors"
+    )
+    world = World.load(weights[0], tmp_path / "noisy.safetensors")
+    corpus = bundled(BUNDLED[0])
+    corpus = replace(corpus, clips=corpus.of("test")[:1])
+    files = [tmp_path / name for name in ("a.parquet", "b.parquet")]
+    for path in files:
+        write_actions(world, corpus, path, 0.2)
+    table = pq.read_table(files[0])
+    assert json.loads(table.schema.metadata[b"uwm"])["codes"] is None
+    assert {len(codes) for codes in table["codes"].to_pylist()} == {0}
+    sizes = placed.tokens.num_action_tokens * placed.tokens.action_width
+    assert {len(vector) for vector in table["vectors"].to_pylist()} == {sizes}
+    assert table.equals(pq.read_table(files[1]))
 
 
 def test_the_command_and_its_mistakes(weights: tuple[Path, Path], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from uwm.errors import UserError
 from uwm.models import (
     MAE_PRESETS,
     WORLD_MODEL_PRESETS,
+    BottleneckConfig,
     MaskedAutoencoder,
     TokenConfig,
     WorldModel,
@@ -161,6 +162,21 @@ def test_inference_changes_nothing() -> None:
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
+@pytest.mark.parametrize("kind", ["codes", "gaussian", "noise"])
+def test_inferring_actions_changes_nothing_in_training_mode_either(kind: str) -> None:
+    own_scale = replace(TINY.extractor, standardize="none")  # a Gaussian bottleneck gives its own
+    extractor = own_scale if kind == "gaussian" else TINY.extractor
+    model = WorldModel(replace(TINY, bottleneck=BottleneckConfig(kind=kind), extractor=extractor))
+    model.dynamics.eval()  # each part keeps its own mode
+    modes = [part.training for part in model.modules()]
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    for seed in range(3):
+        model.infer_actions(*states(8, seed))
+        model.bits(*states(8, seed))
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert [part.training for part in model.modules()] == modes
+
+
 def test_codes_carry_the_transition() -> None:
     """Four fixed changes of state: after some steps the own code predicts, another's does not."""
     generator = torch.Generator().manual_seed(0)
@@ -218,7 +234,7 @@ def test_save_and_load(tmp_path) -> None:
 def test_the_hubs_folder_holds_the_same_model(tmp_path) -> None:
     model = WorldModel(TINY).eval()
     model.save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "weights.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "weights.safetensors"}
     again = WorldModel.from_pretrained(tmp_path)
     assert again.config == TINY
     assert not again.training

@@ -14,7 +14,7 @@ from paper.names import html, tex
 from paper.reported import Reported
 from paper.reported_tables import paper_layout, reported_layout, reproduced
 from paper.store import ROOT, Results
-from paper.table import Table
+from paper.table import PAGE_WIDTH, Table
 from paper.tables import expected, experiment_tables, method_table
 from uwm.errors import UserError
 from uwm.methods import method_label
@@ -169,3 +169,18 @@ def test_what_is_no_record_of_a_step_is_named(tmp_path, text):
     (tmp_path / "bench" / "x.json").write_text(text)
     with pytest.raises(UserError, match=r"x\.json: no record"):
         gpu_steps(Results(tmp_path))
+
+
+@pytest.mark.parametrize(("columns", "letters"), [(3, 9), (12, 20), (27, 18), (2, 300)])
+def test_a_wide_table_of_latex_goes_on_below(columns: int, letters: int) -> None:
+    rows = [[f"{'x' * (letters - 4)}{row}{k:03d}" for k in range(columns)] for row in range(2)]
+    table = Table("t", "T", [f"c{k}" for k in range(columns)], [["heading"], *rows])
+    groups = table.column_groups()
+    assert [k for group in groups for k in group[1:]] == list(range(1, columns))
+    assert all(group[0] == 0 for group in groups)
+    for group in groups:
+        assert len(group) == 2 or len(group) * (letters + 2) <= PAGE_WIDTH
+    text = table.latex()
+    assert text.count("heading") == len(groups)
+    assert all(text.count(f"{row}{k:03d}") == 1 for row in range(2) for k in range(1, columns))
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == len(groups) + (len(groups) > 1)

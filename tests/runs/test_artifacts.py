@@ -55,6 +55,23 @@ def test_computed_then_cached(artifacts):
     assert sorted(path.name for path in artifacts.root.iterdir()) == [STAGE.folder_name]
 
 
+def test_a_finished_stage_keeps_its_logs_and_no_checkpoints(artifacts):
+    def train(folder: Path) -> None:
+        for name in ("run/checkpoints/step-00000003-0123456789abcdef.pt", "run/log.csv", "mine.pt"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("1")
+
+    found = artifacts.obtain(STAGE, train)
+    assert {path.name for path in found.path.rglob("*") if path.is_file()} == {
+        "stage.json",
+        "log.csv",
+        "mine.pt",
+    }
+    assert artifacts.obtain(STAGE, write("two")).origin == "cached"
+    artifacts.recompute, artifacts.since = True, time.time() + 1
+    assert artifacts.obtain(STAGE, write("two")).origin == "computed"  # files that are gone hinder nothing
+
+
 def test_a_stage_names_the_code_that_made_it_which_is_no_part_of_its_identity(artifacts):
     artifacts.code = {"commit": "1" * 40, "dirty": False}
     made = artifacts.obtain(STAGE, write("one"))
