@@ -59,7 +59,8 @@ def planning_success(results: Results, scale: str, robot: str) -> dict[tuple[str
     found = {}
     for key, cell in planned_cells(results, scale, robot).items():
         success = cell.record["metrics"]["success"]
-        found[key] = Measured(success["value"], *success["ci"], success["n"])
+        low, high = success["ci"]
+        found[key] = Measured(success["value"], low, high, success["n"])
     return found
 
 
@@ -121,10 +122,10 @@ def success_correlations(
     )
     note = (
         "Spearman's rank correlation of being better by a measure with reaching the goal more often, planned "
-        "by R_GT through each family's own latent actions (a briefly trained "
-        "adapter of all labelled pairs), and with ending nearer to it; 1: it sorts the families as planning does. "
-        "95% bootstrap intervals over families, of successes with the noise of so many episodes: each share is drawn from its posterior "
-        "(Jeffreys' prior). "
+        "by R_GT through each family's own latent actions (a briefly trained adapter of all labelled pairs), "
+        "and with ending nearer to it; 1: it sorts the families as planning does. 95% bootstrap intervals over "
+        "families; those of successes have the noise of so few episodes, each share being drawn from its "
+        "posterior (Jeffreys' prior). "
         f"{sum(share == 0 for share in success.values())} of {len(success)} families never reached the goal: "
         "they count as equal. These are few families and many measures, and both outcomes disagree: trust no "
         f"single row. Successes, %, with Wilson's 95% intervals: {shares}."

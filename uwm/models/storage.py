@@ -71,13 +71,11 @@ class StoredModel(nn.Module, ModelHubMixin, library_name="uwm", license="mit", t
 
     def _save_pretrained(self, save_directory: Path) -> None:
         # For the hub's pages and searches; what is loaded is the configuration in the weights file.
-        self._hub_mixin_config = {"class": type(self).__name__, **identity_fields(self.config)}  # type: ignore[attr-defined]
+        self._hub_mixin_config = {"class": type(self).__name__, **identity_fields(self.config)}
         self.save(save_directory / WEIGHTS)
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls, pretrained_model_name_or_path: str | Path, **options: Any
-    ) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """A folder that `save_pretrained` wrote, or a repository of the hub; `options` are HUB_OPTIONS.
 
         huggingface_hub's own asks for config.json first, which fails on a machine without internet. Raises
