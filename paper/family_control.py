@@ -124,7 +124,7 @@ def success_correlations(
         "Spearman's rank correlation of being better by a measure with reaching the goal more often, planned "
         "by R_GT through each family's own latent actions (a briefly trained adapter of all labelled pairs), "
         "and with ending nearer to it; 1: it sorts the families as planning does. 95% bootstrap intervals "
-        "over families; those of successes have the noise of so few episodes, each share being drawn from its "
+        "over families; those of successes have the noise of so few episodes, each drawn from its "
         "posterior (Jeffreys' prior). "
         f"{sum(share == 0 for share in success.values())} of {len(success)} families never reached the goal: "
         "they count as equal. These are few families and many measures, and both outcomes disagree: trust no "
