@@ -17,6 +17,7 @@ from paper.extrapolation import lengths, trend
 from paper.names import math
 from paper.store import Measured, Results
 from paper.style import legend_above, legend_columns, legend_height, log_scale, look, plots, short_number
+from uwm.families import PLANNERS
 from uwm.methods import (
     CLONING,
     COPY,
@@ -193,9 +194,9 @@ def rollout_plots(
     results: Results, scale: str, experiment: str, corpus: str, methods: list[str]
 ) -> list[Plot]:
     """One plot per measure, a line for each of `methods` that was rolled out. Of more lines than can be told
-    apart: methods alone, without variants, numbers of pairs and those that have a row only where measured."""
+    apart: methods alone, without variants, numbers of pairs and families."""
     if len(methods) > MOST_LINES:
-        methods = [name for name in methods if name in METHODS and not METHODS[name].optional]
+        methods = [name for name in methods if name in METHODS and name not in PLANNERS]
     found = []
     for metric in OVER_STEPS:
         lines = {m: _steps(results, scale, experiment, corpus, m, metric) for m in methods}
