@@ -181,6 +181,15 @@ def test_a_machine_without_the_simulator_is_told_before_anything_is_trained(
     assert "No module named 'robosuite'" in capsys.readouterr().err
 
 
+def test_few_pairs_are_drawn_by_each_seed_and_on_reach_alone() -> None:
+    config = replace(EXPERIMENT.configs["mini"], curve=(100,), curve_seeds=(0, 2))
+    names = {cell.name for cell in EXPERIMENT.cells(config, {})}
+    further = {"r_gt-100/reach/s2", "direct-100/reach/s2"}
+    assert {name for name in names if name.endswith("/s2") and "100" in name} == further
+    recipe = EXPERIMENT.reads(config, Cell("direct-100", "reach", 2))["dynamics"]
+    assert (recipe.pairs, recipe.train.seed) == (100, 2)
+
+
 def test_a_cell_reads_what_its_numbers_depend_on() -> None:
     config = EXPERIMENT.configs["mini"]
 
@@ -195,6 +204,13 @@ def test_a_cell_reads_what_its_numbers_depend_on() -> None:
     assert {"reader", "reader_finetune", "pretrain"} <= read("direct/reach/s0") & read("simulator/push")
     assert "reader_finetune" not in read("cloning/reach/s0") | read("direct-state-cost/reach/s0")
     assert read("cloning-500/reach/s0") >= {"cloning"}
+    plain = Cell("r_gt-plain-reader", "reach", 0)
+    found, usual = EXPERIMENT.reads(config, plain), EXPERIMENT.reads(config, Cell("r_gt", "reach", 0))
+    assert found["reader"] == replace(usual["reader"], predicted_share=0.0) != usual["reader"]
+    assert usual.keys() - found.keys() == {"reader_finetune"}
+    jobs = {job.name: job for job in EXPERIMENT.stages(config, {})}
+    assert jobs["reader-hand-plain-reader"].cells == (plain.name, "direct-plain-reader/reach/s0")
+    assert plain.name not in jobs["reader-hand"].cells
     assert "adapter" not in read("direct/reach/s0")
 
 

@@ -6,8 +6,8 @@ the resampled estimates.
 
 Where a training was repeated, values are a table (n, seeds) of the same rows, and a resample draws seeds with
 replacement too, apart from the clips (Owen 2007, "The pigeonhole bootstrap"). Noise that is peculiar to one
-row and seed counts up to three times, the safe side. A spread between two or three seeds counts too low: where
-seeds differ by more than the clips' error explains, read the seeds' own means beside the interval.
+row and seed counts up to three times, the safe side. A spread between two or three seeds counts too low:
+where seeds differ by more than the clips' error explains, read the seeds' own means beside the interval.
 """
 
 import math
