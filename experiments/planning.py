@@ -266,28 +266,36 @@ def cost_reader(config: Config, cell: Cell) -> ReaderRecipe:
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
-    """Methods x tasks x seeds."""
-    learned = list(trained(config))
-    learned += [method.variant(end) for end in (STATE_COST, CHANGED_COST) for method in (R_GT, DIRECT)]
-    fixed = [SIMULATOR.variant(end) for end in (None, TRUE_COST, STATE_COST, CHANGED_COST)]
-    fixed += [RANDOM.name, COPY.name]
+    """Methods x tasks x seeds. `lift` has the main rows alone, and `reach` all of them."""
+    learned = [name for name in trained(config) if name not in PLANNERS]
     found = []
     for task in config.tasks:
-        found += [Cell(method, task) for method in fixed]
+        fixed = [SIMULATOR.name, SIMULATOR.variant(TRUE_COST), RANDOM.name, COPY.name]
+        rows = [name for name in learned if task != LIFT or not parse(name).short_pairs]
         if task != LIFT:
-            found += [Cell(SIMULATOR.variant(MORE_SAMPLES), task)]
-        replaced = [R_GT.variant(part) for part in (TRUE_GOAL, FEW_SAMPLES, PLAIN_READER) if task == REACH]
-        replaced += [DIRECT.variant(PLAIN_READER)] if task == REACH else []
-        rows = [*(name for name in learned if name not in PLANNERS), *replaced]
+            fixed.append(SIMULATOR.variant(MORE_SAMPLES))
+        if task == REACH:
+            fixed += [SIMULATOR.variant(end) for end in (STATE_COST, CHANGED_COST)]
+            rows += [R_GT.variant(end) for end in (TRUE_GOAL, FEW_SAMPLES)]
+            rows += [
+                m.variant(end) for end in (STATE_COST, CHANGED_COST, PLAIN_READER) for m in (R_GT, DIRECT)
+            ]
+        found += [Cell(method, task) for method in fixed]
         found += [Cell(method, task, seed) for seed in config.seeds for method in rows]
-        curve = [name for name in rows if task == REACH and parse(name).short_pairs]
-        further = [seed for seed in config.curve_seeds if seed not in config.seeds]
-        found += [
-            Cell(name, task, seed) for seed in further for name in curve if parse(name).method != CLONING
-        ]
-        others = [name for name in learned if task == REACH and name in PLANNERS]
-        found += [Cell(method, task, seed) for seed in config.family_seeds for method in others]
+        if task == REACH:
+            found += further_seeds(config, learned)
     return found
+
+
+def further_seeds(config: Config, learned: list[str]) -> list[Cell]:
+    """On `reach`: further draws of few pairs, and the families, each of seeds of its own."""
+    few = [name for name in learned if parse(name).short_pairs and parse(name).method != CLONING]
+    further = [seed for seed in config.curve_seeds if seed not in config.seeds]
+    families = [name for name in trained(config) if name in PLANNERS]
+    return [
+        *(Cell(name, REACH, seed) for seed in further for name in few),
+        *(Cell(name, REACH, seed) for seed in config.family_seeds for name in families),
+    ]
 
 
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
