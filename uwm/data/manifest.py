@@ -180,6 +180,13 @@ def _take(offers: Iterator[pd.DataFrame], pairs: int, clips: int) -> list[pd.Dat
     return taken
 
 
+def say_fewer(corpus: Corpus, split: str, manifest: Manifest, pairs: int | None) -> None:
+    """One line on stderr where a split has fewer pairs than were asked for."""
+    found = len(manifest.table)
+    if pairs is not None and found < pairs:
+        print(f"{corpus.name} ({split}): {found} of {pairs} pairs asked for; it has no more", file=sys.stderr)
+
+
 def to_csv(table: pd.DataFrame) -> bytes:
     """The one text form of a manifest: CSV with `\\n`, times and fps with 6 decimals."""
     buffer = StringIO()
@@ -249,6 +256,7 @@ def main(argv: list[str] | None = None) -> int:
         workers=args.workers, progress=True,
     )  # fmt: skip
     write_manifest(manifest, out)
+    say_fewer(corpus, args.split, manifest, args.pairs)
     clips = manifest.table.video.nunique()
     print(f"{out}: {len(manifest.table)} pairs of {clips} clips, sha256 {manifest.sha256}")
     if manifest.skipped or skipped_path(out).exists():

@@ -174,15 +174,17 @@ def bank_view_states(recipe: PairRecipe, mae: MaskedAutoencoder, bank: FrameBank
 class LiveBatches:
     """Batches with an equal share of pairs from each of several corpora, read by one pool of processes."""
 
-    def __init__(self, streams: Sequence[PairStream]) -> None:
+    def __init__(self, streams: Mapping[str, PairStream]) -> None:
+        """`streams`: of each corpus by its name."""
         self.streams = streams
 
     def batches(self, start_step: int, rank: int, world_size: int) -> Iterator[Tensor]:
         """Endless: the corpora's pairs of each step, one after the other. Says what memory that takes."""
         workers = decoding_workers()
+        streams = list(self.streams.values())
         if rank == 0:
-            print(told_memory(memory_of(self.streams, workers, world_size), workers), file=sys.stderr)
-        return joined_batches(self.streams, workers, (start_step, rank, world_size))
+            print(told_memory(memory_of(streams, workers, world_size), workers), file=sys.stderr)
+        return joined_batches(streams, workers, (start_step, rank, world_size))
 
 
 def told_memory(memory: HostMemory, workers: int) -> str:
@@ -223,7 +225,7 @@ def live_video(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> 
         )
     size = mae.config.image_size
     return LiveBatches(
-        [pair_stream(recipe, c, training_manifest(c, recipe), size, share) for c in corpora.values()]
+        {n: pair_stream(recipe, c, training_manifest(c, recipe), size, share) for n, c in corpora.items()}
     )
 
 
