@@ -10,8 +10,6 @@ from uwm.stages.pair_training import LiveBatches
 from uwm.training.batches import BatchSource
 from uwm.training.distributed import environment_ranks
 
-FILE = "replaced.jsonl"
-
 
 @contextmanager
 def telling_stand_ins(source: BatchSource, run: Path) -> Iterator[None]:
@@ -28,7 +26,7 @@ def telling_stand_ins(source: BatchSource, run: Path) -> Iterator[None]:
             if report["pairs_replaced"]:
                 _tell(corpus, report["pairs_replaced"], report["pairs_read"], report["skipped"][0])
                 line = json.dumps({"corpus": corpus, "rank": environment_ranks().rank, **report})
-                with (run / FILE).open("a", encoding="utf-8") as file:
+                with (run / "replaced.jsonl").open("a", encoding="utf-8") as file:
                     file.write(line + "\n")
 
 

@@ -285,9 +285,8 @@ def _train(
     network: LPIPS | None = None,
 ) -> None:
     """Train a world's model; by `recipe.perceptual` where there is a `network`."""
-    now = (
-        replace(recipe, train=replace(recipe.perceptual.train, seed=recipe.train.seed)) if network else recipe
-    )
+    further = replace(recipe.perceptual.train, seed=recipe.train.seed)
+    now = replace(recipe, train=further) if network else recipe
     mae, world_model = world.mae, world.world_model.train().requires_grad_(True)
     mae.to(default_device(environment_ranks()))  # encodes the first states as it does the others
     cached = now.views > 0
