@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from uwm.arguments import Parser, named_path, real, whole
@@ -27,8 +26,9 @@ from uwm.data.bad_clips import BadClips, Skipped
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.faults import told_apart
 from uwm.data.journal import Journal, Outcome
+from uwm.data.offers import Offer, offer_of, table_of
 from uwm.data.sampling import clip_pairs, visit_order
-from uwm.data.video import VideoInfo, content_hash
+from uwm.data.video import content_hash
 from uwm.data.workers import Failure, crash_proof_map
 from uwm.errors import UserError, run_cli
 from uwm.files import begins_with, check_ours, write_atomically
@@ -85,13 +85,12 @@ def build_manifest(
     bad.check_read(journal)
     if not chosen:
         raise bad.none_left(corpus, split)
-    table = pd.concat(chosen).sort_values(["video", "frame0"], ignore_index=True)
-    return Manifest(table[COLUMNS], sorted(bad.skipped))
+    return Manifest(table_of(chosen)[COLUMNS], sorted(bad.skipped))
 
 
 def _described(
     clips: list[Clip],
-    describe: Callable[[Clip], pd.DataFrame],
+    describe: Callable[[Clip], Offer],
     workers: int,
     journal: Journal | None,
     title: str | None,
@@ -118,7 +117,7 @@ def _described(
         yield clip, outcome
 
 
-def _offers(described: Iterable[tuple[Clip, Outcome]], bad: BadClips) -> Iterator[pd.DataFrame]:
+def _offers(described: Iterable[tuple[Clip, Outcome]], bad: BadClips) -> Iterator[Offer]:
     """For each good clip, its pairs in a random order."""
     seen = 0
     for seen, (clip, rows) in enumerate(described, start=1):
@@ -131,49 +130,35 @@ def _offers(described: Iterable[tuple[Clip, Outcome]], bad: BadClips) -> Iterato
     bad.check(seen)
 
 
-def _describe(
-    folder: Path, gap: float, seed: int, per_visit: int, limit: int | None, clip: Clip
-) -> pd.DataFrame:
+def _describe(folder: Path, gap: float, seed: int, per_visit: int, limit: int | None, clip: Clip) -> Offer:
     """At most `limit` pairs of one clip in the order in which they are to be taken."""
     file = folder / clip.path
-    return told_apart(file, partial(_rows_of, file, gap, seed, per_visit, limit, clip))
+    return told_apart(file, partial(_offer, file, gap, seed, per_visit, limit, clip))
 
 
-def _rows_of(
-    file: Path, gap: float, seed: int, per_visit: int, limit: int | None, clip: Clip
-) -> pd.DataFrame:
+def _offer(file: Path, gap: float, seed: int, per_visit: int, limit: int | None, clip: Clip) -> Offer:
     info, found = clip_pairs(file, gap, clip.cuts)
     draw = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(clip.path.encode()).digest()[:8])])
     order = visit_order(info.timestamps[found[:, 0]], draw, per_visit)
-    return _rows(clip.path, info, found[order[:limit]], content_hash(file))
+    return offer_of(clip.path, info, found[order[:limit]], content_hash(file))
 
 
-def _rows(video: str, info: VideoInfo, found: NDArray[np.int64], sha256: str) -> pd.DataFrame:
-    t0, t1 = info.timestamps[found[:, 0]], info.timestamps[found[:, 1]]
-    columns = {
-        "video": video, "t0": t0.round(6), "t1": t1.round(6), "gap": (t1 - t0).round(6),
-        "frame0": found[:, 0], "frame1": found[:, 1],
-        "width": info.width, "height": info.height, "fps": round(info.fps, 6), "sha256": sha256,
-    }  # fmt: skip
-    return pd.DataFrame(columns)
-
-
-def _take(offers: Iterator[pd.DataFrame], pairs: int, clips: int) -> list[pd.DataFrame]:
+def _take(offers: Iterator[Offer], pairs: int, clips: int) -> list[Offer]:
     """`pairs` rows: an even share of each clip, then what is missing from the clips with rows to spare."""
     quota, remainder = divmod(pairs, clips)
-    taken: list[pd.DataFrame] = []
-    spare: list[pd.DataFrame] = []
+    taken: list[Offer] = []
+    spare: list[Offer] = []
     missing = pairs
     for place, offer in enumerate(offers):
         share = quota + (place < remainder)
-        taken.append(offer[:share])
-        spare.append(offer[share:])
+        taken.append(offer.part(0, share))
+        spare.append(offer.part(share))
         missing -= len(taken[-1])
         if missing == 0:
             break
     rank = 0
     while missing > 0 and any(rank < len(rows) for rows in spare):  # one more of each clip per round
-        extra = [rows[rank : rank + 1] for rows in spare if rank < len(rows)][:missing]
+        extra = [rows.part(rank, rank + 1) for rows in spare if rank < len(rows)][:missing]
         taken += extra
         missing -= len(extra)
         rank += 1
