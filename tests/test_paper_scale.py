@@ -13,6 +13,7 @@ from tests.paper_world import write_world
 from tests.warm import run_python
 from uwm.data import prepare
 from uwm.data.corpora import open_corpus
+from uwm.data.prepared_list import drawn_by, given_options
 from uwm.data.shards import find_shards
 from uwm.models import MAE_PRESETS
 from uwm.stages.pair_training import training_manifest
@@ -75,8 +76,9 @@ def test_the_shards_of_the_page_are_of_the_pairs_that_the_training_reads(
         for line in lines:
             assert run(shlex.split(line.replace("$SLURM_ARRAY_TASK_ID/32", "0/1"))[1:], world).returncode == 0
         asked = prepare._parser().parse_args(shlex.split(lines[0])[3:])
-        assert (asked.pairs, asked.pairs_per_visit) == (recipe.pairs, recipe.pairs_per_visit)
-        assert (asked.gap, asked.seed, asked.split) == (recipe.gap, recipe.train.seed, "train")
+        drawn = drawn_by(given_options(asked))
+        assert (drawn.pairs, drawn.pairs_per_visit) == (recipe.pairs, recipe.pairs_per_visit)
+        assert (drawn.gap, drawn.seed, drawn.split) == (recipe.gap, recipe.train.seed, "train")
         manifest = training_manifest(open_corpus(name, world / name.upper()), recipe)
         assert find_shards(world / "SHARDS", manifest, recipe.short_side, recipe.shards).name == name
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from uwm.data import manifest, ssv2
+from uwm.data.bad_clips import BadClips
 from uwm.data.corpora import all_test, announce, open_corpus, parse_data
 from uwm.data.tree import Tree
 from uwm.errors import UserError
@@ -229,7 +230,7 @@ def test_bad_shares_are_refused(tmp_path: Path, monkeypatch):
         manifest.main([f"mine={tmp_path}", "--max-bad-share", "3"])
     monkeypatch.setenv("UWM_MAX_BAD_SHARE", "much")
     with pytest.raises(UserError, match="UWM_MAX_BAD_SHARE=much"):
-        manifest.BadClips()
+        BadClips()
 
 
 CAMERAS = ("observation.images.top", "observation.images.wrist")

@@ -1,13 +1,16 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.data.video_files import read_number, truncate, write_video
+from uwm.data import prepare
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import COLUMNS, build_manifest, main, read_manifest, write_manifest
 from uwm.data.sampling import nearest_pairs, visit_order, without_cuts
+from uwm.data.selection import frozen_pairs
 from uwm.data.video import read_frames
 from uwm.errors import UserError
 
@@ -76,6 +79,22 @@ def test_quota_and_what_there_is(corpus):
     assert per_clip == {"0.mp4": 28, "1.mp4": 25, "2.mp4": 18, "3.mp4": 24}
     assert len(build_manifest(corpus, "train", pairs=80).table) == 80  # 2.mp4 has only 18
     assert len(build_manifest(corpus, "train", pairs=500).table) == len(everything)
+
+
+@pytest.mark.parametrize("command", ["manifest", "prepare", "frozen"])
+@pytest.mark.parametrize("pairs", [10, 95, 96, 5000])
+def test_fewer_pairs_than_asked_for_are_told(corpus, tmp_path, monkeypatch, capsys, command, pairs):
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "splits.csv").write_text("path,split\n" + "".join(f"{i}.mp4,train\n" for i in range(4)))
+    words = [f"wild={corpus.folder}", "--split-file", str(tmp_path / "splits.csv"), "--pairs", str(pairs)]
+    if command == "manifest":
+        main([*words, "--split", "train", "--out", str(tmp_path / "m.csv")])
+    elif command == "prepare":
+        prepare.main([*words, "--out", str(tmp_path / "out"), "--manifest-only"])
+    else:
+        frozen_pairs(replace(corpus, name="wild"), "train", 0.2, pairs, 0)
+    told = f"wild (train): 95 of {pairs} pairs asked for; it has no more\n"
+    assert (told in capsys.readouterr().err) == (pairs > 95)
 
 
 def test_bad_clips_are_named_once(tmp_path: Path):

@@ -9,8 +9,9 @@ import torch
 
 from tests.data.test_shards import SETTINGS, digests
 from tests.data.video_files import write_video
+from uwm.data.bad_clips import BadClips
 from uwm.data.corpora import Clip, Corpus
-from uwm.data.manifest import BadClips, build_manifest
+from uwm.data.manifest import build_manifest
 from uwm.data.prepare import prepare
 from uwm.data.selection import frozen_pairs, reading_workers
 from uwm.data.shard_stream import shard_stream

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uwm.data.manifest import allowed_bad_share
+from uwm.data.bad_clips import allowed_bad_share
 from uwm.runs.cli import choose
 from uwm.runs.experiment import Cell, load_experiment
 from uwm.runs.gpus import gpu_of, visible_gpus

@@ -1,11 +1,13 @@
 """The trainings that experiments share: on real video files, killed and resumed, found again by digest."""
 
+import json
 import shlex
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +19,9 @@ import torch
 
 from tests.stages.mae_and_world import obtain_mae_and_world
 from uwm.bounds import OutOfBounds
-from uwm.data import prepare
+from uwm.data import prepare, stream
 from uwm.data.corpora import Corpus, open_corpus
+from uwm.data.decoders import BadVideo
 from uwm.data.procedural_video import PROCEDURAL
 from uwm.errors import UserError
 from uwm.metrics.backbones import DownloadError
@@ -27,6 +30,7 @@ from uwm.models import MAE_PRESETS, MaskedAutoencoder
 from uwm.runs.artifacts import Artifacts
 from uwm.stages.mae import MAERecipe, published_mae
 from uwm.stages.pair_training import live_video
+from uwm.stages.stand_ins import telling_stand_ins
 from uwm.stages.trained import thinned_curve
 from uwm.stages.world_model import (
     PerceptualRecipe,
@@ -179,6 +183,33 @@ def test_training_reads_the_shards_of_its_own_pairs_or_says_how_to_make_them(
             live_video(other, mae, {"made": corpus})
 
 
+def test_what_a_training_could_not_read_is_told(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = replace(PRETRAIN, views=0, pairs=40, train=replace(PRETRAIN.train, steps=2, checkpoint_every=2))
+    monkeypatch.setattr("uwm.stages.pair_training.decoding_workers", lambda: 0)
+    source = live_video(recipe, MaskedAutoencoder(MAE_PRESETS["tiny"]), {"made": corpus})
+    with telling_stand_ins(source, tmp_path):  # nothing to tell
+        next(source.batches(0, 0, 1))
+    assert not list(tmp_path.iterdir())
+    decode, lost = stream.decode_visit, corpus.of("train")[0].path
+
+    def losing(folder: Path, short_side: int, decoder: object, visit: stream.Visit) -> torch.Tensor:
+        if visit.video == lost:
+            raise BadVideo(lost, "is gone")
+        return decode(folder, short_side, decoder, visit)
+
+    monkeypatch.setattr(stream, "decode_visit", losing)
+    capsys.readouterr()
+    with suppress(KeyboardInterrupt), telling_stand_ins(source, tmp_path):
+        next(source.batches(0, 0, 1))
+        raise KeyboardInterrupt
+    told = json.loads((tmp_path / "replaced.jsonl").read_text())
+    assert (told["corpus"], told["rank"], told["skipped"]) == ("made", 0, [[lost, "is gone"]])
+    line = f"made: others stood in for {told['pairs_replaced']} of {told['pairs_read']} training pairs"
+    assert line in capsys.readouterr().err
+
+
 def test_a_published_mae_that_is_absent_names_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +239,7 @@ def test_pairs_of_a_visit_are_decoded_together(tmp_path: Path) -> None:
     mae = MaskedAutoencoder(MAE_PRESETS["tiny"])
     visits = {
         recipe.pairs_per_visit: [
-            len(unit) for unit in live_video(recipe, mae, {"long": long}).streams[0].units
+            len(unit) for unit in live_video(recipe, mae, {"long": long}).streams["long"].units
         ]
         for recipe in (scattered, grouped)
     }

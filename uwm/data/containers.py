@@ -59,7 +59,11 @@ def open_stream(path: Path | str) -> tuple[av.container.InputContainer, av.Video
             raise BadVideo(path, f"is a playlist ({container.format.name}) of other files; name these")
         if not container.streams.video:
             raise BadVideo(path, "no video stream")
-        stream = max(container.streams.video, key=_how_likely)  # the first of equals
+        # a stream of a codec that FFmpeg does not know has no context
+        known = [stream for stream in container.streams.video if stream.codec_context is not None]
+        if not known:
+            raise BadVideo(path, "no video stream that FFmpeg can decode")
+        stream = max(known, key=_how_likely)  # the first of equals
         check_size(path, stream.codec_context.width, stream.codec_context.height)
         stream.thread_type = "NONE"
     except BadVideo:

@@ -22,6 +22,8 @@ MAX_RATIO = 16  # long side over short side: the short one is resized, so the lo
 class BadVideo(UserError):  # noqa: N818
     """A file that cannot be read as a whole video; the message is `file: reason`."""
 
+    machine = False  # whether another try may succeed, since the file need not be damaged
+
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(str(path), reason)  # both as args, so that it passes between processes
         self.path, self.reason = str(path), reason

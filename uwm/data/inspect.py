@@ -19,10 +19,11 @@ from uwm.arguments import Parser, named_path, real, whole
 from uwm.data.action_card import ActionCard, describe_actions, make_action_card
 from uwm.data.action_pairs import has_actions
 from uwm.data.arguments import add_data_arguments, read_data_arguments
+from uwm.data.bad_clips import Skipped
 from uwm.data.corpora import SPLITS, Corpus
 from uwm.data.crops import center_crop
 from uwm.data.decoders import BadVideo
-from uwm.data.manifest import Skipped, build_manifest
+from uwm.data.manifest import build_manifest
 from uwm.data.pairs import decode_rows, resize_short_side
 from uwm.data.video import probe
 from uwm.errors import UserError, run_cli

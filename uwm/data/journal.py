@@ -6,11 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import pandas as pd
-
+from uwm.data.offers import Offer, loaded_offer
 from uwm.data.workers import Failure
 
-Outcome = pd.DataFrame | Failure
+Outcome = Offer | Failure
 
 
 class Journal:
@@ -35,10 +34,13 @@ class Journal:
         self._file.close()
 
     def add(self, clip: str, outcome: Outcome) -> None:
+        """Write down an outcome; not that the machine failed at a clip, for the next run tries it again."""
         assert self._file is not None
+        if isinstance(outcome, Failure) and outcome.machine:
+            return
         failed = isinstance(outcome, Failure)
-        told: Any = outcome.reason if isinstance(outcome, Failure) else outcome.to_dict("list")
-        line = json.dumps({"clip": clip, "reason" if failed else "rows": told}, allow_nan=False)
+        told: Any = outcome.reason if isinstance(outcome, Failure) else outcome.dumped()
+        line = json.dumps({"clip": clip, "damaged" if failed else "offer": told}, allow_nan=False)
         self._file.write(line + "\n")
         self._file.flush()
 
@@ -49,7 +51,7 @@ def _read(path: Path) -> Iterator[tuple[str, Outcome]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
-            outcome = Failure(entry["reason"]) if "reason" in entry else pd.DataFrame(entry["rows"])
+            outcome = Failure(entry["damaged"]) if "damaged" in entry else loaded_offer(entry["offer"])
             yield str(entry["clip"]), outcome
         except (ValueError, KeyError, TypeError):
             continue

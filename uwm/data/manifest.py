@@ -18,24 +18,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from uwm.arguments import Parser, named_path, real, whole
 from uwm.data.arguments import add_data_arguments, read_data_arguments
+from uwm.data.bad_clips import BadClips, Skipped
 from uwm.data.corpora import Clip, Corpus
+from uwm.data.faults import told_apart
 from uwm.data.journal import Journal, Outcome
+from uwm.data.offers import Offer, offer_of, table_of
 from uwm.data.sampling import clip_pairs, visit_order
-from uwm.data.video import VideoInfo, content_hash
+from uwm.data.video import content_hash
 from uwm.data.workers import Failure, crash_proof_map
-from uwm.env import max_bad_share as told_bad_share
 from uwm.errors import UserError, run_cli
 from uwm.files import begins_with, check_ours, write_atomically
 
 COLUMNS = ["video", "t0", "t1", "gap", "frame0", "frame1", "width", "height", "fps", "sha256"]
 CHECK_EVERY = 200  # clips between two looks at the share of bad ones
-MAX_BAD_FEW = 5  # so many bad clips never stop a run, however small the corpus
-Skipped = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -48,46 +47,6 @@ class Manifest:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(to_csv(self.table)).hexdigest()
-
-
-def allowed_bad_share() -> float:
-    """The share of clips that may be bad where no option says it: UWM_MAX_BAD_SHARE, or a fifth."""
-    told = told_bad_share()
-    try:
-        share = float(told or 0.2)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise UserError(f"UWM_MAX_BAD_SHARE={told}: give a share from 0 to 1")
-    return share
-
-
-class BadClips:
-    """Collects the clips that cannot be used; too many of them stop the run."""
-
-    def __init__(self, max_share: float | None = None) -> None:
-        self.max_share = allowed_bad_share() if max_share is None else max_share
-        self.skipped: Skipped = []
-
-    def add(self, clip: str, reason: str) -> None:
-        self.skipped.append((clip, reason))
-
-    def check(self, seen: int) -> None:
-        """Raise `UserError` when more than the allowed share of the `seen` clips is bad."""
-        bad = len(self.skipped)
-        if bad > MAX_BAD_FEW and bad > self.max_share * seen:
-            clip, reason = self.skipped[0]
-            raise UserError(
-                f"{bad} of {seen} clips cannot be used, more than the allowed share "
-                f"{self.max_share:g} (--max-bad-share, UWM_MAX_BAD_SHARE); the first is {clip}: {reason}"
-            )
-
-    def none_left(self, corpus: Corpus, split: str) -> UserError:
-        clip, reason = self.skipped[0]
-        return UserError(
-            f"no usable clip in the {split} split of {corpus.name!r}; "
-            f"the first of {len(self.skipped)} is {clip}: {reason}"
-        )
 
 
 def build_manifest(
@@ -110,7 +69,7 @@ def build_manifest(
     draw depends on `seed` and its path alone. `pairs_per_visit` draws that many pairs of a long video from
     the same 4 s, since pairs that lie near each other are decoded together. `workers` processes read the
     files. With `journal` what is found of each clip is kept there, and a stopped run goes on. `UserError`
-    when too many clips are bad or none has a pair.
+    when too many clips are bad or none has a pair, and, once all are read, where the machine failed at one.
     """
     clips = list(corpus.of(split))
     if pairs is not None:  # with more clips than pairs, a random share of the clips is enough
@@ -123,15 +82,15 @@ def build_manifest(
         described = _described(clips, describe, workers, kept, f"{corpus.name} {split}" if progress else None)
         offers = _offers(described, bad)
         chosen = list(offers) if pairs is None else _take(offers, pairs, len(clips))
+    bad.check_read(journal)
     if not chosen:
         raise bad.none_left(corpus, split)
-    table = pd.concat(chosen).sort_values(["video", "frame0"], ignore_index=True)
-    return Manifest(table[COLUMNS], sorted(bad.skipped))
+    return Manifest(table_of(chosen)[COLUMNS], sorted(bad.skipped))
 
 
 def _described(
     clips: list[Clip],
-    describe: Callable[[Clip], pd.DataFrame],
+    describe: Callable[[Clip], Offer],
     workers: int,
     journal: Journal | None,
     title: str | None,
@@ -151,17 +110,19 @@ def _described(
             yield clip, known[clip.path]
             continue
         _, outcome = next(found)
+        if isinstance(outcome, Failure) and outcome.machine:  # a lack of memory has passed, perhaps
+            [(_, outcome)] = crash_proof_map(describe, [clip], min(workers, 1))
         if journal:
             journal.add(clip.path, outcome)
         yield clip, outcome
 
 
-def _offers(described: Iterable[tuple[Clip, Outcome]], bad: BadClips) -> Iterator[pd.DataFrame]:
+def _offers(described: Iterable[tuple[Clip, Outcome]], bad: BadClips) -> Iterator[Offer]:
     """For each good clip, its pairs in a random order."""
     seen = 0
     for seen, (clip, rows) in enumerate(described, start=1):
         if isinstance(rows, Failure):
-            bad.add(clip.path, rows.reason)
+            bad.add(clip.path, rows.reason, machine=rows.machine)
         else:
             yield rows
         if seen % CHECK_EVERY == 0:
@@ -169,47 +130,46 @@ def _offers(described: Iterable[tuple[Clip, Outcome]], bad: BadClips) -> Iterato
     bad.check(seen)
 
 
-def _describe(
-    folder: Path, gap: float, seed: int, per_visit: int, limit: int | None, clip: Clip
-) -> pd.DataFrame:
+def _describe(folder: Path, gap: float, seed: int, per_visit: int, limit: int | None, clip: Clip) -> Offer:
     """At most `limit` pairs of one clip in the order in which they are to be taken."""
     file = folder / clip.path
+    return told_apart(file, partial(_offer, file, gap, seed, per_visit, limit, clip))
+
+
+def _offer(file: Path, gap: float, seed: int, per_visit: int, limit: int | None, clip: Clip) -> Offer:
     info, found = clip_pairs(file, gap, clip.cuts)
     draw = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(clip.path.encode()).digest()[:8])])
     order = visit_order(info.timestamps[found[:, 0]], draw, per_visit)
-    return _rows(clip.path, info, found[order[:limit]], content_hash(file))
+    return offer_of(clip.path, info, found[order[:limit]], content_hash(file))
 
 
-def _rows(video: str, info: VideoInfo, found: NDArray[np.int64], sha256: str) -> pd.DataFrame:
-    t0, t1 = info.timestamps[found[:, 0]], info.timestamps[found[:, 1]]
-    columns = {
-        "video": video, "t0": t0.round(6), "t1": t1.round(6), "gap": (t1 - t0).round(6),
-        "frame0": found[:, 0], "frame1": found[:, 1],
-        "width": info.width, "height": info.height, "fps": round(info.fps, 6), "sha256": sha256,
-    }  # fmt: skip
-    return pd.DataFrame(columns)
-
-
-def _take(offers: Iterator[pd.DataFrame], pairs: int, clips: int) -> list[pd.DataFrame]:
+def _take(offers: Iterator[Offer], pairs: int, clips: int) -> list[Offer]:
     """`pairs` rows: an even share of each clip, then what is missing from the clips with rows to spare."""
     quota, remainder = divmod(pairs, clips)
-    taken: list[pd.DataFrame] = []
-    spare: list[pd.DataFrame] = []
+    taken: list[Offer] = []
+    spare: list[Offer] = []
     missing = pairs
     for place, offer in enumerate(offers):
         share = quota + (place < remainder)
-        taken.append(offer[:share])
-        spare.append(offer[share:])
+        taken.append(offer.part(0, share))
+        spare.append(offer.part(share))
         missing -= len(taken[-1])
         if missing == 0:
             break
     rank = 0
     while missing > 0 and any(rank < len(rows) for rows in spare):  # one more of each clip per round
-        extra = [rows[rank : rank + 1] for rows in spare if rank < len(rows)][:missing]
+        extra = [rows.part(rank, rank + 1) for rows in spare if rank < len(rows)][:missing]
         taken += extra
         missing -= len(extra)
         rank += 1
     return taken
+
+
+def say_fewer(corpus: Corpus, split: str, manifest: Manifest, pairs: int | None) -> None:
+    """One line on stderr where a split has fewer pairs than were asked for."""
+    found = len(manifest.table)
+    if pairs is not None and found < pairs:
+        print(f"{corpus.name} ({split}): {found} of {pairs} pairs asked for; it has no more", file=sys.stderr)
 
 
 def to_csv(table: pd.DataFrame) -> bytes:
@@ -281,6 +241,7 @@ def main(argv: list[str] | None = None) -> int:
         workers=args.workers, progress=True,
     )  # fmt: skip
     write_manifest(manifest, out)
+    say_fewer(corpus, args.split, manifest, args.pairs)
     clips = manifest.table.video.nunique()
     print(f"{out}: {len(manifest.table)} pairs of {clips} clips, sha256 {manifest.sha256}")
     if manifest.skipped or skipped_path(out).exists():

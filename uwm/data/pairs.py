@@ -6,6 +6,8 @@ the wanted short side stays as it was decoded.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from uwm.data.corpora import Corpus
+from uwm.data.bad_clips import BadClips, Skipped
+from uwm.data.corpora import Clip, Corpus
 from uwm.data.crops import center_crop
-from uwm.data.manifest import BadClips, Manifest, Skipped
+from uwm.data.faults import told_apart
+from uwm.data.manifest import Manifest
 from uwm.data.sampling import nearest_pairs, without_cuts
 from uwm.data.video import BadVideo, Frames, probe, read_frames, read_whole
 
@@ -83,11 +87,13 @@ class FrameBank:
 def load_frames(corpus: Corpus, split: str, short_side: int, *, gap: float = 0.2) -> FrameBank:
     """Decode a split once. Clips of other shapes are cropped in the middle to the smallest height and width.
 
-    A clip that cannot be read is named in `skipped`; `UserError` when there are too many or no usable one.
+    A damaged clip is named in `skipped`. `UserError` when there are too many or no usable one, and where the
+    machine failed at one: the others would be taken for the split.
     """
     bad = BadClips()
     loaded = list(_whole_clips(corpus, split, short_side, gap, bad))
     bad.check(len(corpus.of(split)))
+    bad.check_read(None)
     if not loaded:
         raise bad.none_left(corpus, split)
     names, frames, times, pairs = zip(*loaded, strict=True)
@@ -107,13 +113,18 @@ def _whole_clips(
     corpus: Corpus, split: str, short_side: int, gap: float, bad: BadClips
 ) -> Iterator[tuple[str, Tensor, Any, Any]]:
     for clip in corpus.of(split):
+        file = corpus.file(clip)
         try:
-            info = probe(corpus.file(clip))
-            pairs = without_cuts(nearest_pairs(info.timestamps, gap), info.timestamps, clip.cuts)
-            if len(pairs) == 0:
-                raise BadVideo(clip.path, f"no two frames {gap:g} s apart")
-            parts = [resize_short_side(to_tensor(part), short_side) for part in read_whole(corpus.file(clip))]
+            yield clip.path, *told_apart(file, partial(_whole_clip, file, clip, short_side, gap))
         except BadVideo as error:
-            bad.add(clip.path, error.reason)
-            continue
-        yield clip.path, torch.cat(parts), info.timestamps, pairs
+            bad.add(clip.path, error.reason, machine=error.machine)
+
+
+def _whole_clip(file: Path, clip: Clip, short_side: int, gap: float) -> tuple[Tensor, Any, Any]:
+    """All frames (F,3,h,w), their times (F,) in s, and their pairs (n,2)."""
+    info = probe(file)
+    pairs = without_cuts(nearest_pairs(info.timestamps, gap), info.timestamps, clip.cuts)
+    if len(pairs) == 0:
+        raise BadVideo(clip.path, f"no two frames {gap:g} s apart")
+    parts = [resize_short_side(to_tensor(part), short_side) for part in read_whole(file)]
+    return torch.cat(parts), info.timestamps, pairs

@@ -10,7 +10,7 @@ Started again after a kill it goes on with the shards that are missing; the resu
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,35 +21,24 @@ from tqdm import tqdm
 
 from uwm.arguments import Parser, named_path, real, whole
 from uwm.data.arguments import add_data_arguments, parse_part, read_data_arguments
+from uwm.data.bad_clips import BadClips
 from uwm.data.corpora import Corpus
-from uwm.data.manifest import (
-    BadClips,
-    Manifest,
-    build_manifest,
-    check_lists,
-    read_manifest,
-    read_skipped,
-    skipped_path,
-    write_manifest,
-    write_skipped,
-)
-from uwm.data.selection import frozen_pairs, reading_workers
+from uwm.data.manifest import Manifest, check_lists, write_skipped
+from uwm.data.prepared_list import list_of, same_settings
 from uwm.data.shards import (
     FORMAT,
     Sample,
     ShardIndex,
     describe_shard,
-    dump,
     encode_picture,
     read_index,
-    replace_file,
+    remove_leftovers,
     shard_fault,
     write_shard,
 )
 from uwm.data.stream import Visit, decode_visit, one_thread_in_workers, visits
 from uwm.data.video import DecoderName
 from uwm.data.workers import Failure, crash_proof_map
-from uwm.env import allow_bad_share
 from uwm.errors import UserError, run_cli
 from uwm.files import check_ours
 from uwm.verified import sha256_of
@@ -81,25 +70,58 @@ def prepare(
 ) -> ShardIndex | None:
     """Write the missing shards of this part. Returns the index when all shards of all parts are there."""
     out.mkdir(parents=True, exist_ok=True)
-    _same_settings(out, manifest, settings)
+    same_settings(out, manifest, vars(settings))
     plan = shard_plan(manifest, settings)
     names = [f"{number:05d}.tar" for number in range(len(plan))]
     known = _known_digests(out)
     mine = range(part[0], len(plan), part[1])
-    todo = [number for number in mine if not _is_whole(out / names[number], known)]
-    bad = BadClips(max_bad_share)
-    jobs = (visit for number in todo for visit in plan[number])
     encode = partial(_encode_visit, corpus.folder, settings)
-    results = crash_proof_map(encode, jobs, workers)
-    done, total = 0, sum(len(plan[number]) for number in todo)
+    bad = SkippedVisits(max_bad_share)
+    todo = _to_make([(out / names[number], plan[number]) for number in mine], known, encode, workers, bad)
+    results = crash_proof_map(encode, (visit for _, visits in todo for visit in visits), workers)
+    total = sum(len(visits) for _, visits in todo)
     with tqdm(total=total, unit="visit", disable=not progress) as bar:
-        for number in todo:
+        for path, visits in todo:
             skipped: list[tuple[str, str]] = []
-            samples = _samples(plan[number], results, manifest, bad, skipped, bar)
-            write_shard(out / names[number], samples, skipped)
-            done += len(plan[number])
-            bad.check(done)
-    return _finish(corpus, split, manifest, out, settings, names)
+            write_shard(path, _samples(visits, results, manifest, bad, skipped, bar), skipped)
+    return _finish(corpus, split, manifest, out, settings, names, max_bad_share)
+
+
+class SkippedVisits:
+    """Counts the clips that were read and those of which a visit gave nothing: one unit for both."""
+
+    def __init__(self, max_share: float | None) -> None:
+        self.bad, self.seen = BadClips(max_share), set[str]()
+
+    def add(self, visits: Iterable[Visit], skipped: Iterable[tuple[str, str]]) -> None:
+        """Of one shard; `UserError` when with it too many clips are bad."""
+        self.seen |= {visit.video for visit in visits}
+        for clip, reason in skipped:
+            if clip not in dict(self.bad.skipped):
+                self.bad.add(clip, reason)
+        self.bad.check(len(self.seen))
+
+
+def _to_make(
+    shards: list[tuple[Path, list[Visit]]], known: Mapping[str, str], encode: Callable[[Visit], Any],
+    workers: int, bad: SkippedVisits,
+) -> list[tuple[Path, list[Visit]]]:  # fmt: skip
+    """The shards that are missing or damaged, and those that skipped a visit which can be read now."""
+    whole = {path: describe_shard(path) for path, _ in shards if _is_whole(path, known)}
+    skipped = [
+        (path, visit) for path, plan in shards if path in whole
+        for rows in [set(whole[path]["rows"])]
+        for visit in plan if visit.rows[0] not in rows
+    ]  # fmt: skip
+    again = crash_proof_map(encode, (visit for _, visit in skipped), workers if skipped else 0)
+    for (path, visit), (_, stored) in zip(skipped, again, strict=True):
+        if path in whole and not isinstance(stored, Failure):
+            del whole[path]
+            print(f"making again: {path}: {visit.video} can be read now", file=sys.stderr)
+    for path, plan in shards:
+        if path in whole:
+            bad.add(plan, whole[path]["skipped"])
+    return [shard for shard in shards if shard[0] not in whole]
 
 
 def _known_digests(out: Path) -> dict[str, str]:
@@ -148,19 +170,19 @@ def _encode_visit(folder: Path, settings: Settings, visit: Visit) -> list[tuple[
 
 
 def _samples(
-    plan: list[Visit], results: Iterator[tuple[Visit, Any]], manifest: Manifest, bad: BadClips,
+    plan: list[Visit], results: Iterator[tuple[Visit, Any]], manifest: Manifest, bad: SkippedVisits,
     skipped: list[tuple[str, str]], bar: Any,
 ) -> Iterator[Sample]:  # fmt: skip
+    """A shard's pairs. `UserError` at their end, so that no shard is written, when too many clips are bad."""
     for visit in plan:
         _, stored = next(results)
         bar.update()
         if isinstance(stored, Failure):
             skipped.append((visit.video, stored.reason))
-            if visit.video not in dict(bad.skipped):
-                bad.add(visit.video, stored.reason)
             continue
         for row, pair in zip(visit.rows.tolist(), stored, strict=True):
             yield Sample(row, _card(manifest, row), pair)
+    bad.add(plan, skipped)
 
 
 def _card(manifest: Manifest, row: int) -> dict[str, Any]:
@@ -178,18 +200,14 @@ def _check_folder(out: Path) -> None:
     check_lists(out / "manifest.csv")
 
 
-def _same_settings(out: Path, manifest: Manifest, settings: Settings) -> None:
-    """Shards of other settings in the same folder would silently mix; refuse them."""
-    file = out / "settings.json"
-    wanted = dump({"manifest_sha256": manifest.sha256, **vars(settings)})
-    if not file.is_file():
-        replace_file(file, wanted)
-    elif file.read_bytes() != wanted:
-        raise UserError(f"{out}: holds shards of another manifest or other settings; take another --out")
-
-
 def _finish(
-    corpus: Corpus, split: str, manifest: Manifest, out: Path, settings: Settings, names: list[str]
+    corpus: Corpus,
+    split: str,
+    manifest: Manifest,
+    out: Path,
+    settings: Settings,
+    names: list[str],
+    max_bad_share: float | None,
 ) -> ShardIndex | None:
     """Write the index and the report of skipped clips once every shard is there, whoever made it."""
     if not all((out / name).with_suffix(".json").is_file() for name in names):
@@ -201,51 +219,23 @@ def _finish(
     sha256 = {file: sha256_of(out / file) for file in files if file.endswith(".json")}
     sha256 |= {name: shard["sha256"] for name, shard in zip(names, described, strict=True)}
     skipped = sorted({(file, reason) for shard in described for file, reason in shard["skipped"]})
+    bad = BadClips(max_bad_share)
+    bad.skipped += dict(skipped).items()
+    bad.check(manifest.table["video"].nunique())
     pairs = sum(len(shard["rows"]) for shard in described)
     index = ShardIndex(FORMAT, corpus.name, split, manifest.sha256, settings.short_side, settings.quality,
-                       names, pairs, len({file for file, _ in skipped}), sha256)  # fmt: skip
+                       names, pairs, len(bad.skipped), sha256, len(manifest.table))  # fmt: skip
     report = list(manifest.skipped) + skipped
     write_skipped(report, out / "skipped.csv")
-    for leftover in out.glob("[0-9]*.partial"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
+    remove_leftovers(out)
     index.write(out)
     return index
-
-
-def _manifest(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -> Manifest:
-    """The manifest that was given, the one already in the folder, or a new one written there."""
-    path = args.manifest or args.out / "manifest.csv"
-    if path.is_file() or args.manifest:
-        found = Manifest(read_manifest(path).table, read_skipped(path))
-        if args.pairs and _training_pairs(args, corpus).sha256 != found.sha256:
-            raise UserError(f"{path} lists others than these {args.pairs} pairs: name another --out")
-        return found
-    if part[1] > 1:
-        raise UserError(f"{path} is missing: write it first, with --manifest-only and without --part")
-    if args.pairs:
-        manifest = _training_pairs(args, corpus)
-    else:
-        manifest = build_manifest(
-            corpus, args.split, pairs_per_clip=args.pairs_per_clip, gap=args.gap, seed=args.seed,
-            pairs_per_visit=args.pairs_per_visit, max_bad_share=args.max_bad_share, progress=True,
-            workers=args.workers or reading_workers(len(corpus.of(args.split))),
-        )  # fmt: skip
-    # the skipped ones first: once there are pairs, they are not drawn again
-    write_skipped(manifest.skipped, skipped_path(path))
-    write_manifest(manifest, path)
-    return manifest
-
-
-def _training_pairs(args: argparse.Namespace, corpus: Corpus) -> Manifest:
-    """The list that a training of `--pairs` reads, which will find it kept."""
-    if args.max_bad_share is not None:
-        allow_bad_share(args.max_bad_share)
-    return frozen_pairs(corpus, args.split, args.gap, args.pairs, args.seed, args.pairs_per_visit)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m uwm.data.prepare", description=__doc__.splitlines()[0])
     add_data_arguments(parser, "train")
+    parser.set_defaults(split=None)  # None, as for the other options by which a list is drawn: not given
     parser.add_argument("--out", type=named_path, required=True, help="folder of the shards")
     parser.add_argument("--size", type=whole(1, 65536), default=256, help="short side of the stored pictures")
     parser.add_argument(
@@ -256,11 +246,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--manifest-only", action="store_true")
     drawn = parser.add_mutually_exclusive_group()
-    drawn.add_argument("--pairs-per-clip", type=whole(1), default=8)
+    drawn.add_argument("--pairs-per-clip", type=whole(1), help="pairs of each clip (8)")
     drawn.add_argument("--pairs", type=whole(1), help="pairs in all, spread evenly over the clips")
-    parser.add_argument("--pairs-per-visit", type=whole(1), default=8, help="pairs drawn from the same 4 s")
-    parser.add_argument("--gap", type=real(1e-6, 1e6), default=0.2)
-    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--pairs-per-visit", type=whole(1), help="pairs drawn from the same 4 s (8)")
+    parser.add_argument("--gap", type=real(1e-6, 1e6), help="seconds between a pair's frames (0.2)")
+    parser.add_argument("--seed", type=whole(0), help="of the pairs, and of their order in the shards (0)")
     parser.add_argument("--shard-pairs", type=whole(1), default=1024)
     parser.add_argument("--decoder", choices=["auto", "decord", "pyav"], default="auto")
     parser.add_argument("--workers", type=whole(0, 4096), default=0)
@@ -276,12 +266,12 @@ def main(argv: list[str] | None = None) -> int:
     _check_folder(args.out)
     corpus = read_data_arguments(args)
     args.out.mkdir(parents=True, exist_ok=True)
-    manifest = _manifest(args, corpus, part)
+    drawn, manifest = list_of(args, corpus, part)
     if args.manifest_only:
         print(f"{args.out / 'manifest.csv'}: {len(manifest.table)} pairs")
         return 0
-    settings = Settings(args.size, args.quality, args.shard_pairs, 8, args.seed, args.decoder)
-    index = prepare(corpus, args.split, manifest, args.out, settings, part=part, workers=args.workers,
+    settings = Settings(args.size, args.quality, args.shard_pairs, 8, drawn.seed, args.decoder)
+    index = prepare(corpus, drawn.split, manifest, args.out, settings, part=part, workers=args.workers,
                     max_bad_share=args.max_bad_share, progress=True)  # fmt: skip
     if index is None:
         print(f"{args.out}: this part is done; the index follows with the last part")
@@ -290,7 +280,8 @@ def main(argv: list[str] | None = None) -> int:
         skipped = (
             f"{count} clips were skipped, see {args.out / 'skipped.csv'}" if count else "no clip was skipped"
         )
-        print(f"{args.out}: {index.pairs} pairs in {len(index.shards)} shards; {skipped}")
+        pairs = f"{index.pairs} pairs" + (f" of {index.listed}" if index.pairs < index.listed else "")
+        print(f"{args.out}: {pairs} in {len(index.shards)} shards; {skipped}")
     return 0
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from uwm.data.corpora import SPLITS, Corpus, announce
-from uwm.data.manifest import Manifest
+from uwm.data.manifest import Manifest, say_fewer
 from uwm.data.manifest_cache import cached_manifest, kept_manifest
 from uwm.data.pairs import FrameBank
 from uwm.env import cache_root
@@ -41,7 +41,8 @@ def first_clips(corpus: Corpus, clips: int | None) -> Corpus:
 def frozen_pairs(
     corpus: Corpus, split: str, gap: float, pairs: int | None, seed: int, pairs_per_visit: int = 1
 ) -> Manifest:
-    """The pair list of a split: made once for the same files, for that opens each. Names bad clips.
+    """The pair list of a split: made once for the same files, for that opens each. Names bad clips, and says
+    where there are fewer pairs than are asked for.
 
     `pairs_per_visit` takes that many pairs of a long video from the same 4 s, for decoding them live.
     """
@@ -51,6 +52,7 @@ def frozen_pairs(
     manifest = cached_manifest(cache_root() / "manifests", corpus, split, workers=workers, **arguments)
     for file, reason in manifest.skipped:
         print(f"skipped {corpus.name} ({split}): {file}: {reason}", file=sys.stderr)
+    say_fewer(corpus, split, manifest, pairs)
     return manifest
 
 

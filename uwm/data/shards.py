@@ -9,25 +9,28 @@ A stream looks at the size of every shard when it opens a folder, and at the dig
 reads: a file that was deleted, cut or changed is never passed over.
 """
 
+import fcntl
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from uwm.data.bad_clips import BadClips
 from uwm.data.decoders import BadVideo
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import to_tensor
 from uwm.errors import UserError
+from uwm.files import replacing, write_atomically
 from uwm.verified import sha256_of
 
 FORMAT = 2  # 1 had neither digests of pairs nor sha256 in the index; such folders are still read
@@ -66,35 +69,43 @@ def dump(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. What a kill leaves bears the name that the next run looks for."""
-    partial_path = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial_path.write_bytes(data)
-    os.replace(partial_path, path)
-
-
 def write_shard(path: Path, samples: Iterable[Sample], skipped: list[tuple[str, str]]) -> None:
     """Write a tar whose bytes depend on the samples alone, then its description.
 
     `skipped` may grow while the samples are drawn.
     """
-    partial_path = path.with_name(f"{path.name}.partial")
     rows, spans, digests = [], [], []
-    with tarfile.open(partial_path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for sample in samples:
-            key = f"{sample.row:09d}"
-            span: list[int] = []
-            for i, picture in enumerate(sample.pictures):
-                span += _add(tar, f"{key}.{i}.{'npy' if picture.startswith(NPY) else 'jpg'}", picture)
-            _add(tar, f"{key}.json", dump(sample.card))
-            rows.append(sample.row)
-            spans.append(span)
-            digests.append(pair_digest(sample.pictures))
-    sha256, size = sha256_of(partial_path), partial_path.stat().st_size
-    os.replace(partial_path, path)
+    with replacing(path) as partial_path, partial_path.open("wb") as file:
+        with suppress(OSError):
+            _lock(file)
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for sample in samples:
+                key = f"{sample.row:09d}"
+                span: list[int] = []
+                for i, picture in enumerate(sample.pictures):
+                    span += _add(tar, f"{key}.{i}.{'npy' if picture.startswith(NPY) else 'jpg'}", picture)
+                _add(tar, f"{key}.json", dump(sample.card))
+                rows.append(sample.row)
+                spans.append(span)
+                digests.append(pair_digest(sample.pictures))
+        file.flush()
+        sha256, size = sha256_of(partial_path), partial_path.stat().st_size
     description = {"rows": rows, "spans": spans, "digests": digests, "skipped": skipped, "bytes": size,
                    "sha256": sha256}  # fmt: skip
-    replace_file(path.with_suffix(".json"), dump(description))
+    write_atomically(path.with_suffix(".json"), dump(description))
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Mark a file as being written; where the disk knows no locks, nothing is taken for a leftover."""
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what runs that were killed had begun to write, and nothing that another is writing now."""
+    for leftover in folder.glob(".[0-9]*.tar.*.tmp"):
+        with suppress(OSError), leftover.open("rb") as file:
+            _lock(file)
+            leftover.unlink()
 
 
 def pair_digest(pictures: tuple[bytes, bytes]) -> str:
@@ -113,7 +124,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """What `index.json` says of a folder of shards."""
+    """What `index.json` says of a folder of shards. `skipped` counts clips of which pairs are missing."""
 
     format: int
     corpus: str
@@ -125,9 +136,10 @@ class ShardIndex:
     pairs: int
     skipped: int
     sha256: dict[str, str] = field(default_factory=dict)  # of each .tar and its .json
+    listed: int = 0  # pairs of the manifest; in older folders 0
 
     def write(self, folder: Path) -> None:
-        replace_file(folder / "index.json", dump(asdict(self)))
+        write_atomically(folder / "index.json", dump(asdict(self)))
 
 
 def read_index(folder: Path) -> ShardIndex:
@@ -221,17 +233,46 @@ def folders_of_shards(root: Path) -> list[Path]:
     return sorted(file.parent for file in root.glob("*/index.json"))
 
 
+class NoShards(UserError):  # noqa: N818
+    """There are no shards of a manifest."""
+
+
 def find_shards(root: Path, manifest: Manifest, short_side: int, quality: int) -> Path:
     """The folder directly below `root` with the shards of this very manifest, at this size and quality.
 
-    Raises `UserError` where there is none: never are other pairs or pictures taken instead.
+    Never are other pairs or pictures taken instead. Pairs of damaged clips may be missing (`pairs_missing`).
+
+    Raises:
+        NoShards: there is no such folder.
+        UserError: pairs are missing of more clips than may be bad, or for no reason.
     """
     wanted = (manifest.sha256, short_side, quality)
     for folder in folders_of_shards(root):
         index = read_index(folder)
         if (index.manifest_sha256, index.short_side, index.quality) == wanted:
+            _check_pairs(folder, index, manifest)
             return folder
-    raise UserError(
+    raise NoShards(
         f"{root}: no folder holds shards of the manifest {manifest.sha256[:12]} at short side {short_side} "
         f"and quality {quality}"
+    )
+
+
+def _check_pairs(folder: Path, index: ShardIndex, manifest: Manifest) -> None:
+    clips, missing = manifest.table["video"].nunique(), len(manifest.table) - index.pairs
+    if missing and (not index.skipped or BadClips().too_many(index.skipped, clips)):
+        raise UserError(
+            f"{folder}: {missing} of the list's {len(manifest.table)} pairs are missing, of {index.skipped} "
+            f"of {clips} clips, more than UWM_MAX_BAD_SHARE allows; start its uwm.data.prepare again"
+        )
+
+
+def pairs_missing(folder: Path, manifest: Manifest) -> str | None:
+    """One line on the pairs of a manifest that its shards do not hold; None where they hold all."""
+    index, listed = read_index(folder), len(manifest.table)
+    if index.pairs == listed:
+        return None
+    return (
+        f"{folder}: holds {index.pairs} of the list's {listed} pairs; those of {index.skipped} clips could "
+        f"not be read ({folder / 'skipped.csv'})"
     )

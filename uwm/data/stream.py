@@ -21,8 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uwm.data.bad_clips import BadClips
 from uwm.data.corpora import Corpus
-from uwm.data.manifest import BadClips, Manifest
+from uwm.data.manifest import Manifest
 from uwm.data.pairs import resize_short_side, to_tensor
 from uwm.data.pool import BlockPlan, Rows, joined_batches
 from uwm.data.sampling import VISIT_SECONDS

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -15,13 +16,17 @@ Given = TypeVar("Given")
 Result = TypeVar("Result")
 RESULTS_AHEAD = 4  # results per worker that may wait for the one that is due
 ITEM_TIMEOUT = 1800.0  # s for one item before its worker is replaced; hours of video are scanned in less
+# How a decoder dies of a file. Any other end, such as SIGKILL for lack of memory, came from outside.
+CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL})
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An item that gave no result, and why."""
+    """An item that gave no result, and why. `machine`: another try may succeed, for the file need not be
+    damaged; it could not be read, its process was killed or took too long."""
 
     reason: str
+    machine: bool = False
 
 
 def crash_proof_map(
@@ -117,15 +122,16 @@ class _Worker(Generic[Given, Result]):
         try:
             if self.pipe.poll():
                 return place, self.pipe.recv()
-            reason = f"the decoder did not return within {self.timeout:g} s"
+            failure = Failure(f"the decoder did not return within {self.timeout:g} s", machine=True)
         except (EOFError, ConnectionResetError):
             self.process.join()
             if self.process.exitcode == 1:  # Python's own exit: no decoder did that
                 raise RuntimeError("a worker process could not start; see its error above") from None
-            reason = f"the decoder crashed (exit code {self.process.exitcode})"
+            code = self.process.exitcode
+            failure = Failure(f"the decoder crashed (exit code {code})", machine=code not in CRASHES)
         self.stop()
         self._start()
-        return place, Failure(reason)
+        return place, failure
 
     def stop(self) -> None:
         self.pipe.close()
@@ -137,7 +143,7 @@ def _attempt(function: Callable[[Given], Result], item: Given) -> Result | Failu
     try:
         return function(item)
     except BadVideo as error:
-        return Failure(error.reason)
+        return Failure(error.reason, error.machine)
 
 
 def _work(function: Callable[[Any], Any], pipe: Connection) -> None:

@@ -37,6 +37,7 @@ from uwm.stages.pair_training import (
     watched,
 )
 from uwm.stages.pretrained import obtain_pretrained, obtain_pretrained_mae, pretrain_stage
+from uwm.stages.stand_ins import telling_stand_ins
 from uwm.stages.trained import WEIGHTS, finish_training
 from uwm.stages.world_model import PretrainRecipe
 from uwm.training.batches import BatchSource, IndexSource
@@ -215,18 +216,19 @@ def _finetune(
         source = chosen_states(recipe, mae, corpus, manifest)
     else:
         stream = pair_stream(recipe, corpus, manifest, mae.config.image_size, recipe.train.batch_size)
-        source = LiveBatches([stream])
+        source = LiveBatches({corpus.name: stream})
     objective = PartialTraining(world_model, None if cached else mae, FROZEN[recipe.trained], picture)
     validate = watched(recipe, world_model, held_out_states(recipe, mae, {corpus.name: corpus}))
-    train(
-        objective,
-        source,
-        recipe.train,
-        folder / "run",
-        validate=validate,
-        name=f"fine-tuning ({recipe.start})",
-        stop=context.stop,
-    )
+    with telling_stand_ins(source, folder / "run"):
+        train(
+            objective,
+            source,
+            recipe.train,
+            folder / "run",
+            validate=validate,
+            name=f"fine-tuning ({recipe.start})",
+            stop=context.stop,
+        )
     finish_training(world_model, folder, recipe)
 
 

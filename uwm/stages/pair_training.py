@@ -32,7 +32,7 @@ from uwm.data.pool import WORKER_BYTES, HostMemory, host_memory, joined_batches,
 from uwm.data.procedural_video import PROCEDURAL, procedural_bank
 from uwm.data.selection import Corpora, frozen_pairs, list_arguments
 from uwm.data.shard_stream import PIECE, shard_stream
-from uwm.data.shards import find_shards
+from uwm.data.shards import NoShards, find_shards, pairs_missing
 from uwm.data.stream import BUFFER, PER_VISIT, Crop, PairStream, video_stream
 from uwm.env import cache_root, ranks_here, shards_root
 from uwm.errors import UserError
@@ -174,15 +174,17 @@ def bank_view_states(recipe: PairRecipe, mae: MaskedAutoencoder, bank: FrameBank
 class LiveBatches:
     """Batches with an equal share of pairs from each of several corpora, read by one pool of processes."""
 
-    def __init__(self, streams: Sequence[PairStream]) -> None:
+    def __init__(self, streams: Mapping[str, PairStream]) -> None:
+        """`streams`: of each corpus by its name."""
         self.streams = streams
 
     def batches(self, start_step: int, rank: int, world_size: int) -> Iterator[Tensor]:
         """Endless: the corpora's pairs of each step, one after the other. Says what memory that takes."""
         workers = decoding_workers()
+        streams = list(self.streams.values())
         if rank == 0:
-            print(told_memory(memory_of(self.streams, workers, world_size), workers), file=sys.stderr)
-        return joined_batches(self.streams, workers, (start_step, rank, world_size))
+            print(told_memory(memory_of(streams, workers, world_size), workers), file=sys.stderr)
+        return joined_batches(streams, workers, (start_step, rank, world_size))
 
 
 def told_memory(memory: HostMemory, workers: int) -> str:
@@ -223,7 +225,7 @@ def live_video(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> 
         )
     size = mae.config.image_size
     return LiveBatches(
-        [pair_stream(recipe, c, training_manifest(c, recipe), size, share) for c in corpora.values()]
+        {n: pair_stream(recipe, c, training_manifest(c, recipe), size, share) for n, c in corpora.items()}
     )
 
 
@@ -245,8 +247,8 @@ def prepared_shards(quality: int, short_side: int, corpus: Corpus, manifest: Man
     """The folder of a manifest's shards below UWM_SHARDS. UserError with the command that makes them."""
     root = shards_root()
     try:
-        return find_shards(root, manifest, short_side, quality)
-    except UserError as error:
+        folder = find_shards(root, manifest, short_side, quality)
+    except NoShards as error:
         pairs = cache_root() / "manifests" / f"{corpus.name}-train-{manifest.sha256[:12]}.csv"
         pairs.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(manifest, pairs)
@@ -255,6 +257,9 @@ def prepared_shards(quality: int, short_side: int, corpus: Corpus, manifest: Man
             f"python -m uwm.data.prepare {corpus.name}={corpus.folder} --manifest {pairs} "
             f"--size {short_side} --quality {quality} --out {root / corpus.name}"
         ) from None
+    if environment_ranks().rank == 0 and (missing := pairs_missing(folder, manifest)):
+        print(missing, file=sys.stderr)
+    return folder
 
 
 def held_out_pairs(recipe: PairRecipe, corpus: Corpus) -> Manifest:

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from uwm.data.action_card import range_warnings
+from uwm.data.bad_clips import MAX_BAD_FEW, allowed_bad_share
 from uwm.data.corpora import Corpus, announce
-from uwm.data.manifest import MAX_BAD_FEW, allowed_bad_share
 from uwm.data.robomimic.actions import check_corpus_actions
 from uwm.data.sampling import clip_pairs
 from uwm.data.shards import folders_of_shards, read_index

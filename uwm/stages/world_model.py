@@ -35,6 +35,7 @@ from uwm.stages.pair_training import (
     training_manifests,
     watched,
 )
+from uwm.stages.stand_ins import telling_stand_ins
 from uwm.stages.trained import WEIGHTS, ShouldStop, finish_training
 from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.loop import TrainConfig, train
@@ -284,9 +285,8 @@ def _train(
     network: LPIPS | None = None,
 ) -> None:
     """Train a world's model; by `recipe.perceptual` where there is a `network`."""
-    now = (
-        replace(recipe, train=replace(recipe.perceptual.train, seed=recipe.train.seed)) if network else recipe
-    )
+    further = replace(recipe.perceptual.train, seed=recipe.train.seed)
+    now = replace(recipe, train=further) if network else recipe
     mae, world_model = world.mae, world.world_model.train().requires_grad_(True)
     mae.to(default_device(environment_ranks()))  # encodes the first states as it does the others
     cached = now.views > 0
@@ -295,5 +295,6 @@ def _train(
     picture = PictureLoss(mae, now.picture_weight, network, now.perceptual.weight)
     objective = LatentActionPrediction(world_model, None if cached else mae, picture)
     validate = watched(now, world_model, held_out_states(now, mae, corpora))
-    train(objective, source, now.train, folder / "run", validate=validate, name="world model", stop=stop)
+    with telling_stand_ins(source, folder / "run"):
+        train(objective, source, now.train, folder / "run", validate=validate, name="world model", stop=stop)
     finish_training(world_model, folder, recipe)
