@@ -187,7 +187,7 @@ class Context:
         return record if self.is_current(cell, record.to_json()) else None
 
     def measured(self, cell: Cell) -> Mapping[str, Any] | None:
-        """The cell's record in `out`, where it is current and says `ok`; one that can't be read counts as none."""
+        """The cell's record in `out`, if it is current and says `ok`; none that cannot be read."""
         try:
             content = json.loads((self.out / f"{cell.file_name}.json").read_text(encoding="utf-8"))
             return content if content["status"] == "ok" and self.is_current(cell, content) else None

@@ -15,16 +15,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from uwm.files import write_atomically
+from uwm.files import appending, write_atomically
 from uwm.runs.lock import machine_id, process_lives
 from uwm.runs.record import file_stem
 
 
+def append_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
+    """Append JSON lines (a single write, so that lines of several processes don't mix)."""
+    text = "".join(json.dumps(content, allow_nan=False) + "\n" for content in contents)
+    with appending(path) as file:
+        file.write(text.encode())
+
+
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Append one JSON line (a single write, so that lines of several processes don't mix)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        file.write(json.dumps(content, allow_nan=False) + "\n")
+    """Append one JSON line, as `append_lines`."""
+    append_lines(path, [content])
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -168,15 +173,12 @@ class SubmittedJob:
 
 def note_jobs(work: Path, jobs: Iterable[SubmittedJob]) -> None:
     """Append submitted jobs."""
-    text = "".join(json.dumps(vars(job)) + "\n" for job in jobs)
-    with open(work / "jobs.jsonl", "a") as file:
-        file.write(text)
+    append_lines(work / "jobs.jsonl", map(vars, jobs))
 
 
 def note_cancelled(work: Path, jobs: Iterable[str]) -> None:
     """Append jobs that this project cancelled: what they still do, for a moment, counts no longer."""
-    for job in jobs:
-        append_line(work / "cancelled.jsonl", {"job": job, "time": time.time()})
+    append_lines(work / "cancelled.jsonl", ({"job": job, "time": time.time()} for job in jobs))
 
 
 def cancelled_jobs(work: Path) -> set[str]:
