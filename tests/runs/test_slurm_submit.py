@@ -355,8 +355,12 @@ def test_a_cut_line_of_the_jobs_does_not_hide_the_next_submission(project, fake_
     assert "nothing to submit" in error
 
 
-NO_CELLS = [([""], "--only names no cell"), (["copy", "nosuch"], "--only nosuch: no such cell; there are"),
-            (["copy,uwm/s3"], "--only uwm/s3: no such cell"), ([",", ""], "--only names no cell")]  # fmt: skip
+NO_CELLS = [
+    ([""], "--only names no cell"),
+    (["copy", "nosuch"], "--only nosuch: no such cell; there are"),
+    (["copy,uwm/s3"], "--only uwm/s3: no such cell"),
+    ([",", ""], "--only names no cell"),
+]
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["early", "late"])

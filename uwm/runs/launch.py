@@ -64,7 +64,7 @@ def refuse_jobs_of_ranks(jobs: int) -> None:
     world_size = launched_rank()[1]
     if jobs > 1 and world_size > 1:
         raise UserError(
-            f"--jobs {jobs} under torchrun with {world_size} processes: leave out --jobs to train and measure "
+            f"--jobs {jobs} under torchrun with {world_size} processes: leave out --jobs to measure "
             "together, or start without torchrun"
         )
 
