@@ -10,6 +10,7 @@ from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.garbage import resume_collection
 from uwm.runs import launch, queries, report
+from uwm.runs.data_notes import measured_on_others
 from uwm.runs.experiment import Cell, Context, Experiment, SkipCell, StageJob
 from uwm.runs.external_methods import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
@@ -51,6 +52,9 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
         return queries.answer(options, read_listing(context.work / FILE) or listing)
     if options.collect:
         return report.collect(context, cells, as_json=options.json)
+    if launched_rank()[0] == 0:
+        sends = options.submit or (options.dry_run and site is not None)
+        warn_of_other_data(context, cells, listing, options, sends=sends)
     if options.missing:
         done = listing.done()
         cells = [cell for cell in cells if cell.name not in done]
@@ -67,6 +71,17 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     for message in unusable.values():
         say(f"error: {message}")
     return 2 if unusable else code
+
+
+def warn_of_other_data(
+    context: Context, cells: list[Cell], listing: Listing, options: argparse.Namespace, *, sends: bool
+) -> None:
+    """Say which cells that are not measured again were measured on other files than there are now."""
+    if options.missing or (sends and not (options.rerun or options.recompute)):
+        on_a_cluster = "--submit --rerun measures them again"
+        mend = on_a_cluster if sends else "without --missing they are measured again"
+        for line in measured_on_others(context, cells, listing.done()):
+            say(f"warning: {line}; {mend}")
 
 
 def stages_behind(context: Context, cells: list[Cell]) -> list[StageJob]:

@@ -76,10 +76,22 @@ def _state_path(work: Path, item: str) -> Path:
     return work / "state" / f"{file_stem(item)}.jsonl"
 
 
-def note_start(work: Path, item: str) -> None:
-    """An attempt at `item` begins in this process."""
+def note_start(work: Path, item: str, data: Mapping[str, Any]) -> None:
+    """An attempt at `item` begins in this process. `data`: what it reads, `uwm.runs.data_notes`."""
     owner = {"pid": os.getpid(), "machine": machine_id(), "job": job_name(), "node": node_name()}
-    append_line(_state_path(work, item), {"event": "start", "time": time.time(), **owner})
+    append_line(_state_path(work, item), {"event": "start", "time": time.time(), **owner, "data": data})
+
+
+def measured_on(work: Path, item: str) -> dict[str, Any]:
+    """The `data` of the last attempt that ended well; nothing where none did, or it was not noted."""
+    found: dict[str, Any] = {}
+    begun: dict[str, Any] = {}
+    for event in read_lines(_state_path(work, item)):
+        if event.get("event") == "start":
+            begun = event.get("data", {})
+        elif event.get("outcome") == "ok":
+            found = begun
+    return found
 
 
 def note_end(work: Path, item: str, outcome: str, error: str | None = None) -> None:
