@@ -42,7 +42,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from uwm.bounds import Bounded, Count, Counts, Names, Natural, Seeds, SomeCounts, SomeNames, later
+from uwm.bounds import (
+    Bounded,
+    Count,
+    Counts,
+    Names,
+    Natural,
+    OutOfBounds,
+    Seeds,
+    SomeCounts,
+    SomeNames,
+    check_bounds,
+    later,
+)
 from uwm.data.action_pairs import all_action_pairs, check_action_sizes
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.splits import Split
@@ -167,6 +179,14 @@ class Config(Bounded):
     panel_steps: SomeCounts = (1, 2, 4, 7, 10)  # of a rollout, shown as panels
     lpips: ProtocolName = "alex"
     fvd: FVDName = later(NO_FVD)  # of the rollouts, which are few for it
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        for name in ("adapter", "dynamics"):  # both are made to the world model's measure, after its training
+            try:
+                getattr(self, name).model.check(self.pretrain.model)
+            except OutOfBounds as error:
+                raise OutOfBounds(f"{name}.model: {error}") from error
 
 
 CONFIGS = {

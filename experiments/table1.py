@@ -40,13 +40,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from uwm.bounds import Bounded, Count, Names, Natural, SomeNames
+from uwm.bounds import Bounded, Count, Names, Natural, OutOfBounds, SomeNames, check_bounds
 from uwm.data.action_pairs import can_be_probed, hand_in_picture
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.manifest import write_manifest
 from uwm.data.splits import Split
 from uwm.data.states import FrozenEncoder
-from uwm.errors import UserError
 from uwm.evaluation.actions import ActionModel, StatePairs, action_columns, rates
 from uwm.evaluation.codec_baseline import codec_columns
 from uwm.evaluation.compute import frame_model_cost, world_cost
@@ -141,6 +140,15 @@ class Config(Bounded):
     given_methods: Names = ()  # rows by others, NAME=FILE.py:CLASS each; --method
     lpips: ProtocolName = "alex"
     seed: Natural = 0
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        kind = self.pretrain.model.bottleneck.kind
+        if kind != "codes":
+            raise OutOfBounds(
+                f"pretrain.model.bottleneck.kind must be codes, not {kind}: {RANDOM_ACTION} draws from a "
+                "codebook; experiments/families.py measures models without one"
+            )
 
 
 CONFIGS = {
@@ -265,8 +273,7 @@ def predictions(
 def controls(model: WorldModel, s_t: Tensor, actions: LatentActions, seed: int) -> dict[str, Tensor]:
     """What `model` predicts (n, 1+N, D) from wrong actions, and from actions that are not discretised."""
     quantizer, generator = model.quantizer, torch.Generator().manual_seed(seed)
-    if not isinstance(quantizer, VectorQuantizer):
-        raise UserError("a random action is one of a codebook: set pretrain.model.bottleneck.kind=codes")
+    assert isinstance(quantizer, VectorQuantizer)  # `Config` refuses others
     random_codes = torch.randint(model.config.quantizer.codes, actions.codes.shape, generator=generator)
     inputs = {
         ZERO_ACTION: torch.zeros_like(actions.quantized),

@@ -13,6 +13,7 @@ from paper.pool import process_pool
 from paper.samples import sample_names
 from paper.store import ROOT, RecordedCell, Results, scales_at
 from uwm.errors import UserError
+from uwm.methods import AHEAD
 from uwm.metrics.spec import MOVING, metric_of, versions
 from uwm.metrics.statistics import perplexity
 from uwm.runs.record import config_digest, file_sha256, file_stem, sample_files
@@ -50,7 +51,8 @@ def record_faults(
     else:
         found += chain.from_iterable(map(work, cells))
     try:
-        return [*found, *unread(results), *removed(results), *needless(results, listed)]
+        of_all = unread, removed, other_pairs
+        return [*found, *chain.from_iterable(check(results) for check in of_all), *needless(results, listed)]
     except FAULTS as error:
         return [*found, f"samples: {type(error).__name__}: {error}"]
 
@@ -240,6 +242,26 @@ def removed(results: Results) -> Iterator[str]:
                 if (column, corpus) not in known:
                     where = _relative(path, results.root)
                     yield f"{where}: the record of {column} on {corpus} was removed"
+
+
+def other_pairs(results: Results) -> Iterator[str]:
+    """Tables whose records of a corpus are of several lists of pairs, as where files came or went between two
+    runs. Rows that predict a second ahead have a list of their own."""
+    for (scale, experiment), cells in results.cells.items():
+        lists: dict[tuple[str, bool], dict[str, list[str]]] = {}
+        for cell in cells:
+            digest = cell.record["inputs"].get("manifest_sha256")
+            if cell.status == "ok" and digest:
+                ahead = cell.method.endswith(f"-{AHEAD.suffix}")
+                lists.setdefault((cell.corpus, ahead), {}).setdefault(digest, []).append(cell.record["cell"])
+        for (corpus, _), by_list in lists.items():
+            if len(by_list) > 1:
+                *fewer, most = sorted(by_list.values(), key=len)
+                named = ", ".join(sorted(name for names in fewer for name in names))
+                yield (
+                    f"{scale}/{experiment}: {named} on other pairs of {corpus} than {len(most)} more records "
+                    "of it: the digests of their lists differ; run all on the same files"
+                )
 
 
 def declared_version(experiment: Path) -> int | None:

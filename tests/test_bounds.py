@@ -129,6 +129,38 @@ def test_trainings_that_cannot_be_meant_are_refused(wrong: dict) -> None:
         TrainConfig(**{"steps": 4, "batch_size": 1, **wrong})
 
 
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+NO_CODEBOOK = ["pretrain.model.bottleneck.kind=noise", "pretrain.model.continuous_steps=0"]
+# Found out only after hours of training, or never.
+LATE = [
+    ("table1", NO_CODEBOOK, "pretrain.model.bottleneck.kind must be codes, not noise: random-action draws"),
+    ("figure5", NO_CODEBOOK, "adapter.model: target codes needs a codebook, and the bottleneck is noise"),
+    ("figure5", [*NO_CODEBOOK, "adapter.model.target=continuous", "adapter.model.decode=likeliest"],
+     "dynamics.model: target codes needs a codebook"),
+    *((name, ["pretrain.train.accumulate=4"], "accumulate must be 1 where a codebook is trained, not 4")
+      for name in ("table1", "figure4", "figure5", "ablations", "families", "planning")),
+    ("figure4", ["finetune.train.accumulate=2"], "accumulate must be 1"),
+    ("figure5", ["ficc.train.accumulate=2"], "accumulate must be 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "texts", "told"), LATE)
+def test_what_a_training_cannot_end_with_is_refused_before_it(name: str, texts: list[str], told: str) -> None:
+    config = load_experiment(EXPERIMENTS / f"{name}.py").configs["mini"]
+    with pytest.raises(UserError) as caught:
+        with_settings(config, texts)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_models_without_a_codebook_have_an_adapter_too() -> None:
+    targets = [f"{name}.model.{text}" for name in ("adapter", "dynamics")
+               for text in ("target=continuous", "decode=likeliest")]  # fmt: skip
+    config = load_experiment(EXPERIMENTS / "figure5.py").configs["mini"]
+    assert with_settings(config, [*NO_CODEBOOK, *targets]).adapter.model.target == "continuous"
+    assert with_settings(config, ["adapter.train.accumulate=2"]).adapter.train.accumulate == 2
+
+
 def unbounded(kind: object, name: str) -> Iterator[str]:
     """Fields of a config and of its groups that hold numbers without bounds."""
     if get_origin(kind) is Annotated:

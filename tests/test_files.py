@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from uwm.errors import UserError
-from uwm.files import home_path, inside, remove_listed, replacing, write_atomically
+from uwm.files import appending, home_path, inside, remove_listed, replacing, write_atomically
 from uwm.verified import damage, digests_of
 
 
@@ -22,6 +22,19 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         with pytest.raises(type(error)):
             write_half(tmp_path / "a", error)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
+
+
+@pytest.mark.parametrize("before", [None, b"", b"a\n", b"a\nb", b"b", b"\n", b"a\n\xff"])
+def test_an_appended_line_stands_alone(tmp_path: Path, before: bytes | None) -> None:
+    path = tmp_path / "new" / "lines"
+    if before is not None:
+        path.parent.mkdir()
+        path.write_bytes(before)
+    for line in (b"c\n", b"d\n"):
+        with appending(path) as file:
+            file.write(line)
+    earlier = before or b""
+    assert path.read_bytes() == earlier + b"\n" * (not earlier.endswith(b"\n") and earlier != b"") + b"c\nd\n"
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])

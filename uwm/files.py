@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from uwm.errors import BadInput, UserError
 
@@ -65,6 +66,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write `content` so that no reader ever sees half a file, and a full disk leaves the old one."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def appending(path: Path) -> BinaryIO:
+    """A file of lines, opened to append to; its folder is made. Where a kill or a full disk cut the last line
+    short, that one is ended first, so that the next line is not lost with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "ab+")  # noqa: SIM115 (the caller closes it)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    if file.read(1) not in (b"", b"\n"):
+        file.write(b"\n")
+    return file
 
 
 def check_ours(path: Path, ours: Callable[[Path], bool]) -> None:

@@ -106,6 +106,17 @@ def test_measures_that_are_not_those_of_the_metrics_fail(measures, run, results,
     assert "measures names no version of lpips_ratio, lpips_to_current" in problems[0]
 
 
+def test_records_of_other_pairs_in_one_table_fail(run, results, edit):
+    """As where half of a corpus had come when some of its cells were measured."""
+    edit(results / RECORD, lambda r: r["inputs"].update(manifest_sha256="9" * 64))
+    code, report = run()
+    assert code == 1
+    (problem,) = report["problems"]
+    assert problem.startswith("mini/table1: uwm/sim-ego on other pairs of sim-ego than ")
+    edit(results / RECORD, lambda r: r["inputs"].update(manifest_sha256=None))  # of no list
+    assert run()[1]["problems"] == []
+
+
 def test_altered_samples_fail(run, results):
     path = results / "mini/table1/samples/sim-ego.csv"
     path.write_text(path.read_text().replace("test-0000", "test-9999"))

@@ -12,7 +12,7 @@ import pytest
 
 from uwm.runs import stopping
 from uwm.runs.experiment import Cell, load_experiment
-from uwm.runs.launch import _Queue
+from uwm.runs.launch import _Queue, _Worker
 from uwm.runs.queries import answer_early
 from uwm.runs.stopping import ORPHANED, SILENT_S, Stop
 
@@ -102,6 +102,19 @@ def test_ranks_left_in_the_shell_are_an_error(project, left_over, flags, monkeyp
     code, out, error = project.run(*flags)
     assert (code, out) == (2, "")
     assert "torchrun" in error
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_ranks_do_not_start_processes_of_their_own(project, monkeypatch, rank):
+    """These would inherit the rank, and wait for ever."""
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(_Worker, "__init__", lambda *_: pytest.fail("a process was started"))
+    code, out, error = project.run("--jobs", "2")
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert error.startswith("error: --jobs 2 under torchrun with 2 processes: leave out --jobs")
+    assert not (project.root / "results").exists()
+    assert not (project.root / "runs").exists()
 
 
 def wait_for(project, pattern):
@@ -268,12 +281,20 @@ CONTRADICTIONS = [
     ("--wait", "--cancel"),
     ("--wait", "--logs"),
     ("--wait", "--recompute"),
+    ("--dry-run", "--rerun"),
+    ("--dry-run", "--graph", "--json", "--site", "SITE"),
+    ("--dry-run", "--rerun", "--missing", "--site", "SITE"),
+    ("--submit", "--dry-run", "--wait", "--site", "SITE"),
+    ("--submit", "--dry-run", "--follow", "--site", "SITE"),
+    ("--submit", "--rerun", "--missing"),
 ]
 
 
 @pytest.mark.parametrize("flags", CONTRADICTIONS, ids=" ".join)
 def test_flags_that_contradict_or_would_be_ignored_are_said(project, flags):
-    code, out, error = project.run(*flags)
+    site = project.root / "site.toml"
+    site.write_text('partition = "gpu"\n')
+    code, out, error = project.run(*(str(site) if flag == "SITE" else flag for flag in flags))
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert any(flag in error for flag in flags)
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from uwm.runs import state
+from uwm.runs.queries import answer_early
 from uwm.runs.record import file_stem
 
 EARLY = "from uwm.runs.queries import answer_early\nif __name__ == '__main__':\n    answer_early(__file__)\n"
@@ -24,6 +25,22 @@ def site(tmp_path):
     path = tmp_path / "site.toml"
     path.write_text(SITE)
     return path
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_sites_verdicts_are_part_of_the_json(project, fake_slurm, site, refused):  # noqa: F811
+    answer = "sbatch: error: no such partition" if refused else "sbatch: Job 1 to start at noon"
+    fake_slurm.program("sbatch", f"#!/bin/sh\necho '{answer}' >&2; exit {int(refused)}\n")
+    words = ("--dry-run", "--check", "--site", str(site))
+    code, out, _ = project.run(*words, "--json")
+    verdict = {"verdict": "refused" if refused else "accepted", "answer": answer.removeprefix("sbatch: ")}
+    assert code == (2 if refused else 0)
+    assert json.loads(out)["verdicts"] == {"toy-weights": verdict, "toy-cells": verdict}
+    code, out, _ = project.run(*words)
+    assert code == (2 if refused else 0)
+    assert out.splitlines()[-2:] == [f"{verdict['verdict']}: {name}: {verdict['answer']}"
+                                     for name in ("toy-weights", "toy-cells")]  # fmt: skip
+    assert "verdicts" not in json.loads(project.run("--dry-run", "--json", "--site", str(site))[1])
 
 
 def items(project):
@@ -325,6 +342,48 @@ def test_a_scale_that_nobody_knows_is_refused_by_every_question(project):
         asked = project.start(question, "--scale", "mni")
         assert asked.wait(120) == 2
         assert "did you mean 'mini'?" in asked.stderr.read()
+
+
+def test_a_cut_line_of_the_jobs_does_not_hide_the_next_submission(project, fake_slurm, site):  # noqa: F811
+    assert project.run("--submit", "--only", "copy", "--site", str(site))[0] == 0
+    (path,) = project.root.rglob("jobs.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"item": "uwm/ou')  # a full disk
+    assert project.run("--submit", "--site", str(site))[0] == 0
+    assert {row["state"] for row in rows(project)} == {"pending"}
+    code, _, error = project.run("--submit", "--site", str(site))
+    assert code == 0, error
+    assert "nothing to submit" in error
+
+
+NO_CELLS = [
+    ([""], "--only names no cell"),
+    (["copy", "nosuch"], "--only nosuch: no such cell; there are"),
+    (["copy,uwm/s3"], "--only uwm/s3: no such cell"),
+    ([",", ""], "--only names no cell"),
+]
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["early", "late"])
+def test_a_question_about_no_cell_is_refused(project, fake_slurm, site, capsys, monkeypatch, early):  # noqa: F811
+    """An empty shell variable behind --only must not mean the whole run, least of all to --cancel."""
+    assert project.run("--submit", "--site", str(site))[0] == 0
+
+    def asked(*words):
+        if not early:
+            return project.run(*words)
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["toy.py", *words])
+        with pytest.raises(SystemExit) as end:
+            answer_early(str(project.file))
+        return end.value.code, *capsys.readouterr()
+
+    for only, told in NO_CELLS:
+        for question in ("--status", "--logs", "--wait", "--follow", "--cancel"):
+            code, out, error = asked(question, "--only", *only)
+            assert (code, out, error.count("\n")) == (2, "", 1), error
+            assert error.startswith("error: ")
+            assert told in error
+    assert len((fake_slurm.folder / "queue").read_text().splitlines()) == 4  # nothing was cancelled
 
 
 def test_garbage_is_not_looked_for_while_libraries_are_imported(project):

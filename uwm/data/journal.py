@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from uwm.data.offers import Offer, loaded_offer
 from uwm.data.workers import Failure
+from uwm.files import appending
 
 Outcome = Offer | Failure
 
@@ -21,12 +22,10 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.known: dict[str, Outcome] = dict(_read(path))
-        self._file: IO[str] | None = None
+        self._file: BinaryIO | None = None
 
     def __enter__(self) -> "Journal":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a", encoding="utf-8")
-        self._file.write("\n")  # ends a line that was cut off
+        self._file = appending(self.path)
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -41,7 +40,7 @@ class Journal:
         failed = isinstance(outcome, Failure)
         told: Any = outcome.reason if isinstance(outcome, Failure) else outcome.dumped()
         line = json.dumps({"clip": clip, "damaged" if failed else "offer": told}, allow_nan=False)
-        self._file.write(line + "\n")
+        self._file.write(f"{line}\n".encode())
         self._file.flush()
 
 

@@ -68,14 +68,18 @@ class ActionAdapterConfig(Bounded):
         if self.decode == "mean" and self.target != "codes":
             raise OutOfBounds(f"decode=mean reads codes; with target={self.target} set decode=likeliest")
 
-    def fitted(self, world_model: WorldModelConfig, controller: ControllerConfig) -> Self:
-        """The adapter of this world model and this controller. OutOfBounds for a target that it lacks."""
+    def check(self, world_model: WorldModelConfig) -> None:
+        """OutOfBounds for a target that this world model lacks."""
         kind = world_model.bottleneck.kind
         if kind != "codes" and self.target in ("codes", "quantized"):
             raise OutOfBounds(
                 f"target {self.target} needs a codebook, and the bottleneck is {kind}: "
                 "set target=continuous or prediction"
             )
+
+    def fitted(self, world_model: WorldModelConfig, controller: ControllerConfig) -> Self:
+        """The adapter of this world model and this controller. OutOfBounds as `check`."""
+        self.check(world_model)
         return replace(
             self,
             heads=self.heads or world_model.extractor.heads,

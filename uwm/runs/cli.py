@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import fnmatch
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +10,14 @@ from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.garbage import resume_collection
 from uwm.runs import launch, queries, report
+from uwm.runs.data_notes import measured_on_others
 from uwm.runs.experiment import Cell, Context, Experiment, SkipCell, StageJob
 from uwm.runs.external_methods import methods_setting, refuse_committed
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.options import build_parser, check_flags, data_folders, flag
-from uwm.runs.patterns import matches
+from uwm.runs.patterns import chosen_names, matches
 from uwm.runs.plan import RunPlan, make_plan, named_places, planned_stage, recomputing, say
 from uwm.runs.preflight import preflight, reason_to_skip, unusable_corpora
-from uwm.runs.settings import nearest
 from uwm.runs.slurm import submit as slurm
 from uwm.runs.slurm.dry_run import show_jobs
 from uwm.runs.slurm.site import Resources, Site, load_site
@@ -36,6 +35,7 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     launched_rank()
     options = build_parser(experiment.name, experiment.description).parse_args(argv)
     check_flags(options)
+    launch.refuse_jobs_of_ranks(options.jobs or 1)
     site = site_of(options)
     plan = plan_of(experiment, options, argv, site)
     context = plan.context(experiment)
@@ -52,6 +52,9 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
         return queries.answer(options, read_listing(context.work / FILE) or listing)
     if options.collect:
         return report.collect(context, cells, as_json=options.json)
+    if launched_rank()[0] == 0:
+        sends = options.submit or (options.dry_run and site is not None)
+        warn_of_other_data(context, cells, listing, options, sends=sends)
     if options.missing:
         done = listing.done()
         cells = [cell for cell in cells if cell.name not in done]
@@ -68,6 +71,17 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
     for message in unusable.values():
         say(f"error: {message}")
     return 2 if unusable else code
+
+
+def warn_of_other_data(
+    context: Context, cells: list[Cell], listing: Listing, options: argparse.Namespace, *, sends: bool
+) -> None:
+    """Say which cells that are not measured again were measured on other files than there are now."""
+    if options.missing or (sends and not (options.rerun or options.recompute)):
+        on_a_cluster = "--submit --rerun measures them again"
+        mend = on_a_cluster if sends else "without --missing they are measured again"
+        for line in measured_on_others(context, cells, listing.done()):
+            say(f"warning: {line}; {mend}")
 
 
 def stages_behind(context: Context, cells: list[Cell]) -> list[StageJob]:
@@ -108,7 +122,7 @@ def dry_run(
             as_json=options.json,
             tree=options.graph,
         )
-    for name in ("check", "graph", "json", "max_parallel"):
+    for name in ("check", "graph", "json", "max_parallel", "rerun"):
         if getattr(options, name):
             raise UserError(f"{flag(name)} needs to know the cluster: --site slurm/NAME.toml, or --submit")
     for job in stages_behind(context, cells):
@@ -151,24 +165,9 @@ def plan_of(
 
 
 def choose(cells: list[Cell], patterns: list[str]) -> list[Cell]:
-    """The cells that a pattern matches, wholly or as a prefix of its parts; all without a pattern.
-
-    Raises:
-        UserError: a pattern matches nothing, or there is none in a given list.
-    """
-    names = [cell.name for cell in cells]
-    chosen: set[str] = set()
-    wanted = [part for text in patterns for part in text.split(",") if part]
-    if patterns and not wanted:
-        raise UserError("--only names no cell; leave it out to run all")
-    for pattern in wanted:
-        hits = [
-            name for name in names if any(fnmatch.fnmatchcase(name, p) for p in (pattern, f"{pattern}/*"))
-        ]
-        if not hits:
-            raise UserError(f"--only {pattern}: no such cell{nearest(pattern, names)}")
-        chosen.update(hits)
-    return [cell for cell in cells if not patterns or cell.name in chosen]
+    """The cells that `--only` means; UserError as `chosen_names`."""
+    chosen = chosen_names([cell.name for cell in cells], patterns)
+    return [cell for cell in cells if cell.name in chosen]
 
 
 def run_here(plan: RunPlan, context: Context, cells: list[Cell], listing: Listing, jobs: int) -> int:

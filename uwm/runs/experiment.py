@@ -12,6 +12,7 @@ The guard lets a job load the file to run one of its cells.
 
 import importlib.util
 import inspect
+import json
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -184,6 +185,14 @@ class Context:
             return None
         record = read_record(path)
         return record if self.is_current(cell, record.to_json()) else None
+
+    def measured(self, cell: Cell) -> Mapping[str, Any] | None:
+        """The cell's record in `out`, if it is current and says `ok`; none that cannot be read."""
+        try:
+            content = json.loads((self.out / f"{cell.file_name}.json").read_text(encoding="utf-8"))
+            return content if content["status"] == "ok" and self.is_current(cell, content) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def is_current(self, cell: Cell, record: Mapping[str, Any]) -> bool:
         """Whether the experiment's version, those of the record's measures and the fields of the config that

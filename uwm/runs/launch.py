@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Queue
 from typing import NamedTuple, Self
 
-from uwm.env import REPOSITORY
+from uwm.env import REPOSITORY, launched_rank
 from uwm.errors import UserError, run_cli
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.gpus import gpu_of, visible_gpus
@@ -56,6 +56,17 @@ def _run_in_turn(context: Context, cells: list[Cell], stop: Stop) -> dict[str, s
         if stop.asked:
             raise SystemExit(stop.code)
     return failed
+
+
+def refuse_jobs_of_ranks(jobs: int) -> None:
+    """Raises UserError where each of several ranks would start processes of its own: these would inherit its
+    rank, and wait for the others' for ever."""
+    world_size = launched_rank()[1]
+    if jobs > 1 and world_size > 1:
+        raise UserError(
+            f"--jobs {jobs} under torchrun with {world_size} processes: leave out --jobs to measure "
+            "together, or start without torchrun"
+        )
 
 
 def check_writable(folder: Path) -> None:

@@ -5,13 +5,13 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from uwm.runs.experiment import Context
-from uwm.runs.patterns import matches
+from uwm.runs.patterns import chosen_names, matches
 from uwm.runs.record import digest_of, file_stem, stale_measures, write_atomically
 
 FILE = "run.json"
@@ -40,10 +40,10 @@ class Listing:
         """The run folder."""
         return Path(self.work)
 
-    def chosen(self, patterns: Iterable[str]) -> "Listing":
-        """The same with the cells that a pattern matches; all without a pattern."""
-        wanted = [part for text in patterns for part in text.split(",") if part]
-        cells = {name: digest for name, digest in self.cells.items() if not wanted or matches(name, wanted)}
+    def chosen(self, patterns: Sequence[str]) -> "Listing":
+        """The same with the cells that `--only` means; UserError as `chosen_names`."""
+        wanted = chosen_names(self.cells, patterns)
+        cells = {name: digest for name, digest in self.cells.items() if name in wanted}
         return Listing(**{**asdict(self), "cells": cells})
 
     def stands_behind(self, stage: str) -> bool:

@@ -1,6 +1,5 @@
 """Run one cell, and write its record whatever happens."""
 
-import json
 import sys
 import time
 from datetime import UTC, datetime
@@ -60,12 +59,7 @@ def measure(context: Context, cell: Cell, *, rank: int = 0) -> Record:
 
 def _write_unless_measured(context: Context, cell: Cell, record: Record) -> None:
     """Write a record without a number, but never over one that has the number of the very same cell."""
-    try:
-        content = json.loads((context.out / f"{cell.file_name}.json").read_text(encoding="utf-8"))
-        measured = content["status"] == "ok" and context.is_current(cell, content)
-    except (OSError, ValueError, KeyError, TypeError):
-        measured = False
-    if measured:
+    if context.measured(cell):
         print(f"{record.cell}: kept the record with status ok of an earlier run", file=sys.stderr)
     else:
         record.write(context.out)

@@ -113,6 +113,13 @@ def holds_demos(path: Path) -> bool:
 HDF5 = (".hdf5", ".h5")
 QUERIES = ("status", "logs", "collect", "cancel")  # about a run, or its end: none of these starts one
 AFTERWARDS = ("wait", "follow")  # the same, but with --submit they say what comes after it
+# Pairs of which one would be ignored.
+APART = (
+    ("jobs", "submit", "the first is for this machine; on a cluster, give --max-parallel"),
+    ("graph", "json", "the first is to be read, the second is for scripts"),
+    ("rerun", "missing", "one takes cells with a record, the other leaves them out"),
+    *((name, "dry_run", "a dry run starts no job whose end could come") for name in AFTERWARDS),
+)
 STARTING = ("recompute", "missing", "jobs", "submit", "dry_run", "max_parallel", "check")
 
 
@@ -135,8 +142,9 @@ def check_flags(options: argparse.Namespace) -> None:
     for name, others in needs.items():
         if name in given and not given.intersection(others):
             raise UserError(f"{flag(name)} does nothing without {' or '.join(map(flag, others))}")
-    if "jobs" in given and "submit" in given:
-        raise UserError("--jobs is for this machine; with --submit, give --max-parallel")
+    for first, second, why in APART:
+        if given >= {first, second}:
+            raise UserError(f"{flag(first)} and {flag(second)} do not go together: {why}")
 
 
 def flag(name: str) -> str:

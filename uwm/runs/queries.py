@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from uwm.env import runs_root
-from uwm.errors import UserError, run_cli
+from uwm.errors import run_cli
 from uwm.garbage import pause_collection
 from uwm.runs import report
 from uwm.runs.listing import Listing, find_listing
 from uwm.runs.options import build_parser, check_flags, data_folders
 from uwm.runs.plan import say
 from uwm.runs.provenance import file_blob
-from uwm.runs.settings import nearest
 from uwm.runs.slurm import live
 
 # Another one may be a mistake: the experiment's file says so.
@@ -120,8 +119,6 @@ def reads_nothing(options: argparse.Namespace) -> bool:
 def answer(options: argparse.Namespace, listing: Listing) -> int:
     """Answer from the listing. Returns the exit code."""
     chosen = listing.chosen(options.only)
-    if not chosen.cells:
-        raise UserError(f"--only {' '.join(options.only)}: no such cell{nearest('', listing.cells)}")
     replies: dict[str, Callable[[], int]] = {
         "cancel": lambda: live.cancel(chosen, whole=not options.only),
         "logs": lambda: report.logs(chosen, as_json=options.json),

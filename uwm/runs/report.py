@@ -6,16 +6,18 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from uwm.files import check_ours, inside
 from uwm.runs import state
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.listing import STAGE, Listing, listing_of
 from uwm.runs.plan import say
 from uwm.runs.progress import duration
-from uwm.runs.record import read_record
+from uwm.runs.record import Record, is_record, read_record, sample_files
 from uwm.runs.rows import UNFINISHED, Row, rows, submitit_failure
 from uwm.runs.slurm import queue as slurm_queue
 
@@ -133,7 +135,8 @@ def _tail(log: Path) -> str:
 
 
 def collect(context: Context, cells: list[Cell], *, as_json: bool) -> int:
-    """Copy the run folder's records and what belongs to them into `context.out`; name what is missing.
+    """Copy the run folder's records and what belongs to them into `context.out`; name what is missing. A
+    current `ok` record that is there stays where the run's own is not `ok`, or older.
 
     Returns 1 while a cell has no `ok` record.
     """
@@ -157,15 +160,45 @@ def _publish(context: Context, cells: list[Cell]) -> None:
     if not source.is_dir() or source.resolve() == context.out.resolve():
         return
     others = {cell.file_name for cell in context.cells} - {cell.file_name for cell in cells}
-    chosen = {cell.file_name for cell in cells}
-    files = [path for path in source.rglob("*") if path.is_file() and path.stem not in others]
-    for path in sorted(
-        files, key=lambda path: path.suffix == ".json"
-    ):  # samples before the record naming them
-        if path.stem in chosen and path.suffix == ".json":
-            read_record(path)  # validates
+    records = {path: cell for cell in cells if (path := source / f"{cell.file_name}.json").is_file()}
+    kept = _kept(context, records)
+    others |= {path.stem for path in kept & records.keys()}
+    found = (path for path in source.rglob("*") if path.is_file())
+    files = [path for path in found if path.stem not in others and path not in kept]
+    for path in sorted(files, key=lambda path: path in records):  # samples before the record naming them
         target = context.out / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         shutil.copyfile(path, temporary)
         os.replace(temporary, target)
+
+
+def _kept(context: Context, records: Mapping[Path, Cell]) -> set[Path]:
+    """Those of a run folder's records in whose place a better one was published already, and their samples.
+
+    Raises:
+        UserError: a record cannot be read, or a file that is no record bears its name in `context.out`.
+    """
+    found: dict[str, str] = {}
+    files: set[Path] = set()
+    for path, cell in records.items():
+        record = read_record(path)
+        check_ours(context.out / path.name, is_record)
+        there = context.measured(cell)
+        if there is None or (reason := _worse(context, cell, record, there)) is None:
+            continue
+        found[cell.name] = reason
+        files |= {path, *(inside(path.parent, entry["path"]) for entry in sample_files(record.samples))}
+    if found:
+        told = ", ".join(f"{name} ({reason})" for name, reason in found.items())
+        say(f"kept the record with status ok in {context.out}, for this run's is no better: {told}")
+    return files
+
+
+def _worse(context: Context, cell: Cell, record: Record, there: Mapping[str, Any]) -> str | None:
+    """Why a record stays behind the current `ok` one that is there; None where it replaces it."""
+    if record.status != "ok":
+        return record.status
+    if not context.is_current(cell, record.to_json()):
+        return "of other settings"
+    return "older" if record.run["started_utc"] < there["run"]["started_utc"] else None

@@ -15,16 +15,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from uwm.files import write_atomically
+from uwm.files import appending, write_atomically
 from uwm.runs.lock import machine_id, process_lives
 from uwm.runs.record import file_stem
 
 
+def append_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
+    """Append JSON lines (a single write, so that lines of several processes don't mix)."""
+    text = "".join(json.dumps(content, allow_nan=False) + "\n" for content in contents)
+    with appending(path) as file:
+        file.write(text.encode())
+
+
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Append one JSON line (a single write, so that lines of several processes don't mix)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        file.write(json.dumps(content, allow_nan=False) + "\n")
+    """Append one JSON line, as `append_lines`."""
+    append_lines(path, [content])
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -71,10 +76,22 @@ def _state_path(work: Path, item: str) -> Path:
     return work / "state" / f"{file_stem(item)}.jsonl"
 
 
-def note_start(work: Path, item: str) -> None:
-    """An attempt at `item` begins in this process."""
+def note_start(work: Path, item: str, data: Mapping[str, Any]) -> None:
+    """An attempt at `item` begins in this process. `data`: what it reads, `uwm.runs.data_notes`."""
     owner = {"pid": os.getpid(), "machine": machine_id(), "job": job_name(), "node": node_name()}
-    append_line(_state_path(work, item), {"event": "start", "time": time.time(), **owner})
+    append_line(_state_path(work, item), {"event": "start", "time": time.time(), **owner, "data": data})
+
+
+def measured_on(work: Path, item: str) -> dict[str, Any]:
+    """The `data` of the last attempt that ended well; nothing where none did, or it was not noted."""
+    found: dict[str, Any] = {}
+    begun: dict[str, Any] = {}
+    for event in read_lines(_state_path(work, item)):
+        if event.get("event") == "start":
+            begun = event.get("data", {})
+        elif event.get("outcome") == "ok":
+            found = begun
+    return found
 
 
 def note_end(work: Path, item: str, outcome: str, error: str | None = None) -> None:
@@ -168,15 +185,12 @@ class SubmittedJob:
 
 def note_jobs(work: Path, jobs: Iterable[SubmittedJob]) -> None:
     """Append submitted jobs."""
-    text = "".join(json.dumps(vars(job)) + "\n" for job in jobs)
-    with open(work / "jobs.jsonl", "a") as file:
-        file.write(text)
+    append_lines(work / "jobs.jsonl", map(vars, jobs))
 
 
 def note_cancelled(work: Path, jobs: Iterable[str]) -> None:
     """Append jobs that this project cancelled: what they still do, for a moment, counts no longer."""
-    for job in jobs:
-        append_line(work / "cancelled.jsonl", {"job": job, "time": time.time()})
+    append_lines(work / "cancelled.jsonl", ({"job": job, "time": time.time()} for job in jobs))
 
 
 def cancelled_jobs(work: Path) -> set[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from uwm.env import REPOSITORY, launched_rank
 from uwm.errors import Interrupted, UserError
 from uwm.runs import ranks, state
+from uwm.runs.data_notes import data_of
 from uwm.runs.experiment import Cell, Context, SkipCell
 from uwm.runs.listing import STAGE
 from uwm.runs.measuring import give_up, measure, one_line
@@ -35,7 +36,8 @@ def run_item(context: Context, item: str, stop: Stop) -> str:
     context.stop = lambda: stop.wished() or context.artifacts.lock_lost()
     leads = rank == 0
     if leads:
-        state.note_start(context.work, item)
+        data = {} if item.startswith(STAGE) else data_of(context, find_cell(context, item))
+        state.note_start(context.work, item, data)
     else:  # what other ranks write is no result
         context.out = context.work / "ranks" / str(rank)
     try:

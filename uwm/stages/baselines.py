@@ -30,7 +30,7 @@ from uwm.stages.action_training import (
 )
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, FrozenLatents, train_adapter
 from uwm.stages.finetune import FINETUNE, Domain
-from uwm.stages.pair_training import check_trained
+from uwm.stages.pair_training import check_passes, check_trained
 from uwm.stages.trained import Trained, TrainingRun, finish_training, obtain_trained
 from uwm.stages.world_model import PerceptualRecipe
 from uwm.training.adaptation import CycleConsistency, NextState
@@ -69,6 +69,10 @@ class FICCRecipe(ActionRecipe):
     """FICC on the pairs' frames. Its representation learns, so every step crops and encodes anew."""
 
     model: FICCConfig = FICCConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_passes(self.train)
 
 
 SHARPER = PerceptualRecipe(weight=1.0, train=replace(FINETUNE["mini"].train, steps=600))

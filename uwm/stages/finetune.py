@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from uwm.bounds import Count, NotNegative, OutOfBounds, check_bounds, later
+from uwm.bounds import Count, NotNegative, OutOfBounds, later
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_frames
@@ -65,7 +65,7 @@ class FinetuneRecipe(PairRecipe):
     perceptual_lpips: ProtocolName = later("squeeze")
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
         check_trained(self.perceptual_lpips)
         if self.pairs_per_visit != 1:
             raise OutOfBounds(f"pairs_per_visit is the pre-training's: 1 here, not {self.pairs_per_visit}")

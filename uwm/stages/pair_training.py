@@ -22,6 +22,7 @@ from uwm.bounds import (
     Pixels,
     Positive,
     Range,
+    check_bounds,
     later,
 )
 from uwm.data.corpora import Corpus
@@ -70,9 +71,22 @@ class PairRecipe(Bounded):
     # decoding reads up to 8 at a time. Pairs of a visit lie in different batches, but show the same scene.
     pairs_per_visit: Annotated[int, Range(1, 8)] = later(1)
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        check_passes(self.train)
+
     def seeded(self, seed: int | None) -> Self:
         """The recipe with a cell's seed; 0 for a cell without."""
         return replace(self, train=replace(self.train, seed=seed or 0))
+
+
+def check_passes(train: TrainConfig) -> None:
+    """OutOfBounds where a step of a model with a codebook would take several forward passes."""
+    if train.accumulate > 1:
+        raise OutOfBounds(
+            f"accumulate must be 1 where a codebook is trained, not {train.accumulate}: it counts forward "
+            "passes as steps (continuous_steps, restarts, running means); train in more processes instead"
+        )
 
 
 def check_trained(lpips: str) -> None:
@@ -218,10 +232,10 @@ def decoding_workers() -> int:
 def live_video(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> LiveBatches:
     """Batches of image pairs (B, 2, 3, S, S) decoded on the fly, for corpora that fit in no memory."""
     share, rest = divmod(recipe.train.batch_size, len(corpora))
-    if rest or recipe.train.accumulate > 1:
+    if rest:
         raise UserError(
-            f"batch_size {recipe.train.batch_size} must be a multiple of the {len(corpora)} corpora, "
-            "and accumulate 1, for training on live video"
+            f"batch_size {recipe.train.batch_size} must be a multiple of the {len(corpora)} corpora "
+            "for training on live video"
         )
     size = mae.config.image_size
     return LiveBatches(

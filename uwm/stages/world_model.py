@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from uwm.bounds import Bounded, Names, NotNegative, OutOfBounds, Range, check_bounds, later
+from uwm.bounds import Bounded, Names, NotNegative, OutOfBounds, Range, later
 from uwm.data.procedural_video import PROCEDURAL, PROCEDURAL_VERSION
 from uwm.data.selection import Corpora, first_clips_of_each
 from uwm.metrics.perceptual import LPIPS, ProtocolName, published_lpips
@@ -68,7 +68,7 @@ class PretrainRecipe(PairRecipe):
     procedural_pairs: Annotated[int, Range(1, 50_000)] = later(6000)
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
         check_trained(self.perceptual.lpips)
         if self.views and self.pairs is not None:
             raise OutOfBounds(

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from uwm.files import appending
+
 log = logging.getLogger(__name__)
 
 _TIMING_EVERY = 10.0  # seconds between two lines of timing.jsonl
@@ -39,7 +41,7 @@ class TrainingLog:
         if self._file.tell() < length:
             log.warning("%s is shorter than its checkpoint says: lines are missing from it", path)
         self._file.truncate(min(length, self._file.tell()))
-        self._timing = open(run_dir / "timing.jsonl", "a")  # noqa: SIM115 (closed in close)
+        self._timing = appending(run_dir / "timing.jsonl")
         self._mark = time.monotonic()
         self._writer = _tensorboard(run_dir / "tensorboard", step) if tensorboard else None
         interval = 0.5 if sys.stderr.isatty() else 30.0  # seconds
@@ -90,7 +92,7 @@ class TrainingLog:
             self._writer.close()
 
     def _time(self, row: dict[str, Any]) -> None:
-        self._timing.write(json.dumps(row, allow_nan=False) + "\n")
+        self._timing.write((json.dumps(row, allow_nan=False) + "\n").encode())
         self._timing.flush()
 
 

@@ -27,8 +27,9 @@ def show_jobs(
     submission, site = make_submission(context, cells, site, done)
     code = context.work / f"code-{snapshot_digest(context.experiment.root, REPOSITORY)}"
     texts = {job.name: sbatch_text(job, site, code, context.work) for job in submission.jobs}
+    verdicts = _verdicts(submission, texts) if check else {}
     if as_json:
-        report.print_json(_as_json(submission, texts))
+        report.print_json(_as_json(submission, texts) | ({"verdicts": verdicts} if check else {}))
     elif tree:
         counted = _counted_hours(context, submission, site)
         print("\n".join([*graph(submission, counted), _how_counted(submission, counted, site)]))
@@ -37,7 +38,10 @@ def show_jobs(
         for job in submission.jobs:
             options = " ".join(sbatch_options(job, {}))
             print(f"\n# ---- {job.name}: sbatch {options}".rstrip() + f"\n{texts[job.name].rstrip()}")
-    return _check(submission, texts) if check else 0
+    if not as_json:
+        for name, verdict in verdicts.items():
+            print(f"{verdict['verdict']}: {name}: {verdict['answer']}")
+    return 2 if any(verdict["verdict"] == "refused" for verdict in verdicts.values()) else 0
 
 
 def _counted_hours(context: Context, submission: Submission, site: Site) -> dict[str, float]:
@@ -70,9 +74,10 @@ def _as_json(submission: Submission, texts: Mapping[str, str]) -> dict[str, obje
     return {"jobs": jobs, "scripts": dict(texts), "skipped": dict(submission.skipped)}
 
 
-def _check(submission: Submission, texts: Mapping[str, str]) -> int:
+def _verdicts(submission: Submission, texts: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """What the site says of each job's script: `verdict`, `accepted` or `refused`, and its `answer`."""
     slurm_queue.require_slurm()
-    refused = 0
+    found = {}
     for job in submission.jobs:
         with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
             script.write(texts[job.name])
@@ -80,6 +85,6 @@ def _check(submission: Submission, texts: Mapping[str, str]) -> int:
             with slurm_queue.outside_of_jobs():
                 done = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
         answer = " ".join(done.stderr.replace("sbatch:", "").split())
-        refused += done.returncode != 0
-        print(f"{'accepted' if done.returncode == 0 else 'refused'}: {job.name}: {answer}")
-    return 2 if refused else 0
+        verdict = "accepted" if done.returncode == 0 else "refused"
+        found[job.name] = {"verdict": verdict, "answer": answer}
+    return found
