@@ -35,15 +35,17 @@ from uwm.training.loop import TrainConfig, train
 class FewPairs(Bounded):
     """How few labelled pairs are trained on, which are soon learnt by heart; None: as all of them."""
 
+    steps: Count | None = None  # at most, of no more than `scarce` pairs (None: of any number)
+    scarce: Count | None = None
     epochs: Count | None = None  # how often each pair is seen at most
     views: Count | None = None  # crops of each pair
 
 
 AS_ON_ALL = FewPairs()
 # Of scale mini, chosen on validation pairs for dynamics from scratch, which learn few pairs by heart soonest:
-# from 100 pairs their error was least after some 300 steps of 16. From 2,000 pairs 48 epochs are as long as
-# the adapter's training on all.
-MINI_FEW_PAIRS = FewPairs(epochs=48, views=8)
+# from 100 pairs their error was least after some 300 steps, from 500 after some 1,000. From 2,000 pairs 48
+# epochs are as long as the adapter's training on all.
+MINI_FEW_PAIRS = FewPairs(steps=1200, scarce=500, epochs=48, views=8)
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ class ActionRecipe(Bounded):
 
     def with_pairs(self, pairs: int, few: FewPairs = AS_ON_ALL) -> Self:
         """The recipe on so many pairs."""
-        steps = self.train.steps
+        limits = [few.steps or self.train.steps] if pairs <= (few.scarce or pairs) else [self.train.steps]
         if few.epochs is not None:
-            steps = min(steps, math.ceil(few.epochs * pairs / self.train.batch_size))
-        train = replace(self.train, steps=steps)
+            limits.append(math.ceil(few.epochs * pairs / self.train.batch_size))
+        train = replace(self.train, steps=min(limits))
         return replace(self, pairs=pairs, train=train, views=few.views or self.views)
 
 
