@@ -52,6 +52,7 @@ def measured_on_others(context: Context, cells: Iterable[Cell], done: set[str]) 
             then = noted.get(name, now)
             if then["key"] != now["key"]:
                 changed.setdefault((name, then["files"], now["files"]), []).append(cell.name)
-    for (name, then, now), names in changed.items():
+    for (name, before, today), names in changed.items():
         more = f" and {len(names) - 1} more cells" if len(names) > 1 else ""
-        yield f"{names[0]}{more} count as done, measured on other files of {name} ({then} then, {now} now)"
+        files = f"other files of {name} ({before} then, {today} now)"
+        yield f"{names[0]}{more} count as done, measured on {files}"
