@@ -180,7 +180,7 @@ def unbounded(kind: object, name: str) -> Iterator[str]:
 NO_MOST = (
     "checkpoint_every", "clips", "collapse_patience", "continuous_steps", "curve", "epochs", "further_seeds",
     "goals_ahead", "horizon", "labelled", "pairs", "panel_steps", "probe_pairs", "procedural",
-    "rollouts", "scratch_steps", "seed", "seeds", "steps", "test_pairs", "test_seed", "tfs_steps",
+    "rollouts", "scarce", "scratch_steps", "seed", "seeds", "steps", "test_pairs", "test_seed", "tfs_steps",
     "validate_every", "views", "warmup_steps",
 )  # fmt: skip
 

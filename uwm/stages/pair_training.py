@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -27,21 +26,21 @@ from uwm.bounds import (
 )
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, fixed_views
-from uwm.data.manifest import Manifest, write_manifest
+from uwm.data.manifest import Manifest
 from uwm.data.pairs import FrameBank, load_frames, load_pairs
 from uwm.data.pool import WORKER_BYTES, HostMemory, host_memory, joined_batches, memory_of
 from uwm.data.procedural_video import PROCEDURAL, procedural_bank
 from uwm.data.selection import Corpora, frozen_pairs, list_arguments
 from uwm.data.shard_stream import PIECE, shard_stream
-from uwm.data.shards import NoShards, find_shards, pairs_missing
 from uwm.data.stream import BUFFER, PER_VISIT, Crop, PairStream, video_stream
-from uwm.env import cache_root, ranks_here, shards_root
+from uwm.env import ranks_here
 from uwm.errors import UserError
 from uwm.metrics.perceptual import tensors_sha256
 from uwm.models import (
     MaskedAutoencoder,
     WorldModel,
 )
+from uwm.stages.prepared import prepared_shards
 from uwm.training.alarm import ActionAlarm
 from uwm.training.batches import IndexSource
 from uwm.training.distributed import environment_ranks
@@ -255,25 +254,6 @@ def pair_stream(
         )
     folder = prepared_shards(recipe.shards, recipe.short_side, corpus, manifest)
     return shard_stream(folder, image_size, batch_size, seed=seed, workers=workers)
-
-
-def prepared_shards(quality: int, short_side: int, corpus: Corpus, manifest: Manifest) -> Path:
-    """The folder of a manifest's shards below UWM_SHARDS. UserError with the command that makes them."""
-    root = shards_root()
-    try:
-        folder = find_shards(root, manifest, short_side, quality)
-    except NoShards as error:
-        pairs = cache_root() / "manifests" / f"{corpus.name}-train-{manifest.sha256[:12]}.csv"
-        pairs.parent.mkdir(parents=True, exist_ok=True)
-        write_manifest(manifest, pairs)
-        raise UserError(
-            f"{error}; set UWM_SHARDS, or make them: "
-            f"python -m uwm.data.prepare {corpus.name}={corpus.folder} --manifest {pairs} "
-            f"--size {short_side} --quality {quality} --out {root / corpus.name}"
-        ) from None
-    if environment_ranks().rank == 0 and (missing := pairs_missing(folder, manifest)):
-        print(missing, file=sys.stderr)
-    return folder
 
 
 def held_out_pairs(recipe: PairRecipe, corpus: Corpus) -> Manifest:
