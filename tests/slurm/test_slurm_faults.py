@@ -88,15 +88,18 @@ def test_preemption_at_a_site_without_the_user_signal(project):
 
 
 def test_node_crash(project):
-    start(project, *SLOW, at_step=13)
-    node = project.rows(*SLOW)[0]["node"]
+    slower = [word.replace("step_s=0.1", "step_s=0.3") for word in SLOW]
+    start(project, *slower, at_step=3)
+    node = project.rows(*slower)[0]["node"]  # to ask takes as long as some steps
+    behind = range(3, 6)  # steps since the last checkpoint
+    project.cluster.wait_for(lambda: len(project.steps()) % 10 in behind, what="steps after a checkpoint")
     project.cluster.crash(node)
     try:
-        lost = finish(project, *SLOW, fault="node crash")
+        lost = finish(project, *slower, fault="node crash")
     finally:
         project.cluster.revive(node)
     assert 0 < lost < 10  # at most what was done since the last checkpoint
-    assert attempts(project, *SLOW) == 2
+    assert attempts(project, *slower) == 2
 
 
 def test_cancel_then_submit_again(project):
