@@ -223,10 +223,11 @@ def test_few_pairs_are_seen_so_often_at_most() -> None:
     """And the last steps of dynamics are as large a share of all as before."""
     config = EXPERIMENT.configs["mini"]
     direct, few = figure5.dynamics(config), config.few
-    assert (few.steps, few.epochs, config.adapter.train.batch_size) == (1200, 48, 16)
-    for pairs, steps in (("100", 300), ("500", 1200), ("2k", 1200)):  # 100 pairs 48 times, 16 at a time
-        assert figure5.adapters(config)[f"r_gt-{pairs}"].train.steps == steps
-        assert direct[f"direct-{pairs}"].train.steps == steps
+    assert (few.steps, few.scarce, few.epochs, config.adapter.train.batch_size) == (1200, 500, 48, 16)
+    # 100 pairs 48 times, 16 at a time; 500 no longer than their cap; 2,000 as long as all pairs.
+    for pairs, adapter, dynamics in (("100", 300, 300), ("500", 1200, 1200), ("2k", 6000, 3000)):
+        assert figure5.adapters(config)[f"r_gt-{pairs}"].train.steps == adapter
+        assert direct[f"direct-{pairs}"].train.steps == dynamics
     last, most = direct["direct-500"].perceptual.train, direct["direct"].perceptual.train
     assert (direct["direct"].train.steps, most.steps, most.warmup_steps) == (3000, 600, 30)
     assert (last.steps, last.warmup_steps) == (240, 12)

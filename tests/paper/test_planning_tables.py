@@ -18,7 +18,7 @@ def entry(value: float) -> dict:
 def test_measures_are_set_against_success_and_parts_are_replaced(tmp_path: Path) -> None:
     planned, offline = tmp_path / "mini" / "planning", tmp_path / "mini" / "figure5"
     config = {**CONFIG, "corpus": "sim-panda", "solver": {"samples": 32, "iterations": 3}}
-    others = {"random": 0.05, "simulator": 0.95, "r_gt-few-samples": 0.8}
+    others = {"random": 0.05, "simulator": 0.95, "r_gt-few-samples": 0.8, "r_gt-plain-reader": 0.6}
     for method, success in {**others, **{name: share for name, (_, share) in MEASURED.items()}}.items():
         seed = "/s0" if method.startswith(("r_gt", "direct")) else ""
         cell = f"{method}/reach{seed}"
@@ -38,6 +38,8 @@ def test_measures_are_set_against_success_and_parts_are_replaced(tmp_path: Path)
     assert parts.rows == [
         ["R_GT", "learned", "32 x 3", "90.0 [45.0, 90.0]", "20"],
         ["R_GT", "learned", "32 x 3", "80.0 [40.0, 80.0]", "20"],
+        ["R_GT", "learned, true states", "32 x 3", "60.0 [30.0, 60.0]", "20"],
+        ["direct dynamics", "learned", "32 x 3", "70.0 [35.0, 70.0]", "20"],
         ["the simulator's", "learned", "32 x 3", "95.0 [47.5, 95.0]", "20"],
     ]
     assert list(planning_tables(Results(tmp_path), "mini", "push")) == []
