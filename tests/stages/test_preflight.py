@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from uwm.errors import UserError
 from uwm.metrics import backbones, perceptual
 from uwm.metrics.perceptual import tensors_sha256
 from uwm.models import MaskedAutoencoder
+from uwm.stages import preflight
 from uwm.stages.mae import MAE
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.world_model import PRETRAIN
@@ -121,7 +123,13 @@ def test_a_corpus_to_train_on_is_opened(weights, tmp_path):
 
 
 @pytest.fixture
-def corpus(tmp_path):
+def no_hurry(monkeypatch):
+    """As many clips are opened on a slow machine as on a fast one."""
+    monkeypatch.setattr(preflight, "ENOUGH_SECONDS", math.inf)
+
+
+@pytest.fixture
+def corpus(tmp_path, no_hurry):
     """Makes a corpus of 100 test clips; of the first ones some are `bad`: short, or no video."""
 
     def make(bad, content=b"no video"):
@@ -166,7 +174,16 @@ def test_clips_without_a_pair_of_that_gap_are_refused(corpus):
     check_clips(made, "test", 1 / 12)
 
 
-def test_a_small_split_is_judged_whole(tmp_path):
+def test_long_clips_are_not_all_opened(corpus, monkeypatch, capsys):
+    """With no time left, no clip is opened after the first one that can be used."""
+    monkeypatch.setattr(preflight, "ENOUGH_SECONDS", -1.0)
+    opened = []
+    monkeypatch.setattr(preflight, "clip_pairs", lambda file, *_: opened.append(file))
+    check_clips(corpus(()), "test", 0.2)
+    assert len(opened) == 1
+
+
+def test_a_small_split_is_judged_whole(tmp_path, no_hurry):
     for number in range(20):
         write_video(tmp_path / f"{number:02}.mp4", 6 if number < 14 else 2)
     with pytest.raises(UserError, match="6 of 20 clips tried cannot be used"):
