@@ -39,10 +39,8 @@ from uwm.evaluation.further_metrics import FurtherMetrics
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
-    called_functions,
     in_batches,
     measure_pairs,
-    measuring_code,
 )
 from uwm.evaluation.predictors import latent_action_predictor
 from uwm.evaluation.probes import action_probes
@@ -65,6 +63,7 @@ from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.runs.settings import with_settings
+from uwm.runs.source_digest import measuring_code
 from uwm.stages.comparison_pairs import test_images, test_manifest
 from uwm.stages.jobs import after_lists
 from uwm.stages.mae import MAE, MAERecipe
@@ -226,7 +225,7 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
         "lpips": load_lpips(config.lpips).weights_sha256,
         **world.weights,
     }
-    measured_by = measuring_code(*called_functions(evaluate))
+    measured_by = measuring_code(evaluate)
     fields = {**fields, "corpus": cell.corpus, "method": cell.method, "measured_by": measured_by}
     name = cell.name.replace("/", "-")
     return Stage(f"ablation-{name}", EXPERIMENT.version, fields, inputs)

@@ -67,7 +67,6 @@ from uwm.data.simulation.task_config import TaskConfig
 from uwm.data.simulation.tasks import MILLIMETRES, TaskEnvironment, kept_environment
 from uwm.errors import UserError
 from uwm.evaluation.episodes import cropped, episode_metrics, sample_table, show_episodes, told
-from uwm.evaluation.measure import called_functions, measuring_code
 from uwm.evaluation.predictors import adapter_predictor, as_dynamics
 from uwm.evaluation.records import write_samples
 from uwm.evaluation.summary import measured_rows, table_text
@@ -108,6 +107,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Parts, StageJob
 from uwm.runs.jobs import shared_jobs
 from uwm.runs.record import digest_of
+from uwm.runs.source_digest import measuring_code
 from uwm.stages.action_training import AS_ON_ALL, MINI_FEW_PAIRS, FewPairs, skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, family_adapter
 from uwm.stages.baselines import DYNAMICS, DynamicsRecipe
@@ -556,7 +556,7 @@ def episodes_identity(context: Context, cell: Cell) -> str:
     """
     jobs = {job.name: job.stage(context) for job in needs(context.config, cell) if job.stage}
     trained = {name: stage.digest for name, stage in jobs.items() if stage}
-    code = measuring_code(*called_functions(make_policy), packages=PLAYS)
+    code = measuring_code(make_policy, packages=PLAYS)
     config = {name: value for name, value in context.cell_config(cell).items() if name not in COUNTED}
     found = {"cell": cell.name, "config": config, "stages": trained, "played_by": code}
     return digest_of({**found, "version": EXPERIMENT.version})

@@ -1,8 +1,5 @@
 """What experiments share in measuring: by hand on small numbers, and on pictures."""
 
-import importlib.util
-import linecache
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,14 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from uwm.data.manifest import Manifest
-from uwm.evaluation import measure
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
-    called_functions,
     in_batches,
     measure_pairs,
-    measuring_code,
 )
 from uwm.evaluation.panels import draw_tiles, panel_rows, write_tiles
 from uwm.evaluation.records import copy_atomically, method_metrics, metrics, write_table
@@ -186,56 +180,3 @@ def test_metrics_are_those_of_the_samples(tmp_path: Path) -> None:
     again = method_metrics(pd.read_csv(tmp_path / "pairs.csv"), "mine", "lpips-random")
     assert found == again
     assert found["success_vs_current"].value == 0.5
-
-
-EVALUATION = """
-import torch
-
-@torch.no_grad()
-def evaluate(x):
-    return [outer(y) for y in x], (lambda: inner(0))
-
-def outer(x):
-    return inner(x) if x else evaluate(x)
-
-def inner(x):
-    return x + 1
-
-def other(x):
-    return evaluate(x)
-"""
-
-
-def measured_by(folder, text):
-    """The names of an evaluation's functions, and the digest that its cache bears."""
-    (folder / "evaluation.py").write_text(text)
-    spec = importlib.util.spec_from_file_location("evaluation", folder / "evaluation.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    linecache.checkcache()
-    functions = called_functions(module.evaluate)
-    return [function.__name__ for function in functions], measuring_code(*functions)
-
-
-def test_a_kept_evaluation_bears_the_code_that_it_calls(tmp_path):
-    """A change of any function that measures is noticed, however it is called; one of another is not."""
-    names, before = measured_by(tmp_path, EVALUATION)
-    assert names == ["evaluate", "inner", "outer"]
-    assert measured_by(tmp_path, EVALUATION.replace("x + 1", "x + 2"))[1] != before
-    assert measured_by(tmp_path, EVALUATION.replace("if x else", "if not x else"))[1] != before
-    assert measured_by(tmp_path, EVALUATION.replace("return evaluate(x)", "return 0"))[1] == before
-
-
-def test_a_changed_metric_is_noticed(tmp_path, monkeypatch):
-    """Any file of what measures, of the models that predict, and of the crops and states that they see."""
-    for package in ("metrics", "evaluation", "baselines", "models", "methods", "data", "training"):
-        shutil.copytree(Path(measure.__file__).parents[1] / package, tmp_path / "uwm" / package)
-    monkeypatch.setattr(measure, "__file__", str(tmp_path / "uwm" / "evaluation" / "measure.py"))
-    digests = {measuring_code()}
-    changed = ["metrics/image.py", "evaluation/predictors.py", "baselines/probe.py", "models/dynamics.py"]
-    changed += ["methods/protocol.py", "data/crops.py", "training/objectives.py"]
-    for name in changed:
-        with (tmp_path / "uwm" / name).open("a") as file:
-            file.write("# changed\n")
-        digests.add(measuring_code())
-    assert len(digests) == 1 + len(changed)

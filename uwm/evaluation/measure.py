@@ -4,11 +4,8 @@ Every method predicts states; a state is shown by the frozen MAE and compared wi
 MAE shows them (R_t and R_t+1, so that all are blurred alike, section 5.2) and as they are.
 """
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import CodeType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -22,7 +19,6 @@ from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS, Features
 from uwm.metrics.region import moving_region, region_lpips, region_psnr
 from uwm.models.world import World
-from uwm.runs.record import digest_of
 
 
 def in_batches(function: Callable[..., Any], *tensors: Tensor, size: int = 64) -> Any:
@@ -31,52 +27,6 @@ def in_batches(function: Callable[..., Any], *tensors: Tensor, size: int = 64) -
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
     return type(parts[0])(*(torch.cat(field) for field in zip(*parts, strict=True)))
-
-
-MEASURING = (
-    *("evaluation", "metrics", "baselines", "models", "methods"),
-    *("data/action_pairs.py", "data/crops.py", "data/pairs.py", "data/states.py", "training/objectives.py"),
-)
-
-
-def measuring_code(*functions: Callable[..., Any], packages: Sequence[str] = MEASURING) -> str:
-    """A digest of the code that measures: parts of `uwm`, and the experiment's own `functions`.
-
-    A cached evaluation bears it, so that a changed measure is measured again.
-    """
-    root = Path(__file__).resolve().parents[1]
-    places = [root / package for package in packages]
-    found = ([place] if place.is_file() else sorted(place.rglob("*.py")) for place in places)
-    files = [path for part in found for path in part]
-    texts = [
-        *(path.read_text(encoding="utf-8") for path in files),
-        *(inspect.getsource(function) for function in functions),
-    ]
-    return digest_of(texts)
-
-
-def called_functions(function: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """`function`, and all functions of its own file that it calls, itself or through each other."""
-    own, found = inspect.unwrap(function).__globals__, dict[str, Callable[..., Any]]()
-
-    def visit(called: Any) -> None:
-        called = inspect.unwrap(called)
-        if called.__globals__ is own and called.__name__ not in found:
-            found[called.__name__] = called
-            for name in _names(called.__code__):
-                if inspect.isfunction(own.get(name)):
-                    visit(own[name])
-
-    visit(function)
-    return [found[name] for name in sorted(found)]
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """The global names that code reads, also in functions inside it."""
-    yield from code.co_names
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _names(inner)
 
 
 # Predictions against observations
