@@ -29,14 +29,14 @@ from typing import Any
 import pandas as pd
 
 from uwm.bounds import Bounded, Count, Counts, Names, Natural, OutOfBounds, Seeds, SomeNames, check_bounds
-from uwm.data.action_pairs import action_pairs, all_action_pairs, hand_in_picture, has_actions
+from uwm.data.action_pairs import action_pairs, all_action_pairs, eef_in_crop, has_actions
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED, Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.splits import Split
 from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
 from uwm.evaluation.further_metrics import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.gripper import moved_in_picture
-from uwm.evaluation.measure import FramePairs, called_functions, measuring_code
+from uwm.evaluation.measure import FramePairs
 from uwm.evaluation.panels import panel_rows, write_panel_rows, write_tiles
 from uwm.evaluation.predictors import adapter_predictor, latent_action_predictor, predict_pairs
 from uwm.evaluation.probes import action_probes
@@ -62,6 +62,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
 from uwm.runs.jobs import shared_jobs
 from uwm.runs.settings import identity_fields
+from uwm.runs.source_digest import measuring_code
 from uwm.stages.action_training import skip_where_fewer
 from uwm.stages.adapter import AdapterRecipe, adapter_stage, family_adapter, obtain_adapter
 from uwm.stages.comparison_pairs import test_images, test_manifest
@@ -251,11 +252,11 @@ def robot_columns(
     reader = obtain_picture_reader(config.reader, context, domain.corpus) if robot else None
     if reader is None:
         return {}, whole
-    hand_reader, places = (
+    hand_reader, eef_px = (
         reader.model.to(device),
-        hand_in_picture(test.pairs, setting.short_side, world.image_size),
+        eef_in_crop(test.pairs, setting.short_side, world.image_size),
     )
-    columns = transfer_in_picture(model.acting(), hand_reader, test, places, device)
+    columns = transfer_in_picture(model.acting(), hand_reader, test, eef_px, device)
     whole |= further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
     states = {"still_px": test.states[:, 0], "hand_error_px": predict_pairs(inferred, test, device).state}
     for name, recipe in adapters(config, cell).items():
@@ -263,7 +264,7 @@ def robot_columns(
         weights[name.removesuffix("_px").replace("_", "-")] = adapter.sha256
         acting = model.through(adapter_predictor(world_model, adapter.model.to(device)))
         states[name] = predict_pairs(acting, test, device).state
-    true = places.diff(dim=1)[:, 0]
+    true = eef_px.diff(dim=1)[:, 0]
     moved = {name: moved_in_picture(hand_reader, test.states[:, 0], state) for name, state in states.items()}
     return {name: (found - true).norm(dim=1).numpy() for name, found in moved.items()}, whole
 
@@ -285,7 +286,7 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
         inputs |= {name: adapter_stage(r, domain).digest for name, r in adapters(config, cell).items()}
         inputs["labelled"] = all_action_pairs(domain.corpus, config.pretrain.gap, None).sha256
         inputs["labelled-test"] = action_pairs(domain.corpus, manifest).sha256
-    measured_by = measuring_code(*called_functions(evaluate))
+    measured_by = measuring_code(evaluate)
     fields = {**fields, "corpus": cell.corpus, "method": column(cell), "measured_by": measured_by}
     return Stage(f"family-{cell.file_name}", EXPERIMENT.version, fields, inputs)
 

@@ -41,7 +41,7 @@ import torch
 from torch import Tensor
 
 from uwm.bounds import Bounded, Count, Names, Natural, OutOfBounds, SomeNames, check_bounds
-from uwm.data.action_pairs import can_be_probed, hand_in_picture
+from uwm.data.action_pairs import can_be_probed, eef_in_crop
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED
 from uwm.data.manifest import write_manifest
 from uwm.data.splits import Split
@@ -55,10 +55,8 @@ from uwm.evaluation.further_metrics import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.measure import (
     FramePairs,
     Measuring,
-    called_functions,
     in_batches,
     measure_pairs,
-    measuring_code,
 )
 from uwm.evaluation.panels import FIGURE3_TILES, draw_tiles, write_figure3_panels
 from uwm.evaluation.predictors import Predictor, latent_action_predictor
@@ -97,6 +95,7 @@ from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, SkipCell, StageJob
 from uwm.runs.settings import identity_fields, plain_value
+from uwm.runs.source_digest import measuring_code
 from uwm.stages.comparison_pairs import test_images, test_manifest
 from uwm.stages.external import Fitted, obtain_fitted
 from uwm.stages.finetune import Domain
@@ -384,9 +383,9 @@ def read_off(
     columns = transfer_columns(model, eef_probe(setting, config.probe_pairs), test, world.device)
     reader = None if name in config.pretrain_on else obtain_picture_reader(config.reader, context, corpus)
     if reader is not None:
-        places = hand_in_picture(test.pairs, setting.short_side, world.image_size)
+        eef_px = eef_in_crop(test.pairs, setting.short_side, world.image_size)
         seen = reader.model.to(world.device)
-        columns |= transfer_in_picture(model, seen, test, places, world.device)
+        columns |= transfer_in_picture(model, seen, test, eef_px, world.device)
     return found | further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
 
 
@@ -454,7 +453,7 @@ def evaluation_stage(context: Context, name: str) -> Stage:
     config: Config = context.config
     names = [method.name for method in methods(config)]
     fields: dict[str, Any] = {"corpus": name, "methods": names, "lpips": config.lpips, "seed": config.seed}
-    fields |= {"probe_pairs": config.probe_pairs, "measured_by": measuring_code(*called_functions(evaluate))}
+    fields |= {"probe_pairs": config.probe_pairs, "measured_by": measuring_code(evaluate)}
     fields["reader"] = identity_fields(config.reader)
     models = obtain_models(context)  # a plan ends here where they are not there: it opens no test clips
     inputs = {"manifest": test_manifest(context, name).sha256}
@@ -477,7 +476,7 @@ def obtain_external(context: Context, external: ExternalMethod, name: str) -> Ar
 def external_stage(context: Context, external: ExternalMethod, name: str) -> Stage:
     config: Config = context.config
     fields = {**reads(config, Cell(external.name, name)), "corpus": name}
-    fields |= {"measured_by": measuring_code(*called_functions(evaluate_external))}
+    fields |= {"measured_by": measuring_code(evaluate_external)}
     world = obtain_references(context)
     inputs = {"manifest": test_manifest(context, name).sha256, **world.weights}
     inputs |= build_external(context, external)[1]

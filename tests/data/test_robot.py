@@ -143,9 +143,9 @@ def test_actions_between_the_frames(tmp_path):
     assert found.actions.shape == (3 + 5, 4, 4)
     assert found.mask.all()
     assert (found.low.tolist(), found.high.tolist()) == ([-1] * 4, [1] * 4)
-    assert np.isnan(found.hand).all()
-    assert np.isnan(found.hand_position).all()
-    assert np.isnan(found.gripper).all()
+    assert np.isnan(found.eef_in_picture).all()
+    assert np.isnan(found.eef_pos).all()
+    assert np.isnan(found.gripper_opening).all()
     with h5py.File(path) as file:
         for row, (video, first) in enumerate(manifest.table[["video", "frame0"]].itertuples(index=False)):
             stored = file[f"data/{video.split('/')[1]}/actions"][first : first + 4]
@@ -175,10 +175,10 @@ def test_sparse_frames_have_all_actions_and_the_gripper(tmp_path):
     assert np.array_equal(found.actions[1], actions[4:8])
     assert found.mask.tolist() == [[True, True, True, False], [True] * 4]
     assert (found.low.tolist(), found.high.tolist()) == ([-1, -2], [1, 2])
-    assert np.allclose(found.hand, [[[0.1, 0.2], [0.3, 0.4]], [[0.3, 0.4], [0.5, 0.6]]])
-    assert np.array_equal(found.hand_position[1], [[3, 4, 5], [6, 7, 8]])
+    assert np.allclose(found.eef_in_picture, [[[0.1, 0.2], [0.3, 0.4]], [[0.3, 0.4], [0.5, 0.6]]])
+    assert np.array_equal(found.eef_pos[1], [[3, 4, 5], [6, 7, 8]])
     assert PANDA_FINGERS == (0.0, 0.08)
-    assert np.allclose(found.gripper, [[0, 0.5], [0.5, 1]])
+    assert np.allclose(found.gripper_opening, [[0, 0.5], [0.5, 1]])
 
 
 def broken(path: Path, what: str) -> None:
@@ -310,10 +310,10 @@ def test_in_domain_corpus_has_actions_for_its_pairs(split):
     found = pair_actions(corpus, manifest)
     assert found.actions.shape == (60, 4, 7)
     assert found.mask.all()
-    for values in (found.hand, found.hand_position, found.gripper):
+    for values in (found.eef_in_picture, found.eef_pos, found.gripper_opening):
         assert np.isfinite(values).all()
-    assert found.gripper.min() >= 0
-    assert found.gripper.max() <= 1
+    assert found.gripper_opening.min() >= 0
+    assert found.gripper_opening.max() <= 1
 
 
 def test_in_domain_corpus_has_a_demo_for_every_clip():
@@ -338,7 +338,7 @@ def test_actions_go_with_their_frames():
     manifest = build_manifest(corpus, "validation")
     found = pair_actions(corpus, manifest)
     told = found.actions[:, :, :3].sum(1)  # (n, 3), displacement in the base's frame, here the world's
-    moved = found.hand_position[:, 1] - found.hand_position[:, 0]
+    moved = found.eef_pos[:, 1] - found.eef_pos[:, 0]
 
     def agreement(shift: int) -> float:
         same = manifest.table.video.to_numpy()[8:-8] == np.roll(manifest.table.video, shift)[8:-8]
@@ -354,7 +354,7 @@ def test_the_hand_moves_where_the_pictures_change():
     manifest = build_manifest(corpus, "validation", pairs=100)
     pairs = load_pairs(corpus, manifest, 128).float()
     change = ((pairs[:, 1] - pairs[:, 0]).abs().amax(1) > 16).float().numpy()  # (n, 128, 128)
-    places = (pair_actions(corpus, manifest).hand[:, 1] * 128).astype(int)
+    places = (pair_actions(corpus, manifest).eef_in_picture[:, 1] * 128).astype(int)
     near = [
         c[max(0, y - 8) : y + 8, max(0, x - 8) : x + 8].mean()
         for c, (x, y) in zip(change, places, strict=True)

@@ -103,7 +103,7 @@ def test_episodes_depend_on_seed_and_number_alone(tmp_path):
     assert np.array_equal(load_pairs(corpus, manifest, 48)[0, 1], alone[number].images[2].transpose(2, 0, 1))
     found = pair_actions(corpus, manifest)
     assert np.array_equal(found.actions[0], alone[number].actions[:4])
-    assert np.allclose(found.hand[0], alone[number].place[[0, 2]])
+    assert np.allclose(found.eef_in_picture[0], alone[number].place[[0, 2]])
     assert run_cli(lambda: main([str(o) for o in (*options[:-4], "--seed", 4)])) == 2  # other settings
 
 

@@ -126,7 +126,7 @@ def test_transfer_is_measured_against_the_donors_motion() -> None:
 def test_a_donor_is_the_nearest_of_another_clip() -> None:
     chosen = donors(TEST.pairs)
     clips = TEST.clips
-    place = TEST.pairs.actions.hand[:, 0]
+    place = TEST.pairs.actions.eef_in_picture[:, 0]
     for i, j in enumerate(chosen.tolist()):
         assert clips[i] != clips[j]
         others = np.flatnonzero(clips != clips[i])
@@ -139,7 +139,7 @@ def test_unknown_hands_are_not_measured() -> None:
         return replace(TEST.pairs, actions=replace(TEST.pairs.actions, **changes))
 
     assert commandable(TEST.pairs)
-    nowhere = without(hand_position=np.full((60, 2, 3), np.nan, np.float32))
+    nowhere = without(eef_pos=np.full((60, 2, 3), np.nan, np.float32))
     assert not has_eef_pos(nowhere)
     assert not commandable(nowhere)
     joints = without(actions=np.zeros((60, 4, 8), np.float32))

@@ -5,7 +5,7 @@ import torch
 
 from tests.robot_toy import SIDE, write_toy
 from uwm.baselines.reader import ReaderConfig, StateReader
-from uwm.data.action_pairs import ActionPairs, action_pairs, hand_in_picture
+from uwm.data.action_pairs import ActionPairs, action_pairs, eef_in_crop
 from uwm.data.corpora import open_corpus
 from uwm.data.manifest import build_manifest
 from uwm.data.states import evaluation_images
@@ -13,10 +13,10 @@ from uwm.evaluation.gripper import (
     crop_side,
     crops,
     enlarged,
+    gripper_in_crop,
+    gripper_is_seen,
     gripper_measures,
-    gripper_places,
     moved_in_picture,
-    places_known,
 )
 from uwm.metrics.perceptual import load_lpips
 from uwm.models import TokenConfig
@@ -31,9 +31,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> ActionPairs:
 
 @pytest.mark.parametrize(("short_side", "size"), [(SIDE, SIDE), (96, 96), (96, 80), (40, 32)])
 def test_the_place_is_where_the_square_is(pairs: ActionPairs, short_side: int, size: int) -> None:
-    assert places_known(pairs)
+    assert gripper_is_seen(pairs)
     images = evaluation_images(pairs, short_side, size).float()
-    found = gripper_places(pairs, short_side, size)
+    found = gripper_in_crop(pairs, short_side, size)
     bright = (images[:, :, 0] > 180).double()  # (n, 2, size, size): red tells the square
     whole = bright.sum((2, 3)).amin(1) > 0.8 * bright.sum((2, 3)).amax()  # not cut off by the crop
     assert whole.sum() > 20
@@ -46,7 +46,7 @@ def test_the_place_is_where_the_square_is(pairs: ActionPairs, short_side: int, s
 
 def test_motion_in_the_picture_by_one_that_sees_it(pairs: ActionPairs) -> None:
     """A reader of two numbers of the state: true places give the true motion, the same state none."""
-    true = hand_in_picture(pairs, SIDE, SIDE)  # (n, 2, 2)
+    true = eef_in_crop(pairs, SIDE, SIDE)  # (n, 2, 2)
     tokens = TokenConfig(state_width=2, state_tokens=2)
     reader = StateReader(ReaderConfig(outputs=2, channels=4, width=8, tokens=tokens))
     reader.scaled = lambda states: states[:, 0, 1].float()  # type: ignore[method-assign]
@@ -54,7 +54,7 @@ def test_motion_in_the_picture_by_one_that_sees_it(pairs: ActionPairs) -> None:
     moved = moved_in_picture(reader, states[:, 0], states[:, 1])
     assert (moved - true.diff(dim=1)[:, 0]).abs().max() < 1e-4
     assert moved_in_picture(reader, states[:, 0], states[:, 0]).abs().max() == 0
-    assert torch.equal(true.mean(1), gripper_places(pairs, SIDE, SIDE))
+    assert torch.equal(true.mean(1), gripper_in_crop(pairs, SIDE, SIDE))
 
 
 def test_crops_stay_inside() -> None:

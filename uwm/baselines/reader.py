@@ -36,7 +36,7 @@ class StateReader(StoredModel):
 
     mean: Tensor
     deviation: Tensor
-    places: Tensor
+    grid_positions: Tensor
 
     def __init__(self, config: ReaderConfig, seed: int = 0) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class StateReader(StoredModel):
                 nn.Linear(c.maps * (c.values + 2), c.width), nn.GELU(), nn.Linear(c.width, c.outputs)
             )
         line = torch.linspace(-1, 1, c.tokens.grid)
-        places = torch.stack(torch.meshgrid(line, line, indexing="ij")).flatten(1)  # (2, N)
-        self.register_buffer("places", places, persistent=False)
+        grid_positions = torch.stack(torch.meshgrid(line, line, indexing="ij")).flatten(1)  # (2, N)
+        self.register_buffer("grid_positions", grid_positions, persistent=False)
         self.register_buffer("mean", torch.zeros(c.outputs))
         self.register_buffer("deviation", torch.ones(c.outputs))
 
@@ -65,7 +65,7 @@ class StateReader(StoredModel):
         x = F.gelu(self.reduce(patches.unflatten(2, (grid, grid))))  # (B, channels, G, G)
         x = x + F.gelu(self.neighbours(x))
         attention = self.maps(x).flatten(2).softmax(-1)  # (B, maps, N)
-        seen = torch.cat([self.values(x).flatten(2), self.places.expand(len(x), -1, -1)], dim=1)
+        seen = torch.cat([self.values(x).flatten(2), self.grid_positions.expand(len(x), -1, -1)], dim=1)
         found: Tensor = self.head((attention @ seen.transpose(1, 2)).flatten(1))
         return found
 

@@ -43,7 +43,7 @@ def make_action_card(corpus: Corpus, manifest: Manifest) -> ActionCard:
     values = np.concatenate([known.demos[str(video)].actions for video in videos])
     values = values * np.float32(chosen.factor)
     values = np.clip(values, chosen.low, chosen.high) if chosen.clip else values
-    with open_demos(known.places[str(videos[0])].file) as opened:
+    with open_demos(known.sources[str(videos[0])].file) as opened:
         rate, cameras = control_rate(opened), cameras_of(opened, demo_names(opened)[0])
     names = [camera_name(key) for key in cameras]
     return ActionCard(values, chosen.low, chosen.high, rate, names, hand_follows(found))
@@ -51,7 +51,7 @@ def make_action_card(corpus: Corpus, manifest: Manifest) -> ActionCard:
 
 def hand_follows(found: PairActions) -> NDArray[np.float64] | None:
     """Correlation (3,) of the first three numbers' sums with the hand's way in x, y, z; None if unknown."""
-    way = found.hand_position[:, 1] - found.hand_position[:, 0]  # (n, 3)
+    way = found.eef_pos[:, 1] - found.eef_pos[:, 0]  # (n, 3)
     sums = found.actions.sum(axis=1)[:, :3]  # (n, 3)
     if sums.shape[1] < 3 or len(sums) < 3 or not np.isfinite(way).all():
         return None

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -37,17 +37,9 @@ class ActionPairs:
         """Some of the pairs."""
         index = list(rows)
         manifest = Manifest(self.manifest.table.iloc[index].reset_index(drop=True), self.manifest.skipped)
-        found = self.actions
-        some = PairActions(
-            found.actions[index],
-            found.mask[index],
-            found.low,
-            found.high,
-            found.hand[index],
-            found.hand_position[index],
-            found.gripper[index],
-            found.block[index],
-        )
+        whole = ("low", "high")  # of all pairs alike
+        of_pairs = {f.name: getattr(self.actions, f.name) for f in fields(PairActions) if f.name not in whole}
+        some = replace(self.actions, **{name: values[index] for name, values in of_pairs.items()})
         return replace(self, sha256=f"{self.sha256}/{index}", manifest=manifest, actions=some)
 
     @property
@@ -72,8 +64,8 @@ def all_action_pairs(corpus: Corpus, gap: float, clips: int | None) -> ActionPai
     return action_pairs(corpus, frozen_pairs(corpus, "train", gap, None, 0))
 
 
-def hand_in_picture(pairs: ActionPairs, short_side: int, size: int) -> Tensor:
-    """The gripper's place (x, y) in both frames, in pixels of the evaluated crop: (n, 2, 2) float64.
+def eef_in_crop(pairs: ActionPairs, short_side: int, size: int) -> Tensor:
+    """The end effector (x, y) in both frames, in pixels of the evaluated crop: (n, 2, 2) float64.
 
     From fractions of the whole picture, through the resizing to `short_side` and the centre crop to `size`.
     NaN where it is not known.
@@ -82,7 +74,7 @@ def hand_in_picture(pairs: ActionPairs, short_side: int, size: int) -> Tensor:
     sides = torch.tensor(table[["width", "height"]].to_numpy(np.float64).copy())
     resized = (sides * short_side / sides.amin(1, keepdim=True)).round()  # (n, 2)
     corner = (resized - size).div(2, rounding_mode="floor")
-    return torch.from_numpy(pairs.actions.hand).double() * resized[:, None] - corner[:, None]
+    return torch.from_numpy(pairs.actions.eef_in_picture).double() * resized[:, None] - corner[:, None]
 
 
 def check_action_sizes(pairs: ActionPairs, steps: int, width: int) -> None:

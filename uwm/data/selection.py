@@ -98,7 +98,7 @@ def nested_pairs(manifest: Manifest, pairs: int | None, seed: int) -> Manifest:
 
 
 def rows_in_bank(bank: FrameBank, manifest: Manifest) -> Tensor:
-    """The places (n, 2) int64 among the bank's frames of each pair of a manifest of the same clips."""
+    """The index (n, 2) int64 among the bank's frames of each pair of a manifest of the same clips."""
     counts = np.bincount(bank.clip.numpy(), minlength=len(bank.clips))
     starts = dict(zip(bank.clips, np.cumsum(counts) - counts, strict=True))
     first = manifest.table["video"].map(starts).to_numpy()

@@ -46,25 +46,26 @@ def center_views(bank: FrameBank, size: int, views: int) -> list[Tensor]:
 def view_states(
     encoder: FrozenEncoder, pairs: ActionPairs, short_side: int, gap: float, views: int
 ) -> tuple[Tensor, Tensor]:
-    """States (V, F, 1+N, D) of the frames that the pairs need, and the pairs' places (n, 2) among them.
+    """States (V, F, 1+N, D) of the frames that the pairs need, and the pairs' index (n, 2) among them.
 
     The crops are the same for every seed, so that trainings in one process share the states.
     """
-    bank, places = frames_of(pairs, short_side, gap)
+    bank, frame_index = frames_of(pairs, short_side, gap)
     crops = center_views(bank, encoder.image_size, views)
     states = [
         encode_frames(encoder, view, f"{pairs.corpus.name}, view {i + 1}") for i, view in enumerate(crops)
     ]
-    return torch.stack(states), places
+    return torch.stack(states), frame_index
 
 
 def frames_of(pairs: ActionPairs, short_side: int, gap: float) -> tuple[FrameBank, Tensor]:
-    """The training frames that pairs need, and the pairs' places (n, 2) among them."""
+    """The training frames that pairs need, and the pairs' index (n, 2) among them."""
     bank = _every_frame(pairs.corpus, short_side, gap)
-    frames, places = torch.unique(rows_in_bank(bank, pairs.manifest), return_inverse=True)  # (F,), (n, 2)
+    rows = rows_in_bank(bank, pairs.manifest)  # (n, 2)
+    frames, frame_index = torch.unique(rows, return_inverse=True)  # (F,), (n, 2)
     if len(frames) == len(bank.frames):
-        return bank, places  # a gigabyte in the mini corpus, which need not be copied
-    return replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]), places
+        return bank, frame_index  # a gigabyte in the mini corpus, which need not be copied
+    return replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]), frame_index
 
 
 @functools.lru_cache(maxsize=1)

@@ -43,7 +43,7 @@ POSE_NUMBERS = 7
 
 def commandable(pairs: ActionPairs) -> bool:
     """Whether COMMANDS mean something for these pairs."""
-    known = has_eef_pos(pairs) and bool(np.isfinite(pairs.actions.gripper).all())
+    known = has_eef_pos(pairs) and bool(np.isfinite(pairs.actions.gripper_opening).all())
     return known and pairs.actions.actions.shape[2] == POSE_NUMBERS
 
 

@@ -59,21 +59,21 @@ def load_eval_pairs(setting: EvalSetting, split: str, pairs: int | None, seed: i
 
 
 class RolloutSegments(NamedTuple):
-    """Runs of K pairs, each from where the one before ends: the pairs, and their places (n, K) among them."""
+    """Runs of K pairs, each from where the one before ends: the pairs, and their index (n, K) among them."""
 
     pairs: EvalPairs
-    places: Tensor
+    pair_index: Tensor
 
     @property
     def clips(self) -> np.ndarray:
         """The clip of each run."""
-        return self.pairs.clips[self.places[:, 0].numpy()]
+        return self.pairs.clips[self.pair_index[:, 0].numpy()]
 
     @property
     def rows(self) -> pd.DataFrame:
         """The runs: video, and the times t0 of the first frame and t1 of the last."""
         table = self.pairs.pairs.manifest.table
-        first, last = (table.iloc[self.places[:, k].numpy()].reset_index(drop=True) for k in (0, -1))
+        first, last = (table.iloc[self.pair_index[:, k].numpy()].reset_index(drop=True) for k in (0, -1))
         return first.assign(t1=last["t1"])[["video", "t0", "t1"]]
 
 
@@ -81,8 +81,8 @@ class RolloutSegments(NamedTuple):
 def load_rollout_segments(setting: EvalSetting, split: str, horizon: int, most: int) -> RolloutSegments:
     """Up to `most` runs of `horizon` pairs, evenly over those that a split has."""
     everything = frozen_pairs(setting.corpus, split, setting.gap, None, 0)
-    manifest, places = rollout_segments(everything, horizon, most)
-    return RolloutSegments(_eval_pairs(setting, manifest, f"{split}, runs"), places)
+    manifest, pair_index = rollout_segments(everything, horizon, most)
+    return RolloutSegments(_eval_pairs(setting, manifest, f"{split}, runs"), pair_index)
 
 
 @functools.lru_cache(maxsize=2)
@@ -93,8 +93,8 @@ def load_pairs_ahead(
     between."""
     starts = frozen_pairs(setting.corpus, split, round(steps * setting.gap, 6), pairs, seed)
     everything = frozen_pairs(setting.corpus, split, setting.gap, None, 0)
-    manifest, places, ends = segments_from(everything, starts, steps)
-    segments = RolloutSegments(_eval_pairs(setting, manifest, f"{split}, steps"), places)
+    manifest, pair_index, ends = segments_from(everything, starts, steps)
+    segments = RolloutSegments(_eval_pairs(setting, manifest, f"{split}, steps"), pair_index)
     return _eval_pairs(setting, ends, f"{split}, {steps} steps ahead"), segments
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from uwm.evaluation.animation import write_animation
 from uwm.evaluation.controllability import COMMANDS, under_command
 from uwm.evaluation.eval_pairs import EvalPairs, RolloutSegments
-from uwm.evaluation.gripper import enlarged, gripper_places, places_known
+from uwm.evaluation.gripper import enlarged, gripper_in_crop, gripper_is_seen
 from uwm.evaluation.panels import write_tiles
 from uwm.evaluation.records import write_table
 from uwm.evaluation.transfer import donors, transferred
@@ -30,9 +30,9 @@ def show_pairs(
     index = torch.tensor(rows)
     o_t, o_next = (test.images[index] / 255).unbind(1)
     tiles = {"o_t": o_t, "o_next": o_next, method: frames[index]}
-    if places_known(test.pairs):
-        places = gripper_places(test.pairs, short_side, frames.shape[-1])[index]
-        tiles |= {f"{name}_hand": enlarged(tile, places) for name, tile in tiles.items()}
+    if gripper_is_seen(test.pairs):
+        centres = gripper_in_crop(test.pairs, short_side, frames.shape[-1])[index]
+        tiles |= {f"{name}_hand": enlarged(tile, centres) for name, tile in tiles.items()}
     write_tiles(tiles, folder)
 
 
@@ -70,7 +70,7 @@ def show_rollouts(
     corpus: str,
 ) -> None:
     """Three runs as animations beside the true clip, and one of them as panels, a column per step."""
-    frames = segments.pairs.images[segments.places] / 255  # (n, K, 2, 3, S, S)
+    frames = segments.pairs.images[segments.pair_index] / 255  # (n, K, 2, 3, S, S)
     motion = (frames[:, -1, 1] - frames[:, 0, 0]).abs().mean((1, 2, 3))
     order = motion.argsort()
     seconds = float(segments.pairs.pairs.manifest.table["gap"].median())

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uwm.baselines.reader import StateReader
-from uwm.data.action_pairs import ActionPairs, hand_in_picture
+from uwm.data.action_pairs import ActionPairs, eef_in_crop
 from uwm.metrics.image import psnr, ssim
 from uwm.metrics.perceptual import LPIPS
 
@@ -20,14 +20,14 @@ def crop_side(size: int, least: int) -> int:
     return max(round(SHARE * size), least)
 
 
-def places_known(pairs: ActionPairs) -> bool:
+def gripper_is_seen(pairs: ActionPairs) -> bool:
     """Whether the gripper's place in the picture is known in every frame."""
-    return bool(np.isfinite(pairs.actions.hand).all())
+    return bool(np.isfinite(pairs.actions.eef_in_picture).all())
 
 
-def gripper_places(pairs: ActionPairs, short_side: int, size: int) -> Tensor:
+def gripper_in_crop(pairs: ActionPairs, short_side: int, size: int) -> Tensor:
     """The gripper's place (x, y) in pixels of the evaluated crop, midway between both frames: (n, 2)."""
-    return hand_in_picture(pairs, short_side, size).mean(1)
+    return eef_in_crop(pairs, short_side, size).mean(1)
 
 
 @torch.no_grad()
@@ -41,9 +41,9 @@ def moved_in_picture(reader: StateReader, s_t: Tensor, s_next: Tensor) -> Tensor
     return there - here
 
 
-def crops(images: Tensor, places: Tensor, side: int) -> Tensor:
-    """Squares (n, 3, side, side) of images (n, 3, S, S) around places (n, 2), moved inwards at the edges."""
-    corner = (places - side / 2).round().clamp(0, images.shape[-1] - side).long()  # (n, 2)
+def crops(images: Tensor, centres: Tensor, side: int) -> Tensor:
+    """Squares (n, 3, side, side) of images (n, 3, S, S) around centres (n, 2), moved inwards at the edges."""
+    corner = (centres - side / 2).round().clamp(0, images.shape[-1] - side).long()  # (n, 2)
     return torch.stack(
         [image[:, y : y + side, x : x + side] for image, (x, y) in zip(images, corner.tolist(), strict=True)]
     )
@@ -51,7 +51,7 @@ def crops(images: Tensor, places: Tensor, side: int) -> Tensor:
 
 @torch.no_grad()
 def gripper_measures(
-    network: LPIPS, predicted: Tensor, r_next: Tensor, o_next: Tensor, places: Tensor
+    network: LPIPS, predicted: Tensor, r_next: Tensor, o_next: Tensor, centres: Tensor
 ) -> dict[str, Tensor]:
     """Measures (n,) of predicted frames over the crop: LPIPS to R_t+1, and LPIPS, PSNR, SSIM to O_t+1.
 
@@ -62,7 +62,7 @@ def gripper_measures(
     frames = {"predicted": predicted, "r_next": r_next, "o_next": o_next}
     parts: list[Mapping[str, Tensor]] = []
     for rows in torch.arange(len(predicted)).split(64):
-        part = {name: crops(frame[rows], places[rows], side).to(device) for name, frame in frames.items()}
+        part = {name: crops(frame[rows], centres[rows], side).to(device) for name, frame in frames.items()}
         features = {name: network.features(crop) for name, crop in part.items()}
         parts.append(
             {
@@ -75,8 +75,8 @@ def gripper_measures(
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def enlarged(images: Tensor, places: Tensor) -> Tensor:
+def enlarged(images: Tensor, centres: Tensor) -> Tensor:
     """The crops, as large as the whole pictures (n, 3, S, S)."""
     size = images.shape[-1]
-    small = crops(images, places, round(SHARE * size))
+    small = crops(images, centres, round(SHARE * size))
     return F.interpolate(small, size=(size, size), mode="bicubic", antialias=False).clamp(0, 1)

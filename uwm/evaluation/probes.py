@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from uwm.baselines.probe import Probe, fit_mlp, fit_probe
-from uwm.data.action_pairs import ActionPairs, hand_in_picture
+from uwm.data.action_pairs import ActionPairs, eef_in_crop
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
 from uwm.evaluation.further_metrics import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.predictors import Predictor, predict_pairs
@@ -87,11 +87,11 @@ def _left_of_actions(
 def visible_movement(pairs: ActionPairs, setting: EvalSetting) -> Tensor | None:
     """What a picture shows of the gripper's movement (n, 2 or 4): how far it goes, in pixels (x, y), and how
     far it is open before and after, where that is known. None where its place in the picture is not known."""
-    places = hand_in_picture(pairs, setting.short_side, setting.encoder.image_size)
-    if not places.isfinite().all():
+    eef_px = eef_in_crop(pairs, setting.short_side, setting.encoder.image_size)
+    if not eef_px.isfinite().all():
         return None
-    opening = torch.from_numpy(pairs.actions.gripper).double()
-    way = places.diff(dim=1)[:, 0]
+    opening = torch.from_numpy(pairs.actions.gripper_opening).double()
+    way = eef_px.diff(dim=1)[:, 0]
     return torch.cat([way, opening], dim=1) if opening.isfinite().all() else way
 
 
@@ -126,7 +126,7 @@ MM_PER_METRE = 1000.0
 
 def has_eef_pos(pairs: ActionPairs) -> bool:
     """Whether the gripper's place in the world is known in every frame."""
-    return bool(np.isfinite(pairs.actions.hand_position).all())
+    return bool(np.isfinite(pairs.actions.eef_pos).all())
 
 
 # The gripper's place in a state
@@ -168,14 +168,14 @@ def eef_probe(setting: EvalSetting, pairs: int) -> EefProbe:
 
 def eef_positions(pairs: ActionPairs) -> Tensor:
     """Place and opening in both frames: (n, 2, 4)."""
-    opening = np.nan_to_num(pairs.actions.gripper)[..., None]
-    return torch.from_numpy(np.concatenate([pairs.actions.hand_position, opening], axis=2))
+    opening = np.nan_to_num(pairs.actions.gripper_opening)[..., None]
+    return torch.from_numpy(np.concatenate([pairs.actions.eef_pos, opening], axis=2))
 
 
 def eef_errors(probe: EefProbe, pairs: ActionPairs, s_t: Tensor, predicted: Tensor) -> Tensor:
     """Distance (n,) in mm between the predicted and the true displacement of the gripper."""
-    places = eef_positions(pairs)[..., :3].double()
-    true = places[:, 1] - places[:, 0]
+    eef_pos = eef_positions(pairs)[..., :3].double()
+    true = eef_pos[:, 1] - eef_pos[:, 0]
     return (probe.displacement(s_t, predicted)[:, :3] - true).norm(dim=1) * MM_PER_METRE
 
 

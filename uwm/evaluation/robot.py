@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from uwm.baselines.reader import StateReader
-from uwm.data.action_pairs import hand_in_picture
+from uwm.data.action_pairs import eef_in_crop
 from uwm.evaluation.controllability import command_columns
 from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, RolloutSegments, load_eval_pairs
 from uwm.evaluation.further_metrics import ACTION_ROWS, ROLLOUT_ROWS, FurtherMetrics
-from uwm.evaluation.gripper import gripper_measures, gripper_places, moved_in_picture, places_known
+from uwm.evaluation.gripper import gripper_in_crop, gripper_is_seen, gripper_measures, moved_in_picture
 from uwm.evaluation.measure import FramePairs, Measuring, frame_distances, measure_pairs, region_distances
 from uwm.evaluation.predictors import (
     Prediction,
@@ -105,20 +105,20 @@ class RobotEvaluation:
         self, test: EvalPairs, state: Tensor, frame: Tensor, r_next: Tensor
     ) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        if places_known(test.pairs):
-            places = gripper_places(test.pairs, self.setting.short_side, self.world.image_size)
+        if gripper_is_seen(test.pairs):
+            centres = gripper_in_crop(test.pairs, self.setting.short_side, self.world.image_size)
             o_next = test.images[:, 1] / 255
-            found |= gripper_measures(self.network, frame, r_next, o_next, places)
+            found |= gripper_measures(self.network, frame, r_next, o_next, centres)
             if self.reader is not None:
-                true = self._places(test).diff(dim=1)[:, 0]
+                true = self._eef_px(test).diff(dim=1)[:, 0]
                 seen = moved_in_picture(self.reader, test.states[:, 0], state)
                 found["hand_error_px"] = (seen - true).norm(dim=1)
         if has_eef_pos(test.pairs):
             found["hand_error_mm"] = eef_errors(self.gripper_probe(), test.pairs, test.states[:, 0], state)
         return found
 
-    def _places(self, test: EvalPairs) -> Tensor:
-        return hand_in_picture(test.pairs, self.setting.short_side, self.world.image_size)
+    def _eef_px(self, test: EvalPairs) -> Tensor:
+        return eef_in_crop(test.pairs, self.setting.short_side, self.world.image_size)
 
     def real_actions(self, predictor: Predictor, test: EvalPairs) -> FurtherMetrics:
         """R^2 of a linear probe that reads the robot's actions off the method's latent ones."""
@@ -133,8 +133,8 @@ class RobotEvaluation:
         probe, world_model = self.gripper_probe(), self.world.world_model
         found = transfer_columns(world_model, probe, test, self.device)
         if self.reader is not None:
-            places = self._places(test)
-            found |= transfer_in_picture(world_model, self.reader, test, places, self.device)
+            eef_px = self._eef_px(test)
+            found |= transfer_in_picture(world_model, self.reader, test, eef_px, self.device)
         return self._of_pairs(test, found)
 
     def commands(self, predictor: Predictor, test: EvalPairs) -> FurtherMetrics:

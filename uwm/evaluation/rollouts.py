@@ -29,12 +29,12 @@ def roll_out(
     `other` (n,) names for each segment the one whose actions it gets.
     """
     states, (actions, mask) = segments.pairs.states, segments.pairs.controls
-    acting = segments.places if other is None else segments.places[other]  # (n, K)
+    acting = segments.pair_index if other is None else segments.pair_index[other]  # (n, K)
     parts = []
-    for places, doing in zip(segments.places.split(size), acting.split(size), strict=True):
-        now, predicted = states[places[:, 0], 0].to(device), []
-        for k in range(places.shape[1]):
-            s_t, s_next = states[places[:, k]].to(device).unbind(1)
+    for index, doing in zip(segments.pair_index.split(size), acting.split(size), strict=True):
+        now, predicted = states[index[:, 0], 0].to(device), []
+        for k in range(index.shape[1]):
+            s_t, s_next = states[index[:, k]].to(device).unbind(1)
             controls = actions[doing[:, k]].to(device), mask[doing[:, k]].to(device)
             now = predictor(Step(now, s_t, s_next, *controls)).state
             predicted.append(now)
@@ -49,7 +49,7 @@ def rollout_columns(
     """Per run (n,) and step k from 1, `<measure>_<k>`: LPIPS to R_t+k, PSNR to O_t+k, state error."""
     found: dict[str, np.ndarray] = {}
     for k in range(predicted.shape[1]):
-        rows = segments.places[:, k]
+        rows = segments.pair_index[:, k]
         names = "rollout_lpips", "rollout_psnr", "rollout_state_mse"
         columns: dict[str, list[Tensor]] = {name: [] for name in names}
         for some in torch.arange(len(rows)).split(32):
@@ -82,12 +82,12 @@ def rollout_fvd(
         )
     parts: dict[str, list[Tensor]] = {"predicted": [], "fvd": [], "fvd_true": []}
     for rows in torch.arange(runs).split(RUNS_AT_ONCE):
-        places = segments.places[rows].flatten()
-        true = segments.pairs.states[places, 1].to(predicted.device)
+        index = segments.pair_index[rows].flatten()
+        true = segments.pairs.states[index, 1].to(predicted.device)
         clips = {
             "predicted": decoder.mae.decode(predicted[rows].flatten(0, 1)),
             "fvd": decoder.mae.decode(true),
-            "fvd_true": segments.pairs.images[places, 1].to(predicted.device).float() / 255,
+            "fvd_true": segments.pairs.images[index, 1].to(predicted.device).float() / 255,
         }
         for name, frames in clips.items():
             parts[name].append(network.features(frames.clamp(0, 1).unflatten(0, (-1, length))))

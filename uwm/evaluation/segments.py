@@ -11,7 +11,7 @@ _Following = dict[tuple[str, int], tuple[int, int]]  # (clip, frame) -> the pair
 
 
 def rollout_segments(manifest: Manifest, horizon: int, most: int) -> tuple[Manifest, Tensor]:
-    """Runs of `horizon` pairs, each of which begins where the one before ends: (their pairs, places (n, K)).
+    """Runs of `horizon` pairs, each of which begins where the one before ends: (their pairs, index (n, K)).
 
     A clip gives as many runs as fit one after the other; of all, `most` are taken, evenly. UserError where no
     clip is long enough.
@@ -30,7 +30,7 @@ def rollout_segments(manifest: Manifest, horizon: int, most: int) -> tuple[Manif
 
 
 def segments_from(manifest: Manifest, starts: Manifest, steps: int) -> tuple[Manifest, Tensor, Manifest]:
-    """Runs of `steps` pairs of `manifest` from the first frames of `starts`: (the pairs used, their places
+    """Runs of `steps` pairs of `manifest` from the first frames of `starts`: (the pairs used, their index
     (m, steps), and as pairs the first and the last frame of each run).
 
     Where a clip ends before, or has no such pairs, there is no run; UserError where there is none at all.
@@ -65,7 +65,7 @@ def _run(after: _Following, video: str, frame: int, length: int) -> list[int]:
 
 
 def _pairs_of(manifest: Manifest, runs: list[list[int]]) -> tuple[Manifest, Tensor]:
-    """The pairs that the runs (n, K) use, once each, and the runs' places among them."""
-    rows, places = np.unique(np.array(runs, np.int64), return_inverse=True)
+    """The pairs that the runs (n, K) use, once each, and the runs' index among them."""
+    rows, pair_index = np.unique(np.array(runs, np.int64), return_inverse=True)
     chosen = Manifest(manifest.table.iloc[rows].reset_index(drop=True), manifest.skipped)
-    return chosen, torch.from_numpy(places.reshape(len(runs), -1))
+    return chosen, torch.from_numpy(pair_index.reshape(len(runs), -1))

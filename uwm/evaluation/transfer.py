@@ -20,7 +20,7 @@ def donors(pairs: ActionPairs) -> Tensor:
 
     Latent actions belong to places of the picture, so they can only mean the same where the gripper is near.
     """
-    place = torch.from_numpy(pairs.actions.hand[:, 0]).double()  # (n, 2)
+    place = torch.from_numpy(pairs.actions.eef_in_picture[:, 0]).double()  # (n, 2)
     clips = pairs.manifest.table["video"].astype("category").cat.codes.to_numpy(copy=True)
     same = torch.from_numpy(clips[:, None] == clips[None])
     return torch.cdist(place, place).masked_fill(same, torch.inf).argmin(1)
@@ -43,13 +43,13 @@ def transferred(model: ActionModel, now: Tensor, given: Tensor, device: torch.de
 
 
 def transfer_in_picture(
-    model: ActionModel, reader: StateReader, test: EvalPairs, places: Tensor, device: torch.device
+    model: ActionModel, reader: StateReader, test: EvalPairs, eef_px: Tensor, device: torch.device
 ) -> dict[str, np.ndarray]:
     """As `transfer_columns`, in pixels (n,): these can be compared between cameras.
 
-    `places` (n, 2, 2): the gripper's true ones.
+    `eef_px` (n, 2, 2): the gripper's true ones.
     """
-    moved, nearest = places[:, 1] - places[:, 0], donors(test.pairs)  # (n, 2)
+    moved, nearest = eef_px[:, 1] - eef_px[:, 0], donors(test.pairs)  # (n, 2)
     seen = seen_by(model, test)
     predicted = transferred(model, seen[:, 0], seen[nearest], device)
     error = moved_in_picture(reader, test.states[:, 0], predicted) - moved[nearest]
@@ -62,8 +62,8 @@ def transfer_columns(
 ) -> dict[str, np.ndarray]:
     """Distance (n,) in mm between how the gripper moves by a donor's latent actions and how it moved in the
     donor: from the nearest donor, from any one, and were it to stand still."""
-    places = eef_positions(test.pairs)[..., :3].double()
-    moved = places[:, 1] - places[:, 0]  # (n, 3)
+    eef_pos = eef_positions(test.pairs)[..., :3].double()
+    moved = eef_pos[:, 1] - eef_pos[:, 0]  # (n, 3)
     nearest = donors(test.pairs)
     anyone = derangement(len(moved), torch.Generator().manual_seed(0))
     found, seen = {"transfer_still_mm": moved[nearest]}, seen_by(model, test)

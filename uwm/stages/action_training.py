@@ -116,12 +116,12 @@ class ActionData:
         return training_pairs(self.recipe, self.corpus)
 
     def states(self) -> tuple[Tensor, Tensor]:
-        """States (V, F, 1+N, D) of the frames that the pairs need, and the pairs' places (n, 2) in them."""
+        """States (V, F, 1+N, D) of the frames that the pairs need, and the pairs' index (n, 2) in them."""
         recipe = self.recipe
         return view_states(self.encoder, self.pairs, recipe.short_side, recipe.gap, recipe.views)
 
     def frames(self) -> tuple[FrameBank, Tensor]:
-        """The frames that the pairs need, and the pairs' places (n, 2) among them."""
+        """The frames that the pairs need, and the pairs' index (n, 2) among them."""
         return frames_of(self.pairs, self.recipe.short_side, self.recipe.gap)
 
     def batches(self, per_view: Mapping[str, Tensor] | None = None) -> IndexSource:
@@ -139,20 +139,20 @@ class ActionData:
         return IndexSource(len(self.pairs), load_pairs, batch_size=train.batch_size, seed=train.seed)
 
     def _load_states(self, per_view: Mapping[str, Tensor]) -> LoadNamed:
-        states, places = self.states()
+        states, frame_index = self.states()
 
         def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:
             view = draws.randint(len(states), len(rows))
-            batch = {"states": states[view[:, None], places[rows]]}  # (B, 2, 1+N, D)
+            batch = {"states": states[view[:, None], frame_index[rows]]}  # (B, 2, 1+N, D)
             return batch | {name: values[view, rows] for name, values in per_view.items()}
 
         return load
 
     def _load_images(self) -> LoadNamed:
-        bank, places = self.frames()
+        bank, frame_index = self.frames()
 
         def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:
-            frames = bank.frames[places[rows]]  # (B, 2, 3, H, W)
+            frames = bank.frames[frame_index[rows]]  # (B, 2, 3, H, W)
             return {"images": random_crops(frames, self.encoder.image_size, draws, flip=False)}
 
         return load

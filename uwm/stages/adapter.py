@@ -178,14 +178,15 @@ def latent_targets(inference: FrozenInference, data: ActionData) -> Mapping[str,
 @functools.lru_cache(maxsize=2)
 @torch.no_grad()
 def _latent_targets(inference: FrozenInference, *source: Any) -> Mapping[str, Tensor]:
-    states, places = view_states(*source)
+    states, frame_index = view_states(*source)
     found: dict[str, Tensor] = {}
     for i, view in enumerate(states):
-        for rows in tqdm(torch.arange(len(places)).split(64), "latent actions", mininterval=10):
-            latents = inference.infer(*view[places[rows]].to(inference.device).float().unbind(1))
+        for rows in tqdm(torch.arange(len(frame_index)).split(64), "latent actions", mininterval=10):
+            latents = inference.infer(*view[frame_index[rows]].to(inference.device).float().unbind(1))
             kept = {"latents": latents.continuous.half(), "codes": latents.codes.int()}
             for name, values in kept.items():
                 if name not in found:
-                    found[name] = values.new_empty(len(states), len(places), *values.shape[1:], device="cpu")
+                    size = len(states), len(frame_index), *values.shape[1:]
+                    found[name] = values.new_empty(size, device="cpu")
                 found[name][i, rows] = values.cpu()
     return found

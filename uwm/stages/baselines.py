@@ -184,10 +184,10 @@ def obtain_ficc(recipe: FICCRecipe, domain: Domain) -> Trained:
 def _train_ficc(recipe: FICCRecipe, domain: Domain, folder: Path) -> None:
     model: Any = FICC(recipe.model, seed=recipe.train.seed)
     pairs, size = training_pairs(recipe, domain.corpus), model.image_size
-    bank, places = frames_of(pairs, recipe.short_side, recipe.gap)
+    bank, frame_index = frames_of(pairs, recipe.short_side, recipe.gap)
 
     def load(rows: Tensor, draws: Draws) -> Tensor:
-        return random_crops(bank.frames[places[rows]], size, draws, flip=False)
+        return random_crops(bank.frames[frame_index[rows]], size, draws, flip=False)
 
     source = IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
     stop = domain.context.stop

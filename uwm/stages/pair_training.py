@@ -168,7 +168,7 @@ def cached_states(
 
 @functools.lru_cache(maxsize=1)  # trainings that differ in the model alone read the same states
 def _states_and_pairs(of: TrainingViews) -> tuple[Tensor, Tensor]:
-    """States (V, F, 1+N, D) of all frames in each view, and the pairs' places among them (n, 2)."""
+    """States (V, F, 1+N, D) of all frames in each view, and the pairs' index among them (n, 2)."""
     banks = [load_frames(c, "train", of.short_side, gap=of.gap) for c in of.corpora.values()]
     if of.procedural:
         banks.append(procedural_bank(of.procedural, of.short_side, of.gap, of.seed))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from uwm.baselines.reader import ReaderConfig, StateReader
 from uwm.bounds import Count, NotNegative, OutOfBounds, Share, check_bounds, later
-from uwm.data.action_pairs import all_action_pairs, hand_in_picture
+from uwm.data.action_pairs import all_action_pairs, eef_in_crop
 from uwm.data.corpora import Corpus
 from uwm.data.draws import Draws
 from uwm.errors import UserError
@@ -76,15 +76,15 @@ PLANNING_READER = {scale: replace(recipe, predicted_share=0.5) for scale, recipe
 
 
 class Examples(NamedTuple):
-    """States (F, 1+N, D); per example the places (n, K) of its states and its target (n, Q)."""
+    """States (F, 1+N, D); per example the index (n, K) of its states and its target (n, Q)."""
 
     states: Tensor
-    places: Tensor
+    frame_index: Tensor
     targets: Tensor
 
     def batch(self, rows: Tensor) -> dict[str, Tensor]:
         """`states` (b, K, 1+N, D) and `targets` (b, Q) of some examples."""
-        return {"states": self.states[self.places[rows]], "targets": self.targets[rows]}
+        return {"states": self.states[self.frame_index[rows]], "targets": self.targets[rows]}
 
 
 def _at_most(recipe: ReaderRecipe, corpus: Corpus) -> ReaderRecipe:
@@ -97,7 +97,7 @@ def _at_most(recipe: ReaderRecipe, corpus: Corpus) -> ReaderRecipe:
 
 def sees_hand(recipe: ReaderRecipe, corpus: Corpus) -> bool:
     """Whether the gripper's place in the picture is known in every training frame."""
-    return bool(np.isfinite(training_pairs(_at_most(recipe, corpus), corpus).actions.hand).all())
+    return bool(np.isfinite(training_pairs(_at_most(recipe, corpus), corpus).actions.eef_in_picture).all())
 
 
 def reader_stage(recipe: ReaderRecipe, domain: Domain) -> Stage:
@@ -127,43 +127,43 @@ def obtain_reader(recipe: ReaderRecipe, domain: Domain) -> Trained:
 
 def examples(data: ActionData, reads: Reads, goals_ahead: int = 1) -> Examples:
     """What a reader learns from. UserError where the corpus does not know the hand's place, or no block's."""
-    states, places = data.states()
+    states, frame_index = data.states()
     actions = data.pairs.actions
     if reads == "action":
         held, mask = data.pairs.controls
         mean = (held * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # (n, A)
-        rows, seen = later_goals(data.pairs.manifest.table, places, data.recipe.gap * goals_ahead)
+        rows, seen = later_goals(data.pairs.manifest.table, frame_index, data.recipe.gap * goals_ahead)
         return Examples(states[0], seen, mean[rows])
     if reads == "hand-in-picture":
-        found = hand_in_picture(data.pairs, data.recipe.short_side, data.encoder.image_size).float()
+        found = eef_in_crop(data.pairs, data.recipe.short_side, data.encoder.image_size).float()
     else:
-        found = torch.from_numpy(actions.hand_position if reads == "hand" else actions.block)  # (n, 2, 3)
+        found = torch.from_numpy(actions.eef_pos if reads == "hand" else actions.block_pos)  # (n, 2, 3)
     if reads != "block" and not found.isfinite().all():
         source = NAMED_IN_FILES[reads]
         raise UserError(f"{data.corpus.name}: the hand's place is not known in every frame ({source})")
     targets = torch.full((states.shape[1], found.shape[2]), torch.nan)
-    targets[places.flatten()] = found.flatten(0, 1)
+    targets[frame_index.flatten()] = found.flatten(0, 1)
     known = targets.isfinite().all(1).nonzero()  # (m, 1): the frames of tasks with a block
     if not len(known):
         raise UserError(f"{data.corpus.name}: no frame with a block (object_pos of a cube)")
     return Examples(states[0], known, targets[known[:, 0]])
 
 
-def later_goals(table: pd.DataFrame, places: Tensor, seconds: float) -> tuple[Tensor, Tensor]:
+def later_goals(table: pd.DataFrame, frame_index: Tensor, seconds: float) -> tuple[Tensor, Tensor]:
     """Each pair with every frame of its clip that is known as a goal, from its second frame on and up to
     `seconds` after its first.
 
-    `table` lists n pairs (video, t0, t1), `places` (n, 2) where their frames are. Gives m rows of it (m,),
-    each once or more, and the places (m, 2) of first frame and goal.
+    `table` lists n pairs (video, t0, t1), `frame_index` (n, 2) are their frames. Gives m rows of it (m,),
+    each once or more, and the index (m, 2) of first frame and goal.
     """
     frames = pd.DataFrame(
         {
             "video": np.tile(table["video"].to_numpy(), 2),
             "t": np.concatenate([table["t0"], table["t1"]]),
-            "place": places.T.flatten().numpy(),
+            "place": frame_index.T.flatten().numpy(),
         }
     ).drop_duplicates(["video", "t"])
-    pairs = table[["video", "t0", "t1"]].assign(row=np.arange(len(table)), first=places[:, 0].numpy())
+    pairs = table[["video", "t0", "t1"]].assign(row=np.arange(len(table)), first=frame_index[:, 0].numpy())
     found = pairs.merge(frames, on="video")
     near = (found["t"] >= found["t1"]) & (
         (found["t"] <= found["t0"] + seconds + 1e-6) | (found["t"] == found["t1"])
@@ -174,27 +174,27 @@ def later_goals(table: pd.DataFrame, places: Tensor, seconds: float) -> tuple[Te
 
 
 @torch.no_grad()
-def predicted_states(world_model: WorldModel, states: Tensor, places: Tensor) -> Tensor:
+def predicted_states(world_model: WorldModel, states: Tensor, frame_index: Tensor) -> Tensor:
     """What a world model predicts of the second frame of each pair, from the first one and the latent action
     that it infers between the two.
 
-    `states` (F, 1+N, D) on the CPU, of which the pairs are `places` (n, 2) -> states (n, 1+N, D) on the CPU.
+    `states` (F, 1+N, D) of frames, of which `frame_index` (n, 2) are the pairs -> states (n, 1+N, D), on CPU.
     """
     device = next(world_model.parameters()).device
-    found = states.new_empty(len(places), *states.shape[1:])
-    for rows in tqdm(torch.arange(len(places)).split(64), "predict states", mininterval=10):
-        now, then = states[places[rows]].to(device).float().unbind(1)
+    found = states.new_empty(len(frame_index), *states.shape[1:])
+    for rows in tqdm(torch.arange(len(frame_index)).split(64), "predict states", mininterval=10):
+        now, then = states[frame_index[rows]].to(device).float().unbind(1)
         found[rows] = world_model.predict(now, world_model.infer_actions(now, then).quantized).to(found)
     return found
 
 
-def predicted_examples(found: Examples, world_model: WorldModel, places: Tensor) -> Examples:
-    """The same targets to be read off predictions; `places` (n, 2) are the pairs' among the states."""
+def predicted_examples(found: Examples, world_model: WorldModel, frame_index: Tensor) -> Examples:
+    """The same targets to be read off predictions; `frame_index` (n, 2) are the pairs' among the states."""
     targets = torch.full((len(found.states), found.targets.shape[1]), torch.nan)
-    targets[found.places[:, 0]] = found.targets
-    targets = targets[places[:, 1]]  # (n, Q)
+    targets[found.frame_index[:, 0]] = found.targets
+    targets = targets[frame_index[:, 1]]  # (n, Q)
     known = targets.isfinite().all(1).nonzero()  # (k, 1)
-    return Examples(predicted_states(world_model, found.states, places), known, targets[known[:, 0]])
+    return Examples(predicted_states(world_model, found.states, frame_index), known, targets[known[:, 0]])
 
 
 def mixed_batch(
@@ -244,7 +244,7 @@ def training_batches(recipe: ReaderRecipe, domain: Domain) -> tuple[Examples, In
 
 def _train(recipe: ReaderRecipe, domain: Domain, folder: Path) -> None:
     found, source = training_batches(recipe, domain)
-    count, outputs = found.places.shape[1], found.targets.shape[1]
+    count, outputs = found.frame_index.shape[1], found.targets.shape[1]
     mae = domain.mae.model.config
     tokens = TokenConfig(state_width=mae.encoder_width, state_tokens=1 + mae.tokens)
     sizes: dict[str, Any] = {"tokens": tokens, "states": count, "outputs": outputs}

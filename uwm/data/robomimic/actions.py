@@ -31,32 +31,35 @@ class PairActions:
     """What a robot did in n pairs; T is the largest number of control steps between two frames.
 
     actions (n,T,A) float32, all of those between the frames, padded with 0; mask (n,T) bool, where there is
-    one; low, high (A,) float32, the controller's range; hand (n,2,2) float32, the gripper's place (x, y) in
-    frame t and t+1 as fractions of the picture's width and height from the top left; hand_position (n,2,3)
-    float32 metres; gripper (n,2) float32, opening in [0, 1]; block (n,2,3) float32 metres, the place of the
-    first thing where that is a cube. The last four are NaN where unknown.
+    one; low, high (A,) float32, the controller's range. In frame t and t+1, NaN where unknown: eef_in_picture
+    (n,2,2) float32, the end effector (x, y) as fractions of the picture's width and height from the top left;
+    eef_pos (n,2,3) float32 metres; gripper_opening (n,2) float32 in [0, 1]; block_pos (n,2,3) float32 metres,
+    the position of the first thing where that is a cube.
     """
 
     actions: Floats
     mask: NDArray[np.bool_]
     low: Floats
     high: Floats
-    hand: Floats
-    hand_position: Floats
-    gripper: Floats
-    block: Floats
+    eef_in_picture: Floats
+    eef_pos: Floats
+    gripper_opening: Floats
+    block_pos: Floats
 
 
 @dataclass(frozen=True)
 class _Demo:
-    """One demo: actions (N,A), and per frame (F,...) steps, place, hand, opening and block."""
+    """One demo: actions (n,A), the step of each of its F frames (F,), and the scene as in `PairActions`."""
 
     actions: Floats
     steps: NDArray[np.int64]
-    place: Floats
-    hand: Floats
-    opening: Floats
-    block: Floats
+    eef_in_picture: Floats  # (F,2)
+    eef_pos: Floats  # (F,3)
+    gripper_opening: Floats  # (F,)
+    block_pos: Floats  # (F,3)
+
+
+_PER_FRAME = ("eef_in_picture", "eef_pos", "gripper_opening", "block_pos")  # fields of both
 
 
 def pair_actions(corpus: Corpus, manifest: Manifest) -> PairActions:
@@ -81,8 +84,8 @@ def check_corpus_actions(corpus: Corpus) -> None:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where the actions of a video are: the camera is None where only one has a known hand."""
+class _Source:
+    """Where the actions of a video are: the camera is None where only one knows the end effector."""
 
     file: Path
     demo: str
@@ -94,7 +97,7 @@ class _Demos:
     """The demos of a corpus: where each video's is, the range of actions, and those that were read."""
 
     where: Path
-    places: Mapping[str, _Place]
+    sources: Mapping[str, _Source]
     range: ActionRange
     demos: dict[str, _Demo] = field(default_factory=dict)
 
@@ -102,15 +105,15 @@ class _Demos:
         """Read the demos of some videos, once. One that nobody asks for may be broken."""
         wanted: dict[Path, list[str]] = {}
         for video in videos:
-            if video not in self.places:
+            if video not in self.sources:
                 raise UserError(f"{self.where}: no actions for the clip {video}")
             if video not in self.demos:
-                wanted.setdefault(self.places[video].file, []).append(video)
+                wanted.setdefault(self.sources[video].file, []).append(video)
         for path, here in wanted.items():
             with open_demos(path) as file:
                 for video in here:
-                    place = self.places[video]
-                    self.demos[video] = _read_demo(file, place.demo, place.camera, self.range)
+                    source = self.sources[video]
+                    self.demos[video] = _read_demo(file, source.demo, source.camera, self.range)
 
 
 def demos_of(corpus: Corpus) -> _Demos:
@@ -124,10 +127,10 @@ def demos_of(corpus: Corpus) -> _Demos:
 
 @functools.lru_cache(maxsize=4)
 def _demos(corpus: Corpus, stamps: tuple[tuple[Path, int, int], ...]) -> _Demos:
-    places = _places(corpus, [path for path, *_ in stamps])
-    wanted = {video: (place.file, place.demo) for video, place in places.items()}
+    sources = _sources(corpus, [path for path, *_ in stamps])
+    wanted = {video: (source.file, source.demo) for video, source in sources.items()}
     where = corpus.folder if corpus.folder.is_file() or len(stamps) > 1 else stamps[0][0]
-    return _Demos(where, places, action_range(corpus.choices.actions, sorted(set(wanted.values()))))
+    return _Demos(where, sources, action_range(corpus.choices.actions, sorted(set(wanted.values()))))
 
 
 def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActions:
@@ -136,17 +139,17 @@ def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActio
     )
     actions = np.zeros((pairs, longest, len(low)), np.float32)
     mask = np.zeros((pairs, longest), bool)
-    sizes: tuple[tuple[int, ...], ...] = ((2,), (3,), (), (3,))
-    known = [np.full((pairs, 2, *size), np.nan, np.float32) for size in sizes]
+    scene = {name: np.full((pairs, 2, *getattr(rows[0][1], name).shape[1:]), np.nan, np.float32)
+             for name in _PER_FRAME}  # fmt: skip
     for index, demo, frames in rows:
         first, last = demo.steps[frames].T  # (m,) each
         steps = first[:, None] + np.arange(longest)  # (m, T)
         between = steps < last[:, None]
         actions[index] = np.where(between[..., None], demo.actions[np.where(between, steps, 0)], 0)
         mask[index] = between
-        for found, measured in zip(known, (demo.place, demo.hand, demo.opening, demo.block), strict=True):
-            found[index] = measured[frames]
-    return PairActions(actions, mask, low, high, *known)
+        for name, values in scene.items():
+            values[index] = getattr(demo, name)[frames]
+    return PairActions(actions, mask, low, high, **scene)
 
 
 def action_files(corpus: Corpus) -> list[Path]:
@@ -168,17 +171,17 @@ def _file_of(clip: str) -> str | None:
     return file if file.endswith((".hdf5", ".h5")) else None
 
 
-def _places(corpus: Corpus, files: list[Path]) -> dict[str, _Place]:
+def _sources(corpus: Corpus, files: list[Path]) -> dict[str, _Source]:
     if not corpus.folder.is_file() and not (corpus.clips and _file_of(corpus.clips[0].path)):
         with open_demos(files[0]) as file:
             names = {str(file[f"data/{name}"].attrs.get("clip")): name for name in demo_names(file)}
-        return {clip: _Place(files[0], name, None) for clip, name in names.items()}
+        return {clip: _Source(files[0], name, None) for clip, name in names.items()}
     found = {}
     for clip in corpus.clips:
         *_, demo, _, key = clip.path.split("/")
         file_name = _file_of(clip.path)
         path = corpus.folder / file_name if file_name else corpus.folder
-        found[clip.path] = _Place(path, demo, camera_name(key.removesuffix(UPSIDE_DOWN)))
+        found[clip.path] = _Source(path, demo, camera_name(key.removesuffix(UPSIDE_DOWN)))
     return found
 
 
@@ -196,9 +199,14 @@ def _read_demo(file: h5py.File, name: str, camera: str | None, chosen: ActionRan
     obs = demo.get("obs", {})
     if camera is None:
         camera = next((key.removesuffix("_hand") for key in obs if key.endswith("_hand")), "")
-    place = _known(obs, f"{camera}_hand", (frames, 2))
-    hand = _known(obs, "robot0_eef_pos", (frames, 3))
-    return _Demo(actions, steps, place, hand, _opening(file, obs, frames), _block(obs, frames))
+    return _Demo(
+        actions,
+        steps,
+        eef_in_picture=_known(obs, f"{camera}_hand", (frames, 2)),
+        eef_pos=_known(obs, "robot0_eef_pos", (frames, 3)),
+        gripper_opening=_gripper_opening(file, obs, frames),
+        block_pos=_block_pos(obs, frames),
+    )
 
 
 def _frames(demo: h5py.Group) -> int:
@@ -212,8 +220,8 @@ def _known(obs: Any, name: str, shape: tuple[int, ...]) -> Floats:
     return np.full(shape, np.nan, np.float32)
 
 
-def _block(obs: Any, frames: int) -> Floats:
-    """The place (F, 3) of the first thing where it is a cube; NaN for others."""
+def _block_pos(obs: Any, frames: int) -> Floats:
+    """The position (F, 3) of the first thing where it is a cube; NaN for others."""
     things = obs.get("object_pos")
     named = things is not None and str(things.attrs.get("names", "")).startswith("cube")
     if named and things.ndim == 3 and things.shape[::2] == (frames, 3):
@@ -221,7 +229,7 @@ def _block(obs: Any, frames: int) -> Floats:
     return np.full((frames, 3), np.nan, np.float32)
 
 
-def _opening(file: h5py.File, obs: Any, frames: int) -> Floats:
+def _gripper_opening(file: h5py.File, obs: Any, frames: int) -> Floats:
     """How far a gripper of two sliding fingers is open (F,), in [0, 1]; NaN for others."""
     fingers = obs.get("robot0_gripper_qpos")
     if fingers is None or fingers.shape != (frames, 2):
