@@ -2,7 +2,7 @@
 
 Topics: the rate (from 12 to 1,960 bits a transition), the length of the training, the presets `paper` and
 `authors` and what makes the action matter in them, the parts of scale mini's recipe, the codebook, the
-extractor, and the data. They stand in uwm/variations.py, as assignments to the recipe.
+extractor, and the data. They stand in uwm/methods/variations.py, as assignments to the recipe.
 
     python experiments/ablations.py                              # scale mini; --only base,codes-12: some
     python experiments/ablations.py --set variations=base,depth-4
@@ -56,6 +56,7 @@ from uwm.evaluation.records import (
 from uwm.evaluation.summary import table_text, title
 from uwm.evaluation.worlds import MeasuredWorld, encoder_of, measure_world
 from uwm.methods import COPY, ORACLE
+from uwm.methods.variations import BASE, CODECS, REPEATED, VARIATIONS
 from uwm.metrics.codec import code_within
 from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
 from uwm.models.world import World
@@ -78,7 +79,6 @@ from uwm.stages.pretrained import (
 )
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.distributed import default_device, environment_ranks
-from uwm.variations import BASE, CODECS, REPEATED, VARIATIONS
 
 
 @dataclass(frozen=True)

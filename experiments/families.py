@@ -1,9 +1,10 @@
 """Ways to a latent action side by side: the same states, pairs, batches and steps, another bottleneck each.
 
-The families stand in uwm/families.py: few codes (Genie, LAPO), LAPA's, Moto's, AdaWorld's Gaussian numbers,
-numbers under noise, ours, and the presets `paper` and `authors`. Each is trained briefly, and measured
-as Table 1 measures; on a corpus with a robot's actions, an adapter then learns to give the family's latent
-actions for real ones, from some labelled pairs and from all, and is judged by where the hand comes to be.
+The families stand in uwm/methods/families.py: few codes (Genie, LAPO), LAPA's, Moto's, AdaWorld's Gaussian
+numbers, numbers under noise, ours, and the presets `paper` and `authors`. Each is trained briefly, and
+measured as Table 1 measures. On a corpus with a robot's actions, an adapter then learns to give the family's
+latent actions for real ones, from some labelled pairs and from all, and is judged by where the hand comes to
+be.
 
     python experiments/families.py                                # scale mini, hours on one core
     python experiments/families.py --only ours,moto               # some of them
@@ -54,7 +55,7 @@ from uwm.evaluation.records import (
 from uwm.evaluation.summary import measured_rows, table_text, title
 from uwm.evaluation.transfer import transfer_in_picture
 from uwm.evaluation.worlds import MeasuredModel, encoder_of
-from uwm.families import FAMILIES
+from uwm.methods.families import FAMILIES
 from uwm.metrics.perceptual import ProtocolName, load_lpips
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage

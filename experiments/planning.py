@@ -70,7 +70,6 @@ from uwm.evaluation.episodes import cropped, episode_metrics, sample_table, show
 from uwm.evaluation.predictors import adapter_predictor, as_dynamics
 from uwm.evaluation.records import write_samples
 from uwm.evaluation.summary import measured_rows, table_text
-from uwm.families import PLANNERS
 from uwm.methods import (
     CHANGED_COST,
     CLONING,
@@ -89,6 +88,7 @@ from uwm.methods import (
     TRUE_GOAL,
     parse,
 )
+from uwm.methods.families import PLANNERS
 from uwm.models.dynamics import DynamicsFunction
 from uwm.planning import cost as costs
 from uwm.planning import dynamics as forward_models

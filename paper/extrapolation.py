@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from paper.store import Measured, Results
-from uwm.variations import BASE, LENGTH, VARIATIONS
+from uwm.methods.variations import BASE, LENGTH, VARIATIONS
 
 FITTED = 3  # so many of the longest trainings are fitted, the fewest that show whether a line bends
 FURTHER = 4.0  # drawn up to so many times the longest

@@ -15,8 +15,8 @@ from paper.store import MOVING, Measured, Results
 from paper.style import legend_above, legend_columns, legend_height, look, plots
 from paper.table import Table, measured_text
 from paper.tables import origins
-from uwm.families import FAMILIES
 from uwm.methods import method_label
+from uwm.methods.families import FAMILIES
 from uwm.metrics.spec import metric_label
 from uwm.training.convergence import CONVERGED
 

@@ -16,8 +16,8 @@ from paper.names import DASH, corpus_label
 from paper.planning_tables import PLANNING
 from paper.store import MOVING, Measured, RecordedCell, Results
 from paper.table import Table, measured_text
-from uwm.families import PLANNERS
 from uwm.methods import method_label
+from uwm.methods.families import PLANNERS
 from uwm.metrics.spec import metric_label, metric_of
 from uwm.metrics.statistics import SAMPLES, bootstrap_spearman, spearman
 

@@ -41,7 +41,7 @@ from paper.training_tables import training_tables
 from uwm.arguments import Parser, named_path, whole
 from uwm.errors import UserError, run_cli
 from uwm.files import write_atomically
-from uwm.variations import LENGTH, RATE
+from uwm.methods.variations import LENGTH, RATE
 
 OUT = ROOT / "paper" / "out"
 

@@ -6,7 +6,6 @@ What stands in the main text has at most `MOST_ROWS` rows.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uwm.families import PLANNERS
 from uwm.methods import (
     AHEAD,
     CLONING,
@@ -28,8 +27,8 @@ from uwm.methods import (
     W_PRE,
     W_TFS,
 )
-from uwm.metrics.spec import METRICS
-from uwm.variations import (
+from uwm.methods.families import PLANNERS
+from uwm.methods.variations import (
     BASE,
     CODEBOOK,
     CODECS,
@@ -41,6 +40,7 @@ from uwm.variations import (
     RATE,
     VARIATIONS,
 )
+from uwm.metrics.spec import METRICS
 
 EXPERIMENTS = ("table1", "figure4", "figure5")
 OWN_TABLES = frozenset({"families"})  # whose rows are of several corpora: paper/families.py

@@ -17,7 +17,6 @@ from paper.extrapolation import lengths, trend
 from paper.names import math
 from paper.store import Measured, Results
 from paper.style import legend_above, legend_columns, legend_height, log_scale, look, plots, short_number
-from uwm.families import PLANNERS
 from uwm.methods import (
     CLONING,
     COPY,
@@ -34,8 +33,9 @@ from uwm.methods import (
     W_TFS,
     method_label,
 )
+from uwm.methods.families import PLANNERS
+from uwm.methods.variations import BASE, CODEC, CODECS, LATENT, LENGTH, RATE, VARIATIONS
 from uwm.metrics.spec import known_metric, metric_label
-from uwm.variations import BASE, CODEC, CODECS, LATENT, LENGTH, RATE, VARIATIONS
 
 Points = Mapping[float, Measured]
 ALL = np.inf  # pairs: as many as there are, where the config does not say how many

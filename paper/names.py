@@ -4,6 +4,7 @@ import re
 from html import escape
 
 from uwm.methods import R_GT, R_LA, W_FT, W_PRE, W_TFS
+from uwm.methods.families import FAMILIES
 
 DASH = "–"
 FAILED_MARK = "F"
@@ -26,17 +27,7 @@ PANEL_KINDS = {
     "prediction": "Predict",
     **{method.name: method.label for method in (W_PRE, W_TFS, W_FT, R_LA, R_GT)},
     **{name: name for name in ("seen", "imagined", "goal")},
-    # Families, in the order of their table.
-    "ours": "ours",
-    "laq": "LAPA",
-    "moto": "Moto",
-    "adaworld": "AdaWorld",
-    "noise": "noise",
-    "noise-placed": "placed",
-    "genie": "Genie",
-    "preset-paper": "paper",
-    "preset-authors": "authors",
-    "pixels": "pixels",
+    **{family.name: family.panel for family in FAMILIES.values()},
     **{name: name for name in ("forward", "back", "left", "right", "up", "down", "open", "close")},
 }
 # Subscripted symbols, as they stand in names and as LaTeX and HTML set them.

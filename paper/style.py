@@ -13,7 +13,8 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from uwm.methods import METHODS, PALETTE, Method
+from uwm.methods import METHODS
+from uwm.methods.spec import PALETTE, Method
 
 COLUMN_INCHES = 3.4  # one column of a two-column page
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.")

@@ -8,9 +8,9 @@ import pytest
 from paper.ledger import ledger_rows
 from paper.reported import Reported
 from uwm.methods import parse
+from uwm.methods.variations import CODECS, VARIATIONS
 from uwm.runs.experiment import load_experiment
 from uwm.runs.settings import plain, with_settings
-from uwm.variations import CODECS, VARIATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 LEDGER = ROOT / "paper" / "deviations.md"

@@ -14,14 +14,16 @@ ROOT = Path(__file__).resolve().parents[1]
 FOUNDATION = ("uwm.errors", "uwm.env", "uwm.files", "uwm.verified", "uwm.arguments", "uwm.bounds",
               "uwm.garbage")  # fmt: skip
 LEARNING = ("uwm.metrics", "uwm.models", "uwm.baselines", "uwm.data", "uwm.training")
+# fmt: off
 # What each part may import of this project, itself and the foundation aside. A module belongs to the longest
 # name that fits.
 LAYERS: dict[str, tuple[str, ...]] = {
     "uwm": (),
     **dict.fromkeys(FOUNDATION, ()),
     "uwm.methods": (),
-    "uwm.variations": ("uwm.methods",),
-    "uwm.families": ("uwm.methods",),
+    "uwm.methods.spec": (),
+    "uwm.methods.families": ("uwm.methods.spec",),
+    "uwm.methods.variations": ("uwm.methods.spec",),
     "uwm.methods.files": ("uwm.methods",),
     "uwm.methods.protocol": ("uwm.models",),
     "uwm.methods.conformance": ("uwm.methods",),
@@ -33,20 +35,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "uwm.data": (),
     "uwm.training": ("uwm.models", "uwm.metrics", "uwm.data", "uwm.baselines"),
     "uwm.runs": ("uwm.methods", "uwm.metrics.spec", "uwm.training.distributed"),
-    "uwm.stages": (*("uwm.metrics", "uwm.models", "uwm.baselines", "uwm.data", "uwm.training", "uwm.runs"),),
-    "uwm.stages.external": (*("uwm.methods", "uwm.models", "uwm.data", "uwm.runs", "uwm.stages"),),
-    "uwm.evaluation": (
-        *(
-            "uwm.methods",
-            "uwm.metrics",
-            "uwm.models",
-            "uwm.baselines",
-            "uwm.data",
-            "uwm.training",
-            "uwm.runs",
-            "uwm.planning",
-        ),
-    ),
+    "uwm.stages": (*LEARNING, "uwm.runs"),
+    "uwm.stages.external": ("uwm.methods", "uwm.models", "uwm.data", "uwm.runs", "uwm.stages"),
+    "uwm.evaluation": (*LEARNING, "uwm.methods", "uwm.runs", "uwm.planning"),
     "uwm.planning": ("uwm.models",),
     "uwm.cache": ("uwm.data", "uwm.runs"),
     "uwm.actions": ("uwm.models", "uwm.data", "uwm.runs", "uwm.training"),
@@ -55,26 +46,32 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "uwm.release": ("uwm.runs", "uwm.stages"),
     "uwm.prefetch": ("uwm.metrics", "uwm.stages"),
     "experiments": ("uwm",),
-    "paper": (
-        *(
-            "uwm.methods",
-            "uwm.variations",
-            "uwm.families",
-            "uwm.metrics.spec",
-            "uwm.metrics.statistics",
-            "uwm.runs.record",
-            "uwm.training.convergence",
-        ),
-    ),
+    "paper": ("uwm.methods", "uwm.metrics.spec", "uwm.metrics.statistics", "uwm.runs.record",
+              "uwm.training.convergence"),
 }
+# fmt: on
 # Libraries that only these parts may import.
 LIBRARIES = {
     "submitit": ("uwm.runs",),
     "robosuite": ("uwm.data.simulation",),
     "mujoco": ("uwm.data.simulation",),
-    "torch": ("uwm.models", "uwm.metrics", "uwm.baselines", "uwm.data", "uwm.training", "uwm.stages",
-              "uwm.evaluation", "uwm.planning", "uwm.runs", "uwm.prefetch", "uwm.methods.protocol",
-              "uwm.methods.conformance", "experiments", "uwm.actions", "uwm.bench"),
+    "torch": (
+        "uwm.models",
+        "uwm.metrics",
+        "uwm.baselines",
+        "uwm.data",
+        "uwm.training",
+        "uwm.stages",
+        "uwm.evaluation",
+        "uwm.planning",
+        "uwm.runs",
+        "uwm.prefetch",
+        "uwm.methods.protocol",
+        "uwm.methods.conformance",
+        "experiments",
+        "uwm.actions",
+        "uwm.bench",
+    ),
 }  # fmt: skip
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.recomputed import assert_recomputed
+from uwm.methods.variations import BASE, CODEBOOK, CODECS, DATA, EXTRACTOR, PARTS, RATE, VARIATIONS
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, load_experiment
 from uwm.stages.world_model import PRETRAIN, PerceptualRecipe
-from uwm.variations import BASE, CODEBOOK, CODECS, DATA, EXTRACTOR, PARTS, RATE, VARIATIONS
 
 FILE = Path(__file__).resolve().parents[2] / "experiments" / "ablations.py"
 EXPERIMENT = load_experiment(FILE)

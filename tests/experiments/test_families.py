@@ -14,7 +14,7 @@ import pytest
 from tests.robot_toy import write_toy
 from uwm.data.corpora import Corpus, all_test, open_corpus
 from uwm.data.selection import frozen_pairs
-from uwm.families import FAMILIES
+from uwm.methods.families import FAMILIES
 from uwm.runs.artifacts import Stage
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, load_experiment

@@ -13,7 +13,7 @@ from tests.data.robot_simulator import needs_robosuite
 from tests.recomputed import assert_recomputed
 from uwm.data.corpora import INCLUDED
 from uwm.errors import run_cli
-from uwm.families import PLANNERS
+from uwm.methods.families import PLANNERS
 from uwm.metrics.statistics import wilson
 from uwm.runs.cli import main, plan_of
 from uwm.runs.experiment import Cell, load_experiment

@@ -13,8 +13,8 @@ import pytest
 
 from paper.integrity import CLIPS_OF_INTERVAL, record_faults
 from paper.store import ROOT, Results, read_json, scales_at
+from uwm.methods.variations import CODECS
 from uwm.runs.record import record_problems
-from uwm.variations import CODECS
 
 RECORDS = sorted(
     path for scale in scales_at(ROOT / "results") for path in (ROOT / "results" / scale).glob("*/*.json")

@@ -14,7 +14,7 @@ from paper.families import (
 from paper.family_control import control_tables, correlation_texts
 from paper.leaderboard import leaderboard
 from paper.store import Results
-from uwm.families import FAMILIES
+from uwm.methods.families import FAMILIES
 
 MEASURED = list(FAMILIES)[:6]
 

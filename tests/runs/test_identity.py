@@ -1,5 +1,7 @@
 """What makes a record stale: a changed field that its cell reads, a changed measure; and nothing else."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,42 @@ def test_names_that_are_not_declared_fail(tmp_path: Path) -> None:
     cosine = replace(EXPERIMENT, run_cell=lambda context, cell: CellResult({"cosine": Estimate(0.5, 1)}))
     with pytest.raises(UserError, match="metric 'cosine' is not declared"):
         measure(context(tmp_path, cosine), Cell("copy", "ours"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "uwm-5-steps",
+        "w_pre-state-cost",
+        "copy-plain-reader",
+        "oracle-7k",
+        "r_gt-laq-500",
+        "r_gt-more-samples",
+    ],
+)
+def test_a_variant_that_a_method_does_not_declare_fails(name: str) -> None:
+    with pytest.raises(UserError, match=r"is not declared|declares no variant"):
+        methods.parse(name)
+
+
+@pytest.mark.parametrize("method", methods.METHODS.values(), ids=str)
+def test_the_names_that_a_method_makes_are_parsed(method: methods.Method) -> None:
+    """By the number of pairs, by variant, and by both."""
+    bases = {method.name: None} | ({method.with_pairs(2000): "2k"} if method.by_pairs else {})
+    for base, pairs in bases.items():
+        assert methods.parse(base) == methods.Parsed(method, pairs)
+        for variant in method.variants:
+            assert methods.parse(f"{base}-{variant.suffix}") == methods.Parsed(method, pairs, variant)
+    if not method.by_pairs:
+        with pytest.raises(ValueError, match="no variants by the number of pairs"):
+            method.with_pairs(500)
+
+
+def test_all_methods_are_known_without_an_experiment() -> None:
+    """Those of families and ablations too, whatever was imported before."""
+    names = "genie", "codebook-256", "r_gt-laq"
+    code = f"from uwm.methods import parse; print([parse(name) for name in {names}])"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
 
 
 def test_what_is_declared_twice_differently_fails() -> None:

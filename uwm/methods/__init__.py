@@ -6,63 +6,26 @@ is one line here, or `declare_method(Method(...))` in the experiment's own file.
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from uwm.errors import UserError
+from uwm.methods.families import FAMILY_METHODS, PLANNER_METHODS
+from uwm.methods.spec import (
+    BLACK,
+    BLUE,
+    DASH_DOT_DOT,
+    GREEN,
+    LONG,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    Method,
+    Style,
+    Variant,
+)
+from uwm.methods.variations import VARIATION_METHODS
 
 STEPS_AHEAD = 5  # of 0.2 s, of the variant that predicts a second ahead
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One thing that is changed of a method; its suffix ends the method's name, after a dash."""
-
-    suffix: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a method's line looks in all figures: matplotlib's colour, dashes and marker."""
-
-    colour: str
-    dashes: Any = "-"
-    marker: str = ""
-
-
-# Okabe and Ito's palette: told apart by colour-blind readers and, in this order, in grey.
-PALETTE = BLUE, RED, GREEN, PINK, SKY, ORANGE, BLACK = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#E69F00",
-    "#000000",
-)
-LONG, DASH_DOT_DOT = (0, (5, 1)), (0, (3, 1, 1, 1))
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to predict. `experiments` have it in their tables."""
-
-    name: str
-    label: str
-    experiments: tuple[str, ...] = ()
-    style: Style = Style(ORANGE, "--", "x")
-    optional: bool = False  # a row only where it was measured
-
-    def __str__(self) -> str:
-        return self.name
-
-    def with_pairs(self, pairs: int) -> str:
-        """The name of the variant trained on so many pairs."""
-        return f"{self.name}-{short(pairs)}"
-
-    def variant(self, variant: Variant | None) -> str:
-        """The name of a variant; the method's own for None."""
-        return f"{self.name}-{variant.suffix}" if variant else self.name
 
 
 MAE_DECODER = Variant("mae-decoder", "MAE's own decoder")
@@ -79,6 +42,8 @@ VARIANTS = (
     *(MAE_DECODER, LPIPS_DECODER, AHEAD, STATE_COST, CHANGED_COST, TRUE_COST),
     *(TRUE_GOAL, FEW_SAMPLES, MORE_SAMPLES, PLAIN_READER),
 )
+OTHER_DECODERS = (MAE_DECODER, LPIPS_DECODER)
+STATE_COSTS = (STATE_COST, CHANGED_COST)
 
 T1, F4, F5, P = ("table1",), ("figure4",), ("figure5",), ("planning",)
 UWM = Method("uwm", "Universal world model", T1)
@@ -88,17 +53,31 @@ RANDOM_ACTION = Method("random-action", "Random action", T1)
 SHUFFLED_ACTION = Method("shuffled-action", "Shuffled action", T1)
 CONTINUOUS = Method("continuous", "Continuous action (no VQ)", T1)
 W_PRE = Method("w_pre", "W_pre", F4, Style(GREEN, "-."))
-W_FT = Method("w_ft", "W_ft", F4, Style(BLUE, "-", "o"))
+W_FT = Method("w_ft", "W_ft", F4, Style(BLUE, "-", "o"), by_pairs=True)
 W_TFS = Method("w_tfs", "W_tfs", F4, Style(SKY, LONG))
 SCRATCH = Method("scratch", "From scratch, same pairs", F4, Style(PINK, ":"))
 W_FT_DYNAMICS = Method("w_ft-dynamics", "W_ft, dynamics alone", F4)
 W_FT_NO_CODEBOOK = Method("w_ft-no-codebook", "W_ft, codebook frozen", F4)
-R_LA = Method("r_la", "R_LA", F5, Style(GREEN, "--", "s"))
-R_GT = Method("r_gt", "R_GT", F5, Style(BLUE, "-", "o"))
-NO_STATE = Method("no-state", "R_GT, adapter without state", F5, Style(SKY, LONG, "D"))
-SHUFFLED = Method("shuffled", "R_GT, another pair's action", F5)
-DIRECT = Method("direct", "Direct dynamics, no adapter", F5, Style(RED, "-.", "^"))
-NO_ACTION = Method("no-action", "No action", (*T1, *F5), Style(PINK, DASH_DOT_DOT, "v"))
+R_LA = Method("r_la", "R_LA", F5, Style(GREEN, "--", "s"), variants=(*OTHER_DECODERS, AHEAD))
+R_GT = Method(
+    "r_gt",
+    "R_GT",
+    F5,
+    Style(BLUE, "-", "o"),
+    variants=(*OTHER_DECODERS, AHEAD, *STATE_COSTS, PLAIN_READER, TRUE_GOAL, FEW_SAMPLES),
+    by_pairs=True,
+)
+NO_STATE = Method("no-state", "R_GT, adapter without state", F5, Style(SKY, LONG, "D"), variants=(AHEAD,))
+SHUFFLED = Method("shuffled", "R_GT, another pair's action", F5, variants=(AHEAD,))
+DIRECT = Method(
+    "direct",
+    "Direct dynamics, no adapter",
+    F5,
+    Style(RED, "-.", "^"),
+    variants=(AHEAD, *STATE_COSTS, PLAIN_READER),
+    by_pairs=True,
+)
+NO_ACTION = Method("no-action", "No action", (*T1, *F5), Style(PINK, DASH_DOT_DOT, "v"), variants=(AHEAD,))
 FICC_REAL = Method("ficc", "FICC, real actions", F5)
 FICC_LATENT = Method("ficc-la", "FICC, latent actions", F5)
 R_GT_TARGETS = {
@@ -111,12 +90,21 @@ R_GT_TARGETS = {
     }.items()
 }
 R_GT_LIKELIEST = Method("r_gt-likeliest", "R_GT, the likeliest codes", F5, optional=True)
-SIMULATOR = Method("simulator", "The simulator as the model", P, Style(GREEN, "-", "o"), True)
+SIMULATOR = Method(
+    "simulator",
+    "The simulator as the model",
+    P,
+    Style(GREEN, "-", "o"),
+    True,
+    variants=(*STATE_COSTS, TRUE_COST, MORE_SAMPLES),
+)
 SHUFFLED_PLANS = Method("shuffled-plans", "R_GT, another plan's consequences", P, optional=True)
-CLONING = Method("cloning", "Behaviour cloning", P, Style(ORANGE, LONG, "v"), True)
+CLONING = Method("cloning", "Behaviour cloning", P, Style(ORANGE, LONG, "v"), True, by_pairs=True)
 RANDOM = Method("random", "Random actions", P, Style(PINK, ":", "x"), True)
-COPY = Method("copy", "Copy of O_t", (*T1, *F4, *F5), Style(BLACK, ":"))
-ORACLE = Method("oracle", "Oracle: MAE of O_t+1", (*T1, *F4, *F5), Style(BLACK))
+COPY = Method("copy", "Copy of O_t", (*T1, *F4, *F5), Style(BLACK, ":"), variants=(*OTHER_DECODERS, AHEAD))
+ORACLE = Method(
+    "oracle", "Oracle: MAE of O_t+1", (*T1, *F4, *F5), Style(BLACK), variants=(*OTHER_DECODERS, AHEAD)
+)
 # In the order of the tables' rows.
 METHODS: dict[str, Method] = {
     method.name: method
@@ -127,6 +115,7 @@ METHODS: dict[str, Method] = {
         *(R_GT_LIKELIEST, *R_GT_TARGETS.values()),
         *(SHUFFLED_PLANS, SIMULATOR, CLONING, RANDOM),
         *(COPY, ORACLE),
+        *(*VARIATION_METHODS, *FAMILY_METHODS, *PLANNER_METHODS),
     )
 }
 _PAIRS = re.compile(r"(.+)-(\d+k?)")
@@ -163,14 +152,19 @@ def parse(name: str) -> Parsed:
     for candidate in VARIANTS:
         if name.endswith(f"-{candidate.suffix}"):
             base, variant = name.removesuffix(f"-{candidate.suffix}"), candidate
-    if base in METHODS:
-        return Parsed(METHODS[base], None, variant)
     match = _PAIRS.fullmatch(base)
-    if match and match[1] in METHODS:
-        return Parsed(METHODS[match[1]], match[2], variant)
-    raise UserError(
-        f"method {name!r} is not declared: add it to uwm/methods/__init__.py, or declare_method(Method(...))"
-    )
+    if base in METHODS:
+        found = Parsed(METHODS[base], None, variant)
+    elif match and match[1] in METHODS and METHODS[match[1]].by_pairs:
+        found = Parsed(METHODS[match[1]], match[2], variant)
+    else:
+        raise UserError(
+            f"method {name!r} is not declared: add it to uwm/methods/__init__.py, or "
+            "declare_method(Method(...))"
+        )
+    if variant and variant not in found.method.variants:
+        raise UserError(f"method {name!r}: {found.method} declares no variant {variant.suffix}")
+    return found
 
 
 def declare_method(method: Method) -> Method:
@@ -186,8 +180,3 @@ def method_label(name: str) -> str:
         return parse(name).label
     except UserError:
         return name
-
-
-def short(pairs: int) -> str:
-    """A number of pairs in a method's name: 10000 -> `10k`."""
-    return f"{pairs // 1000}k" if pairs % 1000 == 0 else str(pairs)

@@ -5,12 +5,12 @@ A variation is the base recipe with some of its fields set, in the words of `--s
 
 from dataclasses import dataclass
 
-from uwm.methods import BLACK, BLUE, Method, Style, declare_method
+from uwm.methods.spec import BLACK, BLUE, Method, Style
 
 # Topics.
 RATE, LENGTH, PRESETS, PARTS = "rate", "length", "presets", "parts"
 CODEBOOK, EXTRACTOR, DATA = "codebook", "extractor", "data"
-BASE = declare_method(Method("base", "Base: 24 codes of 10 bits", ("ablations",)))
+BASE = Method("base", "Base: 24 codes of 10 bits", ("ablations",))
 
 
 @dataclass(frozen=True)
@@ -178,15 +178,12 @@ VARIATIONS: dict[str, Variation] = {
 # What has further seeds: the base, and the parts that matter most where the paper has it otherwise.
 REPEATED = (BASE.name, "queries", "tokens", "no-start", "gradient", "beta-0.25", "standardize-none")
 # The lines of the figures.
-LATENT = declare_method(
-    Method("latent-actions", "Latent actions", ("ablations",), Style(BLUE, "-", "o"), optional=True)
-)
-CODEC = declare_method(
-    Method("codec", "x264, one P-frame", ("ablations",), Style(BLACK, ":", "x"), optional=True)
-)
+LATENT = Method("latent-actions", "Latent actions", ("ablations",), Style(BLUE, "-", "o"), optional=True)
+CODEC = Method("codec", "x264, one P-frame", ("ablations",), Style(BLACK, ":", "x"), optional=True)
 # A video codec's P-frame of so many bits, the rival of a code of that rate. Nothing is trained for it.
 CODECS = {f"codec-{bits}": bits for bits in (240, 490, 980, 1960)}
-for _name, _bits in CODECS.items():
-    declare_method(Method(_name, f"x264, {_bits:,} bits", ("ablations",), optional=True))
-for _name, _variation in VARIATIONS.items():
-    declare_method(Method(_name, _variation.label, ("ablations",), optional=_variation.topic != PARTS))
+VARIATION_METHODS = (
+    *(BASE, LATENT, CODEC),
+    *(Method(name, f"x264, {bits:,} bits", ("ablations",), optional=True) for name, bits in CODECS.items()),
+    *(Method(name, v.label, ("ablations",), optional=v.topic != PARTS) for name, v in VARIATIONS.items()),
+)
