@@ -21,11 +21,11 @@ from paper.options import add_results, chosen_results
 from paper.store import ROOT, RecordedCell, Results
 from uwm.arguments import Parser
 from uwm.errors import UserError, run_cli
-from uwm.methods import UWM, parse
+from uwm.methods import COPY, UWM, parse
 from uwm.metrics.spec import MOVING, metric_of
 from uwm.runs.record import COMMUNITY
 
-REFERENCE = "copy"  # whose committed record says which pairs, and what they are compared with
+REFERENCE = COPY.name  # whose committed record says which pairs, and what they are compared with
 REFERENCES = ("mae", "lpips")  # the weights that numbers are only comparable with
 SHARED = ("motion", "lpips_of_copy")  # columns of samples that no method changes
 # Likewise the method's own columns of this name: of the pairs, the MAE, or a reference of ours alone.

@@ -63,7 +63,7 @@ def random_batch(recipe: PretrainRecipe, mae: MaskedAutoencoder, pairs: int) -> 
     """What the recipe's source would give: uint8 images (B, 2, 3, S, S), or states (B, 2, 1+N, D)."""
     config, draw = mae.config, torch.Generator().manual_seed(0)
     if recipe.views:
-        return torch.randn(pairs, 2, 1 + config.tokens, config.encoder_width, generator=draw).half()
+        return torch.randn(pairs, 2, *config.state_size, generator=draw).half()
     size = config.image_size
     return torch.randint(256, (pairs, 2, 3, size, size), dtype=torch.uint8, generator=draw)
 

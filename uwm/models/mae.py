@@ -74,6 +74,11 @@ class MAEConfig(Bounded):
         return self.grid**2
 
     @property
+    def state_size(self) -> tuple[int, int]:
+        """(1 + N, D) of a state: CLS and the patches, and the numbers of each token."""
+        return 1 + self.tokens, self.encoder_width
+
+    @property
     def patch_values(self) -> int:
         """P * P * 3, the values of one patch."""
         return self.patch_size**2 * 3
@@ -166,7 +171,7 @@ class MaskedAutoencoder(StoredModel):
         A `norm_pix_loss` model predicts patches without mean and variance, which come from the images `like`
         (B, 3, H, W), else `UserError`. States of another shape or precision, or not finite: `ValueError`.
         """
-        check_tensor("states", states, (None, 1 + self.config.tokens, self.config.encoder_width))
+        check_tensor("states", states, (None, *self.config.state_size))
         check_precision("states", states, self.mean)
         if not self.config.norm_pix_loss:
             return self.denormalise_patches(self.decode_patches(states)).clamp(0, 1)

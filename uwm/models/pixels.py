@@ -35,7 +35,7 @@ class PixelPatches(nn.Module):
 
     def decode(self, states: Tensor) -> Tensor:
         """The images (B, 3, S, S) of patches (B, 1 + N, P*P*3), clamped to [0, 1]."""
-        check_tensor("states", states, (None, 1 + self.config.tokens, self.config.encoder_width))
+        check_tensor("states", states, (None, *self.config.state_size))
         pixels = unpatchify(states[:, 1:], self.config.patch_size) * self.std + self.mean
         return pixels.clamp(0, 1)
 

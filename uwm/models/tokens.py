@@ -36,9 +36,11 @@ class TokenConfig(Bounded):
 
     def fitted(self, mae: MAEConfig) -> Self:
         """With the sizes of this MAE's states. ValueError where others were set."""
-        width = fit("state_width", self.state_width, mae.encoder_width)
+        tokens, width = mae.state_size
         return replace(
-            self, state_width=width, state_tokens=fit("state_tokens", self.state_tokens, 1 + mae.tokens)
+            self,
+            state_width=fit("state_width", self.state_width, width),
+            state_tokens=fit("state_tokens", self.state_tokens, tokens),
         )
 
     @property

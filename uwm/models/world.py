@@ -37,8 +37,7 @@ class World:
         files = {"mae": mae or _released("mae"), "world-model": world_model or _released("world-model")}
         sha256 = {name: sha256_of(path) for name, path in files.items() if path.is_file()}
         world = cls(MaskedAutoencoder.load(files["mae"]), WorldModel.load(files["world-model"]), sha256)
-        config = world.mae.config
-        wanted, found = world.world_model.config.tokens.state_size, (1 + config.tokens, config.encoder_width)
+        wanted, found = world.world_model.config.tokens.state_size, world.mae.config.state_size
         if wanted != found:
             raise UserError(f"the world model reads states {wanted}, the MAE gives {found}: name both files")
         return world

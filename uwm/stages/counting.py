@@ -118,7 +118,7 @@ def measure_cost(mae_recipe: MAERecipe, pretrain: PretrainRecipe, lpips: Protoco
     O_t+1 predicted, S_t, S_t+1 and the prediction are shown, and LPIPS reads these and the frames."""
     mae, network = MaskedAutoencoder(mae_recipe.model).eval(), _costing_alike(lpips)
     model, size = WorldModel(pretrain.model.fitted(mae.config)).eval(), mae_recipe.model.image_size
-    state = torch.randn(COUNTED_PAIRS, 1 + mae.config.tokens, mae.config.encoder_width)
+    state = torch.randn(COUNTED_PAIRS, *mae.config.state_size)
     pictures = torch.rand(COUNTED_PAIRS, 3, size, size)
     with torch.no_grad():
         predicted = _counted(lambda: model.predict(state, model.infer_actions(state, state).quantized))[1]
@@ -140,7 +140,7 @@ def _step(
     world_model = WorldModel(model.fitted(mae.config))
 
     def states(pairs: int) -> Tensor:
-        return torch.randn(pairs, 2, 1 + mae.config.tokens, mae.config.encoder_width)
+        return torch.randn(pairs, 2, *mae.config.state_size)
 
     def images(pairs: int, *frames: int) -> Tensor:
         return torch.zeros(pairs, *frames, 3, mae.config.image_size, mae.config.image_size, dtype=torch.uint8)

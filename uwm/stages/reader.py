@@ -245,8 +245,7 @@ def training_batches(recipe: ReaderRecipe, domain: Domain) -> tuple[Examples, In
 def _train(recipe: ReaderRecipe, domain: Domain, folder: Path) -> None:
     found, source = training_batches(recipe, domain)
     count, outputs = found.frame_index.shape[1], found.targets.shape[1]
-    mae = domain.mae.model.config
-    tokens = TokenConfig(state_width=mae.encoder_width, state_tokens=1 + mae.tokens)
+    tokens = TokenConfig().fitted(domain.mae.model.config)
     sizes: dict[str, Any] = {"tokens": tokens, "states": count, "outputs": outputs}
     model: Any = StateReader(replace(recipe.model, **sizes), seed=recipe.train.seed)
     model.mean.copy_(found.targets.mean(0))
