@@ -25,16 +25,19 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from torch import Tensor
 
+from uwm.baselines.reader import StateReader
 from uwm.bounds import Bounded, Count, Counts, Names, Natural, OutOfBounds, Seeds, SomeNames, check_bounds
 from uwm.data.action_pairs import action_pairs, all_action_pairs, eef_in_crop, has_actions
 from uwm.data.corpora import BUNDLED, IN_DOMAIN, INCLUDED, Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.splits import Split
-from uwm.evaluation.eval_pairs import EvalSetting, load_eval_pairs
+from uwm.evaluation.eval_pairs import EvalPairs, EvalSetting, load_eval_pairs
 from uwm.evaluation.further_metrics import ACTION_ROWS, FurtherMetrics
 from uwm.evaluation.gripper import moved_in_picture
 from uwm.evaluation.measure import FramePairs
@@ -57,6 +60,7 @@ from uwm.evaluation.transfer import transfer_in_picture
 from uwm.evaluation.worlds import MeasuredModel, encoder_of
 from uwm.methods.families import FAMILIES
 from uwm.metrics.perceptual import ProtocolName, load_lpips
+from uwm.models import WorldModel
 from uwm.models.world import World
 from uwm.runs.artifacts import Artifact, Stage
 from uwm.runs.cli import main
@@ -82,12 +86,13 @@ from uwm.stages.pretrained import (
     zero_shot_corpus,
 )
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader, sees_hand
+from uwm.stages.trained import Trained
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.convergence import last_gain
 from uwm.training.distributed import default_device, environment_ranks
 
 PRINTED = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "hand_error_px", "adapter_px")
-ADAPTED = "adapter_px"  # by all labelled pairs; `adapter_500_px` by so many
+ADAPTER_OF_ALL = "adapter"  # from all labelled pairs; `adapter-500` from so many
 
 
 @dataclass(frozen=True)
@@ -148,10 +153,9 @@ def mae_of(config: Config, cell: Cell) -> MAERecipe:
 
 
 def adapters(config: Config, cell: Cell) -> dict[str, AdapterRecipe]:
-    """The adapters of a cell, by the metric that each gives."""
+    """The adapters of a cell by name; the metric of each is its hand error, as `adapter_500_px`."""
     recipe = config.adapter.seeded(cell.seed)
-    some = {f"adapter_{pairs}_px": recipe.with_pairs(pairs) for pairs in config.labelled}
-    return {**some, ADAPTED: recipe}
+    return {**{f"adapter-{n}": recipe.with_pairs(n) for n in config.labelled}, ADAPTER_OF_ALL: recipe}
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
@@ -216,9 +220,16 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     whole |= FurtherMetrics({} if gain is None else {"last_gain": Estimate(gain, 1)})
     weights = {**model.world.weights, "lpips": network.weights_sha256}
     if has_actions(domain.corpus):
-        columns, further = robot_columns(context, domain, cell, model, weights, manifest)
-        pairs = pairs.assign(**{f"{method}/{name}": values for name, values in columns.items()})
-        whole |= further
+        test, dynamics = robot_test(context, domain, model, manifest), domain.world.world_model
+        by_latent = model.through(latent_action_predictor(dynamics))
+        whole |= action_probes(by_latent, model.world.device, test.setting, test.pairs, config.probe_pairs)
+        if (reader := hand_reader(context, domain.corpus)) is not None:
+            moved = transfer_in_picture(model.acting(), reader, test.pairs, test.eef_px, model.world.device)
+            whole |= further_metrics(ACTION_ROWS, manifest.table, moved, "")
+            trained = {name: obtain_adapter(r, domain) for name, r in adapters(config, cell).items()}
+            errors = hand_errors(model, dynamics, trained, reader, test)
+            pairs = pairs.assign(**{f"{method}/{name}": values for name, values in errors.items()})
+            weights |= {name: adapter.sha256 for name, adapter in trained.items()}
     write_table(pairs, folder / "pairs.csv")
     write_evaluation(folder, manifest, network.protocol, weights, {cell.method: whole})
     rows, (o_t, o_next) = panel_rows(pairs), (images[:, k] / 255 for k in (0, 1))
@@ -227,47 +238,52 @@ def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     write_panel_rows(pairs, rows, folder / "panels")
 
 
-def robot_columns(
-    context: Context,
-    domain: Domain,
-    cell: Cell,
-    model: MeasuredModel,
-    weights: dict[str, str],
-    manifest: Manifest,
-) -> tuple[dict[str, Any], FurtherMetrics]:
-    """Where a corpus has real actions: per pair, how far the hand is from where it came to be, by latent
-    actions and by the real ones through each adapter; and the probes and transfer of latent actions.
+class RobotTest(NamedTuple):
+    """What real actions are measured on: the test pairs, and the end effector in both of their frames."""
 
-    The pairs are those of `manifest`, in its order. `weights` gets those of the adapters.
-    """
+    setting: EvalSetting
+    pairs: EvalPairs
+    eef_px: Tensor  # (n, 2, 2) in pixels of the crop
+
+
+def robot_test(context: Context, domain: Domain, model: MeasuredModel, manifest: Manifest) -> RobotTest:
+    """The pairs of `manifest`, in its order, with their states and actions."""
     config: Config = context.config
-    world, world_model = model.world, domain.world.world_model
-    device = world.device
+    world = model.world
     setting = EvalSetting(encoder_of(world), domain.corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
     if test.pairs.manifest.sha256 != manifest.sha256:
-        raise ValueError(f"{cell.name}: frames and actions are measured on two lists of pairs")
-    inferred = model.through(latent_action_predictor(world_model))
-    whole = action_probes(inferred, device, setting, test, config.probe_pairs)
-    robot = domain.corpus.name not in config.pretrain_on
-    reader = obtain_picture_reader(config.reader, context, domain.corpus) if robot else None
-    if reader is None:
-        return {}, whole
-    hand_reader, eef_px = (
-        reader.model.to(device),
-        eef_in_crop(test.pairs, setting.short_side, world.image_size),
-    )
-    columns = transfer_in_picture(model.acting(), hand_reader, test, eef_px, device)
-    whole |= further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
-    states = {"still_px": test.states[:, 0], "hand_error_px": predict_pairs(inferred, test, device).state}
-    for name, recipe in adapters(config, cell).items():
-        adapter = obtain_adapter(recipe, domain)
-        weights[name.removesuffix("_px").replace("_", "-")] = adapter.sha256
-        acting = model.through(adapter_predictor(world_model, adapter.model.to(device)))
-        states[name] = predict_pairs(acting, test, device).state
-    true = eef_px.diff(dim=1)[:, 0]
-    moved = {name: moved_in_picture(hand_reader, test.states[:, 0], state) for name, state in states.items()}
-    return {name: (found - true).norm(dim=1).numpy() for name, found in moved.items()}, whole
+        raise ValueError(f"{domain.corpus.name}: frames and actions are measured on two lists of pairs")
+    return RobotTest(setting, test, eef_in_crop(test.pairs, setting.short_side, world.image_size))
+
+
+def hand_reader(context: Context, corpus: Corpus) -> StateReader | None:
+    """What sees the gripper in the picture; None of a corpus that trained the family, or does not know it."""
+    config: Config = context.config
+    if corpus.name in config.pretrain_on:
+        return None
+    reader = obtain_picture_reader(config.reader, context, corpus)
+    return None if reader is None else reader.model.to(default_device(environment_ranks()))
+
+
+def hand_errors(
+    model: MeasuredModel,
+    dynamics: WorldModel,
+    adapters: Mapping[str, Trained],
+    reader: StateReader,
+    test: RobotTest,
+) -> dict[str, np.ndarray]:
+    """How far (n,) the hand is from where it came to be, in pixels: standing still, by latent actions, and by
+    the real ones through each adapter."""
+    device, pairs = model.world.device, test.pairs
+    by_latent = model.through(latent_action_predictor(dynamics))
+    states = {"still_px": pairs.states[:, 0], "hand_error_px": predict_pairs(by_latent, pairs, device).state}
+    for name, adapter in adapters.items():
+        by_real = model.through(adapter_predictor(dynamics, adapter.model.to(device)))
+        states[f"{name.replace('-', '_')}_px"] = predict_pairs(by_real, pairs, device).state
+    true = test.eef_px.diff(dim=1)[:, 0]
+    moved = {name: moved_in_picture(reader, pairs.states[:, 0], state) for name, state in states.items()}
+    return {name: (found - true).norm(dim=1).numpy() for name, found in moved.items()}
 
 
 def evaluation_stage(context: Context, cell: Cell) -> Stage:
@@ -293,7 +309,7 @@ def evaluation_stage(context: Context, cell: Cell) -> Stage:
 
 
 def obtain_acting(context: Context, cell: Cell) -> None:
-    """Train what `robot_columns` asks for: with several processes all of them train, and one measures."""
+    """Train what a robot is measured by: with several processes all of them train, and one measures."""
     config: Config = context.config
     domain = domain_of(context, cell)
     if cell.corpus in config.pretrain_on or not has_actions(domain.corpus):
@@ -310,7 +326,7 @@ def check_pairs(context: Context, cell: Cell) -> None:
     if not has_actions(corpus):
         return
     for name, recipe in adapters(config, cell).items():
-        skip_where_fewer(recipe, corpus, "adapter.pairs" if name == ADAPTED else "labelled")
+        skip_where_fewer(recipe, corpus, "adapter.pairs" if name == ADAPTER_OF_ALL else "labelled")
 
 
 def run_cell(context: Context, cell: Cell) -> CellResult:
@@ -389,12 +405,11 @@ def further_jobs(
     yield picture_reader_job(f"reader-{cell.corpus}", config.reader, reader_of, *before, *listed)
     place, domain = cell.file_name.replace("__", "-"), functools.partial(acting_domain, cell=cell)
     for name, recipe in adapters(config, cell).items():
-        label = name.removesuffix("_px").replace("_", "-")
-        yield domain_job(f"{label}-{place}", recipe, domain, training_name(cell), *listed)
+        yield domain_job(f"{name}-{place}", recipe, domain, training_name(cell), *listed)
 
 
 def robot_domain(context: Context, name: str) -> Domain:
-    """A robot's corpus whose gripper is seen. SkipCell for another, where `robot_columns` asks for none."""
+    """A robot's corpus whose gripper is seen. SkipCell for another, which needs no reader."""
     config: Config = context.config
     if not has_actions(corpus_of(context, name)):
         raise SkipCell(f"{name} has no actions")

@@ -295,28 +295,27 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     s_t, s_next = in_batches(world.encode, images).unbind(1)
     states, actions = predictions(models, s_t, s_next, config.seed)
     pairs, frames = measure_pairs(Measuring(world, network), test, states, keep=[UWM.name])
-    seen = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1], images[:, 0])
+    state_pairs = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1], images[:, 0])
     own = {method.name: models[method] for method in MODELS if method in models}
-    free = models[NO_ACTION].world_model if NO_ACTION in models else None
-    pairs = pairs.assign(**action_columns(own, free, network, seen, config.seed))
+    no_action = models[NO_ACTION].world_model if NO_ACTION in models else None
+    pairs = pairs.assign(**action_columns(own, no_action, network, state_pairs, config.seed))
     write_table(pairs, folder / "pairs.csv")
     use = code_counts(actions[UWM.name].codes, world.world_model.config.quantizer.codes)
     write_table(pd.DataFrame({"code": range(len(use)), "count": use}), folder / "code_use.csv")
     write_manifest(manifest, folder / "manifest.csv")
     write_figure3_panels(world, test, (UWM.name, frames[UWM.name]), pairs, folder / "panels")
     weights = {f"{method}": found.weights["world-model"] for method, found in models.items()}
-    whole = {
-        method: rates(found.world_model, actions[method], seen)
+    further = {
+        method: rates(found.world_model, actions[method], state_pairs)
         | FurtherMetrics(world_cost(found, images))
         | read_off(context, name, found, found.world_model, latent_action_predictor(found.world_model))
         for method, found in own.items()
     }
     for method, recipe in recipes(config).items():
-        whole[method.name] = whole.get(method.name, FurtherMetrics()) | FurtherMetrics(
-            gained(context, recipe)
-        )
+        gain = FurtherMetrics(gained(context, recipe))
+        further[method.name] = further.get(method.name, FurtherMetrics()) | gain
     weights = {"mae": world.weights["mae"], **weights, "lpips": network.weights_sha256}
-    write_evaluation(folder, manifest, network.protocol, weights, whole)
+    write_evaluation(folder, manifest, network.protocol, weights, further)
 
 
 def gained(context: Context, recipe: PretrainRecipe) -> dict[str, Estimate]:

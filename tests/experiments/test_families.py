@@ -109,12 +109,11 @@ def test_rows_of_two_lists_of_pairs_are_never_joined(tmp_path: Path, monkeypatch
     test = SimpleNamespace(pairs=SimpleNamespace(manifest=frozen_pairs(corpus, "test", 0.2, 9, 0)))
     monkeypatch.setattr(families, "load_eval_pairs", lambda *fields: test)
     monkeypatch.setattr(families, "encoder_of", lambda world: None)
-    model = SimpleNamespace(world=SimpleNamespace(device="cpu"))
-    domain = SimpleNamespace(corpus=corpus, world=SimpleNamespace(world_model=None))
+    model, domain = SimpleNamespace(world=None), SimpleNamespace(corpus=corpus)
     context = SimpleNamespace(config=EXPERIMENT.configs["smoke"])
     listed = frozen_pairs(other.corpus, "test", 0.2, 9, 0)
     with pytest.raises(ValueError, match="two lists of pairs"):
-        families.robot_columns(context, domain, Cell("ours", "lift", 0), model, {}, listed)
+        families.robot_test(context, domain, model, listed)
 
 
 def test_the_reader_and_the_labels_are_part_of_an_evaluations_identity(

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -44,8 +45,9 @@ class Manifest:
     table: pd.DataFrame
     skipped: Skipped = field(default_factory=list)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
+        """Of the text form. A manifest is asked for it by every stage that reads its pairs."""
         return hashlib.sha256(to_csv(self.table)).hexdigest()
 
 
