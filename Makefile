@@ -37,7 +37,7 @@ setup-robot: $(VENV)/.installed  ## robosuite, for robot data (python -m uwm.dat
 	else echo "note: no OpenGL for rendering; as root: apt-get install $(OPENGL)" >&2; fi
 	touch $(VENV)/.robot
 
-# One process more than there are cores, since one waits for Slurm most of the time; in the order of the files,
+# One process more than there are cores, since one waits for Slurm most of the time; long files first (conftest.py),
 # so that the last ones are short.
 test: setup  ## set-up and all tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder

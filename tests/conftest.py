@@ -7,6 +7,19 @@ from typing import Any
 import pytest
 
 SLURM = "tests/slurm"
+# The longest of the other files, longest first: none of them is left to one process at the end.
+LONG = (
+    "tests/test_runbook.py",
+    "tests/experiments/test_two_ranks.py",
+    "tests/data/test_robot_render.py",
+    "tests/experiments/test_stage_jobs.py",
+    "tests/test_documents.py",
+    "tests/test_small_scale.py",
+    "tests/runs/test_slurm_docs.py",
+    "tests/test_paper_scale.py",
+    "tests/test_cost.py",
+    "tests/test_contributing.py",
+)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -19,15 +32,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slurm's tests come first: they mostly wait, so that others can compute beside them.
+    """Slurm's tests come first: they mostly wait, so that others can compute beside them. Then long files.
 
     Without a GPU the tests marked `gpu` are no part of the suite: nothing can be installed for them.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(SLURM))
+    items.sort(key=_turn)
     needless = [item for item in items if item.get_closest_marker("gpu") and not _gpu()]
     if needless:
         config.hook.pytest_deselected(items=needless)
         items[:] = [item for item in items if item not in needless]
+
+
+def _turn(item: pytest.Item) -> int:
+    file = item.nodeid.partition("::")[0]
+    if file.startswith(SLURM):
+        return -1
+    return LONG.index(file) if file in LONG else len(LONG)
 
 
 def _gpu() -> bool:

@@ -428,3 +428,10 @@ def test_processes_are_spawned() -> None:
 )
 def test_a_fork_is_noticed(source: str, count: int) -> None:
     assert len(forks(source)) == count
+
+
+def test_the_long_test_files_are_there() -> None:
+    """`tests/conftest.py` names them to start them first."""
+    named = re.findall(r'"(tests/[^"]+\.py)"', (ROOT / "tests" / "conftest.py").read_text())
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
