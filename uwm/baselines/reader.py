@@ -59,8 +59,8 @@ class StateReader(StoredModel):
         self.register_buffer("deviation", torch.ones(c.outputs))
 
     def scaled(self, states: Tensor) -> Tensor:
-        """States (B, K, 1+N, D) of K pictures -> outputs (B, Q), in deviations from the mean."""
-        patches = self.norm(states[:, :, 1:]).transpose(2, 3).flatten(1, 2)  # (B, K * D, N)
+        """States (B, C, 1+N, D) of C pictures -> outputs (B, Q), in deviations from the mean."""
+        patches = self.norm(states[:, :, 1:]).transpose(2, 3).flatten(1, 2)  # (B, C * D, N)
         grid = self.config.tokens.grid
         x = F.gelu(self.reduce(patches.unflatten(2, (grid, grid))))  # (B, channels, G, G)
         x = x + F.gelu(self.neighbours(x))
@@ -70,5 +70,5 @@ class StateReader(StoredModel):
         return found
 
     def forward(self, states: Tensor) -> Tensor:
-        """States (B, K, 1+N, D) -> outputs (B, Q), in the targets' units."""
+        """States (B, C, 1+N, D) -> outputs (B, Q), in the targets' units."""
         return self.scaled(states) * self.deviation + self.mean

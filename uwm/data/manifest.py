@@ -12,8 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
-from functools import partial
+from functools import cached_property, partial
 from io import StringIO
 from pathlib import Path
 

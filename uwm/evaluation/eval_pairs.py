@@ -59,7 +59,7 @@ def load_eval_pairs(setting: EvalSetting, split: str, pairs: int | None, seed: i
 
 
 class RolloutSegments(NamedTuple):
-    """Runs of K pairs, each from where the one before ends: the pairs, and their index (n, K) among them."""
+    """Runs of H pairs, each from where the one before ends: the pairs, and their index (n, H) among them."""
 
     pairs: EvalPairs
     pair_index: Tensor

@@ -70,7 +70,7 @@ def show_rollouts(
     corpus: str,
 ) -> None:
     """Three runs as animations beside the true clip, and one of them as panels, a column per step."""
-    frames = segments.pairs.images[segments.pair_index] / 255  # (n, K, 2, 3, S, S)
+    frames = segments.pairs.images[segments.pair_index] / 255  # (n, H, 2, 3, S, S)
     motion = (frames[:, -1, 1] - frames[:, 0, 0]).abs().mean((1, 2, 3))
     order = motion.argsort()
     seconds = float(segments.pairs.pairs.manifest.table["gap"].median())

@@ -143,7 +143,7 @@ class RobotEvaluation:
         return self._of_pairs(test, command_columns(predict, probe, test, self.device))
 
     def rollouts(self, segments: RolloutSegments, states: Tensor) -> FurtherMetrics:
-        """Errors of states (n, K, 1+N, D) predicted 1 to K steps ahead: `<measure>_<step>`."""
+        """Errors of states (n, H, 1+N, D) predicted 1 to H steps ahead: `<measure>_<step>`."""
         columns = rollout_columns(self.network, self.decoder, segments, states)
         return further_metrics(ROLLOUT_ROWS, segments.rows, columns, self.network.protocol)
 

@@ -24,12 +24,12 @@ def roll_out(
     other: Tensor | None = None,
     size: int = 64,
 ) -> Tensor:
-    """States (n, K, 1+N, D) predicted 1 to K steps after the first frame of each segment.
+    """States (n, H, 1+N, D) predicted 1 to H steps after the first frame of each segment.
 
     `other` (n,) names for each segment the one whose actions it gets.
     """
     states, (actions, mask) = segments.pairs.states, segments.pairs.controls
-    acting = segments.pair_index if other is None else segments.pair_index[other]  # (n, K)
+    acting = segments.pair_index if other is None else segments.pair_index[other]  # (n, H)
     parts = []
     for index, doing in zip(segments.pair_index.split(size), acting.split(size), strict=True):
         now, predicted = states[index[:, 0], 0].to(device), []
@@ -68,7 +68,7 @@ def rollout_columns(
 def rollout_fvd(
     network: ClipNetwork, decoder: World, segments: RolloutSegments, predicted: Tensor
 ) -> dict[str, Estimate]:
-    """Of predicted states (n, K, 1+N, D): the Fréchet distance of the clips of their K frames to the true
+    """Of predicted states (n, H, 1+N, D): the Fréchet distance of the clips of their H frames to the true
     ones as the MAE shows them (`fvd`) and as they are (`fvd_true`). No interval: it is no mean over runs.
 
     UserError for fewer frames than the network takes, and for a single run.

@@ -11,7 +11,7 @@ _Following = dict[tuple[str, int], tuple[int, int]]  # (clip, frame) -> the pair
 
 
 def rollout_segments(manifest: Manifest, horizon: int, most: int) -> tuple[Manifest, Tensor]:
-    """Runs of `horizon` pairs, each of which begins where the one before ends: (their pairs, index (n, K)).
+    """Runs of `horizon` pairs, each of which begins where the one before ends: (their pairs, index (n, H)).
 
     A clip gives as many runs as fit one after the other; of all, `most` are taken, evenly. UserError where no
     clip is long enough.
@@ -65,7 +65,7 @@ def _run(after: _Following, video: str, frame: int, length: int) -> list[int]:
 
 
 def _pairs_of(manifest: Manifest, runs: list[list[int]]) -> tuple[Manifest, Tensor]:
-    """The pairs that the runs (n, K) use, once each, and the runs' index among them."""
+    """The pairs that the runs (n, H) use, once each, and the runs' index among them."""
     rows, pair_index = np.unique(np.array(runs, np.int64), return_inverse=True)
     chosen = Manifest(manifest.table.iloc[rows].reset_index(drop=True), manifest.skipped)
     return chosen, torch.from_numpy(pair_index.reshape(len(runs), -1))

@@ -166,12 +166,12 @@ class WorldModel(StoredModel):
         return self.dynamics(s_t, quantized)
 
     def rollout(self, s_t: Tensor, actions: Tensor) -> Tensor:
-        """K steps from `s_t` (B, 1+N, D) by `actions` (B, K, L, W) -> states (B, K, 1+N, D)."""
+        """H steps from `s_t` (B, 1+N, D) by `actions` (B, H, L, W) -> states (B, H, 1+N, D)."""
         self._check_states("s_t", s_t)
         check_tensor("actions", actions, (None, None, *self._action_size), len(s_t))
         check_precision("actions", actions, s_t)
         if not actions.shape[1]:
-            raise BadInput("actions are of no step: give (B, K, L, W) with K of 1 or more")
+            raise BadInput("actions are of no step: give (B, H, L, W) with H of 1 or more")
         states = []
         for action in actions.unbind(1):
             s_t = self._predict(s_t, action)

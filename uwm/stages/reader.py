@@ -76,14 +76,14 @@ PLANNING_READER = {scale: replace(recipe, predicted_share=0.5) for scale, recipe
 
 
 class Examples(NamedTuple):
-    """States (F, 1+N, D); per example the index (n, K) of its states and its target (n, Q)."""
+    """States (F, 1+N, D); per example the index (n, C) of its states and its target (n, Q)."""
 
     states: Tensor
     frame_index: Tensor
     targets: Tensor
 
     def batch(self, rows: Tensor) -> dict[str, Tensor]:
-        """`states` (b, K, 1+N, D) and `targets` (b, Q) of some examples."""
+        """`states` (b, C, 1+N, D) and `targets` (b, Q) of some examples."""
         return {"states": self.states[self.frame_index[rows]], "targets": self.targets[rows]}
 
 
