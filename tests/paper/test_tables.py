@@ -51,6 +51,19 @@ def test_reported_and_ours_stand_beside_each_other(results):
     assert all("[" in row[2] for row in table.rows[1:3])
 
 
+def test_tables_say_how_many_pairs_of_how_many_clips(results):
+    read = Results(results)
+    tables = {table.name: table.note for table in experiment_tables(read, "mini")}
+    measured = [name for name in tables if "_sim-" in name and "_all" not in name]
+    assert {"table1_sim-ego", "table1_sim-ego_differences"} <= {*measured}
+    assert [name for name in measured if not tables[name].endswith(". 48 pairs of 12 clips.")] == []
+    note = reproduced(read, Reported()).note
+    assert note.endswith(" In all sim third person 48 pairs of 12 clips; sim ego 48 pairs of 12 clips.")
+    for path in results.glob("mini/table1/samples/*.csv"):
+        path.unlink()
+    assert "48 pairs" not in reproduced(Results(results), Reported()).note
+
+
 def test_reported_layout_prints_the_papers_decimals():
     assert reported_layout(Reported()).rows[0] == ["O_t", "0.280", "0.437", "0.350", "0.323", "0.416"]
 
