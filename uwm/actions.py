@@ -113,7 +113,8 @@ def _tables(
 ) -> Iterator[pa.Table]:
     starts = range(0, len(manifest.table), PAIRS_AT_ONCE)
     parts = (manifest.table.iloc[i : i + PAIRS_AT_ONCE].reset_index(drop=True) for i in starts)
-    loaded = crash_proof_map(partial(_pictures, corpus, world.image_size), parts, workers)
+    place = replace(corpus, clips=())  # all that a process needs to know of it
+    loaded = crash_proof_map(partial(_pictures, place, world.image_size), parts, workers)
     for rows, images in tqdm(loaded, f"actions of {corpus.name}", len(starts), mininterval=10):
         if isinstance(images, Failure):
             names = " to ".join(dict.fromkeys((rows["video"].iloc[0], rows["video"].iloc[-1])))
