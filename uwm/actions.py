@@ -74,7 +74,8 @@ def _is_written(world: World, corpus: Corpus, path: Path, gap: float, *, vectors
     if not path.exists():
         return False
     check_ours(path, _is_ours)
-    if not pq.read_schema(path).equals(_wanted(world, corpus, gap, vectors)[1], check_metadata=True):
+    found, wanted = pq.read_schema(path), _wanted(world, corpus, gap, vectors)[1]
+    if (found.names, found.metadata) != (wanted.names, wanted.metadata):
         raise UserError(f"{path} holds actions of other pairs or weights: move it away or name another --out")
     return True
 
