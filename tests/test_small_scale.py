@@ -90,16 +90,15 @@ def test_the_lines_of_the_page_in_few_steps(world: Path, line: str, monkeypatch:
         assert prepare.main(command[3:]) == 0
     assert main(EXPERIMENTS[name], words) == 0
     records = [read_record(path) for path in out.glob("*.json")]
-    assert {(record.status, record.scale, record.config["pretrain"]["shards"]) for record in records} == {
-        ("ok", "small", 90)
-    }
+    assert {(record.status, record.scale) for record in records} == {("ok", "small")}
+    read = [record.config["pretrain"]["shards"] for record in records if "pretrain" in record.config]
+    assert {*read} == {90}
     assert {record.cell.split("/")[0] for record in records} == {
         cell.partition("/")[0] for cell in CELLS[name].split(",")
     }
     if name == "table1":
         assert read_record(out / "uwm__ssv2.json").value("bits") == 240
-    else:
-        assert len([*(world / "cache").glob("pretrain*")]) <= 1
+    assert len([*(world / "cache").glob("world-model-*")]) == 1
 
 
 def _no_internet(*_: object, **__: object) -> None:
