@@ -21,7 +21,7 @@ def read(name: str, tree: Tree, forced: bool) -> Found | None:
     splits: dict[str, str] = {}
     for split, file in files.items():
         splits |= dict.fromkeys(_ids(file, forced), split)
-    clips = [Clip(path, split) for stem, path in tree.by_stem.items() if (split := splits.get(stem))]
+    clips = [Clip(path, of) for stem, path in tree.by_stem.items() if (of := splits.get(stem))]
     if not clips:
         if forced:
             raise _refused(name, tree, splits)
