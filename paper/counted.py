@@ -6,7 +6,7 @@ from paper.names import corpus_label
 from paper.store import Results
 
 
-def counted(results: Results, place: tuple[str, str, str], names: Sequence[str]) -> str:
+def pairs_and_clips(results: Results, place: tuple[str, str, str], names: Sequence[str]) -> str:
     """`300 pairs of 60 clips`, the same for all methods of a scale, experiment and corpus; empty where none
     of them has samples."""
     scale, experiment, corpus = place
@@ -20,11 +20,11 @@ def counted(results: Results, place: tuple[str, str, str], names: Sequence[str])
 
 def told_pairs(results: Results, place: tuple[str, str, str], names: Sequence[str]) -> str:
     """The same as the last sentence of a note."""
-    found = counted(results, place, names)
+    found = pairs_and_clips(results, place, names)
     return f" {found}." if found else ""
 
 
 def told_by_corpus(found: Iterable[tuple[str, str]]) -> str:
-    """The same of several corpora (name, what `counted` gives): once where two are alike."""
+    """The same of several corpora (name, what `pairs_and_clips` gives): once where two are alike."""
     parts = dict.fromkeys(f"{corpus_label(corpus)} {number}" for corpus, number in found if number)
     return f" In all {'; '.join(parts)}." if parts else ""

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper.counted import counted, told_by_corpus, told_pairs
+from paper.counted import pairs_and_clips, told_by_corpus, told_pairs
 from paper.names import corpus_label, math
 from paper.store import MOVING, Measured, Results
 from paper.style import legend_above, legend_columns, legend_height, look, plots
@@ -87,7 +87,8 @@ def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
         "All were trained for the same few steps."
     )
     both = [
-        (corpus, counted(results, (scale, EXPERIMENT_NAME, corpus), [*seen])) for corpus in (frames, robot)
+        (corpus, pairs_and_clips(results, (scale, EXPERIMENT_NAME, corpus), [*seen]))
+        for corpus in (frames, robot)
     ]
     note += told_by_corpus(both)
     columns = ["", *(metric_label(m) for m in ("bits", *FRAME_MEASURES, *ROBOT_MEASURES))]

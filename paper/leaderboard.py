@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paper.community import community
-from paper.counted import counted, told_by_corpus
+from paper.counted import pairs_and_clips, told_by_corpus
 from paper.families import EXPERIMENT_NAME as FAMILIES
 from paper.names import corpus_label
 from paper.store import Results
@@ -42,7 +42,7 @@ def leaderboard(results: Results, scale: str) -> Board | None:
     for found, experiment, source in _sources(results):
         for corpus, method in _measured(found, scale, experiment):
             place = (scale, experiment, method, corpus)
-            number = counted(found, (scale, experiment, corpus), [method])
+            number = pairs_and_clips(found, (scale, experiment, corpus), [method])
             seen.append((corpus, f"{number} ({source})" if number and source else number))
             entries = {
                 m: found.measure(*place, m if m in WITHOUT_HALVES else m + MOVING, interval=False)
