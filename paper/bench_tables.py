@@ -8,7 +8,7 @@ from paper.table import Table
 from uwm.errors import UserError
 
 BENCH_NAMES = (
-    *("login", "cells", "packed", "manifests", "compile"),
+    *("login", "cells", "packed", "manifests", "long", "compile"),
     *("ways-ssv2-like", "ways-ego4d-like", "visits-ssv2-like", "visits-ego4d-like"),
 )
 

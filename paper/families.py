@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from paper.counted import pairs_and_clips, told_by_corpus, told_pairs
 from paper.names import corpus_label, math
 from paper.store import MOVING, Measured, Results
 from paper.style import legend_above, legend_columns, legend_height, look, plots
@@ -85,6 +86,11 @@ def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
         f"{measured_text(still, 'missing', 'still_px')}. 95% intervals over clips (and seeds) in brackets. "
         "All were trained for the same few steps."
     )
+    both = [
+        (corpus, pairs_and_clips(results, (scale, EXPERIMENT_NAME, corpus), [*seen]))
+        for corpus in (frames, robot)
+    ]
+    note += told_by_corpus(both)
     columns = ["", *(metric_label(m) for m in ("bits", *FRAME_MEASURES, *ROBOT_MEASURES))]
     told = origins(results, scale, EXPERIMENT_NAME, robot)
     return Table(EXPERIMENT_NAME, f"Ways to a latent action, scale {scale}", columns, rows, note, told)
@@ -100,6 +106,7 @@ def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
         "the held-out error of the states still fell in it. "
         f"{_converged(results, scale, robot)}"
     )
+    note += told_pairs(results, (scale, EXPERIMENT_NAME, robot), [*FAMILIES])
     title = f"Ways to a latent action, {corpus_label(robot)}, scale {scale}, codes and costs"
     columns = ["", *(metric_label(metric) for metric in COSTS)]
     return Table(

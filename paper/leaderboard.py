@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paper.community import community
+from paper.counted import pairs_and_clips, told_by_corpus
 from paper.families import EXPERIMENT_NAME as FAMILIES
 from paper.names import corpus_label
 from paper.store import Results
@@ -37,10 +38,12 @@ class Board:
 def leaderboard(results: Results, scale: str) -> Board | None:
     """All methods by corpus with those measures that some row has. None where nothing was measured at that
     scale."""
-    rows, pictures, about = [], [], {}
+    rows, pictures, about, seen = [], [], {}, []
     for found, experiment, source in _sources(results):
         for corpus, method in _measured(found, scale, experiment):
             place = (scale, experiment, method, corpus)
+            number = pairs_and_clips(found, (scale, experiment, corpus), [method])
+            seen.append((corpus, f"{number} ({source})" if number and source else number))
             entries = {
                 m: found.measure(*place, m if m in WITHOUT_HALVES else m + MOVING, interval=False)
                 for m in MEASURES
@@ -59,6 +62,7 @@ def leaderboard(results: Results, scale: str) -> Board | None:
         "counted. "
         "Intervals stand in the tables below."
     )
+    note += told_by_corpus(seen)
     title = f"All rows, scale {scale}"
     kept = [metric for metric in MEASURES if any(entries[metric] for _, _, entries in rows)]
     columns = ["Method", "Corpus", *(metric_label(metric) for metric in kept)]

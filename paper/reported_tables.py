@@ -1,5 +1,6 @@
 """Table 1 beside the paper's: as the paper reports it, in its layout, and next to our numbers."""
 
+from paper.counted import pairs_and_clips, told_by_corpus
 from paper.grids import read_panels
 from paper.layout import MAIN
 from paper.names import DASH, corpus_label
@@ -83,6 +84,10 @@ def reproduced(results: Results, reported: Reported) -> Table:
     ) + (f" Scale {missing} has not been measured." if missing else "")
     told = [_training_pairs(results, place) for place in places.values() if not isinstance(place, str)]
     note += "".join(dict.fromkeys(told))
+    ours = [place for place in places.values() if not isinstance(place, str)]
+    note += told_by_corpus(
+        (corpus, pairs_and_clips(results, (scale, "table1", corpus), [UWM.name])) for scale, corpus in ours
+    )
     return Table("reproduced", "Table 1, reported and reproduced", ["", *places], rows, note)
 
 

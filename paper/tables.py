@@ -7,6 +7,7 @@ else is a table of its own by topic, which the page folds and the report has in 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from paper.counted import told_pairs
 from paper.layout import (
     COMPARED,
     CONTROL,
@@ -143,7 +144,7 @@ def method_table(
     note = NOTES[experiment] if experiment in NOTES and not view else NOTES[view]
     note += NOTES.get(topic.suffix, "") if topic.suffix else ""
     note += f"LPIPS: {used}." if used else "No record yet."
-    note += _counted(results, (scale, experiment, corpus), topic.methods)
+    note += told_pairs(results, (scale, experiment, corpus), topic.methods)
     if "lpips-random" in used:
         note += " Untrained backbone: not to be compared with reported numbers."
     if experiment in UNDIVIDED:
@@ -166,17 +167,6 @@ def method_table(
         origins(results, scale, experiment, corpus),
         topic="" if not both and not end else topic.title or "main methods",
     )
-
-
-def _counted(results: Results, place: tuple[str, str, str], names: Sequence[str]) -> str:
-    """How many pairs of how many clips the rows are of: the same for all."""
-    scale, experiment, corpus = place
-    for name in names:
-        for cell in results.find(scale, experiment, name, corpus):
-            if cell.status == "ok" and cell.sample_paths:
-                seen = results.samples(cell.sample_paths[0])
-                return f" {len(seen.pairs):,} pairs of {len(set(seen.clips)):,} clips."
-    return ""
 
 
 def _block(
@@ -246,6 +236,7 @@ def _difference_table(
     about = HALVES[halves[0]].lower() if len(halves) == 1 else named[suffix]
     about += f", minus {method_label(compared[0][1])}" if one else ""
     note = DIFFERENCE_NOTES.get(experiment, DIFFERENCE_NOTES[""])
+    note += told_pairs(results, place, [method for pair in compared for method in pair])
     return Table(
         f"{experiment}_{corpus}_differences{end}",
         f"{_title(experiment, scale, corpus)}, paired differences, {about}",
@@ -276,6 +267,7 @@ def control_table(results: Results, scale: str, experiment: str, corpus: str) ->
     note = "As a linear probe reads it off the predicted state, in pixels a small network; "
     note += "95% intervals over clips in brackets, of "
     note += "several seeds from the lowest to the highest limit."
+    note += told_pairs(results, (scale, experiment, corpus), list(found))
     columns = ["", *(method_label(method) for method in found)]
     name = f"{experiment}_{corpus}_control"
     return Table(name, title, columns, rows, note, topic="commands and transfer") if found else None

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from uwm.actions import main, write_actions
 from uwm.data.corpora import BUNDLED, bundled
 from uwm.data.crops import center_crop
+from uwm.data.decoders import BadVideo
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_pairs
 from uwm.errors import UserError
@@ -87,3 +89,55 @@ def test_the_command_and_its_mistakes(weights: tuple[Path, Path], tmp_path: Path
     with pytest.raises(UserError, match="expected the weights of a WorldModel"):
         main(["sim-ego", *command[:2], "--world-model", mae, *command[4:]])
     assert not (tmp_path / "x.parquet").exists()
+
+
+def test_parts_hold_what_one_file_does_and_are_not_made_again(
+    weights: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of them decoded by another process."""
+    for clip in bundled(BUNDLED[0]).of("test")[:3]:
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / Path(clip.path).name).symlink_to(bundled(BUNDLED[0]).file(clip))
+    mae, world_model = map(str, weights)
+    models = ["--mae", mae, "--world-model", world_model]
+    command = [f"mine={tmp_path / 'mine'}", *models, "--out"]
+    assert main([*command, str(tmp_path / "whole.parquet")]) == 0
+    parts = [[*command, str(tmp_path / "x.parquet"), "--part", f"{number}/2"] for number in range(2)]
+    assert [main([*words, "--workers", workers]) for words, workers in zip(parts, "01", strict=True)] == [
+        0,
+        0,
+    ]
+    files = [tmp_path / f"x-{number}-of-2.parquet" for number in range(2)]
+    found = pa.concat_tables([pq.read_table(file).replace_schema_metadata() for file in files])
+    whole = pq.read_table(tmp_path / "whole.parquet").replace_schema_metadata()
+    order = [("video", "ascending"), ("t0", "ascending")]
+    found, whole = found.sort_by(order), whole.sort_by(order)
+    assert found["codes"].equals(whole["codes"])
+    np.testing.assert_allclose(found["vectors"].to_pylist(), whole["vectors"].to_pylist(), atol=1e-5)
+    assert found["t1"].equals(whole["t1"])
+    with monkeypatch.context() as patched:
+        patched.setattr("uwm.actions.write_actions", None)  # is not called
+        capsys.readouterr()
+        assert main(parts[1]) == 0
+    assert capsys.readouterr().out == f"{files[1]} is there already\n"
+    with pytest.raises(UserError, match="actions of other pairs or weights"):
+        main([*parts[1], "--gap", "0.3"])
+    with pytest.raises(UserError, match="--part 3/4: corpus 'mine' has 3 clips"):
+        main([*command, str(tmp_path / "y.parquet"), "--part", "3/4"])
+
+
+def test_a_video_that_breaks_off_is_named_by_another_process_too(
+    weights: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise BadVideo("a/b.mp4", "frame 7 cannot be decoded")
+
+    corpus = bundled(BUNDLED[0])
+    corpus = replace(corpus, clips=corpus.of("test")[:1])
+    monkeypatch.setattr("uwm.actions.load_pairs", broken)
+    with pytest.raises(UserError, match=r"a/b\.mp4: frame 7 cannot be decoded"):
+        write_actions(World.load(*weights), corpus, tmp_path / "a.parquet", 0.2)
+    assert not (tmp_path / "a.parquet").exists()

@@ -1,5 +1,6 @@
 """What trainings cost: against the formula of a ViT, by hand, and what the pages say of it."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.documents import ROOT, blocks
-from uwm import cost
+from uwm import cost, reading_cost
 from uwm.data.corpora import BUNDLED
 from uwm.methods import AHEAD, COPY, R_LA
 from uwm.metrics.perceptual import load_lpips
@@ -18,11 +19,17 @@ from uwm.models import MaskedAutoencoder, WorldModel
 from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 from uwm.stages import counting
+from uwm.stages.adapter import ADAPTER
+from uwm.stages.decoder import DECODER
+from uwm.stages.finetune import FINETUNE
 from uwm.stages.mae import MAE
+from uwm.stages.reader import READER
 from uwm.stages.world_model import PRETRAIN
 
 PAGES = (ROOT / "slurm" / "README.md", ROOT / "docs" / "paper-scale.md")
-SHOWN = [text for page in PAGES for _, text in blocks(page) if text.startswith("$ python -m uwm.cost")]
+COMMANDS = [text for page in PAGES for _, text in blocks(page) if text.startswith("$ python -m uwm.cost")]
+SHOWN = [text for text in COMMANDS if "--trainings" not in text.splitlines()[0]]
+[ALL_TRAININGS] = [text for text in COMMANDS if text not in SHOWN]
 
 
 def test_the_encoder_costs_what_the_formula_says():
@@ -88,10 +95,45 @@ def test_cells_are_measured_by_no_more_than_is_counted(tmp_path, monkeypatch):
 
 
 def test_what_shards_take_by_hand():
-    assert cost.stored(PRETRAIN["mini"], BUNDLED) == {}
+    assert reading_cost.stored(PRETRAIN["mini"], BUNDLED) == {}
     recipe = replace(PRETRAIN["paper"], pairs=3600, short_side=480)  # 240 KiB a pair
-    told = cost.stored(recipe, ("ssv2", "ego4d"))["shards"]
+    told = reading_cost.stored(recipe, ("ssv2", "ego4d"))["shards"]
     assert told.startswith("2 GB on disk, 0.3 core hours")  # 7200 pairs; 109 and 1,091 s
+
+
+def test_what_frames_and_states_take_by_hand():
+    """Of 30,000 frames of 256 px: crops of 224 px, and (1+196) x 768 numbers in fp16; see the page's line."""
+    frames, mae = 30_000, MAE["paper"].model
+    pictures, crops, states = (frames * size for size in (3 * 256**2, 3 * 224**2, 2 * 197 * 768))
+    assert counting.held_memory(DECODER["paper"], mae, frames) == pictures + crops + states
+    fewer = replace(DECODER["paper"], pairs=5000)  # 10,000 frames at most, which are copied
+    assert counting.held_memory(fewer, mae, frames) == pictures + (pictures + crops + states) // 3
+    assert counting.held_memory(ADAPTER["paper"], mae, frames) == pictures  # cropped and encoded at each step
+    assert counting.held_memory(FINETUNE["paper"], mae, frames) == 0  # read live
+    assert cost.in_domain_memory(READER["paper"], MAE["paper"]) == pictures + crops + states
+    assert cost.in_domain_memory(PRETRAIN["paper"], MAE["paper"]) == 0
+    assert cost.held_line("paper") == "19.5 GB of a host a GPU at most, by Figure 5's decoder and reader"
+
+
+def test_the_trainings_on_the_page_add_up(monkeypatch):
+    """Counting each network takes minutes: its operations are taken from the page, all else is counted."""
+    command, *lines = ALL_TRAININGS.splitlines()
+    assert command == "$ python -m uwm.cost --scale small --tflops 25 --trainings"
+    rows = [re.split(r"\s{2,}", line) for line in lines]
+    shown = {row[1]: row for row in rows[1:] if len(row) > 6}
+
+    def read_off(recipe, *_):
+        _, _, _, _, _, operations, memory, *_ = shown[cost.kind_of(recipe)]
+        return SimpleNamespace(total=1e9 * float(operations), memory=lambda _: 1e9 * float(memory))
+
+    monkeypatch.setattr(cost, "cost_of_alike", read_off)
+    monkeypatch.setattr(cost, "measure_cost", lambda *_: 139.7e9)
+    for told, line in zip(cost.all_trainings("small", 25, 30), lines, strict=True):
+        words, hours = told.rsplit(maxsplit=1)
+        wanted_words, wanted = line.rsplit(maxsplit=1)
+        assert words.split() == wanted_words.split()
+        if told != lines[0]:
+            assert float(hours) == pytest.approx(float(wanted), abs=0.1 if "  " * 9 in told else 0.011)
 
 
 def test_a_jobs_operations_are_those_that_are_counted_here():
@@ -152,6 +194,9 @@ def test_a_backward_pass_costs_twice_its_forward_and_frozen_parts_less():
 def test_every_training_is_counted_once(monkeypatch):
     """By hand: methods and numbers of pairs, times seeds, of the three experiments."""
     monkeypatch.setattr(cost, "cost_of_alike", lambda *_: SimpleNamespace(total=1))
+    assert {one.held > 0 for one in cost.counted_trainings("paper") if one.kind.startswith("decoder")} == {
+        True
+    }
     found = {(one.experiment, one.kind): one.times for one in cost.counted_trainings("paper")}
     assert found == {
         ("table1", "pre-training"): 1,

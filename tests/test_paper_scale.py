@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.robot_simulator import needs_robosuite
 from tests.documents import BLOCK, ROOT, commands, section
 from tests.paper_world import write_world
 from tests.warm import run_python
@@ -62,6 +63,22 @@ def test_a_command_of_the_page(world: Path, line: str):
     if words[0].endswith(".py"):
         assert "pretrain" in done.stdout  # which all three share
         assert "warning" not in done.stderr
+
+
+@needs_robosuite
+@pytest.mark.robosuite
+def test_the_array_tasks_of_the_page_make_the_in_domain_set(tmp_path: Path):
+    """As two tasks, of few episodes and small pictures; the second one joins the file."""
+    [line] = [line for line in words_of("Fetch") if line.startswith("sbatch")]
+    words = shlex.split(line)
+    task = words[words.index("--wrap") + 1]
+    for number in range(2):
+        told = shlex.split(task.replace("$SLURM_ARRAY_TASK_ID/32", f"{number}/2"))
+        assert told[0] == "python"
+        done = run([*told[1:], "--episodes", "3", "--size", "32"], tmp_path)
+        assert done.returncode == 0, done.stderr[-1500:]
+    corpus = open_corpus("robosuite", tmp_path / "ROBOSUITE.hdf5")
+    assert {clip.split for clip in corpus.clips} == {"train", "validation", "test"}
 
 
 def test_the_shards_of_the_page_are_of_the_pairs_that_the_training_reads(

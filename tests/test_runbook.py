@@ -6,6 +6,7 @@ SITE.toml, shards of the pairs that scale `paper` asks for, records in results/p
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from tests.documents import BLOCK, ROOT, commands, section
 from tests.paper_world import TINY, write_lpips, write_world
+from tests.runs.fake_slurm import FakeSlurm, fake_slurm  # noqa: F401 (a fixture)
 from tests.warm import run_python
 from uwm.runs.settings import plain
 
@@ -77,16 +79,17 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def environment_of(folder: Path) -> dict[str, str]:
+def environment_of(folder: Path, runs: str = "runs") -> dict[str, str]:
     """Where the page's reader has put things."""
-    places = {f"UWM_{name.upper()}": str(folder / name) for name in ("cache", "runs", "weights")}
+    places = {f"UWM_{name.upper()}": str(folder / name) for name in ("cache", "weights")}
+    places["UWM_RUNS"] = str(folder / runs)
     found = os.environ | places | {"UWM_SHARDS": str(folder / "SHARDS")}
     found.pop("UWM_SITE", None)
     return found | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
 
 
-def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return run_python(words, folder, environment_of(folder), timeout=600)
+def run(words: list[str], folder: Path, runs: str = "runs") -> subprocess.CompletedProcess[str]:
+    return run_python(words, folder, environment_of(folder, runs), timeout=600)
 
 
 def make(target: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -95,6 +98,40 @@ def make(target: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         words, cwd=folder, env=environment_of(folder), capture_output=True, text=True, timeout=600
     )
+
+
+@pytest.mark.parametrize("name", ["figure4", "figure5"])
+def test_the_figures_are_sent_asked_about_and_collected(
+    tree: Path,
+    fake_slurm: FakeSlurm,  # noqa: F811
+    name: str,
+) -> None:
+    """With Slurm's commands replaced by scripts, in a run folder of their own; `tests/slurm` sends Table 1 to
+    a cluster."""
+    sent, asked, collected = (shlex.split(line)[1:] for line in lines_of("Run") if name in line)
+    assert [words[-1] for words in (sent, asked, collected)] == ["--submit", "--status", "--collect"]
+    [graph] = [shlex.split(line)[1:] for line in lines_of("Plan") if name in line and "--graph" in line]
+    drawn = run(graph, tree, "sent")
+    assert drawn.returncode == 0, drawn.stderr[-2000:]
+    done = run(sent, tree, "sent")
+    assert done.returncode == 0, done.stderr[-2000:]
+    jobs = [re.search(r"--job-name='?([\w-]+)", script)[1] for script in fake_slurm.scripts]
+    assert sorted(jobs) == sorted(re.findall(r"^ *([\w-]+):", drawn.stdout, re.MULTILINE))
+    behind: dict[str, set[str]] = {}  # by a job's number: those that it waits for, and that these wait for
+    for number, options in enumerate(fake_slurm.options, start=1):
+        needed = re.findall(r"\d+", next((word for word in options if word.startswith("--dependency=")), ""))
+        behind[str(number)] = {*needed}.union(*(behind[one] for one in needed))
+    training = str(1 + jobs.index(f"{name}-pretrain"))
+    waiting = {job for job, before in zip(jobs, behind.values(), strict=True) if training in before}
+    lists = {job for job in jobs if "-manifests" in job}
+    assert waiting == {*jobs} - lists - {f"{name}-pretrain"}
+    state = json.loads(run([*asked, "--json"], tree, "sent").stdout)
+    assert {row["state"] for row in state} == {"pending"}
+    gathered = run(collected, tree, "sent")
+    assert gathered.returncode == 1  # nothing is measured yet
+    missing = re.findall("^missing: (.*): pending", gathered.stderr, re.MULTILINE)
+    assert sorted(missing) == sorted(row["item"] for row in state if not row["item"].startswith("stage:"))
+    assert not (tree / "results" / "paper" / name).exists()
 
 
 def test_from_data_to_the_figures(tree: Path) -> None:

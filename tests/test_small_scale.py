@@ -1,11 +1,14 @@
-"""Scale `small` on the CPU: three steps over shards of SSv2-like clips, and a published MAE's file."""
+"""Scale `small` on the CPU: a few steps over shards of SSv2-like clips and a toy robot, and a published MAE's
+file."""
 
 import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.documents import BLOCK, commands, section
 from tests.paper_world import TINY, write_lpips, write_published, write_ssv2
+from tests.robot_toy import write_toy
 from uwm.data import prepare
 from uwm.errors import UserError
 from uwm.runs.cli import main, run_experiment
@@ -14,20 +17,35 @@ from uwm.runs.record import read_record
 from uwm.runs.settings import plain
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "paper-scale.md"
 EXPERIMENTS = {
     name: load_experiment(ROOT / "experiments" / f"{name}.py") for name in ("table1", "figure4", "figure5")
 }
+SHOWN = [
+    shlex.join(words)
+    for language, text in BLOCK.findall(section(PAGE, "One GPU"))
+    if language == "sh"
+    for words in commands(text)
+]
+PLACES = {"ssv2": "SSV2", "robosuite": "ROBOSUITE.hdf5"}
+CELLS = {"table1": "uwm,copy", "figure4": "w_pre,w_ft/*/s0", "figure5": "copy,r_la/*/s0,r_gt/*/s0"}
 SIZES = [f"mae.model.{name}={value}" for name, value in plain(TINY).items() if name != "patch_size"]
 FEW = ["train.steps=3", "train.batch_size=4", "train.warmup_steps=1", "pairs=16", "short_side=64"]
-SETTINGS = [
-    *SIZES,
-    *(f"{recipe}.{setting}" for recipe in ("pretrain", "no_action") for setting in FEW),
-    "test_pairs=6",
-]
+TRAINED = {  # recipes of an experiment
+    "table1": ("pretrain", "no_action"),
+    "figure4": ("pretrain", "finetune"),
+    "figure5": ("pretrain", "finetune", "adapter", "decoder", "reader"),
+}
+MEASURED = {"table1": ["test_pairs=6"], "figure4": ["test_pairs=6"]}
+MEASURED["figure5"] = ["test_pairs=6", "probe_pairs=12", "horizon=2", "rollouts=2", "panel_steps=1,2"]
+SETTINGS = {
+    name: [*SIZES, *(f"{recipe}.{setting}" for recipe in recipes for setting in FEW), *MEASURED[name]]
+    for name, recipes in TRAINED.items()
+}
 
 
 def test_the_runbook_says_what_the_recipes_hold() -> None:
-    page = (ROOT / "docs" / "paper-scale.md").read_text(encoding="utf-8").replace("\n", " ")
+    page = PAGE.read_text(encoding="utf-8").replace("\n", " ")
     configs = {name: experiment.configs for name, experiment in EXPERIMENTS.items()}
     small, paper = configs["table1"]["small"], configs["table1"]["paper"]
     assert small.pretrain.model == paper.pretrain.model
@@ -40,28 +58,47 @@ def test_the_runbook_says_what_the_recipes_hold() -> None:
     assert f"of its recipe, {paper.pretrain.pairs:,} of each corpus" in page
 
 
-def test_table1_in_three_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_ssv2(tmp_path / "SSV2")
-    write_published(tmp_path / "weights" / "mae_visualize_vit_base.pth", TINY, seed=0)
-    write_lpips(tmp_path / "weights")
-    for name in ("CACHE", "RUNS", "SHARDS"):
-        monkeypatch.setenv(f"UWM_{name}", str(tmp_path / name.lower()))
-    monkeypatch.setenv("UWM_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SSV2, ROBOSUITE.hdf5, the weights and SITE.toml of the page."""
+    folder = tmp_path_factory.mktemp("small")
+    write_ssv2(folder / "SSV2")
+    write_toy(folder / "ROBOSUITE.hdf5", demos=16, hand=True)
+    places = (f'{name} = "{folder / file}"\n' for name, file in PLACES.items())
+    (folder / "SITE.toml").write_text("[data]\n" + "".join(places))
+    write_published(folder / "weights" / "mae_visualize_vit_base.pth", TINY, seed=0)
+    write_lpips(folder / "weights")
+    return folder
+
+
+@pytest.mark.parametrize("line", SHOWN, ids=lambda line: line.split()[1])
+def test_the_lines_of_the_page_in_few_steps(world: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other: the first one makes the shards, and the pre-training is of all three."""
+    for name in ("CACHE", "RUNS", "SHARDS", "WEIGHTS"):
+        monkeypatch.setenv(f"UWM_{name}", str(world / name.lower()))
+    monkeypatch.setenv("TORCH_HOME", str(world / "torch"))
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", _no_internet)
-    out = tmp_path / "records"
-    words = ["--scale", "small", "--data", f"ssv2={tmp_path / 'SSV2'}", "--out", str(out)]
-    words += ["--only", "uwm,copy", "--set", *SETTINGS]
-    with pytest.raises(UserError, match="or make them: python -m uwm") as refused:
-        run_experiment(EXPERIMENTS["table1"], words)
-    command = shlex.split(str(refused.value).partition("make them: ")[2])
-    assert prepare.main(command[3:]) == 0
-    assert main(EXPERIMENTS["table1"], words) == 0
-    record = read_record(out / "uwm__ssv2.json")
-    assert record.status == "ok"
-    assert record.scale == "small"
-    assert record.value("bits") == 240
-    assert record.config["pretrain"]["shards"] == 90
+    monkeypatch.chdir(world)
+    script, *words = shlex.split(line)[1:]
+    name = Path(script).stem
+    out = world / "records" / name
+    words += ["--out", str(out), "--only", CELLS[name], "--set", *SETTINGS[name]]
+    if name == "table1":
+        with pytest.raises(UserError, match="or make them: python -m uwm") as refused:
+            run_experiment(EXPERIMENTS[name], words)
+        command = shlex.split(str(refused.value).partition("make them: ")[2])
+        assert prepare.main(command[3:]) == 0
+    assert main(EXPERIMENTS[name], words) == 0
+    records = [read_record(path) for path in out.glob("*.json")]
+    assert {(record.status, record.scale) for record in records} == {("ok", "small")}
+    read = [record.config["pretrain"]["shards"] for record in records if "pretrain" in record.config]
+    assert {*read} == {90}
+    assert {record.cell.split("/")[0] for record in records} == {
+        cell.partition("/")[0] for cell in CELLS[name].split(",")
+    }
+    if name == "table1":
+        assert read_record(out / "uwm__ssv2.json").value("bits") == 240
+    assert len([*(world / "cache").glob("world-model-*")]) == 1
 
 
 def _no_internet(*_: object, **__: object) -> None:

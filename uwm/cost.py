@@ -5,10 +5,9 @@
     python -m uwm.cost --scale small --trainings      # every training of Table 1, Figures 4 and 5
 
 Operations and the memory of a step are counted on the real networks, attention included; a host's memory is
-what reading pairs takes: blocks to shuffle, and a process for each core but one. Shards and lists of pairs
-are reckoned by what `tests/bench/data.py` measured once, on videos like those of SSv2 and Ego4D; the
-in-domain set of Figures 4 and 5 by 13 of its episodes. A rate is nothing that can be counted: `timing.jsonl`
-beside a training's log has the measured one.
+what reading pairs takes: blocks to shuffle, and a process for each core but one; for trainings of Figures 4
+and 5 the frames and states that they hold. What the data takes is in `uwm.reading_cost`. A rate is nothing
+that can be counted: `timing.jsonl` beside a training's log has the measured one.
 
 Measuring is done in fp32. It is counted as if each cell encoded, predicted and showed its pairs anew: test
 pairs, those that probes are fitted to, and each step of its rollouts. Cells of a run share a part of that.
@@ -20,29 +19,36 @@ end with (at scale mini it does).
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from uwm.arguments import Parser, one_of, real, whole
 from uwm.data.simulation.suite import Suite
 from uwm.env import REPOSITORY
 from uwm.errors import run_cli
-from uwm.runs.experiment import load_experiment
+from uwm.reading_cost import looked_at, made_here, stored
+from uwm.runs.experiment import Cell, load_experiment
 from uwm.runs.slurm.site import TFLOPS
+from uwm.stages.action_training import ActionRecipe
 from uwm.stages.adapter import AdapterRecipe
 from uwm.stages.baselines import DynamicsRecipe
-from uwm.stages.counting import StepCost, TrainedRecipe, bare, cost_of_alike, measure_cost, step_cost
+from uwm.stages.counting import (
+    StepCost,
+    TrainedRecipe,
+    bare,
+    cost_of_alike,
+    held_memory,
+    measure_cost,
+    step_cost,
+)
 from uwm.stages.decoder import DecoderRecipe
 from uwm.stages.finetune import FinetuneRecipe
-from uwm.stages.pair_training import planned_memory
+from uwm.stages.mae import MAERecipe
+from uwm.stages.pair_training import PairRecipe, planned_memory
 from uwm.stages.world_model import PretrainRecipe
 
 COUNTED_EXPERIMENTS = ("table1", "figure4", "figure5")
 COUNTED_SCALES = ("small", "paper")
-STORED_PAIR = 60 * 1024 / 240**2  # bytes of a pair in shards of quality 90, for a short side squared
-DECODED_ALONE = {"ssv2": 32.9, "ego4d": 3.3}  # pairs a second of one core, each pair decoded by itself
-LISTED = 0.015  # seconds of one core for a clip of 4 s, when the pairs of a corpus are drawn
-IN_DOMAIN_EPISODE = 0.99e6, 3.3  # bytes, and seconds of one core, of an episode of the in-domain set
 
 
 class Trainings(NamedTuple):
@@ -54,6 +60,7 @@ class Trainings(NamedTuple):
     batch_size: int
     steps: int
     times: int
+    held: int  # bytes of frames and states in each rank's host; 0 where batches are read live
 
     @property
     def operations(self) -> int:
@@ -120,63 +127,70 @@ def measuring_line(scale: str, tflops: float) -> str:
     return f"{hours:.2f} GPU hours at {tflops:g} TFLOP/s in fp32, {pairs:,} pairs of {each:.1f} GFLOP"
 
 
-def stored(recipe: PretrainRecipe, corpora: Sequence[str]) -> dict[str, str]:
-    """What the shards of a recipe take; nothing where it reads none of the quality that was measured."""
-    if recipe.shards != 90 or recipe.pairs is None:
-        return {}
-    gigabytes = STORED_PAIR * recipe.short_side**2 * recipe.pairs * len(corpora) / 1e9
-    hours = sum(recipe.pairs / DECODED_ALONE[name] for name in corpora) / 3600
-    return {"shards": f"{gigabytes:.0f} GB on disk, {hours:.1f} core hours to make them, once"}
-
-
-def made_here() -> dict[str, str]:
-    """What is made once besides: the lists of pairs, and the in-domain set of Figures 4 and 5."""
-    episodes = len(Suite().takes())
-    size, seconds = (one * episodes for one in IN_DOMAIN_EPISODE)
-    return {
-        "lists of pairs": f"{100_000 * LISTED / 3600:.1f} core hours for 100,000 short clips, once",
-        "in-domain set": f"{size / 1e9:.1f} GB on disk, {seconds / 3600:.1f} core hours to make it, once",
-    }
-
-
 def counted_trainings(scale: str) -> Iterator[Trainings]:
     """Every training of the three experiments at a scale, in the first experiment that needs it."""
     seen: set[tuple[Any, str]] = set()
     for name in COUNTED_EXPERIMENTS:
-        experiment = load_experiment(REPOSITORY / "experiments" / f"{name}.py")
-        config = experiment.configs[scale]
         counts: dict[tuple[str, TrainedRecipe, int, int], int] = {}
-        for cell in experiment.cells(config, {}):
-            for recipe in _recipes(experiment.reads(config, cell)):
+        held: dict[str, int] = {}
+        for config, cell, read in _cells(name, scale):
+            for recipe in read.values():
+                if not isinstance(recipe, TrainedRecipe):
+                    continue
                 key = recipe, "" if isinstance(recipe, PretrainRecipe) else cell.corpus
                 if key not in seen:
                     seen.add(key)
                     alike = kind_of(recipe), bare(recipe), recipe.train.batch_size, recipe.train.steps
                     counts[alike] = counts.get(alike, 0) + 1
+                    held[alike[0]] = max(held.get(alike[0], 0), in_domain_memory(recipe, config.mae))
         for (kind, recipe, batch_size, steps), count in counts.items():
             cost = cost_of_alike(recipe, config.mae, bare(config.pretrain))
-            yield Trainings(name, kind, cost, batch_size, steps, count)
+            yield Trainings(name, kind, cost, batch_size, steps, count, held[kind])
+
+
+def in_domain_memory(recipe: PairRecipe | ActionRecipe, mae: MAERecipe) -> int:
+    """`held_memory` of a recipe that trains on the in-domain set; 0 for the pre-training."""
+    if isinstance(recipe, PretrainRecipe):
+        return 0
+    suite = Suite()
+    clips = min(suite.episodes["train"], recipe.clips or suite.episodes["train"])
+    return held_memory(recipe, mae.model, clips * suite.steps // suite.steps_per_frame)
+
+
+def held_line(scale: str) -> str:
+    """The most that a training of Figures 4 and 5 holds in memory, and which it is."""
+    held: dict[str, int] = {}
+    for name in COUNTED_EXPERIMENTS:
+        for config, _, read in _cells(name, scale):
+            for field, recipe in read.items():
+                if isinstance(recipe, PairRecipe | ActionRecipe):
+                    held[field] = max(held.get(field, 0), in_domain_memory(recipe, config.mae))
+    most = max(held.values())
+    names = " and ".join(field for field, size in held.items() if size == most)
+    return f"{most / 1e9:.1f} GB of a host a GPU at most, by Figure 5's {names}"
 
 
 def measurings(scale: str) -> Iterator[Measurements]:
     """What the cells of each of the three experiments measure at a scale."""
     for name in COUNTED_EXPERIMENTS:
-        experiment = load_experiment(REPOSITORY / "experiments" / f"{name}.py")
-        config = experiment.configs[scale]
-        cells = experiment.cells(config, {})
-        pairs = sum(measured_pairs(experiment.reads(config, cell)) for cell in cells)
-        yield Measurements(name, len(cells), pairs, measure_cost(config.mae, config.pretrain, config.lpips))
+        found = list(_cells(name, scale))
+        pairs = sum(measured_pairs(read) for _, _, read in found)
+        config = found[0][0]
+        yield Measurements(name, len(found), pairs, measure_cost(config.mae, config.pretrain, config.lpips))
+
+
+def _cells(name: str, scale: str) -> Iterator[tuple[Any, Cell, Mapping[str, Any]]]:
+    """An experiment's config at a scale, and each of its cells with what it reads of it."""
+    experiment = load_experiment(REPOSITORY / "experiments" / f"{name}.py")
+    config = experiment.configs[scale]
+    for cell in experiment.cells(config, {}):
+        yield config, cell, experiment.reads(config, cell)
 
 
 def measured_pairs(read: Mapping[str, Any]) -> int:
     """By what a cell reads of the config: test pairs, those that probes are fitted to, steps of rollouts."""
     ahead: int = read.get("horizon", 0) * read.get("rollouts", 0)
     return int(read["test_pairs"]) + int(read.get("probe_pairs", 0)) + ahead
-
-
-def _recipes(read: Mapping[str, Any]) -> list[TrainedRecipe]:
-    """The recipes of trainings among what a cell reads of a config."""
-    return [value for value in read.values() if isinstance(value, TrainedRecipe)]
 
 
 def kind_of(recipe: TrainedRecipe) -> str:
@@ -195,7 +209,7 @@ def kind_of(recipe: TrainedRecipe) -> str:
     return f"{name} ({said})" if said else name
 
 
-HEADER = ("", "training", "times", "steps", "batch", "GFLOP a pair", "memory, GB", "GPU hours")
+HEADER = ("", "training", "times", "steps", "batch", "GFLOP a pair", "GPU, GB", "held, GB", "GPU hours")
 
 
 def all_trainings(scale: str, tflops: float, tflops_fp32: float) -> list[str]:
@@ -214,6 +228,7 @@ def all_trainings(scale: str, tflops: float, tflops_fp32: float) -> list[str]:
                 f"{found.batch_size}",
                 f"{found.cost.total / 1e9:.1f}",
                 f"{found.cost.memory(found.batch_size) / 1e9:.1f}",
+                f"{found.held / 1e9:.1f}" if found.held else "",
                 f"{spent:.2f}",
             )
         )
@@ -227,10 +242,10 @@ def all_trainings(scale: str, tflops: float, tflops_fp32: float) -> list[str]:
             "",
             f"{measured.each / 1e9:.1f}",
         )
-        rows.append((measured.experiment, *told, "", f"{spent:.2f}"))
-    rows += [(name, "together", *[""] * 5, f"{spent:.1f}") for name, spent in hours.items()]
+        rows.append((measured.experiment, *told, "", "", f"{spent:.2f}"))
+    rows += [(name, "together", *[""] * 6, f"{spent:.1f}") for name, spent in hours.items()]
     rate = f"at {tflops:g} TFLOP/s, {tflops_fp32:g} in fp32"
-    rows.append(("all", rate, *[""] * 5, f"{sum(hours.values()):.1f}"))
+    rows.append(("all", rate, *[""] * 6, f"{sum(hours.values()):.1f}"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     return [
         "  ".join(
@@ -268,7 +283,8 @@ def main(argv: list[str] | None = None) -> int:
     place = config.mae.model.image_size, len(config.pretrain_on), options.gpus, options.cores - 1
     reading = planned_memory(config.pretrain, *place)
     memory, rate = (reading.total, reading.processes), options.tflops
-    further = stored(config.pretrain, config.pretrain_on) | made_here()
+    further = stored(config.pretrain, config.pretrain_on) | looked_at() | made_here()
+    further["frames and states"] = held_line(options.scale)
     further["measuring"] = measuring_line(options.scale, options.tflops_fp32)
     print("\n".join(table(cost, config.pretrain, memory, options.gpus, rate, further)))
     return 0

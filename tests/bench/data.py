@@ -7,10 +7,11 @@ decoding the JPEGs alone. (a), (b) and (c) end with the same resize and 224 px c
 rates. Process CPU time is taken, so that a busy machine disturbs less; medians over rounds.
 
 Then: live decoding of manifests whose pairs were drawn one by one and by visits (the recipe's field
-`pairs_per_visit`); manifests of 10,000 clips (links to one) by 1 and 2 processes; growth; memory.
+`pairs_per_visit`); manifests of 10,000 clips (links to one) by 1 and 2 processes; the list of pairs and the
+data card of a video of half an hour, by its bytes; growth; memory.
 
     python tests/bench/data.py [--clips DIR] [--opens 10000]     # DIR keeps the videos for the next time
-    python tests/bench/data.py --only visits manifests
+    python tests/bench/data.py --only visits manifests long
 """
 
 import argparse
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from tables import write_table
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.decoders import BadVideo
 from uwm.data.ffmpeg import PyAVReader
+from uwm.data.inspect import make_card
 from uwm.data.manifest import Manifest, build_manifest
 from uwm.data.pairs import resize_short_side, to_tensor
 from uwm.data.prepare import Settings, prepare
@@ -238,6 +241,45 @@ def manifests(corpus: Corpus, folder: Path, clips: int = 10_000) -> None:
     write_table("manifests", f"List of pairs of {clips:,} clips like {corpus.name}", columns, rows)
 
 
+def lengthened(source: Path, path: Path, times: int) -> None:
+    """The same video so many times in a row, without another encoding."""
+    with av.open(str(path), "w") as container:
+        stream, shift = None, 0
+        for _ in range(times):
+            with av.open(str(source)) as given:
+                video = given.streams.video[0]
+                stream = stream or container.add_stream_from_template(video)
+                for packet in given.demux(video):
+                    if packet.size:
+                        packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                        container.mux(packet)
+                shift += video.duration
+
+
+def by_bytes(short: Corpus, long: Corpus, folder: Path, times: int = 60) -> None:
+    """CPU seconds for the list of pairs and for the data card, of short clips and of a long video."""
+    home = folder / "long"
+    home.mkdir()
+    lengthened(long.file(long.clips[0]), home / "0.mp4", times)
+    lengthy = Corpus(long.name, home, (Clip("0.mp4", "train"),))
+    gigabytes = (home / "0.mp4").stat().st_size / 1e9
+    rows = []
+    for corpus, size, unit in ((short, len(short.clips), "clip"), (lengthy, gigabytes, "GB")):
+        seconds = medians({
+            "list of pairs": partial(once, build_manifest, corpus, "train", pairs_per_clip=8),
+            "data card": partial(once, make_card, corpus, "train"),
+        })  # fmt: skip
+        rows += [(corpus.name, f"{name}, a {unit}", f"{value / size:.3f}") for name, value in seconds.items()]
+    title = f"Clips of 4 s, and a video of {gigabytes:.2f} GB that lasts {times * 0.5:.0f} minutes"
+    write_table("long", title, ("Videos", "What", "Seconds of CPU"), rows)
+
+
+def once(work: Callable[..., object], *arguments: object, **options: object) -> int:
+    """For `medians`: do it, as one item."""
+    work(*arguments, **options)
+    return 1
+
+
 def growth(corpus: Corpus, folder: Path) -> None:
     """Cost per pair with 100 and with 10,000 clips (links to the same files): planning, then 64 pairs."""
     source = build_manifest(corpus, "train", pairs_per_clip=8, pairs_per_visit=PER_VISIT).table
@@ -294,7 +336,7 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, help="folder that keeps the benchmark's videos")
     parser.add_argument("--listed", type=int, default=10_000, help="clips of the longest manifest")
     parser.add_argument("--opens", type=int, default=1000, help="videos for the memory measurement")
-    parts = ("ways", "visits", "manifests", "growth", "memory")
+    parts = ("ways", "visits", "manifests", "long", "growth", "memory")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="some measurements")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -307,6 +349,8 @@ def main() -> None:
                 grouped(corpus)
         if "manifests" in args.only:
             manifests(found[0], Path(temporary), args.listed)
+        if "long" in args.only:
+            by_bytes(*found, Path(temporary))
         if "growth" in args.only:
             growth(found[0], Path(temporary))
         if "memory" in args.only:

@@ -1,12 +1,14 @@
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.data.video_files import read_number, truncate, write_video
+from uwm.data import pairs
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import build_manifest
-from uwm.data.pairs import load_frames, load_pairs, resize_short_side
+from uwm.data.pairs import joined_parts, load_frames, load_pairs, resize_short_side
 from uwm.errors import UserError
 
 
@@ -67,3 +69,30 @@ def test_resize_keeps_the_ratio_and_antialiases():
     assert small.shape == (1, 3, 16, 24)
     assert (small[..., 2:-2].float() - 127.5).abs().max() < 8
     assert resize_short_side(stripes, 64) is stripes
+
+
+def test_a_clip_leaves_memory_once_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clips, alive, left = [], [], []
+    for number in range(4):
+        write_video(tmp_path / f"{number}.mp4", 8, size=(96 + 8 * number, 64))  # so that each is cropped
+        clips.append(Clip(f"{number}.mp4", "train"))
+    whole = pairs._whole_clip
+
+    def noted(*arguments):
+        found = whole(*arguments)
+        alive.append(weakref.ref(found[0]))
+        return found
+
+    def counting(parts, rows):
+        def watched():
+            for part in parts:
+                left.append(sum(clip() is not None for clip in alive))
+                yield part
+
+        return joined_parts(watched(), rows)
+
+    monkeypatch.setattr(pairs, "_whole_clip", noted)
+    monkeypatch.setattr(pairs, "joined_parts", counting)
+    bank = load_frames(Corpus("made", tmp_path, tuple(clips)), "train", 64)
+    assert bank.frames.shape == (32, 3, 64, 96)
+    assert left == [3, 2, 1, 0]

@@ -28,6 +28,8 @@ def test_all_rows_stand_in_one_table_with_pictures_where_there_are_some(tree: Pa
     shown = {row[0]: pictures for row, pictures in zip(board.table.rows, board.pictures, strict=True)}
     assert [label for label, _ in shown["mine (sent)"]] == ["O_t", "O_t+1", "predicted"]
     assert shown["Copy of O_t"] == []
+    assert "sim ego 48 pairs of 12 clips; " in board.table.note
+    assert "sim ego 48 pairs of 12 clips (sent)" in board.table.note
     assert leaderboard(Results(tree, ("paper",)), "paper") is None
 
 

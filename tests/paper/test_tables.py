@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from toy_records import toy_record
+from toy_records import toy_figure5, toy_record
 
 from paper import readme
 from paper.costs import costs
@@ -49,6 +49,20 @@ def test_reported_and_ours_stand_beside_each_other(results):
     printed = [row[1] for row in table.rows]
     assert set(printed[5:]) == {"–"}  # the paper has no copy and no shuffled action
     assert all("[" in row[2] for row in table.rows[1:3])
+
+
+def test_tables_say_how_many_pairs_of_how_many_clips(results):
+    toy_figure5(results)
+    read = Results(results)
+    tables = {table.name: table.note for table in experiment_tables(read, "mini")}
+    for name in ("table1_sim-ego", "figure5_sim-panda", "figure5_sim-panda_differences"):
+        assert tables[name].endswith(". 48 pairs of 12 clips."), name
+    assert "pairs of" not in tables["figure4_sim-panda_differences"]  # nothing is measured there
+    note = reproduced(read, Reported()).note
+    assert note.endswith(" In all sim third person 48 pairs of 12 clips; sim ego 48 pairs of 12 clips.")
+    for path in results.glob("mini/table1/samples/*.csv"):
+        path.unlink()
+    assert "48 pairs" not in reproduced(Results(results), Reported()).note
 
 
 def test_reported_layout_prints_the_papers_decimals():

@@ -21,6 +21,38 @@ LINKS = 20_000  # names of one file: a file system takes no more than some ten t
 CLIPS = {"train": 168_913, "validation": 24_777, "test": 27_157}
 
 
+# Within a process that has imported what it needs: seconds, and of CPU, as the last line on stderr.
+OPENED = """
+import json, sys, time
+from pathlib import Path
+from uwm.data.corpora import open_corpus
+began = time.perf_counter(), time.process_time()
+open_corpus("ssv2", Path(sys.argv[1]))
+spent = time.perf_counter() - began[0], time.process_time() - began[1]
+print(json.dumps(spent), file=sys.stderr)
+"""
+CHECKED = """
+import json, sys, time
+from pathlib import Path
+from uwm.runs import cli
+from uwm.runs.experiment import load_experiment
+spent = [0.0, 0.0]
+
+def timed(function):
+    def call(*arguments, **options):
+        began = time.perf_counter(), time.process_time()
+        found = function(*arguments, **options)
+        for place, clock in enumerate((time.perf_counter, time.process_time)):
+            spent[place] += clock() - began[place]
+        return found
+    return call
+
+cli.unusable_corpora, cli.preflight = timed(cli.unusable_corpora), timed(cli.preflight)
+cli.run_experiment(load_experiment(Path(sys.argv[1])), sys.argv[2:])
+print(json.dumps(spent), file=sys.stderr)
+"""
+
+
 def write_names(folder):
     videos, labels, first = folder / "videos", folder / "labels", 1
     videos.mkdir(parents=True)
@@ -36,13 +68,16 @@ def write_names(folder):
 
 
 def timed(words, environment, folder):
-    """Wall and CPU seconds of a command, the CPU of the processes that it started included."""
+    """Wall and CPU seconds of a command, the CPU of the processes that it started included; of a script that
+    times a part of itself, what it says."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
     )
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
     assert done.returncode == 0, done.stderr[-2000:]
+    if words[:1] == ["-c"] and words[1] in (OPENED, CHECKED):
+        return json.loads(done.stderr.splitlines()[-1])
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
@@ -60,6 +95,8 @@ def test_all_of_ssv2(tmp_path, fake_slurm, capsys):  # noqa: F811
     asked = {
         "bare Python": ["-c", "pass"],
         "import torch": ["-c", "import torch"],
+        "open_corpus, with the walk over the folder": ["-c", OPENED, str(tmp_path / "SSV2")],
+        "the checks of --dry-run alone": ["-c", CHECKED, *table1, "--site", str(site), "--dry-run"],
         "--dry-run": [*table1, "--site", str(site), "--dry-run"],
         "--submit": [*table1, "--site", str(site), "--submit"],
         "--status": [*table1, "--site", str(site), "--status"],

@@ -1,14 +1,19 @@
 """Batches in memory: crops, flips and views."""
 
+import weakref
+from collections.abc import Iterator
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uwm.data.crops import fixed_views, random_crops
 from uwm.data.draws import Draws
+from uwm.data.pairs import joined_parts
 from uwm.models import MAE_PRESETS, MaskedAutoencoder
 from uwm.training.batches import IndexSource
-from uwm.training.sources import cropped_images, encode_images, state_pairs
+from uwm.training.sources import cropped_images, encode_images, encode_views, state_pairs
 
 
 def coordinates(count: int, height: int, width: int) -> torch.Tensor:
@@ -76,3 +81,34 @@ def test_encoded_images_are_the_states() -> None:
     with torch.no_grad():
         expected = mae.encode(images.float() / 255)
     torch.testing.assert_close(encode_images(mae, images, batch_size=2).float(), expected, atol=2e-3, rtol=0)
+
+
+def test_views_of_several_parts_are_encoded_view_by_view() -> None:
+    mae = MaskedAutoencoder(MAE_PRESETS["tiny"])
+    size = mae.config.image_size
+    views = [[coordinates(count, size, size).roll(view, -1) for count in (3, 5)] for view in range(2)]
+    expected = torch.stack([torch.cat([encode_images(mae, part) for part in view]) for view in views])
+    found = encode_views(mae, iter(views), 16)
+    assert torch.equal(found.unflatten(0, (2, 8)), expected)
+    assert torch.equal(encode_views(mae, [views[0][:1]], 3), expected[0, :3])  # one view of one part
+
+
+def test_no_second_copy_of_all_states_is_in_memory() -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def parts() -> Iterator[torch.Tensor]:
+        for number in range(6):
+            assert sum(part() is not None for part in alive) <= 1  # the last one, while the next is made
+            part = torch.full((2, 3), float(number))
+            alive.append(weakref.ref(part))
+            yield part
+            del part
+
+    assert joined_parts(parts(), 12)[:, 0].tolist() == [number for number in range(6) for _ in range(2)]
+    whole = torch.ones(4, 2)
+    assert joined_parts(iter([whole]), 4) is whole
+
+
+def test_parts_that_are_too_few_are_no_states() -> None:
+    with pytest.raises(AssertionError):
+        joined_parts(iter([torch.ones(2, 3)]), 4)

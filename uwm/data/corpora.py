@@ -7,6 +7,7 @@ HDF5 file of a robot's demonstrations.
 import csv
 import sys
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -65,15 +66,19 @@ class Corpus:
         """The clips of one split; `UserError` for an unknown or empty one."""
         if split not in SPLITS:
             raise UserError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-        clips = tuple(clip for clip in self.clips if clip.split == split)
+        clips = self._by_split[split]
         if not clips:
-            there = {name: sum(clip.split == name for clip in self.clips) for name in SPLITS}
+            there = {name: len(found) for name, found in self._by_split.items()}
             held = ", ".join(f"{count} in {name}" for name, count in there.items() if count) or "none at all"
             raise UserError(
                 f"corpus {self.name!r} in {self.folder} has no clip in its {split} split ({held}); "
                 f"name some in {self.folder if self.folder.is_dir() else self.folder.parent}/{IN_FOLDER}"
             )
         return clips
+
+    @cached_property
+    def _by_split(self) -> dict[str, tuple[Clip, ...]]:
+        return {name: tuple([clip for clip in self.clips if clip.split == name]) for name in SPLITS}
 
     def file(self, clip: Clip | str) -> Path:
         return self.folder / (clip if isinstance(clip, str) else clip.path)

@@ -4,7 +4,8 @@ Pictures are uint8 RGB, channels first. The short side is resized with antialias
 the wanted short side stays as it was decoded.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,24 @@ def resize_short_side(frames: Tensor, short_side: int) -> Tensor:
     scale = short_side / min(height, width)
     size = (max(short_side, round(height * scale)), max(short_side, round(width * scale)))
     return interpolate(frames, size=size, mode="bicubic", antialias=True).contiguous()
+
+
+def joined_parts(parts: Iterable[Tensor], rows: int) -> Tensor:
+    """Tensors (n, ...) one after the other: (rows, ...), on the CPU.
+
+    Each is copied to its place as it comes and may then go: `torch.cat` would need the memory twice. A part
+    that has all rows is the result itself.
+    """
+    whole, start = torch.empty(0), 0
+    for part in parts:
+        if len(part) == rows:
+            return part.cpu()
+        if not start:
+            whole = torch.empty(rows, *part.shape[1:], dtype=part.dtype)
+        whole[start : start + len(part)] = part
+        start += len(part)
+    assert start == rows, (start, rows)
+    return whole
 
 
 def load_pairs(
@@ -96,12 +115,16 @@ def load_frames(corpus: Corpus, split: str, short_side: int, *, gap: float = 0.2
     bad.check_read(None)
     if not loaded:
         raise bad.none_left(corpus, split)
-    names, frames, times, pairs = zip(*loaded, strict=True)
-    height, width = (min(clip.shape[side] for clip in frames) for side in (-2, -1))
-    starts = np.cumsum([0, *(len(clip) for clip in frames[:-1])])
+    names, clips, times, pairs = zip(*loaded, strict=True)
+    height, width = (min(clip.shape[side] for clip in clips) for side in (-2, -1))
+    lengths = [len(clip) for clip in clips]
+    starts = np.cumsum([0, *lengths[:-1]])
+    left = deque(clips)  # which alone holds them, so that a clip goes once it is copied
+    del loaded, clips
+    cropped = (center_crop(left.popleft(), height, width) for _ in lengths)
     return FrameBank(
-        frames=torch.cat([center_crop(clip, height, width) for clip in frames]),
-        clip=torch.repeat_interleave(torch.tensor([len(clip) for clip in frames])),
+        frames=joined_parts(cropped, sum(lengths)),
+        clip=torch.repeat_interleave(torch.tensor(lengths)),
         time=torch.cat([torch.from_numpy(time) for time in times]),
         pairs=torch.cat([torch.from_numpy(pair + start) for pair, start in zip(pairs, starts, strict=True)]),
         clips=tuple(names),

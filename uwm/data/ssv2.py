@@ -18,8 +18,10 @@ BESIDE = ("labels", "annotations", "20bn-something-something-download-package-la
 def read(name: str, tree: Tree, forced: bool) -> Found | None:
     """The clips that are both listed and on disk, in the official splits."""
     files = _label_files(tree)
-    splits = {clip: split for split, file in files.items() for clip in _ids(file, forced)}
-    clips = [Clip(path, splits[stem]) for stem, path in tree.by_stem.items() if stem in splits]
+    splits: dict[str, str] = {}
+    for split, file in files.items():
+        splits |= dict.fromkeys(_ids(file, forced), split)
+    clips = [Clip(path, of) for stem, path in tree.by_stem.items() if (of := splits.get(stem))]
     if not clips:
         if forced:
             raise _refused(name, tree, splits)

@@ -1,8 +1,9 @@
 """States of frames by a frozen encoder, computed once."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from uwm.data.action_pairs import ActionPairs
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, fixed_views
-from uwm.data.pairs import FrameBank, load_frames, load_pairs
+from uwm.data.pairs import FrameBank, joined_parts, load_frames, load_pairs
 from uwm.data.selection import rows_in_bank
 
 # States
@@ -31,18 +32,23 @@ def encode_frames(
     encoder: FrozenEncoder, images: Tensor, name: str = "", *, dtype: torch.dtype = torch.float16
 ) -> Tensor:
     """States (..., 1+N, D) of uint8 images (..., 3, S, S), on the CPU."""
-    parts = images.flatten(0, -4).split(64)
-    states = [encoder.encode(part).to(dtype).cpu() for part in tqdm(parts, f"encode {name}", mininterval=10)]
-    return torch.cat(states).unflatten(0, images.shape[:-3])
+    flat = images.flatten(0, -4)
+    return joined_parts(_encoded(encoder, flat, name, dtype), len(flat)).unflatten(0, images.shape[:-3])
 
 
-def center_views(bank: FrameBank, size: int, views: int) -> list[Tensor]:
+def _encoded(encoder: FrozenEncoder, images: Tensor, name: str, dtype: torch.dtype) -> Iterator[Tensor]:
+    for part in tqdm(images.split(64), f"encode {name}", mininterval=10):
+        yield encoder.encode(part).to(dtype)
+
+
+def center_views(bank: FrameBank, size: int, views: int) -> Iterator[Tensor]:
     """Crops (F, 3, size, size) of all frames: the centre, as in evaluation, then random ones per clip."""
-    others = fixed_views(bank.frames, bank.clip, size, views - 1, seed=0, flip=False)
-    return [center_crop(bank.frames, size, size), *others]
+    yield center_crop(bank.frames, size, size)
+    yield from fixed_views(bank.frames, bank.clip, size, views - 1, seed=0, flip=False)
 
 
 @functools.lru_cache(maxsize=4)
+@torch.no_grad()
 def view_states(
     encoder: FrozenEncoder, pairs: ActionPairs, short_side: int, gap: float, views: int
 ) -> tuple[Tensor, Tensor]:
@@ -51,11 +57,13 @@ def view_states(
     The crops are the same for every seed, so that trainings in one process share the states.
     """
     bank, frame_index = frames_of(pairs, short_side, gap)
+    views = max(1, views)
     crops = center_views(bank, encoder.image_size, views)
-    states = [
-        encode_frames(encoder, view, f"{pairs.corpus.name}, view {i + 1}") for i, view in enumerate(crops)
-    ]
-    return torch.stack(states), frame_index
+    states = chain.from_iterable(
+        _encoded(encoder, view, f"{pairs.corpus.name}, view {i + 1}", torch.float16)
+        for i, view in enumerate(crops)
+    )
+    return joined_parts(states, views * len(bank.frames)).unflatten(0, (views, -1)), frame_index
 
 
 def frames_of(pairs: ActionPairs, short_side: int, gap: float) -> tuple[FrameBank, Tensor]:

@@ -20,6 +20,10 @@ HDF5_SUFFIXES = frozenset({".hdf5", ".h5"})
 TABLE_SUFFIXES = frozenset({".json", ".csv", ".txt", ".parquet"})
 
 
+_KIND_OF = dict.fromkeys(TABLE_SUFFIXES, "table") | dict.fromkeys(HDF5_SUFFIXES, "hdf5")
+_KIND_OF |= dict.fromkeys(VIDEO_SUFFIXES, "video")
+
+
 @dataclass(frozen=True)
 class Tree:
     """Paths relative to `root`, with `/`, sorted: videos (and folders of pictures), HDF5 files, tables."""
@@ -52,11 +56,12 @@ def read_tree(root: Path) -> Tree:
         prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
         prefix = "" if prefix == "./" else prefix
         if "fps.txt" in files:
+            files.remove("fps.txt")
             inside = [path for name in subfolders for path in _picture_folders(root, prefix + name)]
             found["video"] += inside or [prefix.rstrip("/") or "."]
             subfolders.clear()
         for name in files:
-            if kind := _kind(name):
+            if kind := _KIND_OF.get("." + name.rpartition(".")[2].lower()):
                 found[kind].append(prefix + name)
     return Tree(root, *(tuple(sorted(found[kind])) for kind in ("video", "hdf5", "table")))
 
@@ -77,15 +82,6 @@ def _picture_folders(root: Path, path: str) -> Iterator[str]:
         yield path  # empty: named when it is read
     for name in sorted(below):
         yield from _picture_folders(root, f"{path}/{name}")
-
-
-def _kind(name: str) -> str | None:
-    suffix = "." + name.rpartition(".")[2].lower()
-    if suffix in VIDEO_SUFFIXES:
-        return "video"
-    if suffix in HDF5_SUFFIXES:
-        return "hdf5"
-    return "table" if suffix in TABLE_SUFFIXES and name != "fps.txt" else None
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:

@@ -19,12 +19,14 @@ from uwm.baselines.direct import DirectDynamics, direct_config
 from uwm.baselines.ficc import FICC
 from uwm.data.draws import Draws
 from uwm.metrics.perceptual import LPIPS, ProtocolName, load_lpips
-from uwm.models import ActionAdapter, ControllerConfig, MaskedAutoencoder, WorldModel
+from uwm.models import ActionAdapter, ControllerConfig, MAEConfig, MaskedAutoencoder, WorldModel
+from uwm.stages.action_training import ActionRecipe
 from uwm.stages.adapter import AdapterRecipe
 from uwm.stages.baselines import DynamicsRecipe, FICCRecipe
 from uwm.stages.decoder import DecoderRecipe
 from uwm.stages.finetune import FROZEN, FinetuneRecipe, PartialTraining
 from uwm.stages.mae import MAERecipe
+from uwm.stages.pair_training import PairRecipe
 from uwm.stages.world_model import PretrainRecipe
 from uwm.training.adaptation import AdapterRegression, CycleConsistency, DecoderReconstruction, NextState
 from uwm.training.objectives import PictureLoss
@@ -82,6 +84,20 @@ def step_cost(recipe: TrainedRecipe, mae_recipe: MAERecipe, pretrain: PretrainRe
     frozen = sum(parameter.numel() for parameter in weights.values()) - trained
     encode = encode_cost(mae_recipe) if encodes else 0
     return StepCost(encode, forward, backward, trained, frozen, kept, few - COUNTED_PAIRS * kept)
+
+
+def held_memory(recipe: PairRecipe | ActionRecipe, mae: MAEConfig, frames: int) -> int:
+    """Bytes of frames and states that each rank's host holds at most; none where batches are read live.
+
+    `frames`: of its training clips, all of which are decoded, as square pictures. Those that its pairs need
+    are copied, unless they are all. With `views` there are their crops, and the states in fp16.
+    """
+    if isinstance(recipe, PairRecipe) and not recipe.views:
+        return 0
+    used = min(frames, 2 * recipe.pairs) if recipe.pairs else frames
+    pictures = frames + (used if used < frames else 0)
+    state = 2 * (1 + mae.tokens) * mae.encoder_width
+    return 3 * recipe.short_side**2 * pictures + recipe.views * used * (3 * mae.image_size**2 + state)
 
 
 def training_operations(recipe: TrainedRecipe, mae: MAERecipe, pretrain: PretrainRecipe) -> int:

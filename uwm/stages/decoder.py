@@ -14,6 +14,7 @@ from uwm.bounds import NotNegative
 from uwm.data.action_pairs import action_pairs
 from uwm.data.corpora import Corpus
 from uwm.data.draws import Draws
+from uwm.data.pairs import joined_parts
 from uwm.data.selection import frozen_pairs
 from uwm.data.states import (
     center_views,
@@ -138,8 +139,9 @@ def _train_decoder(recipe: DecoderRecipe, domain: Domain, folder: Path) -> None:
 def _frames_with_states(data: ActionData) -> IndexSource:
     """Batches of `images` (B, 3, S, S) and their `states` (B, 1+N, D), each in one crop drawn at random."""
     recipe, encoder = data.recipe, data.encoder
-    crops = center_views(data.frames()[0], encoder.image_size, max(1, recipe.views))
-    images = torch.stack(crops)  # (V, F, 3, S, S)
+    bank, views = data.frames()[0], max(1, recipe.views)
+    crops = center_views(bank, encoder.image_size, views)
+    images = joined_parts(crops, views * len(bank.frames)).unflatten(0, (views, -1))  # (V, F, 3, S, S)
     states = encode_frames(encoder, images, f"{data.corpus.name}, frames")  # (V, F, 1+N, D)
 
     def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ from uwm.training.batches import IndexSource
 from uwm.training.distributed import environment_ranks
 from uwm.training.loop import TrainConfig
 from uwm.training.objectives import action_gap, pair_batches
-from uwm.training.sources import encode_images, state_pairs
+from uwm.training.sources import encode_images, encode_views, state_pairs
 
 HELD_OUT = 256  # validation pairs of each corpus
 
@@ -172,16 +172,18 @@ def _states_and_pairs(of: TrainingViews) -> tuple[Tensor, Tensor]:
     banks = [load_frames(c, "train", of.short_side, gap=of.gap) for c in of.corpora.values()]
     if of.procedural:
         banks.append(procedural_bank(of.procedural, of.short_side, of.gap, of.seed))
-    states = torch.cat([bank_view_states(of.recipe, of.mae, bank) for bank in banks], dim=1)
+    states = bank_view_states(of.recipe, of.mae, *banks)
     starts = np.cumsum([0, *(len(bank.frames) for bank in banks[:-1])])
     pairs = [bank.pairs + int(start) for bank, start in zip(banks, starts, strict=True)]
     return states, torch.cat(pairs)
 
 
-def bank_view_states(recipe: PairRecipe, mae: MaskedAutoencoder, bank: FrameBank) -> Tensor:
-    """States (V, F, 1+N, D) of all frames in each of the recipe's views."""
-    views = fixed_views(bank.frames, bank.clip, mae.config.image_size, recipe.views, recipe.train.seed)
-    return torch.stack([encode_images(mae, view, name=f"view {i + 1}") for i, view in enumerate(views)])
+def bank_view_states(recipe: PairRecipe, mae: MaskedAutoencoder, *banks: FrameBank) -> Tensor:
+    """States (V, F, 1+N, D) of all frames of the banks in each of the recipe's views."""
+    size, views, seed = mae.config.image_size, recipe.views, recipe.train.seed
+    of_banks = [fixed_views(bank.frames, bank.clip, size, views, seed) for bank in banks]
+    frames = sum(len(bank.frames) for bank in banks)
+    return encode_views(mae, zip(*of_banks, strict=True), views * frames).unflatten(0, (views, frames))
 
 
 class LiveBatches:

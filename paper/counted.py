@@ -1,0 +1,30 @@
+"""How many pairs of how many clips a table's numbers are of."""
+
+from collections.abc import Iterable, Sequence
+
+from paper.names import corpus_label
+from paper.store import Results
+
+
+def pairs_and_clips(results: Results, place: tuple[str, str, str], names: Sequence[str]) -> str:
+    """`300 pairs of 60 clips`, the same for all methods of a scale, experiment and corpus; empty where none
+    of them has samples."""
+    scale, experiment, corpus = place
+    for name in names:
+        for cell in results.find(scale, experiment, name, corpus):
+            if cell.status == "ok" and cell.sample_paths and cell.sample_paths[0].exists():
+                seen = results.samples(cell.sample_paths[0])
+                return f"{len(seen.pairs):,} pairs of {len(set(seen.clips)):,} clips"
+    return ""
+
+
+def told_pairs(results: Results, place: tuple[str, str, str], names: Sequence[str]) -> str:
+    """The same as the last sentence of a note."""
+    found = pairs_and_clips(results, place, names)
+    return f" {found}." if found else ""
+
+
+def told_by_corpus(found: Iterable[tuple[str, str]]) -> str:
+    """The same of several corpora (name, what `pairs_and_clips` gives): once where two are alike."""
+    parts = dict.fromkeys(f"{corpus_label(corpus)} {number}" for corpus, number in found if number)
+    return f" In all {'; '.join(parts)}." if parts else ""
