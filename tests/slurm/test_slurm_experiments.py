@@ -39,7 +39,7 @@ SENT = {
 }
 FOUR = "nodes = 2\ntasks_per_node = 2\n"
 # By their memory, two such jobs at a time: this machine is one.
-SITE = f'partition = "low"\nmem_gb = 6\n[stages]\n{FOUR}'
+SITE = f'partition = "low"\nmem_gb = 6\n[stages]\n{FOUR}[small]\n{FOUR}'
 
 
 @pytest.fixture(scope="module")
