@@ -15,6 +15,8 @@ from uwm.runs.gpus import gpu_of, visible_gpus
 from uwm.runs.plan import make_plan
 from uwm.runs.record import record_problems
 
+MEASURED = [f"uwm/{corpus}/s{seed}" for corpus in ("ours", "own") for seed in (0, 1)]
+
 
 def test_a_run_writes_valid_records_and_prints_the_table(project):
     code, out, _ = project.run()
@@ -163,10 +165,29 @@ def test_what_lacks_and_what_will_be_skipped_is_said_first(project, how):
     assert (code, err.splitlines()[0]) == (0, "will be skipped, no GPU: copy/ours")
 
 
-def test_bad_input_in_a_cell_ends_the_run(project):
-    code, _, error = project.run("--set", "fault=input")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_bad_input_in_a_cell_takes_no_other_away(project, tmp_path, jobs):
+    """Also where several cells find it: the table of the others, then one line."""
+    (tmp_path / "own").mkdir()
+    settings = ("--set", "fault=input", "--data", f"own={tmp_path / 'own'}")
+    code, out, error = project.run(*settings, "--jobs", jobs)
     assert code == 2
-    assert error.splitlines()[-1] == "error: no video"
+    assert out.split() == [word for cell in MEASURED for word in (cell, "ok")]
+    assert error.splitlines()[-1] == "error: copy/ours, copy/own: no video"
+    rows = {row["item"]: row for row in json.loads(project.run("--status", "--json", *settings)[1])}
+    assert rows["copy/ours"]["state"] == "failed"
+    assert rows["copy/ours"]["error"] == "uwm.errors.UserError: no video"
+
+
+def test_bad_input_in_every_cell_is_the_line_alone(project):
+    code, _, error = project.run("--set", "fault=input", "--only", "copy")
+    assert (code, error.splitlines()[-1]) == (2, "error: no video")
+
+
+def test_bad_input_leaves_an_unfinished_recompute(project):
+    settings = ("--set", "fault=input", "--recompute")
+    assert project.run(*settings)[0] == 2
+    assert "going on with the unfinished --recompute" in project.run(*settings)[2]
 
 
 def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_goes_on_later(project):

@@ -98,8 +98,8 @@ class StageJob:
     `needs` names the stage jobs that come first. `cells`: patterns of the cells that read it; they alone
     wait for it, or go down with it. A stage that `trains` gets the site's resources for trainings (many
     GPUs), or where one GPU is enough (`small`) those of small trainings; any other those of a cell, and one
-    that only reads files (not `computes`) those of cells that read, without a GPU. `operations` counts the floating-point operations of a training, from which a plan
-    tells GPU hours; the counting takes seconds.
+    that only reads files (not `computes`) those of cells that read, without a GPU. `operations` counts the
+    floating-point operations of a training, from which a plan tells GPU hours; the counting takes seconds.
     """
 
     name: str
