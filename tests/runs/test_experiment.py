@@ -93,6 +93,23 @@ def test_processes_see_the_gpus_that_the_shell_was_given(project, nvidia_smi, mo
     assert set(gpus_seen(project)) == {"7"}
 
 
+def test_a_training_that_would_get_one_gpu_of_several_is_said(project, nvidia_smi, monkeypatch):
+    told = "warning: with --jobs 2 one GPU trains weights while other processes wait; torchrun"
+    assert "warning" not in project.run("--only", "copy", "--set", "training.steps=3")[2]  # not with --jobs
+    assert told in project.run("--jobs", "2")[2]
+    assert "warning" not in project.run("--jobs", "2")[2]  # it is finished
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert "warning" not in project.run("--jobs", "2", "--set", "training.steps=4")[2]
+
+
+def test_a_large_scale_without_a_gpu_is_said(project, nvidia_smi, monkeypatch):
+    told = "warning: no GPU is seen here: at scale paper trainings take weeks without\n"
+    assert "warning" not in project.run("--scale", "paper", "--only", "copy")[2]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert told in project.run("--scale", "paper", "--only", "copy")[2]
+    assert "warning" not in project.run("--only", "copy")[2]
+
+
 def test_gpus_go_to_the_processes_in_turn(nvidia_smi, monkeypatch):
     found = visible_gpus()
     assert [gpu_of(worker, found)["CUDA_VISIBLE_DEVICES"] for worker in range(3)] == ["0", "1", "0"]

@@ -13,6 +13,7 @@ from uwm.runs import launch, queries, report
 from uwm.runs.data_notes import measured_on_others
 from uwm.runs.experiment import Cell, Context, Experiment, SkipCell, StageJob
 from uwm.runs.external_methods import methods_setting, refuse_committed
+from uwm.runs.gpus import visible_gpus
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.options import build_parser, check_flags, data_folders, flag
 from uwm.runs.patterns import chosen_names, matches
@@ -180,6 +181,7 @@ def run_here(plan: RunPlan, context: Context, cells: list[Cell], listing: Listin
     """
     launch.check_writable(context.work)
     if launched_rank()[0] == 0:
+        warn_of_gpus(context, cells, jobs)
         listing.write()
     with recomputing(plan):
         failed, bad_input = launch.run_local(plan, context, cells, jobs)
@@ -191,6 +193,21 @@ def run_here(plan: RunPlan, context: Context, cells: list[Cell], listing: Listin
         if bad_input:
             raise UserError("; ".join(_by_message(bad_input, len(cells))))
     return 1 if failed else 0
+
+
+def warn_of_gpus(context: Context, cells: list[Cell], jobs: int) -> None:
+    """Say where trainings lack the GPUs that they want: all of them, or all but one of several."""
+    if context.scale in slurm.GPU_SCALES and not visible_gpus():
+        say(f"warning: no GPU is seen here: at scale {context.scale} trainings take weeks without")
+    if jobs == 1 or len(visible_gpus()) < 2:
+        return
+    trainings = [job for job in stages_behind(context, cells) if job.trains and not job.small and job.stage]
+    planned = {job.name: planned_stage(context, job) for job in trainings}
+    wanted = {name: stage for name, stage in planned.items() if not isinstance(stage, SkipCell)}
+    left = [name for name, stage in wanted.items() if not (stage and context.artifacts.find(stage))]
+    if left:
+        say(f"warning: with --jobs {jobs} one GPU trains {', '.join(left)} while other processes wait; "
+            "torchrun in place of --jobs trains on all GPUs: slurm/README.md")  # fmt: skip
 
 
 def _by_message(bad_input: dict[str, str], cells: int) -> Iterator[str]:
