@@ -61,7 +61,8 @@ def test_the_readmes_commands_run_one_after_the_other(fake_slurm, tmp_path):  # 
 def test_each_experiment_is_run_by_several_processes():
     """As the README claims: by the batch file, and by --submit (Table 1 in a file of its own)."""
     assert (
-        "for a cell of each experiment with two processes by `job.sbatch` and with 2 nodes x 2 by" in README
+        "for a cell of each experiment with two processes by `job.sbatch` and on two nodes by `--submit`"
+        in README
     )
     experiments = {path.stem for path in (ROOT / "experiments").glob("*.py")}
     assert set(CELLS) == experiments

@@ -1,8 +1,8 @@
 """Experiments on the cluster by several processes: the numbers of one.
 
-By `sbatch slurm/job.sbatch` two processes of torchrun train everything anew (all others, without a cluster:
-tests/experiments/test_two_ranks.py). By `--submit` 2 nodes x 2 train what `ANEW` names, and take the rest of
-the first run. Table 1 is submitted in test_slurm_table1.py; here is what differs in kind: adapters,
+By `sbatch slurm/job.sbatch` two processes of torchrun train planning's models anew (all experiments, without
+a cluster: tests/experiments/test_two_ranks.py). By `--submit` two nodes train what `ANEW` names, and take the
+rest of the first run. Table 1 is submitted in test_slurm_table1.py; here is what differs in kind: adapters,
 trainings within a cell, simulators beside ranks.
 """
 
@@ -22,7 +22,7 @@ from tests.experiments.test_two_ranks import (
 )
 
 pytestmark = pytest.mark.slurm
-BATCH = ("figure5", "planning")
+BATCH = ("planning",)
 ANEW = {
     "figure4": ("finetune",),
     "figure5": ("adapter",),
@@ -37,9 +37,16 @@ SENT = {
     "ablations": ["pretrain-base"],
     "planning": ["r_gt-8-s0"],
 }
-FOUR = "nodes = 2\ntasks_per_node = 2\n"
 # By their memory, two such jobs at a time: this machine is one.
-SITE = f'partition = "low"\nmem_gb = 6\n[stages]\n{FOUR}[small]\n{FOUR}'
+SITE = """
+partition = "low"
+mem_gb = 6
+[stages]
+nodes = 2
+tasks_per_node = 2
+[small]
+nodes = 2
+"""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +91,7 @@ def test_two_processes_of_torchrun_by_the_batch_file(name, alone, by_batch_file)
 
 
 @pytest.mark.parametrize("name", ANEW)
-def test_two_nodes_of_two_processes(name, alone, submitted, capsys):
+def test_two_nodes(name, alone, submitted, capsys):
     folder = submitted[name]
     logs = "".join(path.read_text()[-2000:] for path in folder.rglob("*_log.out"))
     assert run(name, folder, "--collect") == 0, (capsys.readouterr(), logs)
