@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from uwm.runs.gpus import gpu_of, visible_gpus
 from uwm.runs.plan import make_plan
 from uwm.runs.record import record_problems
 
+ROOT = Path(__file__).resolve().parents[2]
 MEASURED = [f"uwm/{corpus}/s{seed}" for corpus in ("ours", "own") for seed in (0, 1)]
 
 
@@ -199,6 +201,16 @@ def test_bad_input_in_a_cell_takes_no_other_away(project, tmp_path, jobs):
 def test_bad_input_in_every_cell_is_the_line_alone(project):
     code, _, error = project.run("--set", "fault=input", "--only", "copy")
     assert (code, error.splitlines()[-1]) == (2, "error: no video")
+
+
+def test_bad_input_takes_no_other_cell_from_two_ranks(project):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [*command, str(project.file), "--set", "fault=input"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1  # torchrun's own
+    assert done.stdout.split() == ["uwm/ours/s0", "ok", "uwm/ours/s1", "ok"]
+    assert "error: copy/ours: no video\n" in done.stderr
 
 
 def test_bad_input_leaves_an_unfinished_recompute(project):

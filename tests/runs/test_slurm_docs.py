@@ -42,7 +42,9 @@ def test_the_readmes_commands_run_one_after_the_other(fake_slurm, tmp_path):  # 
     places = {"UWM_RUNS": f"{tmp_path}/runs", "UWM_CACHE": f"{tmp_path}/cache", "PYTHONPATH": str(tree)}
     lines = commands(README)
     assert len(lines) >= 10
+    trained = lambda: {path.name for path in tmp_path.glob("cache/world-model-*")}  # noqa: E731
     for line in lines:
+        before = trained()
         done = subprocess.run(
             [sys.executable, *line],
             cwd=tree,
@@ -51,7 +53,9 @@ def test_the_readmes_commands_run_one_after_the_other(fake_slurm, tmp_path):  # 
             text=True,
         )
         missing = "--collect" in line  # the fake cluster measures nothing
+        assert trained() == before or "torch.distributed.run" in line
         assert done.returncode == int(missing), (line, done.stdout, done.stderr)
+    assert len(trained()) == 3  # by torchrun, before --jobs measures all
     names = [re.search(r"--job-name=(\S+)", script)[1] for script in fake_slurm.scripts]
     trainings = ["pretrain", "pretrain-uwm-1960", "pretrain-no-action"]
     measured = ["evaluate-sim-third-person", "evaluate-sim-ego", "cells-0", "cells-1"]
