@@ -41,7 +41,7 @@ def test_two_nodes_with_a_preemption_and_a_cut_checkpoint_equal_one_process(ddp,
         ddp.cluster.call("scancel", "--signal=USR2", job)
         ddp.cluster.wait_for(lambda: ddp.cluster.jobs()[job] == "PENDING", what="the requeued job")
         (earlier, newest) = sorted(ddp.root.glob("cache/regression-*.partial/checkpoints/*.pt"))
-        assert earlier.name.startswith("step-00000010-")
+        assert int(earlier.name.split("-")[1]) % 10 == 0  # of the training itself
         os.truncate(newest, newest.stat().st_size // 2)
     finally:
         ddp.cluster.call("scontrol", "update", "partitionname=low", "state=UP")
