@@ -1,28 +1,24 @@
 """Experiments on the cluster by several processes: the numbers of one.
 
-By `sbatch slurm/job.sbatch` two processes of torchrun train planning's models anew (all experiments, without
-a cluster: tests/experiments/test_two_ranks.py). By `--submit` two nodes train what `ANEW` names, and take the
-rest of the first run. Table 1 is submitted in test_slurm_table1.py; here is what differs in kind: adapters,
+By `--submit` two nodes train what `ANEW` names, and take the rest of the first run. The batch file is run with
+each experiment, without a cluster, in tests/experiments/test_two_ranks.py, and on this one in
+test_slurm_ranks.py.
+Table 1 is submitted in test_slurm_table1.py; here is what differs in kind: adapters,
 trainings within a cell, simulators beside ranks.
 """
 
 import json
 import shutil
-import subprocess
 
 import pytest
 
 from tests.experiments.test_two_ranks import (
     CELLS,
-    ROOT,
     assert_same_numbers,
-    batch_file,
     run,
-    variables,
 )
 
 pytestmark = pytest.mark.slurm
-BATCH = ("planning",)
 ANEW = {
     "figure4": ("finetune",),
     "figure5": ("adapter",),
@@ -58,19 +54,6 @@ def alone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def by_batch_file(alone, cluster, tmp_path_factory):
-    """A folder for each experiment, measured by the batch file. All are sent before any has ended."""
-    folders = {name: tmp_path_factory.mktemp(f"batch-{name}") for name in BATCH}
-    for name, folder in folders.items():
-        size = ("--partition=low", "--gpus-per-node=2", "--cpus-per-task=2", "--time=20")
-        command = ["sbatch", *size, f"--output={folder}/log.txt", *batch_file(name, folder)]
-        sent = subprocess.run(command, cwd=ROOT, env=variables(folder), capture_output=True, text=True)
-        assert sent.returncode == 0, sent.stderr
-    cluster.wait_until_empty(600)
-    return folders
-
-
-@pytest.fixture(scope="module")
 def submitted(alone, cluster, tmp_path_factory):
     """A folder for each experiment, submitted without what `ANEW` names. All before any has ended."""
     folders = {name: tmp_path_factory.mktemp(f"submit-{name}") for name in ANEW}
@@ -81,13 +64,6 @@ def submitted(alone, cluster, tmp_path_factory):
         assert run(name, folder, "--submit", "--site", f"{folder}/site.toml") == 0
     cluster.wait_until_empty(600)
     return folders
-
-
-@pytest.mark.parametrize("name", BATCH)
-def test_two_processes_of_torchrun_by_the_batch_file(name, alone, by_batch_file):
-    folder = by_batch_file[name]
-    assert (folder / "out").is_dir(), (folder / "log.txt").read_text()[-3000:]
-    assert_same_numbers(name, alone, folder)
 
 
 @pytest.mark.parametrize("name", ANEW)

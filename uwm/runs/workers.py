@@ -24,7 +24,7 @@ class Answer(NamedTuple):
     bad_input: str = ""
 
 
-class Item(NamedTuple):
+class CellOrPart(NamedTuple):
     """What a worker is told to run: a cell, or one of its parts."""
 
     cell: str
@@ -42,7 +42,9 @@ class Items:
         parts = {cell.name: list(names(context.config, cell)) for cell in cells}
         self.open = {cell: len(mine) for cell, mine in parts.items()}
         self.left = deque(
-            item for cell, mine in parts.items() for item in [Item(cell, p) for p in mine] or [Item(cell)]
+            item
+            for cell, mine in parts.items()
+            for item in [CellOrPart(cell, p) for p in mine] or [CellOrPart(cell)]
         )
         self.answers: dict[str, Answer] = {}
         self.closed = False
@@ -51,12 +53,12 @@ class Items:
     def __len__(self) -> int:
         return len(self.left)
 
-    def next(self) -> Item | None:
+    def next(self) -> CellOrPart | None:
         """The next item; None when none is left, or all that are left wait for parts that others run."""
         with self.lock:
             return self.left.popleft() if self.left and not self.closed else None
 
-    def ended(self, item: Item, answer: Answer) -> None:
+    def ended(self, item: CellOrPart, answer: Answer) -> None:
         """Notes how an item ended. After the last part the cell; it says why one failed."""
         with self.lock:
             if not item.part:
@@ -68,7 +70,7 @@ class Items:
                 self.left = deque(other for other in self.left if other.cell != item.cell)
                 self.open[item.cell] -= len(rest)
             if self.open[item.cell] == 0:
-                self.left.appendleft(Item(item.cell))
+                self.left.appendleft(CellOrPart(item.cell))
 
     def close(self) -> None:
         """Nothing more is to be run, not even the cell whose last part ends now."""
@@ -107,7 +109,7 @@ class Worker:
         """No item can be given to it."""
         return self.process.poll() is not None
 
-    def run(self, item: Item) -> Answer:
+    def run(self, item: CellOrPart) -> Answer:
         """How the item ended."""
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
