@@ -1,10 +1,9 @@
 """Experiments on the cluster by several processes: the numbers of one.
 
-By `--submit` two nodes train what `ANEW` names, and take the rest of the first run. The batch file is run with
-each experiment, without a cluster, in tests/experiments/test_two_ranks.py, and on this one in
-test_slurm_ranks.py.
-Table 1 is submitted in test_slurm_table1.py; here is what differs in kind: adapters,
-trainings within a cell, simulators beside ranks.
+By `--submit` two nodes train what `ANEW` names, and take the rest of the first run. The batch file is run by
+each experiment in tests/experiments/test_two_ranks.py, and on this cluster in test_slurm_ranks.py. Table 1 is
+submitted in test_slurm_table1.py; here is what differs in kind: adapters, trainings within a cell, simulators
+beside ranks.
 """
 
 import json
@@ -12,11 +11,7 @@ import shutil
 
 import pytest
 
-from tests.experiments.test_two_ranks import (
-    CELLS,
-    assert_same_numbers,
-    run,
-)
+from tests.experiments.test_two_ranks import CELLS, assert_same_numbers, run
 
 pytestmark = pytest.mark.slurm
 ANEW = {
