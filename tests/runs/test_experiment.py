@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from uwm.runs.experiment import Cell, load_experiment
 from uwm.runs.gpus import gpu_of, visible_gpus
 from uwm.runs.plan import make_plan
 from uwm.runs.record import record_problems
+
+ROOT = Path(__file__).resolve().parents[2]
+MEASURED = [f"uwm/{corpus}/s{seed}" for corpus in ("ours", "own") for seed in (0, 1)]
 
 
 def test_a_run_writes_valid_records_and_prints_the_table(project):
@@ -91,6 +95,23 @@ def test_processes_see_the_gpus_that_the_shell_was_given(project, nvidia_smi, mo
     assert set(gpus_seen(project)) == {"7"}
 
 
+def test_a_training_that_would_get_one_gpu_of_several_is_said(project, nvidia_smi, monkeypatch):
+    told = "warning: with --jobs 2 one GPU trains weights while other processes wait; torchrun"
+    assert "warning" not in project.run("--only", "copy", "--set", "training.steps=3")[2]  # not with --jobs
+    assert told in project.run("--jobs", "2")[2]
+    assert "warning" not in project.run("--jobs", "2")[2]  # it is finished
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert "warning" not in project.run("--jobs", "2", "--set", "training.steps=4")[2]
+
+
+def test_a_large_scale_without_a_gpu_is_said(project, nvidia_smi, monkeypatch):
+    told = "warning: no GPU is seen here: at scale paper trainings take weeks without\n"
+    assert "warning" not in project.run("--scale", "paper", "--only", "copy")[2]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert told in project.run("--scale", "paper", "--only", "copy")[2]
+    assert "warning" not in project.run("--only", "copy")[2]
+
+
 def test_gpus_go_to_the_processes_in_turn(nvidia_smi, monkeypatch):
     found = visible_gpus()
     assert [gpu_of(worker, found)["CUDA_VISIBLE_DEVICES"] for worker in range(3)] == ["0", "1", "0"]
@@ -163,10 +184,39 @@ def test_what_lacks_and_what_will_be_skipped_is_said_first(project, how):
     assert (code, err.splitlines()[0]) == (0, "will be skipped, no GPU: copy/ours")
 
 
-def test_bad_input_in_a_cell_ends_the_run(project):
-    code, _, error = project.run("--set", "fault=input")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_bad_input_in_a_cell_takes_no_other_away(project, tmp_path, jobs):
+    """Also where several cells find it: the table of the others, then one line."""
+    (tmp_path / "own").mkdir()
+    settings = ("--set", "fault=input", "--data", f"own={tmp_path / 'own'}")
+    code, out, error = project.run(*settings, "--jobs", jobs)
     assert code == 2
-    assert error.splitlines()[-1] == "error: no video"
+    assert out.split() == [word for cell in MEASURED for word in (cell, "ok")]
+    assert error.splitlines()[-1] == "error: copy/ours, copy/own: no video"
+    rows = {row["item"]: row for row in json.loads(project.run("--status", "--json", *settings)[1])}
+    assert rows["copy/ours"]["state"] == "failed"
+    assert rows["copy/ours"]["error"] == "uwm.errors.UserError: no video"
+
+
+def test_bad_input_in_every_cell_is_the_line_alone(project):
+    code, _, error = project.run("--set", "fault=input", "--only", "copy")
+    assert (code, error.splitlines()[-1]) == (2, "error: no video")
+
+
+def test_bad_input_takes_no_other_cell_from_two_ranks(project):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [*command, str(project.file), "--set", "fault=input"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1  # torchrun's own
+    assert done.stdout.split() == ["uwm/ours/s0", "ok", "uwm/ours/s1", "ok"]
+    assert "error: copy/ours: no video\n" in done.stderr
+
+
+def test_bad_input_leaves_an_unfinished_recompute(project):
+    settings = ("--set", "fault=input", "--recompute")
+    assert project.run(*settings)[0] == 2
+    assert "going on with the unfinished --recompute" in project.run(*settings)[2]
 
 
 def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_goes_on_later(project):

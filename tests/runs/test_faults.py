@@ -12,9 +12,12 @@ import pytest
 
 from uwm.runs import stopping
 from uwm.runs.experiment import Cell, load_experiment
-from uwm.runs.launch import _Queue, _Worker
+from uwm.runs.plan import make_plan
 from uwm.runs.queries import answer_early
+from uwm.runs.state import root_cause
 from uwm.runs.stopping import ORPHANED, SILENT_S, Stop
+from uwm.runs.task import CellFailed, Task
+from uwm.runs.workers import Answer, Items, Worker
 
 FAULTS = ["error", "input", "skip", "disk", "memory", "pipe", "interrupt"]
 
@@ -109,7 +112,7 @@ def test_ranks_do_not_start_processes_of_their_own(project, monkeypatch, rank):
     """These would inherit the rank, and wait for ever."""
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(_Worker, "__init__", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr(Worker, "__init__", lambda *_: pytest.fail("a process was started"))
     code, out, error = project.run("--jobs", "2")
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert error.startswith("error: --jobs 2 under torchrun with 2 processes: leave out --jobs")
@@ -327,12 +330,25 @@ def test_numbers_have_bounds(project, flag, value):
 def test_after_control_c_no_cell_starts_whose_last_part_ends_then(project):
     experiment = load_experiment(project.file)
     context = SimpleNamespace(experiment=experiment, config=experiment.configs["mini"])
-    queue = _Queue(context, [Cell("uwm", "ours", 0)])
+    queue = Items(context, [Cell("uwm", "ours", 0)])
     items = [queue.next() for _ in range(3)]  # its parts
     queue.close()
     for item in items:
-        queue.ended(item, 0)
+        queue.ended(item, Answer(0))
     assert queue.next() is None
+
+
+def test_bad_input_in_a_packed_cell_stops_no_other(project):
+    experiment = load_experiment(project.file)
+    plan = make_plan(
+        experiment, [], scale="mini", settings=("fault=input",), data={}, out=None, recompute=False
+    )
+    context = plan.context(experiment)
+    task = Task("", ("copy/ours", "uwm/ours/s0"), "", "", 0)
+    with pytest.raises(CellFailed, match=r"^copy/ours: no video$"):
+        task.run_all(context, Stop())
+    assert [path.stem for path in context.out.glob("*.json")] == ["uwm__ours__s0"]
+    assert "no video" in root_cause(context.work, "copy/ours")[1]
 
 
 class Ended(BaseException):

@@ -46,6 +46,20 @@ def test_a_site_without_accounting_is_not_taken_for_zero(monkeypatch):
     assert queue.gpu_hours([]) is None
 
 
+# The same where slurmdbd does not keep gres/gpu: AccountingStorageTRES names it at no such site.
+UNTRACKED = """\
+41|1800|billing=96,cpu=96,mem=512G,node=1
+41|5400|billing=96,cpu=96,mem=512G,node=1
+"""
+
+
+def test_a_site_that_counts_no_gpus_is_not_taken_for_zero(project, monkeypatch):
+    monkeypatch.setattr(queue, "ask", lambda *_, **__: UNTRACKED)
+    assert queue.gpu_hours(["41"]) is None
+    monkeypatch.setattr("uwm.runs.state.all_submitted", lambda folder: {"41"})
+    assert "GPU hours" not in project.run("--status")[2]
+
+
 def test_status_says_it(project, asked, monkeypatch):
     monkeypatch.setattr("uwm.runs.state.all_submitted", lambda folder: {"41"})
     assert "16.00 GPU hours so far, says sacct" in project.run("--status")[2]

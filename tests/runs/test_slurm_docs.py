@@ -17,17 +17,20 @@ from tests.slurm.test_slurm_experiments import ANEW
 from tests.warm import run_python
 from uwm.models import MAE_PRESETS
 from uwm.runs.slurm.site import load_site
+from uwm.stages.trained import WEIGHTS
 from uwm.verified import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "slurm" / "README.md").read_text()
 SITES = sorted(path.name for path in (ROOT / "slurm").glob("*.toml"))
-PYTHON = re.compile(r"^python (.*?)(?: +#.*)?$", re.M)
+COMMAND = re.compile(r"^(python|torchrun) (.*?)(?: +#.*)?$", re.M)
+STARTED = {"python": [], "torchrun": ["-m", "torch.distributed.run"]}
 
 
 def commands(text):
-    """Command lines `python ...` of the code blocks."""
-    return [line for block in re.findall(r"```\n(.*?)```", text, re.S) for line in PYTHON.findall(block)]
+    """What Python is to run of the command lines `python ...` and `torchrun ...` in the code blocks."""
+    found = (line for block in re.findall(r"```\n(.*?)```", text, re.S) for line in COMMAND.findall(block))
+    return [[*STARTED[program], *words.split()] for program, words in found]
 
 
 def test_the_readmes_commands_run_one_after_the_other(fake_slurm, tmp_path):  # noqa: F811
@@ -39,17 +42,21 @@ def test_the_readmes_commands_run_one_after_the_other(fake_slurm, tmp_path):  # 
         subprocess.run(["cp", "-r", str(ROOT / name), str(tree / name)], check=True)
     places = {"UWM_RUNS": f"{tmp_path}/runs", "UWM_CACHE": f"{tmp_path}/cache", "PYTHONPATH": str(tree)}
     lines = commands(README)
-    assert len(lines) >= 9
+    assert len(lines) >= 10
+    trained = lambda: {path.parent.name for path in tmp_path.glob(f"cache/*/{WEIGHTS}")}  # noqa: E731
     for line in lines:
+        before = trained()
         done = subprocess.run(
-            [sys.executable, *line.split()],
+            [sys.executable, *line],
             cwd=tree,
             env=os.environ | places | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
         )
         missing = "--collect" in line  # the fake cluster measures nothing
+        assert trained() == before or "torch.distributed.run" in line
         assert done.returncode == int(missing), (line, done.stdout, done.stderr)
+    assert len(trained()) >= 3  # by torchrun, before --jobs measures all
     names = [re.search(r"--job-name=(\S+)", script)[1] for script in fake_slurm.scripts]
     trainings = ["pretrain", "pretrain-uwm-1960", "pretrain-no-action"]
     measured = ["evaluate-sim-third-person", "evaluate-sim-ego", "cells-0", "cells-1"]
@@ -59,7 +66,8 @@ def test_the_readmes_commands_run_one_after_the_other(fake_slurm, tmp_path):  # 
 def test_each_experiment_is_run_by_several_processes():
     """As the README claims: by the batch file, and by --submit (Table 1 in a file of its own)."""
     assert (
-        "for a cell of each experiment with two processes by `job.sbatch` and with 2 nodes x 2 by" in README
+        "for a cell of each experiment with two processes by `job.sbatch` and on two nodes by `--submit`"
+        in README
     )
     experiments = {path.stem for path in (ROOT / "experiments").glob("*.py")}
     assert set(CELLS) == experiments
@@ -79,11 +87,25 @@ def test_a_site_file_and_its_command(project, fake_slurm, name):  # noqa: F811
     assert "_submit" in fake_slurm.scripts[0]
 
 
+@pytest.mark.parametrize("name", SITES)
+def test_what_a_site_file_has_in_comments_can_be_read(tmp_path, name):
+    text, count = re.subn(r"^# (?=\w+ = |\[)", "", (ROOT / "slurm" / name).read_text(), flags=re.M)
+    assert (count > 20) == (name == "gpu-8.toml")
+    (tmp_path / name).write_text(text)
+    site = load_site(tmp_path / name)
+    if name == "gpu-8.toml":
+        assert (site.stages.sbatch["reservation"], site.tflops, site.wckey) == ("week12", 280, "project")
+        assert [rule.pattern for rule in (*site.stage_rules, *site.cell_rules)] == [
+            "evaluate-*", "manifests*", "w_tfs/*"
+        ]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def at_the_site(tmp_path_factory):
     """A login node where /datasets, /shared and /scratch lie below a folder: the site files name these."""
     folder = tmp_path_factory.mktemp("site")
     write_ssv2(folder / "datasets" / "something-something-v2")
+    (folder / "datasets" / "ssv2").symlink_to("something-something-v2")  # as the batch file calls it
     write_ego4d(folder / "datasets" / "ego4d")
     write_published(folder / "shared" / "weights" / "mae_visualize_vit_base.pth", MAE_PRESETS["base"])
     features = {f"features.{name}": value for name, value in alexnet().features.state_dict().items()}
@@ -133,6 +155,31 @@ def test_the_commands_of_a_site_file_as_they_are_written(at_the_site, fake_slurm
     for line in started:
         assert f"{site.launcher} {site.python or sys.executable} -u -m submitit.core._submit" in line
         assert all(argument in line for argument in site.stages.srun_args)
+
+
+def test_the_command_of_the_batch_file(at_the_site, tmp_path):
+    """What it gives to torchrun, on a node with 8 GPUs, is a run of the experiment."""
+    file = ROOT / "slurm" / "job.sbatch"
+    (line,) = re.findall(r"^#   sbatch slurm/job.sbatch (.*)$", file.read_text(), re.M)
+    told = tmp_path / "told"
+    (tmp_path / "torchrun").write_text(f'#!/bin/sh\necho "$OMP_NUM_THREADS $@" > {told}\n')
+    (tmp_path / "torchrun").chmod(0o755)
+    places = {"UWM_RUNS": f"{tmp_path}/runs", "UWM_CACHE": f"{tmp_path}/cache"}
+    node = {
+        "SLURM_GPUS_ON_NODE": "8",
+        "SLURM_CPUS_PER_TASK": "96",
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }
+    words = line.replace("/datasets/", f"{at_the_site}/datasets/").split()
+    subprocess.run(["bash", str(file), *words], env=os.environ | node, check=True)
+    threads, *ranks, experiment = told.read_text().strip().split(" ", 3)
+    assert (threads, ranks) == ("12", ["--standalone", "--nproc-per-node=8"])
+    environment = os.environ | places | {"PYTHONPATH": str(at_the_site)}
+    environment |= {"UWM_WEIGHTS": f"{at_the_site}/shared/weights"}
+    environment.pop("UWM_SITE", None)
+    done = run_python([*experiment.split(), "--dry-run"], at_the_site, environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "cell uwm/ssv2\n" in done.stdout
 
 
 def test_container_sites_ask_for_what_they_say(project, fake_slurm):  # noqa: F811

@@ -10,11 +10,12 @@ import pytest
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from uwm.errors import UserError
 from uwm.runs.artifacts import Artifacts
-from uwm.runs.experiment import Cell, Context, Experiment, StageJob
+from uwm.runs.experiment import Cell, Context, Experiment, StageJob, load_experiment
+from uwm.runs.plan import make_plan
 from uwm.runs.slurm.describe import describe
 from uwm.runs.slurm.plan import dependency, plan_jobs
 from uwm.runs.slurm.queue import _accounting_entries, _indices
-from uwm.runs.slurm.resources import OWN_OPTIONS, Resources
+from uwm.runs.slurm.resources import OWN_OPTIONS, Resources, gpu_count
 from uwm.runs.slurm.script import sbatch_text
 from uwm.runs.slurm.site import load_site
 from uwm.runs.snapshot import code_digest, snapshot_digest, take_snapshot
@@ -304,3 +305,41 @@ def test_a_snapshot_holds_the_code_and_links_the_assets(tmp_path):
     assert snapshot_digest(tree, tree) == digest
     (tree / "uwm/a.py").write_text("changed")
     assert take_snapshot(tree, tree, tmp_path / "work")[1] != digest
+
+
+@pytest.fixture(scope="module")
+def figure5(tmp_path_factory):
+    """The context of Figure 5 at scale smoke, with nothing finished."""
+    folder = tmp_path_factory.mktemp("figure5")
+    experiment = load_experiment(ROOT / "experiments" / "figure5.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UWM_CACHE", str(folder / "cache"))
+        patch.setenv("UWM_RUNS", str(folder / "runs"))
+        made = make_plan(experiment, [], scale="smoke", settings=(), data={}, out=None, recompute=False)
+        return made.context(experiment)
+
+
+@pytest.mark.parametrize("name", ["gpu-8", "a100-apptainer", "h100-pyxis", "preemptible", "offline"])
+def test_a_small_training_takes_one_gpu(figure5, name):
+    """Of Figure 5 the pre-training alone takes a node: the others would each hold every state in 8 processes,
+    and run one after the other."""
+    site = load_site(ROOT / "slurm" / f"{name}.toml")
+    jobs = plan_jobs(figure5, figure5.cells, site, {}, set()).jobs
+    texts = {job.name: sbatch_text(job, site, figure5.work, figure5.work) for job in jobs}
+    asked = {name: re.findall(r"--(?:gpus-per-node|gres)=(\S+)", text) for name, text in texts.items()}
+    several = {name for name, (gpus,) in asked.items() if gpu_count(gpus.removeprefix("gpu:")) > 1}
+    assert several == {"figure5-pretrain"}
+    kinds = ("decoder", "reader", "finetune", "adapter", "direct", "no-action", "ficc", "adapter-ficc")
+    for kind in kinds:
+        job = next(name for name in texts if name.startswith(f"figure5-{kind}-"))
+        assert "#SBATCH --ntasks-per-node=1\n" in texts[job]
+
+
+def test_a_table_changes_the_small_trainings(tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text("gpus_per_node = 8\n[cells]\ngpus_per_node = 1\nhours = 3\n[small]\nhours = 5\n")
+    site = load_site(path)
+    one, small = StageJob("pretrain", nothing), StageJob("adapter", nothing, small=True)
+    evaluated = StageJob("evaluate", nothing, trains=False)
+    found = [(wanted.gpus, wanted.hours) for wanted in map(site.for_stage, (one, small, evaluated))]
+    assert found == [(8, 1), (1, 5), (1, 3)]

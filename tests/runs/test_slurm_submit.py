@@ -58,8 +58,39 @@ def test_the_dry_run_shows_byte_for_byte_what_is_sent(project, fake_slurm, site)
     assert len(fake_slurm.scripts) == 2
     for script in fake_slurm.scripts:
         assert script.rstrip() in text
-        assert "$hold apptainer exec --nv 'my image.sif' /opt/bin/python -u -m" in script
+        assert "\"${hold[@]}\" apptainer exec --nv 'my image.sif' /opt/bin/python -u -m" in script
     assert fake_slurm.options[1] == ["--parsable", "--dependency=afterok:1", "--kill-on-invalid-dep=yes"]
+
+
+OLD_ENV = """#!/bin/sh
+case "$1" in --*) echo "env: unrecognized option '$1'" >&2; exit 125;; esac
+exec {env} "$@"
+"""
+IN_A_CONTAINER = """#!{python}
+import os, sys
+words = sys.argv[sys.argv.index("sh"):]
+os.environ["PATH"] = "{folder}/container:" + os.environ["PATH"]
+os.execvp(words[0], words)
+"""
+TELL = "import signal, sys; print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), sys.argv[1:])"
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_env_is_asked_where_it_starts_python(project, fake_slurm, site, tmp_path, held):  # noqa: F811
+    """That of the batch host knows the option; in the container, where srun runs it, maybe not."""
+    (tmp_path / "tell.py").write_text(TELL)
+    site.write_text(f'launcher = "{sys.executable} {tmp_path}/tell.py"\npython = "/opt/python"\n')
+    assert project.run("--submit", "--only", "copy", "--site", str(site))[0] == 0
+    fake_slurm.program("srun", IN_A_CONTAINER)
+    (fake_slurm.folder / "container").mkdir()
+    if not held:
+        fake_slurm.program("container/env", OLD_ENV.replace("{env}", shutil.which("env")))
+    script = fake_slurm.scripts[0]
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    blocked, words = done.stdout.strip().removesuffix("]").split("] [")
+    assert words.startswith("'/opt/python', '-u', '-m', 'submitit.core._submit', ")
+    assert ("SIGUSR2" in blocked, "SIGTERM" in blocked) == (held, held)
 
 
 def test_options_of_sbatch_and_srun_are_passed_through(project, fake_slurm, site):  # noqa: F811

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from uwm.runs import report
 from uwm.runs.cli import main
 from uwm.runs.experiment import load_experiment
 
@@ -319,6 +320,7 @@ def project(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("UWM_RUNS", raising=False)
     monkeypatch.delenv("UWM_SITE", raising=False)
+    monkeypatch.setitem(report.follow.__kwdefaults__, "every_s", 0.5)
     yield Project(tmp_path, Path(__file__).with_name("toy.py"), cluster, capsys)
     cluster.call("scancel", "--user=root")
     cluster.wait_until_empty()

@@ -1,28 +1,19 @@
 """Experiments on the cluster by several processes: the numbers of one.
 
-By `sbatch slurm/job.sbatch` two processes of torchrun train everything anew (all others, without a cluster:
-tests/experiments/test_two_ranks.py). By `--submit` 2 nodes x 2 train what `ANEW` names, and take the rest of
-the first run. Table 1 is submitted in test_slurm_table1.py; here is what differs in kind: adapters,
-trainings within a cell, simulators beside ranks.
+By `--submit` two nodes train what `ANEW` names, and take the rest of the first run. The batch file is run by
+each experiment in tests/experiments/test_two_ranks.py, and on this cluster in test_slurm_ranks.py. Table 1 is
+submitted in test_slurm_table1.py; here is what differs in kind: adapters, trainings within a cell, simulators
+beside ranks.
 """
 
 import json
 import shutil
-import subprocess
 
 import pytest
 
-from tests.experiments.test_two_ranks import (
-    CELLS,
-    ROOT,
-    assert_same_numbers,
-    batch_file,
-    run,
-    variables,
-)
+from tests.experiments.test_two_ranks import CELLS, assert_same_numbers, run
 
 pytestmark = pytest.mark.slurm
-BATCH = ("figure5", "planning")
 ANEW = {
     "figure4": ("finetune",),
     "figure5": ("adapter",),
@@ -37,9 +28,16 @@ SENT = {
     "ablations": ["pretrain-base"],
     "planning": ["r_gt-8-s0"],
 }
-FOUR = "nodes = 2\ntasks_per_node = 2\n"
 # By their memory, two such jobs at a time: this machine is one.
-SITE = f'partition = "low"\nmem_gb = 6\n[stages]\n{FOUR}'
+SITE = """
+partition = "low"
+mem_gb = 6
+[stages]
+nodes = 2
+tasks_per_node = 2
+[small]
+nodes = 2
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +46,6 @@ def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     assert [name for name in ANEW if run(name, folder) != 0] == []
     return folder
-
-
-@pytest.fixture(scope="module")
-def by_batch_file(alone, cluster, tmp_path_factory):
-    """A folder for each experiment, measured by the batch file. All are sent before any has ended."""
-    folders = {name: tmp_path_factory.mktemp(f"batch-{name}") for name in BATCH}
-    for name, folder in folders.items():
-        size = ("--partition=low", "--gpus-per-node=2", "--cpus-per-task=2", "--time=20")
-        command = ["sbatch", *size, f"--output={folder}/log.txt", *batch_file(name, folder)]
-        sent = subprocess.run(command, cwd=ROOT, env=variables(folder), capture_output=True, text=True)
-        assert sent.returncode == 0, sent.stderr
-    cluster.wait_until_empty(600)
-    return folders
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +61,8 @@ def submitted(alone, cluster, tmp_path_factory):
     return folders
 
 
-@pytest.mark.parametrize("name", BATCH)
-def test_two_processes_of_torchrun_by_the_batch_file(name, alone, by_batch_file):
-    folder = by_batch_file[name]
-    assert (folder / "out").is_dir(), (folder / "log.txt").read_text()[-3000:]
-    assert_same_numbers(name, alone, folder)
-
-
 @pytest.mark.parametrize("name", ANEW)
-def test_two_nodes_of_two_processes(name, alone, submitted, capsys):
+def test_two_nodes(name, alone, submitted, capsys):
     folder = submitted[name]
     logs = "".join(path.read_text()[-2000:] for path in folder.rglob("*_log.out"))
     assert run(name, folder, "--collect") == 0, (capsys.readouterr(), logs)

@@ -65,6 +65,15 @@ def test_warning_before_the_time_limit(project):
     assert attempts(project, *SLOW) == 2
 
 
+def test_the_time_limit_itself(project):
+    """Slurm looks every 30 s which limits come near, so that a job of a minute is warned within 30 s."""
+    project.site.write_text('partition = "low"\nhours = 0.0167\nsignal_delay_s = 50\n')
+    settings = [word.replace("step_s=0.1", "step_s=0.8") for word in SLOW]
+    project.submit(*settings)
+    assert finish(project, *settings, fault="a real time limit") == 0
+    assert attempts(project, *settings) >= 2
+
+
 def test_a_job_without_attempts_left_is_a_timeout(project):
     project.site.write_text('partition = "low"\nhours = 0.1\nmax_attempts = 0\n')  # each USR2 is a time-out
     start(project, *SLOW, at_step=3)

@@ -54,17 +54,6 @@ def test_a_failed_cell_is_shown_with_its_traceback_and_the_others_go_on(project)
     assert "missing: chain/numbers/s1: failed: ValueError: this cell was told to fail" in error
 
 
-def test_a_failed_stage_ends_the_jobs_that_wait_for_it(project):
-    settings = ("--set", "fail=stage")
-    project.submit(*settings)
-    project.cluster.wait_until_empty()
-    rows = {row["item"]: row for row in project.rows(*settings)}
-    assert rows[CHAIN]["state"] == "failed"
-    assert rows[CHAIN]["error"] == "ValueError: the stage was told to fail"
-    assert rows["chain/numbers/s0"]["state"] == "cancelled"
-    assert rows["chain/numbers/s0"]["error"] == "a job that it waited for failed"
-
-
 def test_two_jobs_on_one_stage_compute_it_once(project):
     settings = ("--set", "own_job=false", "step_s=0.05")
     project.submit(*settings)

@@ -113,10 +113,13 @@ def test_a_failed_stage_takes_down_only_what_needs_it(project):
     settings = ("--set", "chains=3", "fail_chain=1", "seeds=1")
     project.submit(*settings)
     project.cluster.wait_until_empty()
-    assert project.states(*settings) == {
+    rows = {row["item"]: row for row in project.rows(*settings)}
+    assert {item: row["state"] for item, row in rows.items()} == {
         "stage:chain-0": "done", "stage:chain-1": "failed", "stage:chain-2": "done",
         "chain/numbers-0/s0": "done", "chain/numbers-1/s0": "cancelled", "chain/numbers-2/s0": "done",
     }  # fmt: skip
+    assert rows["stage:chain-1"]["error"] == "ValueError: the stage was told to fail"
+    assert rows["chain/numbers-1/s0"]["error"] == "a job that it waited for failed"
     code, _, error = project.run("--submit", "--site", str(project.site), *settings)
     assert code == 0
     sent = [line.partition(": ")[2] for line in error.splitlines() if "items)" in line]

@@ -28,15 +28,24 @@ def weights(folder):
     return [metric["value"] for metric in record["metrics"].values()]
 
 
-def test_two_nodes_with_a_preemption_equal_one_process(ddp, monkeypatch):
-    settings = ("--set", "step_s=0.1", "steps=20")
+def test_two_nodes_with_a_preemption_and_a_cut_checkpoint_equal_one_process(ddp, monkeypatch):
+    """The checkpoint of the preemption is cut short before the job is back, and the one before serves."""
+    settings = ("--set", "step_s=0.1", "steps=40")
     ddp.submit(*settings)
     logs = lambda: [*ddp.root.glob("cache/regression-*.partial/log.jsonl")]  # noqa: E731
-    ddp.cluster.wait_for(lambda: logs() and len(logs()[0].read_text().splitlines()) >= 4, what="four steps")
+    ddp.cluster.wait_for(lambda: logs() and len(logs()[0].read_text().splitlines()) >= 12, what="12 steps")
     job = json.loads(next(ddp.root.rglob("jobs.jsonl")).read_text().splitlines()[0])["job"]
     running = {row["item"]: row for row in ddp.rows(*settings)}["stage:regression"]
-    ddp.cluster.call("scancel", "--signal=USR2", job)
-    assert re.match(r"step \d+( of 20)?, loss \d", running["progress"])
+    ddp.cluster.call("scontrol", "update", "partitionname=low", "state=DOWN")
+    try:
+        ddp.cluster.call("scancel", "--signal=USR2", job)
+        ddp.cluster.wait_for(lambda: ddp.cluster.jobs()[job] == "PENDING", what="the requeued job")
+        (earlier, newest) = sorted(ddp.root.glob("cache/regression-*.partial/checkpoints/*.pt"))
+        assert int(earlier.name.split("-")[1]) % 10 == 0  # of the training itself
+        os.truncate(newest, newest.stat().st_size // 2)
+    finally:
+        ddp.cluster.call("scontrol", "update", "partitionname=low", "state=UP")
+    assert re.match(r"step \d+( of 40)?, loss \d", running["progress"])
     assert running["elapsed_s"] >= 0
     assert running["node"] == "n[1-2]"
     assert Path(running["log"]).is_file()
@@ -44,9 +53,11 @@ def test_two_nodes_with_a_preemption_equal_one_process(ddp, monkeypatch):
     rows = {row["item"]: row for row in ddp.rows(*settings)}
     assert rows["stage:regression"]["attempts"] == 2
     (log,) = ddp.root.glob("cache/regression-*/log.jsonl")
-    assert sum("loss" in json.loads(line) for line in log.read_text().splitlines()) == 20
+    assert sum("loss" in json.loads(line) for line in log.read_text().splitlines()) == 40
+    told = "".join(path.read_text() for path in ddp.root.rglob("*_0_log.out"))
+    assert f"passing over checkpoint {newest}" in told
     monkeypatch.setenv("UWM_CACHE", str(ddp.root / "another-cache"))
-    assert ddp.run("--set", "steps=20", "--out", str(ddp.root / "alone"))[0] == 0
+    assert ddp.run("--set", "steps=40", "--out", str(ddp.root / "alone"))[0] == 0
     alone = weights(ddp.root / "alone")
     assert weights(next(ddp.root.glob("runs/mini/ddp-*/results"))) == pytest.approx(alone, abs=1e-5)
 

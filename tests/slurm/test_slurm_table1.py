@@ -14,6 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE1 = ROOT / "experiments" / "table1.py"
 FOREIGN = ("UWM_WEIGHTS", "UWM_SITE")  # what whoever runs the tests may have set
 OPTIONS = ("--scale", "smoke")
+# The evaluation on two nodes, too: one rank measures, and the other waits.
+SITE = """
+partition = "low"
+nodes = 2
+[stages]
+tasks_per_node = 2
+[stages."pretrain-*"]
+nodes = 1
+tasks_per_node = 1
+"""
 
 
 def records(folder):
@@ -105,7 +115,7 @@ def values(folder):
 
 def test_two_nodes_of_two_processes_train_and_measure_the_same(cluster, local, tmp_path, capsys):
     site = tmp_path / "site.toml"
-    site.write_text('partition = "low"\nnodes = 2\ntasks_per_node = 2\n')
+    site.write_text(SITE)
     assert run(tmp_path, "--submit", "--site", str(site)) == 0
     cluster.wait_until_empty(500)
     logs = "".join(path.read_text()[-2000:] for path in tmp_path.rglob("*_log.out"))

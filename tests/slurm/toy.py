@@ -29,7 +29,7 @@ class Config:
     step_s: float = 0.0
     checkpoint_every: int = 5
     seeds: int = 2
-    fail: str = ""  # "cell" or "stage"
+    fail: str = ""  # "cell": that of seed 1
     own_job: bool = True  # whether the stage has a job of its own
     chains: int = 1  # each with cells of its own
     fail_chain: int = -1  # this one fails
@@ -46,14 +46,14 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
 
 def chain_stage(context: Context, corpus: str) -> Stage:
     config = context.config
-    fields = {"steps": config.steps, "fail": config.fail == "stage", "step_s": config.step_s}
+    fields = {"steps": config.steps, "step_s": config.step_s}
     return Stage("chain", 1, {**fields, "corpus": corpus})
 
 
 def chain(context: Context, corpus: str, folder: Path) -> None:
     """Compute value <- sha256(value, step), as often as the config says."""
     config = context.config
-    if config.fail == "stage" or corpus == f"numbers-{config.fail_chain}":
+    if corpus == f"numbers-{config.fail_chain}":
         raise ValueError("the stage was told to fail")
     saved = folder / "checkpoint.json"
     state = json.loads(saved.read_text()) if saved.exists() else {"step": 0, "value": ""}

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from uwm.env import launched_rank, site_file
@@ -13,6 +13,7 @@ from uwm.runs import launch, queries, report
 from uwm.runs.data_notes import measured_on_others
 from uwm.runs.experiment import Cell, Context, Experiment, SkipCell, StageJob
 from uwm.runs.external_methods import methods_setting, refuse_committed
+from uwm.runs.gpus import visible_gpus
 from uwm.runs.listing import FILE, Listing, listing_of, read_listing
 from uwm.runs.options import build_parser, check_flags, data_folders, flag
 from uwm.runs.patterns import chosen_names, matches
@@ -60,16 +61,18 @@ def run_experiment(experiment: Experiment, argv: list[str]) -> int:
         cells = [cell for cell in cells if cell.name not in done]
     if cells:
         preflight(context, cells, sends=options.submit)
-    if options.dry_run:
-        code = dry_run(context, cells, site, listing, options)
-    elif options.submit:
-        assert site is not None
-        then = slurm.Then(options.wait, options.follow, queries.status_command(options, experiment.file))
-        code = slurm.submit(plan, context, cells, site, listing, rerun=options.rerun, then=then)
-    else:
-        code = run_here(plan, context, cells, listing, options.jobs or 1)
-    for message in unusable.values():
-        say(f"error: {message}")
+    try:
+        if options.dry_run:
+            code = dry_run(context, cells, site, listing, options)
+        elif options.submit:
+            assert site is not None
+            then = slurm.Then(options.wait, options.follow, queries.status_command(options, experiment.file))
+            code = slurm.submit(plan, context, cells, site, listing, rerun=options.rerun, then=then)
+        else:
+            code = run_here(plan, context, cells, listing, options.jobs or 1)
+    finally:
+        for message in unusable.values():
+            say(f"error: {message}")
     return 2 if unusable else code
 
 
@@ -171,15 +174,45 @@ def choose(cells: list[Cell], patterns: list[str]) -> list[Cell]:
 
 
 def run_here(plan: RunPlan, context: Context, cells: list[Cell], listing: Listing, jobs: int) -> int:
-    """Run cells on this machine, then summarise. Exit code 1 if a cell failed."""
+    """Run cells on this machine, then summarise. Exit code 1 if a cell failed.
+
+    Raises:
+        UserError: cells found bad input. The others were measured, and the table was printed.
+    """
     launch.check_writable(context.work)
     if launched_rank()[0] == 0:
+        warn_of_gpus(context, cells, jobs)
         listing.write()
     with recomputing(plan):
-        failed = launch.run_local(plan, context, cells, jobs)
-    if launched_rank()[0] == 0:
-        context.experiment.summarize(context)
-        say(f"records: {context.out}")
-    for name, error in failed.items():
-        say(f"failed: {name}: {error}")
+        failed, bad_input = launch.run_local(plan, context, cells, jobs)
+        if launched_rank()[0] == 0:
+            context.experiment.summarize(context)
+            say(f"records: {context.out}")
+        for name, error in failed.items():
+            say(f"failed: {name}: {error}")
+        if bad_input:
+            raise UserError("; ".join(_by_message(bad_input, len(cells))))
     return 1 if failed else 0
+
+
+def warn_of_gpus(context: Context, cells: list[Cell], jobs: int) -> None:
+    """Say where trainings lack the GPUs that they want: all of them, or all but one of several."""
+    if context.scale in slurm.GPU_SCALES and not visible_gpus():
+        say(f"warning: no GPU is seen here: at scale {context.scale} trainings take weeks without")
+    if jobs == 1 or len(visible_gpus()) < 2:
+        return
+    trainings = [job for job in stages_behind(context, cells) if job.trains and not job.small and job.stage]
+    planned = {job.name: planned_stage(context, job) for job in trainings}
+    wanted = {name: stage for name, stage in planned.items() if not isinstance(stage, SkipCell)}
+    left = [name for name, stage in wanted.items() if not (stage and context.artifacts.find(stage))]
+    if left:
+        say(f"warning: with --jobs {jobs} one GPU trains {', '.join(left)} while other processes wait; "
+            "torchrun in place of --jobs trains on all GPUs: slurm/README.md")  # fmt: skip
+
+
+def _by_message(bad_input: dict[str, str], cells: int) -> Iterator[str]:
+    """Each message once, after the cells that it is about where these are not all."""
+    for message in dict.fromkeys(bad_input.values()):
+        names = [name for name, found in bad_input.items() if found == message]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield message if len(names) == cells else f"{', '.join(names[:3])}{more}: {message}"

@@ -97,9 +97,9 @@ class StageJob:
     It raises SkipCell for a stage that is not needed: cells that name it do without.
     `needs` names the stage jobs that come first. `cells`: patterns of the cells that read it; they alone
     wait for it, or go down with it. A stage that `trains` gets the site's resources for trainings (many
-    GPUs), any other those of a cell, and one that only reads files (not `computes`) those of cells that
-    read, without a GPU. `operations` counts the floating-point operations of a training, from which a plan
-    tells GPU hours; the counting takes seconds.
+    GPUs), or where one GPU is enough (`small`) those of small trainings; any other those of a cell, and one
+    that only reads files (not `computes`) those of cells that read, without a GPU. `operations` counts the
+    floating-point operations of a training, from which a plan tells GPU hours; the counting takes seconds.
     """
 
     name: str
@@ -107,6 +107,7 @@ class StageJob:
     stage: Callable[["Context"], Stage | None] | None = None
     needs: tuple[str, ...] = ()
     trains: bool = True
+    small: bool = False
     computes: bool = True
     cells: tuple[str, ...] = ("*",)
     operations: Callable[["Context"], float] | None = None

@@ -1,19 +1,18 @@
 """Where cells run: in this process, in several processes (`--jobs`), or on Slurm (`uwm.runs.slurm`)."""
 
+import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from queue import Queue
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from uwm.env import REPOSITORY, launched_rank
+from uwm.env import launched_rank
 from uwm.errors import UserError, run_cli
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.gpus import gpu_of, visible_gpus
@@ -21,12 +20,18 @@ from uwm.runs.measuring import one_line
 from uwm.runs.plan import RunPlan, find_cell, say
 from uwm.runs.stopping import ORPHANED, Stop
 from uwm.runs.task import CellFailed, join_ranks, run_item, run_part
+from uwm.runs.workers import PART, Answer, Items, Worker, worker_environment
 
-PART = "\t"  # between a cell's name and a part's, in what a worker is told
+
+class Unmeasured(NamedTuple):
+    """The cells that gave no number, by name: errors of those that `failed`, messages about `bad_input`."""
+
+    failed: dict[str, str]
+    bad_input: dict[str, str]
 
 
-def run_local(plan: RunPlan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:
-    """Run cells on this machine, `jobs` at a time. Returns the errors of failed cells by name.
+def run_local(plan: RunPlan, context: Context, cells: list[Cell], jobs: int) -> Unmeasured:
+    """Run cells on this machine, `jobs` at a time. A cell that fails, or finds bad input, stops no other.
 
     Under `torchrun` all ranks go through the cells together, and rank 0 writes the records.
     """
@@ -43,8 +48,8 @@ def run_local(plan: RunPlan, context: Context, cells: list[Cell], jobs: int) -> 
         stop.uninstall()
 
 
-def _run_in_turn(context: Context, cells: list[Cell], stop: Stop) -> dict[str, str]:
-    failed: dict[str, str] = {}
+def _run_in_turn(context: Context, cells: list[Cell], stop: Stop) -> Unmeasured:
+    failed, bad_input = Unmeasured({}, {})
     for number, cell in enumerate(cells, 1):
         say(f"[{number}/{len(cells)}] {cell.name}")
         try:
@@ -53,9 +58,11 @@ def _run_in_turn(context: Context, cells: list[Cell], stop: Stop) -> dict[str, s
         except CellFailed as error:
             failed[cell.name] = str(error)
             say(f"  failed: {error}")
+        except UserError as error:
+            bad_input[cell.name] = str(error)
         if stop.asked:
             raise SystemExit(stop.code)
-    return failed
+    return Unmeasured(failed, bad_input)
 
 
 def refuse_jobs_of_ranks(jobs: int) -> None:
@@ -91,20 +98,20 @@ def _say_outcome(context: Context, cell: Cell) -> None:
         )
 
 
-def _run_processes(plan: RunPlan, context: Context, cells: list[Cell], jobs: int) -> dict[str, str]:
+def _run_processes(plan: RunPlan, context: Context, cells: list[Cell], jobs: int) -> Unmeasured:
     """Each process takes item after item, so that cells share what they hold in memory (encoded states).
 
     Where there are GPUs, each process sees one of them.
     """
-    file, queue = plan.write(), _Queue(context, cells)
-    environment, gpus = _worker_environment(jobs), visible_gpus()
+    file, queue = plan.write(), Items(context, cells)
+    environment, gpus = worker_environment(jobs), visible_gpus()
 
     def work(number: int) -> None:
         worker, mine = None, environment | gpu_of(number, gpus)
         with ExitStack() as stack:
             while (item := queue.next()) is not None:
                 if worker is None or worker.ended:
-                    worker = stack.enter_context(_Worker(file, mine))
+                    worker = stack.enter_context(Worker(file, mine))
                 queue.ended(item, worker.run(item))
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -114,99 +121,14 @@ def _run_processes(plan: RunPlan, context: Context, cells: list[Cell], jobs: int
         except BaseException:  # Ctrl-C: no further cell
             queue.close()
             raise
-    if 2 in queue.codes.values():
+    answers = queue.answers
+    if Answer(2) in answers.values():
         raise UserError("the run ended for the reason above")
-    return {c.name: _failure(context, c, queue.codes[c.name]) for c in cells if queue.codes[c.name] != 0}
-
-
-class _Item(NamedTuple):
-    """What a worker is told to run: a cell, or one of its parts."""
-
-    cell: str
-    part: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.cell}{PART}{self.part}" if self.part else self.cell
-
-
-class _Queue:
-    """Cells in their order, each after its parts. `codes`: how the cells ended."""
-
-    def __init__(self, context: Context, cells: list[Cell]) -> None:
-        names = context.experiment.parts.names
-        parts = {cell.name: list(names(context.config, cell)) for cell in cells}
-        self.open = {cell: len(mine) for cell, mine in parts.items()}
-        self.left = deque(
-            item for cell, mine in parts.items() for item in [_Item(cell, p) for p in mine] or [_Item(cell)]
-        )
-        self.codes: dict[str, int] = {}
-        self.closed = False
-        self.lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.left)
-
-    def next(self) -> _Item | None:
-        """The next item; None when none is left, or all that are left wait for parts that others run."""
-        with self.lock:
-            return self.left.popleft() if self.left and not self.closed else None
-
-    def ended(self, item: _Item, code: int) -> None:
-        """Notes how an item ended. After the last part the cell; it says why one failed."""
-        with self.lock:
-            if not item.part:
-                self.codes[item.cell] = code
-                return
-            self.open[item.cell] -= 1
-            if code != 0:
-                rest = [other for other in self.left if other.cell == item.cell]
-                self.left = deque(other for other in self.left if other.cell != item.cell)
-                self.open[item.cell] -= len(rest)
-            if self.open[item.cell] == 0:
-                self.left.appendleft(_Item(item.cell))
-
-    def close(self) -> None:
-        """Nothing more is to be run, not even the cell whose last part ends now."""
-        with self.lock:
-            self.closed = True
-
-
-def _worker_environment(jobs: int) -> dict[str, str]:
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH")) if part)
-    return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": path}
-
-
-class _Worker:
-    """A process that runs the cells whose names it reads, and answers each with 0, or 1 for a failed one."""
-
-    def __init__(self, plan: Path, environment: dict[str, str]) -> None:
-        answers, own_end = os.pipe()
-        command = [sys.executable, "-m", "uwm.runs.launch", str(plan), str(own_end)]
-        self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, pass_fds=[own_end], text=True
-        )
-        os.close(own_end)
-        self.answers = os.fdopen(answers)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.communicate()  # no more names: it ends
-        self.answers.close()
-
-    @property
-    def ended(self) -> bool:
-        return self.process.poll() is not None
-
-    def run(self, item: _Item) -> int:
-        """The item's exit code: the worker's answer, or, where it ended without one, how it ended."""
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            print(item, file=self.process.stdin, flush=True)
-        answer = self.answers.readline()
-        return int(answer) if answer else self.process.wait()
+    failed = [cell for cell in cells if answers[cell.name].code not in (0, 2)]
+    return Unmeasured(
+        {cell.name: _failure(context, cell, answers[cell.name].code) for cell in failed},
+        {name: answer.bad_input for name, answer in answers.items() if answer.bad_input},
+    )
 
 
 def _failure(context: Context, cell: Cell, code: int) -> str:
@@ -225,11 +147,12 @@ def _work(argv: list[str]) -> int:
         while name := names.next():
             cell, _, part = name.partition(PART)
             if part:
-                failed = _run_part(context, find_cell(context, cell), part)
+                answer = Answer(int(_run_part(context, find_cell(context, cell), part)))
             else:
-                failed = bool(run_local(plan, context, [find_cell(context, cell)], 1))
+                failed, bad_input = run_local(plan, context, [find_cell(context, cell)], 1)
+                answer = Answer(2, bad_input[cell]) if bad_input else Answer(int(bool(failed)))
             names.busy = False
-            print(int(failed), file=told, flush=True)
+            print(json.dumps(answer), file=told, flush=True)
     return 0
 
 
@@ -239,8 +162,6 @@ def _run_part(context: Context, cell: Cell, part: str) -> bool:
     stop.install()
     try:
         run_part(context, cell, part, stop)
-    except UserError:
-        raise
     except Exception as error:
         say(f"{cell.name}, part {part}: {one_line(error)}")
         return True

@@ -1,6 +1,7 @@
-"""How far a running training is, from the ends of its log files."""
+"""How far a running job is: a training by its log files, what shows a bar by its job's log."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,21 +37,40 @@ def training_progress(folder: Path) -> Progress | None:
     return Progress(int(last["step"]), steps, float(last["loss"]), left)
 
 
-def _last_lines(path: Path, size: int = 8192) -> list[dict[str, Any]]:
-    """The JSON lines within the last `size` bytes; a line cut short is passed over."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - size))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []
+# `ssv2 train:  12%|█▏        | 26501/220847 [10:00<1:13:20, 44.2clip/s]`, as tqdm writes it
+BAR = re.compile(r"([^\r\n]+): +\d+%\|[^|]*\| (\d+)/(\d+) \[[^<\]]*<([^,\]]+)")
+
+
+def bar_progress(log: Path) -> str | None:
+    """`ssv2 train: 26501 of 220847, 1:13:20 left` by the last bar in a log; None where there is none, or it
+    has come to its end."""
+    bars = BAR.findall(_end(log))
+    if not bars:
+        return None
+    title, done, total, left = bars[-1]
+    told = f"{title.strip()}: {done} of {total}" + ("" if left == "?" else f", {left} left")
+    return None if done == total else told
+
+
+def _last_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines at the end of a file; a line cut short is passed over."""
     found = []
-    for line in lines:
+    for line in _end(path).splitlines():
         try:
             found.append(json.loads(line))
         except ValueError:
             continue
     return [line for line in found if isinstance(line, dict)]
+
+
+def _end(path: Path, size: int = 8192) -> str:
+    """The last `size` bytes of a file; an empty text for one that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from uwm.runs import state
 from uwm.runs.listing import STAGE, Listing
-from uwm.runs.progress import training_progress
+from uwm.runs.progress import bar_progress, training_progress
 from uwm.runs.slurm import queue as slurm_queue
 
 Queue = Mapping[str, slurm_queue.QueueEntry] | None  # None: squeue doesn't answer
@@ -97,14 +97,16 @@ def _about(
         "log": str(job.log) if job else None,
         "elapsed_s": elapsed and round(elapsed, 1),
         "gpu_hours": None if hours is None else round(hours, 3),
-        "progress": _progress(listing, item) if runs else None,
+        "progress": _progress(listing, item, job) if runs else None,
     }
 
 
-def _progress(listing: Listing, item: str) -> str | None:
+def _progress(listing: Listing, item: str, job: state.SubmittedJob | None) -> str | None:
     name = listing.stages.get(item.removeprefix(STAGE)) if item.startswith(STAGE) else None
     found = training_progress(Path(listing.cache) / f"{name}.partial") if name else None
-    return str(found) if found else None
+    if found:
+        return str(found)
+    return bar_progress(job.log) if job else None
 
 
 def _result(

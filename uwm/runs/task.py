@@ -13,7 +13,7 @@ from uwm.runs.data_notes import data_of
 from uwm.runs.experiment import Cell, Context, SkipCell
 from uwm.runs.listing import STAGE
 from uwm.runs.measuring import give_up, measure, one_line
-from uwm.runs.plan import RunPlan, find_cell, find_stage
+from uwm.runs.plan import RunPlan, find_cell, find_stage, say
 from uwm.runs.record import file_stem
 from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.snapshot import code_digest
@@ -29,6 +29,7 @@ def run_item(context: Context, item: str, stop: Stop) -> str:
 
     Raises:
         CellFailed: a cell failed; its record says how.
+        UserError: bad input; it was said.
         OutOfTime: no attempt is left.
         SystemExit: asked to stop; a checkpoint was left.
     """
@@ -66,6 +67,11 @@ def _in_step(context: Context, item: str, stop: Stop, rank: int) -> str:
     try:
         outcome = _until_done(context, item, stop, rank)
     except CellFailed:
+        ranks.meet(f"end of {item}", failed=True)
+        raise
+    except UserError as error:
+        state.write_traceback(context.work, item, rank)  # first: one that met it alone ends as it waits
+        say(f"error: {error}")
         ranks.meet(f"end of {item}", failed=True)
         raise
     ranks.meet(f"end of {item}", failed=False)
@@ -124,10 +130,10 @@ class Task:
     submitted: float = 0.0  # seconds since the epoch
 
     def __call__(self) -> str:
-        """Run the items in this job's process; a failed cell keeps no other from running.
+        """Run the items in this job's process; a cell that fails, or finds bad input, stops no other.
 
         Raises:
-            CellFailed: a cell failed.
+            CellFailed: a cell failed, or one of several found bad input.
         """
         stop = SlurmStop(self.grace_s)
         stop.install()
@@ -150,7 +156,7 @@ class Task:
                 continue
             try:
                 run_item(context, item, stop)
-            except CellFailed as error:
+            except (CellFailed, UserError) as error:
                 failed.append(f"{item}: {error}")
         if failed:
             raise CellFailed("; ".join(failed)[:500])

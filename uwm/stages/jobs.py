@@ -1,4 +1,5 @@
-"""Trainings as jobs of their own on a cluster: the pre-training, and those in a robot's domain."""
+"""Trainings as jobs of their own on a cluster: the pre-training, and those in a robot's domain, for which one
+GPU is enough."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -101,6 +102,7 @@ def finetune_job(name: str, recipe: FinetuneRecipe, domain: OpenDomain) -> Stage
         lambda context: domain(context).world,
         lambda context: domain(context).stage,
         needs=("pretrain",),
+        small=True,
         operations=operations_of(recipe),
     )
 
@@ -112,6 +114,7 @@ def domain_job(name: str, recipe: DomainRecipe, domain: OpenDomain, *needs: str)
         lambda context: obtain(recipe, domain(context)),
         lambda context: stage_of(recipe, domain(context)),
         needs=needs,
+        small=True,
         operations=operations_of(recipe),
     )
 
@@ -125,6 +128,7 @@ def ficc_adapter_job(
         lambda context: obtain_ficc_adapter(recipe, ficc, domain(context)),
         lambda context: ficc_adapter_stage(recipe, ficc, domain(context)),
         needs=(parent,),
+        small=True,
     )
 
 

@@ -149,9 +149,7 @@ class _Graph:
                 self.skipped[item] = f"already job {self.live[item]}"
                 continue
             after = tuple(self.job_name(need) for need in stage.needs if not self.is_finished(need))
-            yield Job(
-                self.job_name(name), ((item,),), site.for_stage(name, stage.trains, stage.computes), after
-            )
+            yield Job(self.job_name(name), ((item,),), site.for_stage(stage), after)
 
 
 def _cell_jobs(context: Context, site: Site, cells: list[str], graph: _Graph) -> Iterator[Job]:

@@ -107,7 +107,8 @@ def finished(jobs: Iterable[str]) -> dict[str, QueueEntry]:
 
 
 def gpu_hours(jobs: Iterable[str]) -> float | None:
-    """GPU hours of some jobs so far, every attempt of them; None where accounting doesn't answer."""
+    """GPU hours of some jobs so far, every attempt of them; None where accounting doesn't answer, or counts
+    no GPU of theirs: without `AccountingStorageTRES=gres/gpu` it never does."""
     wanted = set(jobs)
     if not wanted:
         return None
@@ -115,17 +116,18 @@ def gpu_hours(jobs: Iterable[str]) -> float | None:
     columns = "JobID,ElapsedRaw,AllocTRES"
     # -D: a job that was requeued has a line for each attempt, else the last one alone.
     text = ask("sacct", "-n", "-X", "-P", "-D", "-o", columns, "-j", ids)
-    return sum(_gpu_hours(line, wanted) for line in text.splitlines()) if text else None
+    found = [_gpu_hours(line, wanted) for line in (text or "").splitlines()]
+    counted = [hours for hours in found if hours is not None]
+    return sum(counted) if counted else None
 
 
-def _gpu_hours(line: str, wanted: set[str]) -> float:
+def _gpu_hours(line: str, wanted: set[str]) -> float | None:
     """Of a line such as `12_3|7200|billing=8,cpu=8,gres/gpu=8,gres/gpu:h100=8,node=1`."""
     job, seconds, resources = [*line.split("|"), "", ""][:3]
-    if job not in wanted or not seconds.isdigit():
-        return 0.0
-    counts = dict(part.partition("=")[::2] for part in resources.split(","))
-    gpus = counts.get("gres/gpu", "0")
-    return int(seconds) * int(gpus if gpus.isdigit() else 0) / 3600
+    gpus = dict(part.partition("=")[::2] for part in resources.split(",")).get("gres/gpu", "")
+    if job not in wanted or not seconds.isdigit() or not gpus.isdigit():
+        return None
+    return int(seconds) * int(gpus) / 3600
 
 
 def _accounting_entries(text: str) -> Iterator[tuple[str, QueueEntry]]:

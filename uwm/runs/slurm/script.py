@@ -30,7 +30,7 @@ def sbatch_text(job: Job, site: Site, code: Path, work: Path) -> str:
 
     folder = work / "jobs"
     python = shlex.quote(site.python or sys.executable)
-    command = f"$hold {site.launcher} {python} {ENTRY} {shlex.quote(str(folder))}".replace("  ", " ")
+    command = f'"${{hold[@]}}" {site.launcher} {python} {ENTRY} {shlex.quote(str(folder))}'.replace("  ", " ")
     count = len(job.tasks) if len(job.tasks) > 1 else None
     chosen = _parameters(job, site, code, folder, run_mark(work))
     return str(_make_sbatch_string(command=command, folder=folder, map_count=count, **chosen))
@@ -81,14 +81,15 @@ def _site_lines(site: Site) -> list[str]:
 def _last_lines(code: Path) -> list[str]:
     """Python looks for modules in the working directory, then along PYTHONPATH: both are the snapshot.
 
-    A signal that comes before Python listens is held back for it (GNU env 8.31 or newer).
+    A signal that comes before Python listens is held back for it (GNU env 8.31 or newer). Whether `env` can
+    is tried where it starts Python, which with arguments of srun may be inside a container.
     """
-    quoted = shlex.quote(str(code))
+    quoted, block = shlex.quote(str(code)), "env --block-signal=USR2,TERM"
     return [
         f"cd {quoted}",
         f"export PYTHONPATH={quoted}${{PYTHONPATH:+:$PYTHONPATH}}",
         "trap - ERR",
-        'hold="env --block-signal=USR2,TERM"; $hold true 2>/dev/null || hold=""',
+        f"""hold=(sh -c '{block} true 2>/dev/null && exec {block} "$@"; exec "$@"' sh)""",
         "set +e",
     ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from uwm.errors import UserError
+from uwm.runs.experiment import StageJob
 from uwm.runs.patterns import matches
 from uwm.runs.settings import nearest
 from uwm.runs.slurm.resources import OWN_OPTIONS, Resources, gpu_count, own_option
@@ -30,12 +31,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Site:
-    """A site file: resources of trainings, of cells, of cells that only read, and how jobs start there."""
+    """A site file: resources of trainings, of small ones, of cells, of cells that only read, and how jobs
+    start there."""
 
     name: str
     stages: Resources
     cells: Resources
     reading: Resources = field(default_factory=Resources)
+    small: Resources = field(default_factory=Resources)
     stage_rules: tuple[Rule, ...] = ()
     cell_rules: tuple[Rule, ...] = ()
     setup: tuple[str, ...] = ()  # shell lines before the command: modules, environment
@@ -51,11 +54,14 @@ class Site:
     tflops: float = 0.0  # TFLOP/s that a GPU reaches in a training, for the GPU hours of --graph; 0: not told
     wckey: str = ""
 
-    def for_stage(self, name: str, trains: bool, computes: bool = True) -> Resources:
-        """Resources of a stage: trainings get those of [stages], other stages those of [cells], or where they
-        only read files those of [reading]."""
-        base = self.stages if trains else self.cells if computes else self.reading
-        return _with_rules(base, self.stage_rules, name)
+    def for_stage(self, stage: StageJob) -> Resources:
+        """Resources of a stage: trainings get those of [stages] or [small], other stages those of [cells], or
+        where they only read files those of [reading]."""
+        if stage.trains:
+            base = self.small if stage.small else self.stages
+        else:
+            base = self.cells if stage.computes else self.reading
+        return _with_rules(base, self.stage_rules, stage.name)
 
     def for_cell(self, name: str, reads: bool) -> Resources:
         """Resources of a cell; one that only reads what stages left gets those of [reading]."""
@@ -89,14 +95,15 @@ def _changed(base: Resources, keys: Mapping[str, Any]) -> Resources:
 
 _RESOURCE_KEYS = {f.name for f in fields(Resources)}
 _SITE_KEYS = {f.name for f in fields(Site)} - {
-    "name", "stages", "cells", "reading", "stage_rules", "cell_rules"
+    "name", "stages", "small", "cells", "reading", "stage_rules", "cell_rules"
 }  # fmt: skip
 _AT_LEAST_ONE = ("nodes", "cpus_per_task", "cells_per_job", "max_parallel")
-_TABLES = ("stages", "cells", "reading")
+_TABLES = ("stages", "small", "cells", "reading")
 
 
 def load_site(path: Path) -> Site:
-    """Read a site file. Its resource keys hold for all jobs; [stages], [cells], [reading] override them.
+    """Read a site file. Its resource keys hold for all jobs; [stages] and [cells] override them,
+    [small] and [reading] override those of [cells].
 
     Raises:
         UserError: no such file, no TOML, an unknown key (the nearest known one is named), a wrong type.
@@ -129,6 +136,7 @@ def _site(name: str, content: dict[str, Any]) -> Site:
         stages=_changed(common, plain["stages"]),
         cells=cells,
         reading=_changed(cells, {**READING, **plain["reading"]}),
+        small=_changed(cells, plain["small"]),
         stage_rules=_rules(tables["stages"], "stages"),
         cell_rules=_rules(tables["cells"], "cells"),
         **own,
