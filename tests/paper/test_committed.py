@@ -3,6 +3,7 @@
 The generated files are checked where they are cheap to make: README's table and `paper/out`'s texts.
 """
 
+import json
 import re
 import socket
 from fnmatch import fnmatch
@@ -150,6 +151,15 @@ def test_what_readme_says_of_predictions_is_what_the_records_say(corpus):
         "ablations", next(n for n, bits in CODECS.items() if bits == 1960), corpus, "lpips_to_next_moving"
     )
     assert codec < min(value(method, "lpips_to_next") for method in ("uwm", "uwm-1960"))
+
+
+def test_what_readme_says_of_real_clips_is_what_the_records_say():
+    folder = ROOT / "results" / "examples" / "mini" / "table1"
+    uwm, copy = (json.loads((folder / f"{m}__wild.json").read_text())["metrics"] for m in ("uwm", "copy"))
+    says("it is nearer to O_t+1 than a copy where something moves. But it is nearer still to O_t")
+    assert uwm["lpips_to_next_moving"]["value"] < copy["lpips_to_next_moving"]["value"]
+    assert uwm["success_vs_copy_moving"]["ci"][0] > 0.5
+    assert uwm["lpips_ratio_moving"]["ci"][0] > 1
 
 
 def test_what_readme_says_of_the_robot_is_what_the_records_say():
