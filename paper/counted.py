@@ -27,4 +27,4 @@ def told_pairs(results: Results, place: tuple[str, str, str], names: Sequence[st
 def told_by_corpus(found: Iterable[tuple[str, str]]) -> str:
     """The same of several corpora (name, what `pairs_and_clips` gives): once where two are alike."""
     parts = dict.fromkeys(f"{corpus_label(corpus)} {number}" for corpus, number in found if number)
-    return f" In all {'; '.join(parts)}." if parts else ""
+    return f" Pairs in all: {'; '.join(parts)}." if parts else ""

@@ -76,7 +76,10 @@ def _is_written(world: World, corpus: Corpus, path: Path, gap: float, *, vectors
     check_ours(path, _is_ours)
     found, wanted = pq.read_schema(path), _wanted(world, corpus, gap, vectors)[1]
     if (found.names, found.metadata) != (wanted.names, wanted.metadata):
-        raise UserError(f"{path} holds actions of other pairs or weights: move it away or name another --out")
+        raise UserError(
+            f"{path} holds other columns, or actions of other pairs or weights; "
+            "move it away, or name another --out"
+        )
     return True
 
 

@@ -59,7 +59,9 @@ def test_tables_say_how_many_pairs_of_how_many_clips(results):
         assert tables[name].endswith(". 48 pairs of 12 clips."), name
     assert "pairs of" not in tables["figure4_sim-panda_differences"]  # nothing is measured there
     note = reproduced(read, Reported()).note
-    assert note.endswith(" In all sim third person 48 pairs of 12 clips; sim ego 48 pairs of 12 clips.")
+    assert note.endswith(
+        " Pairs in all: sim third person 48 pairs of 12 clips; sim ego 48 pairs of 12 clips."
+    )
     for path in results.glob("mini/table1/samples/*.csv"):
         path.unlink()
     assert "48 pairs" not in reproduced(Results(results), Reported()).note

@@ -14,6 +14,7 @@ import functools
 import torch
 
 WEIGHTS = {"first": 1}
+WEIGHTS |= {}
 UNUSED = 3
 
 class Config:
@@ -51,9 +52,10 @@ def test_what_is_used_of_the_own_file(tmp_path):
     found = [text.split("\n")[-1].strip() for text in used_of_own_file(evaluation(tmp_path, EVALUATION))]
     assert found == [
         "value = 2",
-        "WEIGHTS = {'first': 1}",
-        "return ([outer(y) for y in x], lambda: inner(0))",
-        "return x + WEIGHTS['first'] + Kept.value",
+        'WEIGHTS = {"first": 1}',
+        "WEIGHTS |= {}",
+        "return [outer(y) for y in x], (lambda: inner(0))",
+        'return x + WEIGHTS["first"] + Kept.value',
         "return inner(x) if x else evaluate(x, None)",
     ]
 
@@ -64,6 +66,7 @@ def test_what_is_used_of_the_own_file(tmp_path):
         ("return inner(x) if x", "return inner(x) if not x"),
         ("return x + WEIGHTS", "return x - WEIGHTS"),  # behind a cache
         ('"first": 1', '"first": 2'),
+        ("WEIGHTS |= {}", "WEIGHTS |= {3: 4}"),
         ("value = 2", "value = 3"),
         ("@functools.lru_cache", "@functools.lru_cache(1)"),
     ],

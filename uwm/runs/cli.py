@@ -4,12 +4,13 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from uwm.env import launched_rank, site_file
 from uwm.errors import UserError, run_cli
 from uwm.garbage import resume_collection
-from uwm.runs import launch, queries, report
+from uwm.runs import launch, queries, ranks, report
 from uwm.runs.data_notes import measured_on_others
 from uwm.runs.experiment import Cell, Context, Experiment, SkipCell, StageJob
 from uwm.runs.external_methods import methods_setting, refuse_committed
@@ -185,14 +186,21 @@ def run_here(plan: RunPlan, context: Context, cells: list[Cell], listing: Listin
         listing.write()
     with recomputing(plan):
         failed, bad_input = launch.run_local(plan, context, cells, jobs)
-        if launched_rank()[0] == 0:
-            context.experiment.summarize(context)
-            say(f"records: {context.out}")
+        # All ranks wait for it: one that ended with an error would have the launcher stop the others.
+        ranks.together("summary", partial(_summarise, context))
         for name, error in failed.items():
             say(f"failed: {name}: {error}")
         if bad_input:
             raise UserError("; ".join(_by_message(bad_input, len(cells))))
     return 1 if failed else 0
+
+
+def _summarise(context: Context) -> None:
+    """Print the table, on one rank."""
+    if launched_rank()[0] == 0:
+        with ranks.alone("summary"):
+            context.experiment.summarize(context)
+        say(f"records: {context.out}")
 
 
 def warn_of_gpus(context: Context, cells: list[Cell], jobs: int) -> None:
@@ -202,12 +210,19 @@ def warn_of_gpus(context: Context, cells: list[Cell], jobs: int) -> None:
     if jobs == 1 or len(visible_gpus()) < 2:
         return
     trainings = [job for job in stages_behind(context, cells) if job.trains and not job.small and job.stage]
-    planned = {job.name: planned_stage(context, job) for job in trainings}
-    wanted = {name: stage for name, stage in planned.items() if not isinstance(stage, SkipCell)}
-    left = [name for name, stage in wanted.items() if not (stage and context.artifacts.find(stage))]
+    left = [job.name for job in trainings if _is_untrained(context, job)]
     if left:
         say(f"warning: with --jobs {jobs} one GPU trains {', '.join(left)} while other processes wait; "
             "torchrun in place of --jobs trains on all GPUs: slurm/README.md")  # fmt: skip
+
+
+def _is_untrained(context: Context, job: StageJob) -> bool:
+    """Whether a training is wanted and not there; no for one that bad input keeps from being planned."""
+    try:
+        stage = planned_stage(context, job)
+    except UserError:
+        return False
+    return not isinstance(stage, SkipCell) and not (stage and context.artifacts.find(stage))
 
 
 def _by_message(bad_input: dict[str, str], cells: int) -> Iterator[str]:

@@ -38,16 +38,20 @@ def training_progress(folder: Path) -> Progress | None:
 
 
 # `ssv2 train:  12%|█▏        | 26501/220847 [10:00<1:13:20, 44.2clip/s]`, as tqdm writes it
-BAR = re.compile(r"([^\r\n]+): +\d+%\|[^|]*\| (\d+)/(\d+) \[[^<\]]*<([^,\]]+)")
+BAR = re.compile(r"(.+): +\d+%\|[^|]*\| (\d+)/(\d+) \[[^<\]]*<([^,\]]+)")
+
+
+MOST_OF_A_BAR = 300  # characters
 
 
 def bar_progress(log: Path) -> str | None:
     """`ssv2 train: 26501 of 220847, 1:13:20 left` by the last bar in a log; None where there is none, or it
     has come to its end."""
-    bars = BAR.findall(_end(log))
-    if not bars:
+    lines = (line[:MOST_OF_A_BAR] for line in reversed(_end(log).splitlines()))
+    bar = next(filter(None, map(BAR.match, lines)), None)
+    if bar is None:
         return None
-    title, done, total, left = bars[-1]
+    title, done, total, left = bar.groups()
     told = f"{title.strip()}: {done} of {total}" + ("" if left == "?" else f", {left} left")
     return None if done == total else told
 

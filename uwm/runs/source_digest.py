@@ -22,17 +22,27 @@ def measuring_code(function: Callable[..., Any], packages: Sequence[str] = MEASU
 
 def used_of_own_file(function: Callable[..., Any]) -> list[str]:
     """The code of `function` and of all functions, classes and constants at the top of its file that it uses,
-    itself or through each other; without comments, in the order of their names."""
+    itself or through each other, as it stands there: the same for every Python."""
     function = inspect.unwrap(function)
-    tree = ast.parse(Path(inspect.getfile(function)).read_text(encoding="utf-8"))
-    defined = {name: node for node in tree.body for name in _names_given(node)}
-    used, found = [function.__name__], dict[str, str]()
+    text = Path(inspect.getfile(function)).read_text(encoding="utf-8")
+    defined: dict[str, list[ast.stmt]] = {}
+    for node in ast.parse(text).body:
+        for name in _names_given(node):
+            defined.setdefault(name, []).append(node)
+    used, found = [function.__name__], dict[str, list[ast.stmt]]()
     while used:
         name = used.pop()
         if name in defined and name not in found:
-            found[name] = ast.unparse(defined[name])
-            used += _names_read(defined[name])
-    return [found[name] for name in sorted(found)]
+            found[name] = defined[name]
+            used += [other for node in found[name] for other in _names_read(node)]
+    lines = text.splitlines()
+    return ["\n".join(_lines(node, lines)) for name in sorted(found) for node in found[name]]
+
+
+def _lines(node: ast.stmt, lines: list[str]) -> list[str]:
+    """A statement with its decorators."""
+    decorators = getattr(node, "decorator_list", [])
+    return lines[min(part.lineno for part in (node, *decorators)) - 1 : node.end_lineno]
 
 
 def _names_given(node: ast.stmt) -> list[str]:

@@ -251,7 +251,9 @@ def chosen_states(
     used = replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.path in videos))
     bank = load_frames(used, "train", recipe.short_side, gap=recipe.gap)
     frames, pairs = torch.unique(rows_in_bank(bank, manifest), return_inverse=True)  # (F,), (n, 2)
-    states = bank_view_states(recipe, mae, replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]))
+    if len(frames) < len(bank.frames):  # else they need not be copied
+        bank = replace(bank, frames=bank.frames[frames], clip=bank.clip[frames])
+    states = bank_view_states(recipe, mae, bank)
     load = state_pairs(states, pairs)
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
 

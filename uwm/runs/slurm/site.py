@@ -129,6 +129,9 @@ def _site(name: str, content: dict[str, Any]) -> Site:
     _check_python(own.get("python", ""))
     common = _changed(Resources(), _resource_keys(content, "", also={*_SITE_KEYS, *_TABLES}))
     tables = {table: _table(content, table) for table in _TABLES}
+    for table in ("small", "reading"):
+        for pattern in (key for key, value in tables[table].items() if _is_rule(key, value)):
+            raise UserError(f'[{table}."{pattern}"]: patterns stand in [stages] and [cells]')
     plain = {table: _plain_keys(tables[table], f"{table}.") for table in _TABLES}
     cells = _changed(common, plain["cells"])
     return Site(

@@ -112,6 +112,9 @@ def warn_of_site(context: Context, site: Site) -> None:
     if context.scale in GPU_SCALES and not site.stages.gpus:
         say(f"warning: {site.name} asks for no GPU for trainings: at scale {context.scale} they take weeks "
             "without; set gpus_per_node in the site file")  # fmt: skip
+    if site.stages.gpus and not site.small.gpus:
+        say(f"warning: {site.name} asks for no GPU for small trainings, such as adapters and decoders; set "
+            "gpus_per_node in [small] of the site file")  # fmt: skip
     stages = (stage.name for stage in context.experiment.stages(context.config, context.data))
     for text in site.unmatched(stages, (cell.name for cell in context.cells)):
         say(f"warning: {site.name}: {text}")
