@@ -50,6 +50,8 @@ def test_clips_of_clips_and_time_left(tmp_path):
     assert bar_progress(log).endswith(" left")
     log.write_text(bars(5, total=5))
     assert bar_progress(log) is None
+    log.write_text(": " * 4_000)  # no line's end: read in no time
+    assert bar_progress(log) is None
 
 
 def test_the_status_of_a_running_job_shows_its_bar(project, fake_slurm, tmp_path, monkeypatch):  # noqa: F811

@@ -127,6 +127,8 @@ def test_the_example_sites_can_be_read(name):
           ("hours", "tasks_per_node")),
         ("[cells]\nnodes = 0", "cells.nodes must be at least 1, not 0"),
         ('[stages."a/*"]\nhours = 0', "stages.a/*.hours must be more than 0"),
+        ('[small."adapter*"]\nhours = 9', '[small."adapter*"]: patterns stand in [stages] and [cells]'),
+        ('[reading."x"]\nhours = 9', '[reading."x"]: patterns stand in [stages] and [cells]'),
         ("time = 3", "unknown key 'time'; did you mean 'hours'?"),
         ("[cells]\nsignal = 3", "unknown key 'cells.signal'; signal_delay_s holds for all jobs, at the top"),
         ("requeue = true", "unknown key 'requeue'; the launcher sets this itself"),
@@ -245,6 +247,14 @@ def test_a_site_without_gpus_is_said_at_a_scale_that_wants_them(project, tmp_pat
     path.write_text(f"gpus_per_node = {gpus}\n")
     code, _, err = project.run("--dry-run", "--scale", scale, "--site", str(path))
     assert (code, err.count("warning: mine asks for no GPU for trainings")) == (0, warned)
+
+
+@pytest.mark.parametrize(("text", "warned"), [("", 1), ("[small]\ngpus_per_node = 1\n", 0)])
+def test_a_site_whose_small_trainings_get_no_gpu_is_said(project, tmp_path, text, warned):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[stages]\ngpus_per_node = 8\n{text}")
+    code, _, err = project.run("--dry-run", "--site", str(path))
+    assert (code, err.count("warning: mine asks for no GPU for small trainings")) == (0, warned)
 
 
 def test_dry_run_needs_no_slurm(project, tmp_path, monkeypatch):
