@@ -18,10 +18,10 @@ def pairs_and_clips(results: Results, place: tuple[str, str, str], names: Sequen
     return ""
 
 
-def told_pairs(results: Results, place: tuple[str, str, str], names: Sequence[str]) -> str:
-    """The same as the last sentence of a note."""
+def told_pairs(results: Results, place: tuple[str, str, str], names: Sequence[str], share: str = "") -> str:
+    """The same as the last sentence of a note; `share` says of which part of them the rows are."""
     found = pairs_and_clips(results, place, names)
-    return f" {found}." if found else ""
+    return f" {share}{found}." if found else ""
 
 
 def told_by_corpus(found: Iterable[tuple[str, str]]) -> str:

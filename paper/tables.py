@@ -236,8 +236,8 @@ def _difference_table(
     about = HALVES[halves[0]].lower() if len(halves) == 1 else named[suffix]
     about += f", minus {method_label(compared[0][1])}" if one else ""
     note = DIFFERENCE_NOTES.get(experiment, DIFFERENCE_NOTES[""])
-    told = told_pairs(results, place, [method for pair in compared for method in pair])
-    note += told.replace(" ", " The moving half of ", 1) if main else told
+    share = "The moving half of " if main else ""
+    note += told_pairs(results, place, [method for pair in compared for method in pair], share)
     return Table(
         f"{experiment}_{corpus}_differences{end}",
         f"{_title(experiment, scale, corpus)}, paired differences, {about}",

@@ -112,7 +112,10 @@ def test_what_frames_and_states_take_by_hand():
     assert counting.held_memory(FINETUNE["paper"], mae, frames) == 0  # read live
     assert cost.in_domain_memory(READER["paper"], MAE["paper"]) == pictures + crops + states
     assert cost.in_domain_memory(PRETRAIN["paper"], MAE["paper"]) == 0
-    assert cost.held_line("paper") == "19.5 GB of a host a GPU at most, by Figure 5's decoder and reader"
+    assert (
+        cost.held_line("paper")
+        == "19.5 GB of a host a GPU at most, by figure5's decoder and figure5's reader"
+    )
 
 
 def test_the_trainings_on_the_page_add_up(monkeypatch):

@@ -158,16 +158,17 @@ def in_domain_memory(recipe: PairRecipe | ActionRecipe, mae: MAERecipe) -> int:
 
 
 def held_line(scale: str) -> str:
-    """The most that a training of Figures 4 and 5 holds in memory, and which it is."""
+    """The most that a training on the in-domain set holds in memory, and which it is."""
     held: dict[str, int] = {}
     for name in COUNTED_EXPERIMENTS:
         for config, _, read in _cells(name, scale):
             for field, recipe in read.items():
                 if isinstance(recipe, PairRecipe | ActionRecipe):
-                    held[field] = max(held.get(field, 0), in_domain_memory(recipe, config.mae))
+                    label = f"{name}'s {field}"
+                    held[label] = max(held.get(label, 0), in_domain_memory(recipe, config.mae))
     most = max(held.values())
     names = " and ".join(field for field, size in held.items() if size == most)
-    return f"{most / 1e9:.1f} GB of a host a GPU at most, by Figure 5's {names}"
+    return f"{most / 1e9:.1f} GB of a host a GPU at most, by {names}"
 
 
 def measurings(scale: str) -> Iterator[Measurements]:

@@ -201,6 +201,7 @@ def test_bad_input_in_a_cell_takes_no_other_away(project, tmp_path, jobs):
 def test_bad_input_in_every_cell_is_the_line_alone(project):
     code, _, error = project.run("--set", "fault=input", "--only", "copy")
     assert (code, error.splitlines()[-1]) == (2, "error: no video")
+    assert error.count("error: ") == 1
 
 
 def test_bad_input_takes_no_other_cell_from_two_ranks(project):

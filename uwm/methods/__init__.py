@@ -27,7 +27,6 @@ from uwm.methods.variations import VARIATION_METHODS
 
 STEPS_AHEAD = 5  # of 0.2 s, of the variant that predicts a second ahead
 
-
 MAE_DECODER = Variant("mae-decoder", "MAE's own decoder")
 LPIPS_DECODER = Variant("lpips-decoder", "decoder tuned with LPIPS")
 AHEAD = Variant(f"{STEPS_AHEAD}-steps", f"{STEPS_AHEAD} steps ahead")

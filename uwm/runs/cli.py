@@ -191,10 +191,8 @@ def run_here(plan: RunPlan, context: Context, cells: list[Cell], listing: Listin
         for name, error in failed.items():
             say(f"failed: {name}: {error}")
         if bad_input:
-            told = {
-                cell.name: bad_input[cell.name] for cell in cells if cell.name in bad_input
-            }  # in their order
-            raise UserError("; ".join(_by_message(told, len(cells))))
+            in_order = {cell.name: bad_input[cell.name] for cell in cells if cell.name in bad_input}
+            raise UserError("; ".join(_by_message(in_order, len(cells))))
     return 1 if failed else 0
 
 

@@ -71,7 +71,7 @@ def _in_step(context: Context, item: str, stop: Stop, rank: int) -> str:
         raise
     except UserError as error:
         state.write_traceback(context.work, item, rank)  # first: one that met it alone ends as it waits
-        say(f"error: {error}")
+        say(f"{item}: {error}")
         ranks.meet(f"end of {item}", failed=True)
         raise
     ranks.meet(f"end of {item}", failed=False)

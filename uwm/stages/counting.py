@@ -5,6 +5,7 @@ No training is run. Numbers of operations do not depend on the device. What is k
 a little, by the kernels: it is counted with the fused attention that CPUs and GPUs both have.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -96,7 +97,7 @@ def held_memory(recipe: PairRecipe | ActionRecipe, mae: MAEConfig, frames: int) 
         return 0
     used = min(frames, 2 * recipe.pairs) if recipe.pairs else frames
     pictures = frames + (used if used < frames else 0)
-    state = 2 * (1 + mae.tokens) * mae.encoder_width
+    state = 2 * math.prod(mae.state_size)
     return 3 * recipe.short_side**2 * pictures + recipe.views * used * (3 * mae.image_size**2 + state)
 
 
