@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -285,14 +285,16 @@ def on_few(config: Config, method: Method, recipe: R) -> dict[str, R]:
     return {method.with_pairs(pairs): recipe.with_pairs(pairs, config.few) for pairs in config.curve}
 
 
+@lru_cache(maxsize=4)
+def trained(config: Config) -> Mapping[str, AdapterRecipe | DynamicsRecipe | FICCRecipe]:
+    """The methods that are trained, beside the world model. A plan asks for each cell's several times."""
+    ficc = dict.fromkeys(names((FICC_REAL, FICC_LATENT)), config.ficc)
+    return {**adapters(config), **dynamics(config), **ficc}
+
+
 def own_recipe(config: Config, cell: Cell) -> AdapterRecipe | DynamicsRecipe | FICCRecipe | None:
     """What the cell's method is trained by, beside the world model; None where it needs no more."""
-    recipes: dict[str, AdapterRecipe | DynamicsRecipe | FICCRecipe] = {
-        **adapters(config),
-        **dynamics(config),
-        **dict.fromkeys(names((FICC_REAL, FICC_LATENT)), config.ficc),
-    }
-    recipe = recipes.get(parse(cell.method).base)
+    recipe = trained(config).get(parse(cell.method).base)
     return None if recipe is None else recipe.seeded(cell.seed)
 
 

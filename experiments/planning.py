@@ -40,7 +40,7 @@ if __name__ == "__main__":
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,8 +223,10 @@ CONFIGS = {
 # Cells
 
 
-def trained(config: Config) -> dict[str, Recipe]:
-    """The methods that are trained on labelled pairs: adapters, dynamics without latent actions, cloning."""
+@lru_cache(maxsize=4)
+def trained(config: Config) -> Mapping[str, Recipe]:
+    """The methods that are trained on labelled pairs: adapters, dynamics without latent actions, cloning. A
+    plan asks for each cell's several times."""
     # Goals of one gap ahead: with goals up to an episode's steps ahead (`goals_ahead`) cloning reached fewer.
     cloning = replace(config.reader, reads="action", pairs=None, predicted_share=0.0)
     by_pairs = {R_GT: config.adapter, DIRECT: config.dynamics}

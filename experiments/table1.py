@@ -108,6 +108,7 @@ from uwm.stages.pretrained import (
     in_domain_corpus,
     obtain_pretrained,
     pretrain_stage,
+    pretrained_weights,
     table_corpora,
     zero_shot_corpus,
 )
@@ -454,10 +455,11 @@ def evaluation_stage(context: Context, name: str) -> Stage:
     fields: dict[str, Any] = {"corpus": name, "methods": names, "lpips": config.lpips, "seed": config.seed}
     fields |= {"probe_pairs": config.probe_pairs, "measured_by": measuring_code(evaluate)}
     fields["reader"] = identity_fields(config.reader)
-    models = obtain_models(context)  # a plan ends here where they are not there: it opens no test clips
+    # A plan ends here where they are not there: it opens no test clips.
+    weights = {method: pretrained_weights(context, recipe) for method, recipe in recipes(config).items()}
     inputs = {"manifest": test_manifest(context, name).sha256}
-    for method, world in models.items():
-        inputs |= {"mae": world.weights["mae"], method.name: world.weights["world-model"]}
+    for method, digests in weights.items():
+        inputs |= {"mae": digests["mae"], method.name: digests["world-model"]}
     inputs["lpips"] = load_lpips(config.lpips).weights_sha256
     return Stage(f"evaluation-{name}", EXPERIMENT.version, fields, inputs)
 

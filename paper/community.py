@@ -137,9 +137,11 @@ def _reference_problems(record: dict[str, Any], ours: dict[str, Any]) -> Iterato
     for name in REFERENCES:
         if record["inputs"]["weights"].get(name) != ours["inputs"]["weights"].get(name):
             yield f"was measured with another {name} than the committed records: measure it again"
-    known = {entry["protocol"] for name, entry in ours["metrics"].items() if metric_of(name).lpips}
+    known = {
+        entry["protocol"] for name, entry in ours["metrics"].items() if metric_of(name).protocol == "lpips"
+    }
     for name, entry in record["metrics"].items():
-        if entry["protocol"] not in (known if metric_of(name).lpips else {None}):
+        if entry["protocol"] not in (known if metric_of(name).protocol == "lpips" else {None}):
             yield f"{name} is by {entry['protocol'] or 'no protocol'}, unlike the committed records"
 
 

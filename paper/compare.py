@@ -74,7 +74,7 @@ def protocols(cell: RecordedCell) -> frozenset[str]:
 def rests_on_lpips(name: str) -> bool:
     """Whether a metric is by LPIPS, or over the moving half of the pairs, which LPIPS chooses."""
     metric = known_metric(name)
-    return name.endswith(MOVING) or metric is None or metric.lpips
+    return name.endswith(MOVING) or metric is None or metric.protocol == "lpips"
 
 
 def other_lpips(ours: Results, theirs: Results) -> str:

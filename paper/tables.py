@@ -93,7 +93,7 @@ def protocol(results: Results, scale: str, experiment: str, corpus: str) -> str:
         entry
         for c in cells
         for name, entry in c.record["metrics"].items()
-        if (known := known_metric(name)) and known.lpips
+        if (known := known_metric(name)) and known.protocol == "lpips"
     ]
     return ", ".join(sorted({str(entry.get("protocol")) for entry in entries}))
 

@@ -136,22 +136,29 @@ def _identity(value: Any) -> Any:
 
 def check_bounds(config: Any) -> None:
     """Raises OutOfBounds for the first field that holds what its type does not allow."""
-    kind: Any = type(config)
-    hints = _hints(kind)
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        problem = next(_problems(hints[field.name], value), None)
+    config_type: Any = type(config)
+    for name, kind in _bounded(config_type):
+        value = getattr(config, name)
+        problem = next(_problems(kind, value), None)
         if problem:
-            raise OutOfBounds(f"{field.name} {problem}, not {_shown(value)}")
+            raise OutOfBounds(f"{name} {problem}, not {_shown(value)}")
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
+def _bounded(config: Any) -> list[tuple[str, Any]]:
+    """Name and type of each field of a dataclass that has a type which bounds anything."""
+    hints = get_type_hints(config, include_extras=True)
+    kinds = [(field.name, hints[field.name]) for field in dataclasses.fields(config)]
+    return [(name, kind) for name, kind in kinds if kind in (int, float) or get_origin(kind) is not None]
+
+
+@cache
+def _taken_apart(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
 
 
 def _problems(kind: Any, value: Any) -> Iterator[str]:
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = _taken_apart(kind)
     if origin is Annotated:
         yield from _problems(arguments[0], value)
         yield from (text for bound in arguments[1:] if (text := _bound_problem(bound, value)))

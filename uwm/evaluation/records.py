@@ -88,7 +88,7 @@ def estimate(interval: Interval, name: str, protocol: str) -> Estimate:
 
     `protocol` is kept where the metric is measured by an LPIPS.
     """
-    named = protocol if metric_of(name).lpips else None
+    named = protocol if metric_of(name).protocol == "lpips" else None
     known = interval.clusters >= FEWEST_CLIPS
     return Estimate(interval.estimate, interval.n, (interval.low, interval.high) if known else None, named)
 

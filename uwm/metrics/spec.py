@@ -12,6 +12,7 @@ from typing import Literal
 from uwm.errors import UserError
 
 UnitName = Literal["", "dB", "mm", "px", "share", "count", "bits"]
+Protocol = Literal["", "lpips", "fvd"]
 MOVING = "_moving"  # ends the names of metrics over the moving half of the pairs
 DECIMALS: dict[UnitName, int] = {"": 3, "dB": 1, "mm": 1, "px": 2, "share": 1, "count": 1, "bits": 0}
 
@@ -27,7 +28,7 @@ class Metric:
     label: str  # in tables; a share is shown as a percentage
     better: Literal["lower", "higher"]
     unit: UnitName = ""
-    lpips: bool = False  # measured by an LPIPS, whose protocol the record names
+    protocol: Protocol = ""  # the kind of network that measures it; the record names which one
     per_step: bool = False
     sampled: bool = True  # columns of a record's samples give it; else a fact of the model or the machine
     counted: bool = False  # follows from how often each code occurs, which the samples hold instead
@@ -47,32 +48,32 @@ class Metric:
 _COMMANDS = ("forward", "back", "left", "right", "up", "down")
 _DECLARED = (
     # Frames, against the observations as the MAE shows them (R_t, R_t+1), or (`_true`) as they are.
-    Metric("lpips_to_current", "LPIPS to O_t", "lower", lpips=True),
-    Metric("lpips_to_next", "LPIPS to O_t+1", "lower", lpips=True),
-    Metric("lpips_ratio", "Ratio", "lower", lpips=True, ratio=("lpips_to_next", "lpips_to_current")),
+    Metric("lpips_to_current", "LPIPS to O_t", "lower", protocol="lpips"),
+    Metric("lpips_to_next", "LPIPS to O_t+1", "lower", protocol="lpips"),
+    Metric("lpips_ratio", "Ratio", "lower", protocol="lpips", ratio=("lpips_to_next", "lpips_to_current")),
     # What a video codec shows in as many bytes as the method's action has (uwm/evaluation/codec_baseline.py).
-    Metric("lpips_to_next_codec", "LPIPS to O_t+1 of x264 at its bits", "lower", lpips=True),
+    Metric("lpips_to_next_codec", "LPIPS to O_t+1 of x264 at its bits", "lower", protocol="lpips"),
     Metric(
         "lpips_over_codec",
         "LPIPS / x264's at its bits",
         "lower",
-        lpips=True,
+        protocol="lpips",
         ratio=("lpips_to_next", "lpips_to_next_codec"),
     ),
-    Metric("success_vs_current", "Nearer to O_t+1 than to O_t, %", "higher", "share", lpips=True),
-    Metric("success_vs_copy", "Nearer to O_t+1 than a copy, %", "higher", "share", lpips=True),
-    Metric("lpips_to_current_true", "LPIPS to sharp O_t", "lower", lpips=True),
-    Metric("lpips_to_next_true", "LPIPS to sharp O_t+1", "lower", lpips=True),
+    Metric("success_vs_current", "Nearer to O_t+1 than to O_t, %", "higher", "share", protocol="lpips"),
+    Metric("success_vs_copy", "Nearer to O_t+1 than a copy, %", "higher", "share", protocol="lpips"),
+    Metric("lpips_to_current_true", "LPIPS to sharp O_t", "lower", protocol="lpips"),
+    Metric("lpips_to_next_true", "LPIPS to sharp O_t+1", "lower", protocol="lpips"),
     Metric("psnr", "PSNR, dB", "higher", "dB"),
     Metric("ssim", "SSIM", "higher"),
     Metric("psnr_blurred", "PSNR to blurred O_t+1, dB", "higher", "dB"),
     Metric("ssim_blurred", "SSIM to blurred O_t+1", "higher"),
     # Where the two frames differ (uwm/metrics/region.py), and around the gripper.
-    Metric("lpips_region", "LPIPS, region", "lower", lpips=True),
-    Metric("lpips_region_true", "LPIPS to sharp O_t+1, region", "lower", lpips=True),
+    Metric("lpips_region", "LPIPS, region", "lower", protocol="lpips"),
+    Metric("lpips_region_true", "LPIPS to sharp O_t+1, region", "lower", protocol="lpips"),
     Metric("psnr_region", "PSNR, region, dB", "higher", "dB"),
-    Metric("lpips_hand", "LPIPS, gripper", "lower", lpips=True),
-    Metric("lpips_hand_true", "LPIPS to sharp O_t+1, gripper", "lower", lpips=True),
+    Metric("lpips_hand", "LPIPS, gripper", "lower", protocol="lpips"),
+    Metric("lpips_hand_true", "LPIPS to sharp O_t+1, gripper", "lower", protocol="lpips"),
     Metric("psnr_hand", "PSNR, gripper, dB", "higher", "dB"),
     Metric("ssim_hand", "SSIM, gripper", "higher"),
     # States, codes and what can be read off them.
@@ -112,7 +113,11 @@ _DECLARED = (
         "leak_of_colour", "Leak of mean colour", "higher", ratio=("stitched_mse_colour", "stitched_mse_copy")
     ),
     Metric(
-        "leak_lpips", "Leak, LPIPS", "higher", lpips=True, ratio=("stitched_lpips", "stitched_lpips_copy")
+        "leak_lpips",
+        "Leak, LPIPS",
+        "higher",
+        protocol="lpips",
+        ratio=("stitched_lpips", "stitched_lpips_copy"),
     ),
     Metric("cycle", "Cycle, state", "lower", ratio=("cycle_mse", "state_mse_copy")),
     Metric("reversal", "Reversal", "lower", ratio=("reversal_sum", "reversal_parts")),
@@ -123,8 +128,8 @@ _DECLARED = (
     Metric("stitched_mse", "State MSE, stitched", "lower"),
     Metric("stitched_mse_colour", "State MSE of the mean colour, stitched", "lower"),
     Metric("stitched_mse_copy", "State MSE of the copy, stitched", "lower"),
-    Metric("stitched_lpips", "LPIPS, stitched", "lower", lpips=True),
-    Metric("stitched_lpips_copy", "LPIPS of the copy, stitched", "lower", lpips=True),
+    Metric("stitched_lpips", "LPIPS, stitched", "lower", protocol="lpips"),
+    Metric("stitched_lpips_copy", "LPIPS of the copy, stitched", "lower", protocol="lpips"),
     # Of the validation error; below 1% a training counts as converged (uwm/training/convergence.py).
     Metric("last_gain", "Gained in the last quarter, %", "lower", "share", sampled=False),
     Metric(
@@ -144,12 +149,12 @@ _DECLARED = (
         control=True,
     ),
     # Several steps ahead.
-    Metric("rollout_lpips", "LPIPS to O_t+k", "lower", lpips=True, per_step=True),
+    Metric("rollout_lpips", "LPIPS to O_t+k", "lower", protocol="lpips", per_step=True),
     Metric("rollout_psnr", "PSNR to O_t+k, dB", "higher", "dB", per_step=True),
     Metric("rollout_state_mse", "State MSE", "lower", per_step=True),
     # Of rollouts as clips, under the protocol that the record names (uwm/metrics/fvd.py).
-    Metric("fvd", "FVD", "lower", "count", sampled=False),
-    Metric("fvd_true", "FVD to sharp frames", "lower", "count", sampled=False),
+    Metric("fvd", "FVD", "lower", "count", protocol="fvd", sampled=False),
+    Metric("fvd_true", "FVD to sharp frames", "lower", "count", protocol="fvd", sampled=False),
     # The gripper under commands, and with latent actions of another clip.
     Metric("control_success", "Moves as told, %", "higher", "share", control=True),
     *(

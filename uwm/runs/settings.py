@@ -4,6 +4,7 @@ import dataclasses
 import json
 import types
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from uwm.bounds import identity_fields
@@ -112,8 +113,14 @@ def _texts(changes: Changes) -> str:
 
 def field_types(config: Any) -> Mapping[str, Any]:
     """Declared type of each field that `__init__` takes."""
-    hints = get_type_hints(type(config))
-    return {f.name: hints[f.name] for f in dataclasses.fields(config) if f.init}
+    kind: Any = type(config)
+    return _field_types(kind)
+
+
+@cache
+def _field_types(kind: Any) -> Mapping[str, Any]:
+    hints = get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.init}
 
 
 def _parsed_field(kind: Any, value: str, text: str) -> Any:

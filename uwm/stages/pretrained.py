@@ -86,6 +86,15 @@ def obtain_pretrained(
     return obtain_world(found, recipe, _corpora(context, recipe), context.artifacts, context.stop)
 
 
+def pretrained_weights(context: Context, recipe: PretrainRecipe) -> Mapping[str, str]:
+    """The digests of these weights, by name. A plan, which trains nothing, looks at each once."""
+
+    def find() -> Mapping[str, str]:
+        return obtain_pretrained(context, recipe).weights
+
+    return context.once(("weights", recipe), find) if context.artifacts.find_only else find()
+
+
 def obtain_pretrained_mae(context: Context, mae: MAERecipe | None = None) -> ObtainedMAE:
     """That MAE alone, for what uses no pre-trained world model."""
     config: Pretrained = context.config

@@ -69,13 +69,12 @@ def pair_actions(corpus: Corpus, manifest: Manifest) -> PairActions:
         UserError: no actions for these videos; demos with actions of different sizes; an action that is not
             a number, or out of the controller's range.
     """
-    known = demos_of(corpus)
-    known.read([str(video) for video in manifest.table["video"].unique()])
-    rows: list[tuple[NDArray[np.intp], _Demo, NDArray[np.int64]]] = []
-    for video, group in manifest.table.groupby("video", sort=False):
-        frames = group[["frame0", "frame1"]].to_numpy(np.int64)  # (m, 2)
-        rows.append((group.index.to_numpy(), known.demos[str(video)], frames))
-    return _gather(rows, len(manifest.table), known.range.low, known.range.high)
+    known, table = demos_of(corpus), manifest.table.reset_index(drop=True)
+    known.read([str(video) for video in table["video"].unique()])
+    frames = table[["frame0", "frame1"]].to_numpy(np.int64)  # (n, 2)
+    of_video = table.groupby("video", sort=False).indices  # rows (m,) of each
+    rows = [(index, known.demos[str(video)], frames[index]) for video, index in of_video.items()]
+    return _gather(rows, len(table), known.range.low, known.range.high)
 
 
 def check_corpus_actions(corpus: Corpus) -> None:
@@ -111,9 +110,10 @@ class _Demos:
                 wanted.setdefault(self.sources[video].file, []).append(video)
         for path, here in wanted.items():
             with open_demos(path) as file:
+                fingers = _known_fingers(file)
                 for video in here:
                     source = self.sources[video]
-                    self.demos[video] = _read_demo(file, source.demo, source.camera, self.range)
+                    self.demos[video] = _read_demo(file, source, self.range, fingers)
 
 
 def demos_of(corpus: Corpus) -> _Demos:
@@ -185,18 +185,19 @@ def _sources(corpus: Corpus, files: list[Path]) -> dict[str, _Source]:
     return found
 
 
-def _read_demo(file: h5py.File, name: str, camera: str | None, chosen: ActionRange) -> _Demo:
+def _read_demo(file: h5py.File, source: _Source, chosen: ActionRange, fingers: tuple[float, float]) -> _Demo:
+    name, camera = source.demo, source.camera
     demo = file[f"data/{name}"]
     actions = fitted(Path(file.filename), name, read_actions(file, name), chosen)
-    frames = _frames(demo)
+    obs = demo.get("obs", {})
     stored = within(demo, "frame_steps")
+    frames = len(stored if stored is not None else next(iter(obs.values())))
     steps = np.arange(frames) if stored is None else stored[()].astype(np.int64)
     # Without a list, which steps far fewer frames are of would be a guess.
     every = stored is not None or abs(frames - len(actions)) <= 1
     if not (frames and every) or len(steps) != frames or steps[-1] > len(actions):
         raise UserError(f"{file.filename}: {name} has {frames} frames, {len(steps)} frame_steps "
                         f"and {len(actions)} actions, which do not fit")  # fmt: skip
-    obs = demo.get("obs", {})
     if camera is None:
         camera = next((key.removesuffix("_hand") for key in obs if key.endswith("_hand")), "")
     return _Demo(
@@ -204,18 +205,14 @@ def _read_demo(file: h5py.File, name: str, camera: str | None, chosen: ActionRan
         steps,
         eef_in_picture=_known(obs, f"{camera}_hand", (frames, 2)),
         eef_pos=_known(obs, "robot0_eef_pos", (frames, 3)),
-        gripper_opening=_gripper_opening(file, obs, frames),
+        gripper_opening=_gripper_opening(obs, frames, fingers),
         block_pos=_block_pos(obs, frames),
     )
 
 
-def _frames(demo: h5py.Group) -> int:
-    obs = demo.get("obs", {})
-    return len(demo["frame_steps"]) if "frame_steps" in demo else len(next(iter(obs.values())))
-
-
 def _known(obs: Any, name: str, shape: tuple[int, ...]) -> Floats:
-    if name in obs and obs[name].shape == shape and (item := within(obs, name)) is not None:
+    item = within(obs, name) if obs else None
+    if isinstance(item, h5py.Dataset) and item.shape == shape:
         return np.asarray(item[()], np.float32)
     return np.full(shape, np.nan, np.float32)
 
@@ -229,15 +226,19 @@ def _block_pos(obs: Any, frames: int) -> Floats:
     return np.full((frames, 3), np.nan, np.float32)
 
 
-def _gripper_opening(file: h5py.File, obs: Any, frames: int) -> Floats:
-    """How far a gripper of two sliding fingers is open (F,), in [0, 1]; NaN for others."""
+def _known_fingers(file: h5py.File) -> tuple[float, float]:
+    """PANDA_FINGERS for a file of Pandas with grippers of their own; NaN for others."""
+    arguments = env_args(file)["env_kwargs"]
+    own = arguments.get("gripper_types", "default") in ("default", "PandaGripper", None)
+    return PANDA_FINGERS if own and arguments.get("robots") in ("Panda", ["Panda"]) else (np.nan, np.nan)
+
+
+def _gripper_opening(obs: Any, frames: int, known: tuple[float, float]) -> Floats:
+    """How far a gripper of two sliding fingers is open (F,), in [0, 1]; NaN for others. `known`: closed and
+    open, where the file does not say."""
     fingers = obs.get("robot0_gripper_qpos")
     if fingers is None or fingers.shape != (frames, 2):
         return np.full(frames, np.nan, np.float32)
-    arguments = env_args(file)["env_kwargs"]
-    robots = arguments.get("robots")
-    own = arguments.get("gripper_types", "default") in ("default", "PandaGripper", None)
-    panda = PANDA_FINGERS if own and robots in ("Panda", ["Panda"]) else (np.nan, np.nan)
-    closed, opened = fingers.attrs.get("closed_open", panda)
+    closed, opened = fingers.attrs.get("closed_open", known)
     apart = fingers[:, 0] - fingers[:, 1]
     return np.clip((apart - closed) / (opened - closed), 0, 1).astype(np.float32)

@@ -81,7 +81,7 @@ def within(file: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
     item = file.get(name)
     if item is None:
         return None
-    outside = item.file.filename != file.file.filename
+    outside = h5py.h5f.get_name(item.id) != h5py.h5f.get_name(file.id)
     if isinstance(item, h5py.Dataset):
         outside = outside or bool(item.external) or item.is_virtual
     if outside:
