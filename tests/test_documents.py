@@ -44,7 +44,9 @@ LEFT_OUT = {
 }
 # Run from end to end at scale smoke by the experiment's own test, whatever the number of processes.
 WHOLE = re.compile(r"python experiments/(\w+)\.py( --scale smoke)?( --jobs 2)?( --recompute)?")
-SMALLER = re.compile(r"^([a-z_.]+\.(?:pairs|steps))=\d+$")  # settings whose numbers are for scale mini
+SMALLER = re.compile(
+    r"^(test_pairs|[a-z_.]+\.(?:pairs|steps))=\d+$"
+)  # settings whose numbers are for scale mini
 
 
 def is_shell(kind: str, text: str) -> bool:
@@ -85,8 +87,9 @@ def test_every_exception_is_needed():
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the pages' placeholders stand for."""
-    return placeholders(tmp_path_factory.mktemp("data"), demos=90)  # Figure 5 takes 2,000 pairs
+    """What the pages' placeholders stand for, and a cache for the lists of pairs."""
+    found = placeholders(tmp_path_factory.mktemp("data"), demos=90)  # Figure 5 takes 2,000 pairs
+    return {**found, "cache": str(tmp_path_factory.mktemp("cache"))}
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +125,8 @@ def filled(text: str, names: dict[str, str]) -> list[str]:
 
 @pytest.mark.parametrize("text", PLANNED)
 @pytest.mark.usefixtures("folders")
-def test_experiments_plan_what_the_pages_say(text, names, capsys):
+def test_experiments_plan_what_the_pages_say(text, names, monkeypatch, capsys):
+    monkeypatch.setenv("UWM_CACHE", names["cache"])
     words = filled(text, names)
     arguments = [*words[2:], *([] if "--dry-run" in words else ["--dry-run"])]
     code = main(load_experiment(ROOT / words[1]), arguments)

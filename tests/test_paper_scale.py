@@ -11,6 +11,7 @@ import pytest
 from tests.data.robot_simulator import needs_robosuite
 from tests.documents import BLOCK, ROOT, commands, section
 from tests.paper_world import write_world
+from tests.test_cost import SHOWN
 from tests.warm import run_python
 from uwm.data import prepare
 from uwm.data.corpora import open_corpus
@@ -54,7 +55,18 @@ def words_of(*titles: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("line", words_of("Look", "Decode once", "Count", "Plan"))
+COMMANDS = words_of("Look", "Decode once", "Count", "Plan")
+COUNTING = "python -m uwm.cost"  # the same command, with what it prints, is run by tests/test_cost.py
+
+
+def test_what_is_counted_elsewhere_is():
+    left_out = [line for line in COMMANDS if line.startswith(COUNTING)]
+    shown = [text.splitlines()[0].removeprefix("$ ") for text in SHOWN]
+    assert left_out
+    assert {line.split("#")[0].strip() for line in left_out} <= {*shown}
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith(COUNTING)])
 def test_a_command_of_the_page(world: Path, line: str):
     words = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID/32", "0/1"))[1:]
     words = [str(ROOT / word) if word.startswith("experiments/") else word for word in words]

@@ -1,5 +1,8 @@
 """A cell of each experiment at scale smoke by slurm/job.sbatch, here by bash: two processes of torchrun train
-everything anew, and find the numbers of one."""
+everything anew, and find the numbers of one.
+
+What the experiments share, such as the MAE, is trained once by two processes and once by one.
+"""
 
 import json
 import os
@@ -28,7 +31,7 @@ CELLS = {
     "figure4": f"w_ft-no-codebook/{IN_DOMAIN}/s0",
     "figure5": f"r_gt/{IN_DOMAIN}/s0",
     "families": f"ours/{IN_DOMAIN}/s0",
-    "ablations": f"base/{IN_DOMAIN}",
+    "ablations": f"codes-12/{IN_DOMAIN}",
     "planning": "r_gt-8/reach/s0",
 }
 MORE = {"table1": ["--set", f"corpora={IN_DOMAIN}"]}
@@ -107,9 +110,16 @@ def flat(weights: dict[str, Tensor]) -> Tensor:
     return torch.cat([weights[name].double().flatten() for name in sorted(weights)])
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Of the runs by one process, and of those by two."""
+    return tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+
+
 @pytest.mark.parametrize("name", CELLS)
-def test_two_ranks_give_the_numbers_of_one(name: str, tmp_path: Path):
-    one, two = tmp_path / "one", tmp_path / "two"
+def test_two_ranks_give_the_numbers_of_one(name: str, folders: tuple[Path, Path]):
+    one, two = folders
+    before = trained(two / "cache").keys()
     assert run(name, one) == 0
     gpus = {"SLURM_GPUS_ON_NODE": "2", "SLURM_CPUS_PER_TASK": "2"}
     command = ["bash", *batch_file(name, two)]
@@ -118,3 +128,4 @@ def test_two_ranks_give_the_numbers_of_one(name: str, tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same_numbers(name, one, two)
+    assert trained(two / "cache").keys() > before  # each has trainings of its own

@@ -18,14 +18,14 @@ ANEW = {
     "figure4": ("finetune",),
     "figure5": ("adapter",),
     "families": ("family", "reader-hand-in-picture", "adapter"),
-    "ablations": ("world-model", "ablation-base"),
+    "ablations": ("world-model", "ablation-codes-12"),
     "planning": ("adapter",),
 }
 SENT = {
     "figure4": ["train-w_ft-no-codebook__sim-panda__s0"],
     "figure5": ["adapter-r_gt-sim-panda-s0"],
     "families": ["reader-sim-panda", "adapter-8-ours-sim-panda-s0", "adapter-ours-sim-panda-s0"],
-    "ablations": ["pretrain-base"],
+    "ablations": ["pretrain-codes-12"],
     "planning": ["r_gt-8-s0"],
 }
 # By their memory, two such jobs at a time: this machine is one.

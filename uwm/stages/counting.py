@@ -65,16 +65,13 @@ class StepCost(NamedTuple):
 def step_cost(recipe: TrainedRecipe, mae_recipe: MAERecipe, pretrain: PretrainRecipe) -> StepCost:
     """Counts one step of `recipe` on the CPU, with fresh weights. `pretrain`: of the world model that it
     starts from, or reads."""
-    mae = MaskedAutoencoder(mae_recipe.model).eval()
+    mae = _mae_beside(recipe, mae_recipe)
     objective, batch_of = _step(recipe, mae, pretrain)
-    draws = Draws(torch.Generator().manual_seed(0))
-    output, forward = _counted(lambda: objective(batch_of(COUNTED_PAIRS), draws)["loss"])
-    _, backward = _counted(output.backward)
+    encode, forward, backward = _operations(recipe, mae_recipe, objective, batch_of)
     precision = recipe.train.precision
-    few, more = (_kept_bytes(objective, batch_of(n), precision) for n in (COUNTED_PAIRS, 2 * COUNTED_PAIRS))
-    kept = (more - few) // COUNTED_PAIRS
-    encodes = not isinstance(recipe, FICCRecipe | DecoderRecipe) and not recipe.views
-    read = [mae] if encodes or isinstance(recipe, DecoderRecipe) else []
+    few, more = (_kept_bytes(objective, batch_of(n), precision) for n in (COUNTED_PAIRS, COUNTED_PAIRS + 1))
+    kept = more - few
+    read = [mae] if _encodes(recipe) or isinstance(recipe, DecoderRecipe) else []
     # Frozen networks hide in tuples, so that they are no part of the training's state.
     hidden = [module for value in vars(objective).values() if isinstance(value, tuple) for module in value]
     picture = getattr(objective, "picture", None)
@@ -83,8 +80,29 @@ def step_cost(recipe: TrainedRecipe, mae_recipe: MAERecipe, pretrain: PretrainRe
     weights = {id(parameter): parameter for module in modules for parameter in module.parameters()}
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     frozen = sum(parameter.numel() for parameter in weights.values()) - trained
-    encode = encode_cost(mae_recipe) if encodes else 0
     return StepCost(encode, forward, backward, trained, frozen, kept, few - COUNTED_PAIRS * kept)
+
+
+def _mae_beside(recipe: TrainedRecipe, mae_recipe: MAERecipe) -> MaskedAutoencoder:
+    """The MAE of a training's objective: without weights where it shows no states, so that none are drawn."""
+    shows = isinstance(recipe, DecoderRecipe) or getattr(recipe, "picture_weight", 0.0) > 0
+    with torch.device("cpu" if shows else "meta"):
+        return MaskedAutoencoder(mae_recipe.model).eval()
+
+
+def _encodes(recipe: TrainedRecipe) -> bool:
+    """Whether each step encodes its frames."""
+    return not isinstance(recipe, FICCRecipe | DecoderRecipe) and not recipe.views
+
+
+def _operations(
+    recipe: TrainedRecipe, mae: MAERecipe, objective: nn.Module, batch_of: Callable[[int], Any]
+) -> tuple[int, int, int]:
+    """Of a pair: to encode it, of the rest of the forward pass, and of the backward pass."""
+    draws = Draws(torch.Generator().manual_seed(0))
+    output, forward = _counted(lambda: objective(batch_of(COUNTED_PAIRS), draws)["loss"])
+    _, backward = _counted(output.backward)
+    return encode_cost(mae) if _encodes(recipe) else 0, forward, backward
 
 
 def held_memory(recipe: PairRecipe | ActionRecipe, mae: MAEConfig, frames: int) -> int:
@@ -104,7 +122,13 @@ def held_memory(recipe: PairRecipe | ActionRecipe, mae: MAEConfig, frames: int) 
 def training_operations(recipe: TrainedRecipe, mae: MAERecipe, pretrain: PretrainRecipe) -> int:
     """Operations of a whole training but for what it does before its first step."""
     train = recipe.train
-    return cost_of_alike(bare(recipe), mae, bare(pretrain)).total * train.batch_size * train.steps
+    return _operations_of_alike(bare(recipe), mae, bare(pretrain)) * train.batch_size * train.steps
+
+
+@lru_cache(maxsize=64)
+def _operations_of_alike(recipe: TrainedRecipe, mae: MAERecipe, pretrain: PretrainRecipe) -> int:
+    """Of a pair, once for each `bare` recipe, without its memory: that takes longer to count."""
+    return sum(_operations(recipe, mae, *_step(recipe, _mae_beside(recipe, mae), pretrain)))
 
 
 def bare(recipe: Any) -> Any:
