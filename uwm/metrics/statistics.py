@@ -203,10 +203,7 @@ def perplexity(counts: NDArray[Any]) -> float:
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
     """Rank correlation of two rows (n,) of numbers, ties at their mean rank; NaN for a constant row."""
-    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (a, b)]
-    first, second = (rank - rank.mean() for rank in ranks)
-    length = math.sqrt(float(first @ first) * float(second @ second))
-    return float(first @ second) / length if length > 0 else math.nan
+    return float(_spearman(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)))
 
 
 def bootstrap_spearman(
@@ -227,12 +224,19 @@ def bootstrap_spearman(
         raise ValueError("a constant row has no rank correlation")
     rows = np.random.default_rng(seed).integers(len(first), size=(SAMPLES, len(first)))
     seconds = np.broadcast_to(second, rows.shape) if again is None else np.asarray(again, np.float64)
-    drawn = np.array([spearman(first[row], other[row]) for row, other in zip(rows, seconds, strict=True)])
+    drawn = _spearman(first[rows], np.take_along_axis(seconds, rows, axis=1))
     low, high = np.quantile(drawn[np.isfinite(drawn)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(found, float(low), float(high), len(first), len(first))
 
 
+def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank correlations of rows (..., n); NaN for constant ones."""
+    first, second = (ranks - ranks.mean(-1, keepdims=True) for ranks in (_ranks(a), _ranks(b)))
+    length = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
+    return np.divide((first * second).sum(-1), length, out=np.full_like(length, np.nan), where=length > 0)
+
+
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks of numbers (n,), equal ones at the mean of theirs."""
-    _, rank, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[rank]
+    """Ranks of numbers (..., n), equal ones at the mean of theirs."""
+    rows, columns = values[..., :, None], values[..., None, :]
+    return (columns < rows).sum(-1) + (1 + (columns == rows).sum(-1)) / 2
