@@ -76,10 +76,20 @@ def planned(context, pattern):
     return plan_jobs(context, choose(context.cells, [pattern]), SITE, {}, set()).jobs
 
 
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory):
+    """The lists of the bundled corpora's pairs: each is made by the first test that needs it."""
+    return tmp_path_factory.mktemp("lists")
+
+
 @pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
+def folders(lists, tmp_path, monkeypatch):
     monkeypatch.setenv("UWM_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    kept = shutil.copytree(lists, tmp_path / "cache" / "manifests")
+    yield
+    for path in kept.glob("sim-*"):
+        shutil.copyfile(path, lists / path.name)
 
 
 def test_figure4_trains_each_cell_in_a_job_of_its_own(tmp_path):

@@ -46,13 +46,7 @@ def test_the_readmes_commands_run_one_after_the_other(fake_slurm, tmp_path):  # 
     trained = lambda: {path.parent.name for path in tmp_path.glob(f"cache/*/{WEIGHTS}")}  # noqa: E731
     for line in lines:
         before = trained()
-        done = subprocess.run(
-            [sys.executable, *line],
-            cwd=tree,
-            env=os.environ | places | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
+        done = run_python(line, tree, os.environ | places | {"OMP_NUM_THREADS": "1"})
         missing = "--collect" in line  # the fake cluster measures nothing
         assert trained() == before or "torch.distributed.run" in line
         assert done.returncode == int(missing), (line, done.stdout, done.stderr)
