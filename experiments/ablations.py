@@ -66,6 +66,7 @@ from uwm.runs.experiment import Cell, CellResult, Context, Experiment, StageJob
 from uwm.runs.settings import with_settings
 from uwm.runs.source_digest import measuring_code
 from uwm.stages.comparison_pairs import test_images, test_manifest
+from uwm.stages.counting import measuring_operations
 from uwm.stages.jobs import after_lists
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.manifest_jobs import read_lists
@@ -297,6 +298,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    operations=lambda config, cell: measuring_operations(reads(config, cell)),
     checks=nodes_lack,
     check_corpus=check_corpus,
     included=INCLUDED,

@@ -71,6 +71,7 @@ from uwm.runs.source_digest import measuring_code
 from uwm.stages.action_training import skip_where_fewer
 from uwm.stages.adapter import AdapterRecipe, adapter_stage, family_adapter, obtain_adapter
 from uwm.stages.comparison_pairs import test_images, test_manifest
+from uwm.stages.counting import measuring_operations
 from uwm.stages.finetune import Domain
 from uwm.stages.jobs import domain_job, picture_reader_job, shared_first
 from uwm.stages.mae import MAE, MAERecipe
@@ -451,6 +452,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    operations=lambda config, cell: measuring_operations(reads(config, cell)),
     checks=nodes_lack,
     check_corpus=check_corpus,
     check_cell=check_pairs,

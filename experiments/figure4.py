@@ -69,6 +69,7 @@ from uwm.models.world import World
 from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.jobs import shared_jobs
+from uwm.stages.counting import measuring_operations
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
 from uwm.stages.jobs import finetune_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
@@ -289,6 +290,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    operations=lambda config, cell: measuring_operations(reads(config, cell)),
     checks=nodes_lack,
     check_corpus=check_corpus,
     check_cell=domain_of,

@@ -132,6 +132,7 @@ from uwm.stages.baselines import (
     obtain_ficc,
     obtain_ficc_adapter,
 )
+from uwm.stages.counting import measuring_operations
 from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
 from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
 from uwm.stages.jobs import domain_job, ficc_adapter_job, finetune_job, picture_reader_job, pretrain_jobs
@@ -643,6 +644,7 @@ EXPERIMENT = Experiment(
     reads=reads,
     summarize=summarize,
     stages=stages,
+    operations=lambda config, cell: measuring_operations(reads(config, cell)),
     checks=lacking,
     check_corpus=check_corpus,
     check_cell=domain_of,

@@ -97,6 +97,7 @@ from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment,
 from uwm.runs.settings import identity_fields, plain_value
 from uwm.runs.source_digest import measuring_code
 from uwm.stages.comparison_pairs import test_images, test_manifest
+from uwm.stages.counting import measuring_operations
 from uwm.stages.external import Fitted, obtain_fitted
 from uwm.stages.finetune import Domain
 from uwm.stages.jobs import operations_of, picture_reader_job, pretrain_jobs
@@ -543,6 +544,13 @@ def reader_job(config: Config, name: str, before: tuple[str, ...]) -> StageJob:
     return replace(picture_reader_job(f"reader-{name}", config.reader, domain, *before), cells=())
 
 
+def evaluation_operations(config: Config, name: str, ours: Iterable[Method]) -> float:
+    """Of measuring a corpus's cells."""
+    shared = {"pretrain": config.pretrain}  # which references do not read
+    read = [shared | reads(config, Cell(method.name, name)) for method in ours]
+    return sum(measuring_operations(fields) or 0 for fields in read)
+
+
 def evaluation_job(name: str, ours: Iterable[Method], before: tuple[str, ...]) -> StageJob:
     """The evaluation of a corpus, which this corpus's cells alone wait for."""
     return StageJob(
@@ -552,6 +560,7 @@ def evaluation_job(name: str, ours: Iterable[Method], before: tuple[str, ...]) -
         needs=before,
         trains=False,
         cells=tuple(f"{method}/{name}" for method in ours),
+        operations=lambda context: evaluation_operations(context.config, name, ours),
     )
 
 

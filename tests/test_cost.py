@@ -94,6 +94,28 @@ def test_cells_are_measured_by_no_more_than_is_counted(tmp_path, monkeypatch):
     assert counted / 3 < counter.get_total_flops() <= counted
 
 
+@pytest.mark.parametrize(
+    ("name", "only", "job"),
+    [("figure4", "w_pre/*,copy/*", "figure4-cells"), ("table1", "uwm/sim-ego", "table1-evaluate-sim-ego")],
+)
+def test_a_plan_tells_what_measuring_takes(name, only, job, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("UWM_RUNS", str(tmp_path / "runs"))
+    site = tmp_path / "site.toml"
+    site.write_text("gpus_per_node = 1\n")
+    words = ["--scale", "smoke", "--only", only, "--dry-run", "--graph", "--site", str(site)]
+    experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
+    assert main(experiment, [*words, "--out", str(tmp_path / "out")]) == 0
+    [told] = re.findall(rf"{job}: .*; (\S+) GPU hours counted", capsys.readouterr().out)
+    config = experiment.configs["smoke"]
+    cells = [cell for cell in experiment.cells(config, {}) if f"{cell.method}/" in only or name == "table1"]
+    ours = [cell for cell in cells if name == "figure4" or cell.corpus == "sim-ego"]
+    measured = [{"pretrain": config.pretrain, **experiment.reads(config, cell)} for cell in ours]
+    each = [counting.measure_cost(read["mae"], read["pretrain"], read["lpips"]) for read in measured]
+    by_hand = sum(map(lambda read, one: one * counting.measured_pairs(read), measured, each))
+    assert float(told) == pytest.approx(by_hand / 30e12 / 3600, rel=5e-3)
+
+
 def test_what_shards_take_by_hand():
     assert reading_cost.stored(PRETRAIN["mini"], BUNDLED) == {}
     recipe = replace(PRETRAIN["paper"], pairs=3600, short_side=480)  # 240 KiB a pair

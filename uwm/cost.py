@@ -28,7 +28,7 @@ from uwm.env import REPOSITORY
 from uwm.errors import run_cli
 from uwm.reading_cost import looked_at, made_here, stored
 from uwm.runs.experiment import Cell, load_experiment
-from uwm.runs.slurm.site import TFLOPS
+from uwm.runs.slurm.site import TFLOPS, TFLOPS_FP32
 from uwm.stages.action_training import ActionRecipe
 from uwm.stages.adapter import AdapterRecipe
 from uwm.stages.baselines import DynamicsRecipe
@@ -39,6 +39,7 @@ from uwm.stages.counting import (
     cost_of_alike,
     held_memory,
     measure_cost,
+    measured_pairs,
     step_cost,
 )
 from uwm.stages.decoder import DecoderRecipe
@@ -188,12 +189,6 @@ def _cells(name: str, scale: str) -> Iterator[tuple[Any, Cell, Mapping[str, Any]
         yield config, cell, experiment.reads(config, cell)
 
 
-def measured_pairs(read: Mapping[str, Any]) -> int:
-    """By what a cell reads of the config: test pairs, those that probes are fitted to, steps of rollouts."""
-    ahead: int = read.get("horizon", 0) * read.get("rollouts", 0)
-    return int(read["test_pairs"]) + int(read.get("probe_pairs", 0)) + ahead
-
-
 def kind_of(recipe: TrainedRecipe) -> str:
     """A training's name for a table: `fine-tuning (from scratch)`."""
     if isinstance(recipe, PretrainRecipe):
@@ -273,7 +268,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cores", type=whole(1, 4096), default=12, help="of each GPU's process")
     parser.add_argument("--tflops", type=real(1e-3, 1e5), default=TFLOPS, help="TFLOP/s that a GPU reaches")
     parser.add_argument(
-        "--tflops-fp32", type=real(1e-3, 1e5), default=30, help="TFLOP/s in fp32, in which measures are taken"
+        "--tflops-fp32",
+        type=real(1e-3, 1e5),
+        default=TFLOPS_FP32,
+        help="TFLOP/s in fp32, in which measures are taken",
     )
     options = parser.parse_args(argv)
     if options.trainings:

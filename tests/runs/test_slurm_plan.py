@@ -279,14 +279,14 @@ def test_the_graph_counts_gpu_hours_at_the_rate_of_the_site(project, tmp_path):
     assert how.startswith("counted at 280 TFLOP/s a GPU, as an H200 reaches at scale paper; ")
     assert how.endswith(" set tflops in the site file")
     assert cells.startswith("    toy-cells: ")
-    assert cells.endswith("; at most 3 GPU hours")
+    assert cells.endswith("; at most 3 GPU hours")  # the toy counts no measuring
     path.write_text(f"tflops = 0.5\n{path.read_text()}")
     stage, again, how = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
     assert stage.endswith("3 h; 4 GPU hours counted, at most 6 GPU hours")
-    assert (again, how) == (cells, "counted at 0.5 TFLOP/s a GPU, as site says")
+    assert (again, how) == (cells, "counted at 0.5 TFLOP/s a GPU, as site says; measuring at 30, in fp32")
     path.write_text("gpus_per_node = 2\n[stages]\ngpus_per_node = 0\n")
     *_, how = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
-    assert how.startswith("no training with a GPU")
+    assert how.startswith("no job with a GPU")
     path.write_text("hours = 3\n")
     *_, how = project.run("--dry-run", "--graph", "--site", str(path))[1].splitlines()
     assert how == "no job asks for a GPU: no GPU hours are counted"

@@ -98,8 +98,9 @@ class StageJob:
     `needs` names the stage jobs that come first. `cells`: patterns of the cells that read it; they alone
     wait for it, or go down with it. A stage that `trains` gets the site's resources for trainings (many
     GPUs), or where one GPU is enough (`small`) those of small trainings; any other those of a cell, and one
-    that only reads files (not `computes`) those of cells that read, without a GPU. `operations` counts the
-    floating-point operations of a training, from which a plan tells GPU hours; the counting takes seconds.
+    that only reads files (not `computes`) those of cells that read, without a GPU. `operations` counts its
+    floating-point operations, those of a measurement in fp32, from which a plan tells GPU hours; the counting
+    takes seconds.
     """
 
     name: str
@@ -220,8 +221,9 @@ class Experiment:
     cluster packs them into jobs without a GPU. `checks` gives a warning for each thing that a cluster's nodes
     may lack, and raises UserError for what they need. `check_corpus` raises UserError for a corpus that can't
     be measured, `check_cell` SkipCell for a cell that would be skipped; both are asked before anything is
-    computed. `parts`: what several processes share of a cell. `included`: the corpora that come with the
-    project; records of other data under these names never go among the committed ones.
+    computed. `parts`: what several processes share of a cell. `operations` counts, as a stage's do, what
+    measuring a cell takes once its stages are there; None where that is not known. `included`: the corpora
+    that come with the project; records of other data under these names never go among the committed ones.
     """
 
     name: str
@@ -238,6 +240,7 @@ class Experiment:
     check_corpus: Callable[[Context, str], None] = lambda context, name: None
     check_cell: Callable[[Context, Cell], object] = lambda context, cell: None
     parts: Parts = Parts()
+    operations: Callable[[Any, Cell], float | None] = lambda config, cell: None
     included: tuple[str, ...] = ()
 
     @property

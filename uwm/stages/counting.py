@@ -6,7 +6,7 @@ a little, by the kernels: it is counted with the fused attention that CPUs and G
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -153,7 +153,7 @@ def encode_cost(recipe: MAERecipe) -> int:
         return _counted(lambda: mae.encode(torch.rand(2 * COUNTED_PAIRS, 3, size, size)))[1]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def measure_cost(mae_recipe: MAERecipe, pretrain: PretrainRecipe, lpips: ProtocolName) -> int:
     """Operations of measuring one predicted pair: both frames are encoded, the latent action is inferred and
     O_t+1 predicted, S_t, S_t+1 and the prediction are shown, and LPIPS reads these and the frames."""
@@ -166,6 +166,22 @@ def measure_cost(mae_recipe: MAERecipe, pretrain: PretrainRecipe, lpips: Protoco
         decoded = _counted(lambda: mae.decode(state))[1]
         compared = _counted(lambda: network.features(pictures))[1]
     return encode_cost(mae_recipe) + predicted + 3 * decoded + 5 * compared
+
+
+def measured_pairs(read: Mapping[str, Any]) -> int:
+    """By what a cell reads of the config: test pairs, those that probes are fitted to, steps of rollouts."""
+    ahead: int = read.get("horizon", 0) * read.get("rollouts", 0)
+    return int(read["test_pairs"]) + int(read.get("probe_pairs", 0)) + ahead
+
+
+def measuring_operations(read: Mapping[str, Any]) -> int | None:
+    """Operations of measuring a cell, by what it reads of the config, as if it encoded all its pairs anew.
+
+    None for models over pixels, which predict by networks of other sizes.
+    """
+    if read["mae"].pixels or "reads" in read:
+        return None
+    return measured_pairs(read) * measure_cost(read["mae"], bare(read["pretrain"]), read["lpips"])
 
 
 def _costing_alike(lpips: str) -> LPIPS:

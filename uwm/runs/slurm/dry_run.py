@@ -12,7 +12,7 @@ from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.slurm.describe import describe, graph
 from uwm.runs.slurm.plan import Submission
 from uwm.runs.slurm.script import sbatch_options, sbatch_text
-from uwm.runs.slurm.site import TFLOPS, Site
+from uwm.runs.slurm.site import TFLOPS, TFLOPS_FP32, Site
 from uwm.runs.slurm.submit import make_submission, say_all_is_there, warn_of_site
 from uwm.runs.snapshot import snapshot_digest
 
@@ -45,14 +45,25 @@ def show_jobs(
 
 
 def _counted_hours(context: Context, submission: Submission, site: Site) -> dict[str, float]:
-    """GPU hours of the trainings among the jobs with GPUs, at the rate that the site's file states, else at
-    that of one GPU that was measured."""
-    planned = {job.name for job in submission.jobs if job.resources.gpus}
-    declared = context.experiment.stages(context.config, context.data)
-    named = {f"{context.experiment.name}-{stage.name}": stage.operations for stage in declared}
-    counters = {name: count for name, count in named.items() if count and name in planned}
-    rate = (site.tflops or TFLOPS) * 1e12 * 3600
-    return {name: count(context) / rate for name, count in counters.items()}
+    """GPU hours of the jobs with GPUs whose operations are known: of trainings at the rate that the site's
+    file states, else at that of one GPU that was measured; of measuring at TFLOPS_FP32."""
+    experiment, cells = context.experiment, {cell.name: cell for cell in context.cells}
+    declared = experiment.stages(context.config, context.data)
+    stages = {f"{experiment.name}-{stage.name}": stage for stage in declared}
+    counted: dict[str, float] = {}
+    for job in submission.jobs:
+        if not job.resources.gpus:
+            continue
+        stage = stages.get(job.name)
+        if stage is not None:
+            rate = (site.tflops or TFLOPS) if stage.trains else TFLOPS_FP32
+            found = [stage.operations(context) if stage.operations else None]
+        else:
+            rate = TFLOPS_FP32
+            found = [experiment.operations(context.config, cells[item]) for item in job.items]
+        if all(operations is not None for operations in found):
+            counted[job.name] = sum(filter(None, found)) / (rate * 1e12 * 3600)
+    return counted
 
 
 def _how_counted(submission: Submission, counted: Mapping[str, float], site: Site) -> str:
@@ -60,12 +71,13 @@ def _how_counted(submission: Submission, counted: Mapping[str, float], site: Sit
     if not any(job.resources.gpus for job in submission.jobs):
         return "no job asks for a GPU: no GPU hours are counted"
     if not counted:
-        return "no training with a GPU whose operations are known is left: no GPU hours are counted"
+        return "no job with a GPU whose operations are known is left: no GPU hours are counted"
+    measuring = f"measuring at {TFLOPS_FP32:g}, in fp32"
     if site.tflops:
-        return f"counted at {site.tflops:g} TFLOP/s a GPU, as {site.name} says"
+        return f"counted at {site.tflops:g} TFLOP/s a GPU, as {site.name} says; {measuring}"
     return (
-        f"counted at {TFLOPS:g} TFLOP/s a GPU, as an H200 reaches at scale paper; other GPUs and smaller "
-        "models reach less: set tflops in the site file"
+        f"counted at {TFLOPS:g} TFLOP/s a GPU, as an H200 reaches at scale paper; {measuring}; other GPUs "
+        "and smaller models reach less: set tflops in the site file"
     )
 
 

@@ -19,6 +19,8 @@ READING: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "tasks_per_node": 
 
 TFLOPS = 280.0
 """Where a site tells none: what an H200 reaches in the pre-training of scale `paper` (slurm/README.md)."""
+TFLOPS_FP32 = 30.0
+"""In fp32, in which measures are taken: assumed, not measured."""
 
 
 @dataclass(frozen=True)
