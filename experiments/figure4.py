@@ -259,12 +259,10 @@ def check_corpus(context: Context, name: str) -> None:
 def summarize(context: Context) -> None:
     """Print the numbers of this run, and draw the panels as one picture per corpus."""
     for name in measured_corpora(context.config, context.data):
-        rows = measured_rows(context, name)
-        if rows:
+        if rows := measured_rows(context, name):
             print(f"\nFigure 4, {name} ({title(context, name, rows)})")
             print(table_text(rows, PRINTED))
-        picture = draw_tiles(context.out / "panels" / name, TILES)
-        if picture:
+        if picture := draw_tiles(context.out / "panels" / name, TILES):
             print(f"Figure 4: {picture}")
 
 

@@ -287,7 +287,7 @@ def on_few(config: Config, method: Method, recipe: R) -> dict[str, R]:
 
 
 @lru_cache(maxsize=4)
-def trained(config: Config) -> Mapping[str, AdapterRecipe | DynamicsRecipe | FICCRecipe]:
+def recipes(config: Config) -> Mapping[str, AdapterRecipe | DynamicsRecipe | FICCRecipe]:
     """The methods that are trained, beside the world model. A plan asks for each cell's several times."""
     ficc = dict.fromkeys(names((FICC_REAL, FICC_LATENT)), config.ficc)
     return {**adapters(config), **dynamics(config), **ficc}
@@ -295,7 +295,7 @@ def trained(config: Config) -> Mapping[str, AdapterRecipe | DynamicsRecipe | FIC
 
 def own_recipe(config: Config, cell: Cell) -> AdapterRecipe | DynamicsRecipe | FICCRecipe | None:
     """What the cell's method is trained by, beside the world model; None where it needs no more."""
-    recipe = trained(config).get(parse(cell.method).base)
+    recipe = recipes(config).get(parse(cell.method).base)
     return None if recipe is None else recipe.seeded(cell.seed)
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from uwm.errors import UserError
 
 UnitName = Literal["", "dB", "mm", "px", "share", "count", "bits"]
-Protocol = Literal["", "lpips", "fvd"]
+MeasuredBy = Literal["", "lpips", "fvd"]
 MOVING = "_moving"  # ends the names of metrics over the moving half of the pairs
 DECIMALS: dict[UnitName, int] = {"": 3, "dB": 1, "mm": 1, "px": 2, "share": 1, "count": 1, "bits": 0}
 
@@ -28,7 +28,7 @@ class Metric:
     label: str  # in tables; a share is shown as a percentage
     better: Literal["lower", "higher"]
     unit: UnitName = ""
-    protocol: Protocol = ""  # the kind of network that measures it; the record names which one
+    protocol: MeasuredBy = ""  # the kind of network that measures it; the record names which one
     per_step: bool = False
     sampled: bool = True  # columns of a record's samples give it; else a fact of the model or the machine
     counted: bool = False  # follows from how often each code occurs, which the samples hold instead
