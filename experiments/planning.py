@@ -607,12 +607,13 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
 def family_job(config: Config, cell: Cell, name: str) -> StageJob:
     """The pre-training of the family that a cell plans by."""
     recipe = family_recipe(config, cell)
+    assert recipe is not None
     return StageJob(
         name,
         partial(obtain_pretrained, recipe=recipe),
         partial(pretrain_stage, recipe=recipe),
         needs=("pretrain",),  # it leaves the MAE and the lists, and each cell waits for it anyway
-        operations=operations_of(recipe) if recipe else None,
+        operations=operations_of(recipe),
     )
 
 

@@ -544,11 +544,12 @@ def reader_job(config: Config, name: str, before: tuple[str, ...]) -> StageJob:
     return replace(picture_reader_job(f"reader-{name}", config.reader, domain, *before), cells=())
 
 
-def evaluation_operations(config: Config, name: str, ours: Iterable[Method]) -> float:
-    """Of measuring a corpus's cells."""
+def evaluation_operations(config: Config, name: str) -> float | None:
+    """Of measuring a corpus's cells; None where they are not known."""
     shared = {"pretrain": config.pretrain}  # which references do not read
-    read = [shared | reads(config, Cell(method.name, name)) for method in ours]
-    return sum(measuring_operations(fields) or 0 for fields in read)
+    read = [shared | reads(config, Cell(method.name, name)) for method in methods(config)]
+    found = [measuring_operations(fields) for fields in read]
+    return None if None in found else sum(filter(None, found))
 
 
 def evaluation_job(name: str, ours: Iterable[Method], before: tuple[str, ...]) -> StageJob:
@@ -560,7 +561,7 @@ def evaluation_job(name: str, ours: Iterable[Method], before: tuple[str, ...]) -
         needs=before,
         trains=False,
         cells=tuple(f"{method}/{name}" for method in ours),
-        operations=lambda context: evaluation_operations(context.config, name, ours),
+        operations=lambda context: evaluation_operations(context.config, name),
     )
 
 

@@ -16,8 +16,8 @@ from uwm.data.corpora import BUNDLED
 from uwm.methods import AHEAD, COPY, R_LA
 from uwm.metrics.perceptual import load_lpips
 from uwm.models import MaskedAutoencoder, WorldModel
-from uwm.runs.cli import main
-from uwm.runs.experiment import load_experiment
+from uwm.runs.cli import choose, main
+from uwm.runs.experiment import Cell, load_experiment
 from uwm.stages import counting
 from uwm.stages.adapter import ADAPTER
 from uwm.stages.decoder import DECODER
@@ -49,9 +49,9 @@ def test_the_pages_show_the_counted_cost(text, capsys):
 
 
 def test_the_pairs_that_cells_measure_by_hand():
-    assert cost.measured_pairs({"test_pairs": 1000, "pretrain": None}) == 1000
+    assert counting.measured_pairs({"test_pairs": 1000, "pretrain": None}) == 1000
     ahead = {"test_pairs": 1000, "probe_pairs": 200, "horizon": 10, "rollouts": 6}
-    assert cost.measured_pairs(ahead) == 1000 + 200 + 10 * 6
+    assert counting.measured_pairs(ahead) == 1000 + 200 + 10 * 6
     found = {one.experiment: (one.cells, one.pairs) for one in cost.measurings("paper")}
     assert found["table1"] == (16, 16 * 1000 + 2 * 2000)  # the probe is that of `uwm`, on both corpora
     cells = found["figure4"][0]
@@ -90,15 +90,18 @@ def test_cells_are_measured_by_no_more_than_is_counted(tmp_path, monkeypatch):
     reads = [experiment.reads(config, c) for c in experiment.cells(config, {}) if c.file_name in names]
     assert len(reads) == len(names)
     each = counting.measure_cost(config.mae, config.pretrain, config.lpips)
-    counted = each * sum(map(cost.measured_pairs, reads))
+    counted = each * sum(map(counting.measured_pairs, reads))
     assert counted / 3 < counter.get_total_flops() <= counted
 
 
 @pytest.mark.parametrize(
-    ("name", "only", "job"),
-    [("figure4", "w_pre/*,copy/*", "figure4-cells"), ("table1", "uwm/sim-ego", "table1-evaluate-sim-ego")],
+    ("name", "only", "measured", "job"),
+    [
+        ("figure4", "w_pre/*,copy/*", ("w_pre/*", "copy/*"), "figure4-cells"),
+        ("table1", "uwm/sim-ego", ("*/sim-ego",), "table1-evaluate-sim-ego"),  # of all methods at once
+    ],
 )
-def test_a_plan_tells_what_measuring_takes(name, only, job, tmp_path, monkeypatch, capsys):
+def test_a_plan_tells_what_measuring_takes(name, only, measured, job, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("UWM_RUNS", str(tmp_path / "runs"))
     site = tmp_path / "site.toml"
@@ -107,13 +110,25 @@ def test_a_plan_tells_what_measuring_takes(name, only, job, tmp_path, monkeypatc
     experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
     assert main(experiment, [*words, "--out", str(tmp_path / "out")]) == 0
     [told] = re.findall(rf"{job}: .*; (\S+) GPU hours counted", capsys.readouterr().out)
-    config = experiment.configs["smoke"]
-    cells = [cell for cell in experiment.cells(config, {}) if f"{cell.method}/" in only or name == "table1"]
-    ours = [cell for cell in cells if name == "figure4" or cell.corpus == "sim-ego"]
-    measured = [{"pretrain": config.pretrain, **experiment.reads(config, cell)} for cell in ours]
-    each = [counting.measure_cost(read["mae"], read["pretrain"], read["lpips"]) for read in measured]
-    by_hand = sum(map(lambda read, one: one * counting.measured_pairs(read), measured, each))
-    assert float(told) == pytest.approx(by_hand / 30e12 / 3600, rel=5e-3)
+    config, operations = experiment.configs["smoke"], 0
+    for cell in choose(experiment.cells(config, {}), list(measured)):
+        read = {"pretrain": config.pretrain, **experiment.reads(config, cell)}
+        each = counting.measure_cost(read["mae"], read["pretrain"], read["lpips"])
+        operations += each * counting.measured_pairs(read)
+    assert float(told) == pytest.approx(operations / 30e12 / 3600, rel=5e-3)
+
+
+def test_a_plan_counts_no_measuring_of_models_over_pixels():
+    families = load_experiment(ROOT / "experiments" / "families.py")
+    config = families.configs["smoke"]
+    cells = families.cells(config, {})
+    unknown = {c.method for c in cells if families.operations(families.reads(config, c)) is None}
+    assert unknown == {"pixels"}
+    table1 = load_experiment(ROOT / "experiments" / "table1.py")
+    read = table1.reads(table1.configs["smoke"], Cell("uwm", "sim-ego"))
+    assert counting.measuring_operations(read)
+    pixels = replace(read["mae"], pixels=True, file=None, train=None)
+    assert counting.measuring_operations({**read, "mae": pixels}) is None
 
 
 def test_what_shards_take_by_hand():

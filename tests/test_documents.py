@@ -44,9 +44,8 @@ LEFT_OUT = {
 }
 # Run from end to end at scale smoke by the experiment's own test, whatever the number of processes.
 WHOLE = re.compile(r"python experiments/(\w+)\.py( --scale smoke)?( --jobs 2)?( --recompute)?")
-SMALLER = re.compile(
-    r"^(test_pairs|[a-z_.]+\.(?:pairs|steps))=\d+$"
-)  # settings whose numbers are for scale mini
+# Settings whose numbers are for scale mini.
+SMALLER = re.compile(r"^(test_pairs|[a-z_.]+\.(?:pairs|steps))=\d+$")
 
 
 def is_shell(kind: str, text: str) -> bool:

@@ -146,7 +146,7 @@ def check_bounds(config: Any) -> None:
 
 @cache
 def _bounded(config: Any) -> list[tuple[str, Any]]:
-    """Name and type of each field of a dataclass that has a type which bounds anything."""
+    """Name and type of the fields of a dataclass whose type bounds what they hold."""
     hints = get_type_hints(config, include_extras=True)
     kinds = [(field.name, hints[field.name]) for field in dataclasses.fields(config)]
     return [(name, kind) for name, kind in kinds if kind in (int, float) or get_origin(kind) is not None]

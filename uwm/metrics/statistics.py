@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 SAMPLES = 2000  # of a bootstrap
@@ -203,7 +204,8 @@ def perplexity(counts: NDArray[Any]) -> float:
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
     """Rank correlation of two rows (n,) of numbers, ties at their mean rank; NaN for a constant row."""
-    return float(_spearman(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)))
+    rows = (np.asarray(values, dtype=np.float64)[None] for values in (a, b))
+    return float(_spearman(*rows)[0])
 
 
 def bootstrap_spearman(
@@ -230,13 +232,8 @@ def bootstrap_spearman(
 
 
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank correlations of rows (..., n); NaN for constant ones."""
-    first, second = (ranks - ranks.mean(-1, keepdims=True) for ranks in (_ranks(a), _ranks(b)))
+    """Rank correlations of the rows (m, n) of two tables, (m,); NaN for constant ones."""
+    ranked = (pd.DataFrame(rows).rank(axis=1).to_numpy() for rows in (a, b))  # ties at their mean rank
+    first, second = (ranks - ranks.mean(-1, keepdims=True) for ranks in ranked)
     length = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
     return np.divide((first * second).sum(-1), length, out=np.full_like(length, np.nan), where=length > 0)
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks of numbers (..., n), equal ones at the mean of theirs."""
-    rows, columns = values[..., :, None], values[..., None, :]
-    return (columns < rows).sum(-1) + (1 + (columns == rows).sum(-1)) / 2

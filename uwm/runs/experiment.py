@@ -111,7 +111,7 @@ class StageJob:
     small: bool = False
     computes: bool = True
     cells: tuple[str, ...] = ("*",)
-    operations: Callable[["Context"], float] | None = None
+    operations: Callable[["Context"], float | None] = lambda context: None
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Experiment:
     may lack, and raises UserError for what they need. `check_corpus` raises UserError for a corpus that can't
     be measured, `check_cell` SkipCell for a cell that would be skipped; both are asked before anything is
     computed. `parts`: what several processes share of a cell. `operations` counts, as a stage's do, what
-    measuring a cell takes once its stages are there; None where that is not known. `included`: the corpora
+    measuring a cell takes, by what it reads; None where that is not known. `included`: the corpora
     that come with the project; records of other data under these names never go among the committed ones.
     """
 
@@ -240,7 +240,7 @@ class Experiment:
     check_corpus: Callable[[Context, str], None] = lambda context, name: None
     check_cell: Callable[[Context, Cell], object] = lambda context, cell: None
     parts: Parts = Parts()
-    operations: Callable[[Any, Cell], float | None] = lambda config, cell: None
+    operations: Callable[[Mapping[str, Any]], float | None] = lambda read: None
     included: tuple[str, ...] = ()
 
     @property

@@ -157,15 +157,23 @@ def encode_cost(recipe: MAERecipe) -> int:
 def measure_cost(mae_recipe: MAERecipe, pretrain: PretrainRecipe, lpips: ProtocolName) -> int:
     """Operations of measuring one predicted pair: both frames are encoded, the latent action is inferred and
     O_t+1 predicted, S_t, S_t+1 and the prediction are shown, and LPIPS reads these and the frames."""
-    mae, network = MaskedAutoencoder(mae_recipe.model).eval(), _costing_alike(lpips)
-    model, size = WorldModel(pretrain.model.fitted(mae.config)).eval(), mae_recipe.model.image_size
-    state = torch.randn(COUNTED_PAIRS, *mae.config.state_size)
-    pictures = torch.rand(COUNTED_PAIRS, 3, size, size)
+    model = WorldModel(pretrain.model.fitted(mae_recipe.model)).eval()
+    state = torch.randn(COUNTED_PAIRS, *mae_recipe.model.state_size)
     with torch.no_grad():
         predicted = _counted(lambda: model.predict(state, model.infer_actions(state, state).quantized))[1]
+    return encode_cost(mae_recipe) + predicted + _showing_cost(mae_recipe, lpips)
+
+
+@lru_cache(maxsize=4)
+def _showing_cost(recipe: MAERecipe, lpips: ProtocolName) -> int:
+    """Of the part of `measure_cost` that is the same for every world model: pictures and LPIPS."""
+    mae, network = MaskedAutoencoder(recipe.model).eval(), _costing_alike(lpips)
+    state = torch.randn(COUNTED_PAIRS, *recipe.model.state_size)
+    pictures = torch.rand(COUNTED_PAIRS, 3, recipe.model.image_size, recipe.model.image_size)
+    with torch.no_grad():
         decoded = _counted(lambda: mae.decode(state))[1]
         compared = _counted(lambda: network.features(pictures))[1]
-    return encode_cost(mae_recipe) + predicted + 3 * decoded + 5 * compared
+    return 3 * decoded + 5 * compared
 
 
 def measured_pairs(read: Mapping[str, Any]) -> int:

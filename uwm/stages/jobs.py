@@ -88,10 +88,10 @@ def _mae_stage(context: Context) -> Stage:
     return mae_stage(config.mae, inputs)
 
 
-def operations_of(recipe: TrainedRecipe | ReaderRecipe) -> Callable[[Context], int] | None:
+def operations_of(recipe: TrainedRecipe | ReaderRecipe) -> Callable[[Context], int | None]:
     """Counts what a recipe's training takes in an experiment; a small reader's is not counted."""
     if isinstance(recipe, ReaderRecipe):
-        return None
+        return lambda context: None
     return lambda context: training_operations(recipe, context.config.mae, context.config.pretrain)
 
 

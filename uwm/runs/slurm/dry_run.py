@@ -57,10 +57,11 @@ def _counted_hours(context: Context, submission: Submission, site: Site) -> dict
         stage = stages.get(job.name)
         if stage is not None:
             rate = (site.tflops or TFLOPS) if stage.trains else TFLOPS_FP32
-            found = [stage.operations(context) if stage.operations else None]
+            found = [stage.operations(context)]
         else:
             rate = TFLOPS_FP32
-            found = [experiment.operations(context.config, cells[item]) for item in job.items]
+            read = [experiment.reads(context.config, cells[item]) for item in job.items]
+            found = [experiment.operations(fields) for fields in read]
         if all(operations is not None for operations in found):
             counted[job.name] = sum(filter(None, found)) / (rate * 1e12 * 3600)
     return counted
