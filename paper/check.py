@@ -16,7 +16,7 @@ from pathlib import Path
 
 from paper import community, examples, integrity
 from paper.claims import all_items
-from paper.items import DIFFERS, FAILED, MISSING, Item
+from paper.items import DIFFERS, FAILED, MISSING, NOT_REACHED, Item
 from paper.options import add_results, chosen_results, existing
 from paper.recipes import recipe_faults
 from paper.reported import Reported
@@ -46,7 +46,9 @@ def verdict_table(items: list[Item], excused: set[str]) -> Table:
         ]
         for item in items
     ]
-    return Table("verdicts", "Reported and measured", ["Id", "Item", "Reported", "Measured", "Verdict"], rows)
+    note = " ".join(f"{item.item}: not reached. {item.why}" for item in items if item.verdict == NOT_REACHED)
+    columns = ["Id", "Item", "Reported", "Measured", "Verdict"]
+    return Table("verdicts", "Reported and measured", columns, rows, note)
 
 
 def item_table(items: list[Item], excused: set[str]) -> Table:

@@ -140,6 +140,9 @@ ACTIONS = ["code_accuracy", "latent_mse"]
 # An experiment's tables by the end of their names. The first is the one of the main text.
 USUAL = {"": MAIN, "_latent": LATENT_METRICS, "_more": MORE, "_region": REGION}
 PLANNED = ["success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision"]
+# Of planning's tasks, in mm: how near is done, and how far start and goal are apart at least and at most
+# (uwm/data/simulation/task_config.py). Lifting has a test of its own.
+TASK_DISTANCES = {"reach": (50, 100, 200), "push": (30, 60, 120)}
 UNDIVIDED = {"planning": "All episodes"}  # tables of no pairs, without a moving half: what they hold
 # What is varied of the model: how much the action is used, how sharp the picture is, what the code holds.
 VARIED = ["state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "success_vs_copy"]
@@ -207,10 +210,11 @@ NOTES = {
     "figure5": INTERVALS
     + "Region: where the two frames differ. Gripper: a crop around it, PSNR to the sharp "
     "O_t+1. Hand error: between the gripper's true motion in the picture and the predicted one. ",
-    "planning": "Success: reached within the time, with Wilson's 95% interval; all else: 95% intervals over "
-    "episodes. A step is 0.2 s. The time is of one processor core, for one decision. The number of pairs is "
-    "of adapters and of cloning alone: the small networks that measure distances in a planner's cost have "
-    "learnt the hand's place from all labelled pairs. ",
+    "planning": "Success: reached within the episode's steps, with Wilson's 95% interval; all else: 95% "
+    "intervals over episodes. A step is 0.2 s. Each row is one training: intervals leave out how trainings "
+    "differ. The time is of one processor core, for one decision, and grows with other work on the machine. "
+    "The number of pairs is of adapters and of cloning alone: the small networks that measure distances in a "
+    "planner's cost have learnt the hand's place from all labelled pairs. ",
     "ablations": INTERVALS + "State error over the copy's and over that with another pair's action; leak: "
     "the same action on a frame of another clip, over the copy. Trained briefly; the base and some others "
     "with two seeds, which their numbers are the mean of. ",
@@ -221,3 +225,11 @@ NOTES = {
     "Gained in the last quarter: what the last quarter of the last training took from its validation error. ",
     "_ahead": "O_t+5 in O_t+1's place. ",
 }
+
+
+def task_note(task: str) -> str:
+    """What a planning task asks for."""
+    if task not in TASK_DISTANCES:
+        return "Done is what robosuite's own test calls so. "
+    near, least, most = TASK_DISTANCES[task]
+    return f"The goal is {least} to {most} mm away; nearer than {near} mm is done. "

@@ -26,6 +26,7 @@ PLANNING, OFFLINE, SUCCESS = "planning", "figure5", "success"
 # Measures of predictions, after one step and after five: do they predict how often a planner succeeds?
 OFFLINE_MEASURES: tuple[tuple[str, Variant | None], ...] = (
     ("lpips_to_next", None),
+    ("lpips_ratio", None),
     ("hand_error_px", None),
     ("lpips_to_next", AHEAD),
     ("hand_error_px", AHEAD),
@@ -41,9 +42,10 @@ class PlannerParts(NamedTuple):
 
 
 LEARNED, PLAIN, STATES, OWN = "learned", "learned, true states", "distance of states", "the simulator's"
+TOLD = "learned, goal told"
 REPLACED = {
     R_GT.name: PlannerParts("R_GT", LEARNED),
-    R_GT.variant(TRUE_GOAL): PlannerParts("R_GT", "learned, goal told"),
+    R_GT.variant(TRUE_GOAL): PlannerParts("R_GT", TOLD),
     R_GT.variant(FEW_SAMPLES): PlannerParts("R_GT", LEARNED),
     R_GT.variant(PLAIN_READER): PlannerParts("R_GT", PLAIN),
     R_GT.variant(STATE_COST): PlannerParts("R_GT", STATES),
@@ -82,7 +84,10 @@ def prediction_table(results: Results, scale: str, task: str) -> Table:
     )
     note += "numbers of labelled pairs: what improves with pairs correlates. So the intervals are too narrow."
     title = f"Planning, scale {scale}, {task}: which measure predicts success"
-    return Table(f"planning_{task}_predictors", title, ["", "Correlation", "Methods"], rows, note)
+    columns = ["", "Correlation", "Methods"]
+    return Table(
+        f"planning_{task}_predictors", title, columns, rows, note, topic="which measure predicts success"
+    )
 
 
 def measured_twice(
@@ -101,7 +106,7 @@ def measured_twice(
 
 
 def replacement_table(results: Results, scale: str, task: str) -> Table:
-    """One part after the other replaced by the simulator's."""
+    """What each row plans with, and how often it reaches the goal."""
     rows = []
     for method, parts in REPLACED.items():
         found = results.measure(scale, PLANNING, method, task, SUCCESS)
@@ -110,17 +115,13 @@ def replacement_table(results: Results, scale: str, task: str) -> Table:
             low, high = (metric_text(SUCCESS, limit) for limit in (found.low, found.high))
             success = f"{metric_text(SUCCESS, found.value)} [{low}, {high}]"
             rows.append([*parts, f"{solver['samples']} x {solver['iterations']}", success, str(found.n)])
-    note = "Where planning fails, shown by replacing its parts by the simulator's, and by other numbers of "
+    note = "The learned cost reads the hand's (and block's) place off the states; told the goal, it reads it "
     note += (
-        "samples. The learned cost reads the hand's (and block's) place off the states; told the goal, it "
+        "off the predictions alone. Half of the states that its networks were trained on were predicted by "
     )
-    note += "reads it off the predictions alone. Half of the states that its networks were trained on were "
-    note += (
-        "predicted by R_GT's world model, which may favour R_GT; those of `true states` saw none. Solver: "
-    )
-    note += "samples x rounds. Wilson's 95% intervals."
+    note += "R_GT's world model, which may favour R_GT; those of `true states` saw none. Solver: samples x "
+    note += "rounds. Wilson's 95% intervals."
     columns = ["Model", "Cost", "Solver", "Success, %", "Episodes"]
     rows = rows if len(rows) > 1 else []
-    return Table(
-        f"planning_{task}_parts", f"Planning, scale {scale}, {task}: parts replaced", columns, rows, note
-    )
+    title = f"Planning, scale {scale}, {task}: every model, cost and solver"
+    return Table(f"planning_{task}_parts", title, columns, rows, note, topic="parts of a planner")

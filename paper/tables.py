@@ -26,8 +26,10 @@ from paper.layout import (
     USUAL,
     VIEWS,
     Topic,
+    task_note,
 )
 from paper.names import corpus_label, experiment_label
+from paper.planning_pairs import paired_tables
 from paper.planning_tables import planning_tables
 from paper.store import Results
 from paper.table import Table, measured_text
@@ -150,7 +152,7 @@ def method_table(
     if experiment in UNDIVIDED:
         _, count = _block(results, (scale, experiment, corpus), topic.methods, metrics[:1])
         rows[0] = [UNDIVIDED[experiment] + count]
-        name, note = f"{experiment}_{corpus}{topic.suffix}{view}", NOTES[experiment]
+        name, note = f"{experiment}_{corpus}{topic.suffix}{view}", NOTES[experiment] + task_note(corpus)
         columns = ["", *(metric_label(m) for m in metrics)]
         told = origins(results, scale, experiment, corpus)
         title = ", ".join([_title(experiment, scale, corpus), *filter(None, [topic.title])])
@@ -286,3 +288,4 @@ def experiment_tables(results: Results, scale: str) -> Iterator[Table]:
                 yield control
             if experiment in UNDIVIDED:
                 yield from planning_tables(results, scale, corpus)
+                yield from paired_tables(results, scale, corpus)

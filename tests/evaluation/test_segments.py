@@ -13,7 +13,7 @@ from torch import Tensor
 
 from uwm.data.manifest import Manifest
 from uwm.errors import UserError
-from uwm.evaluation.animation import write_animation
+from uwm.evaluation.animation import LABEL, write_animation
 from uwm.evaluation.eval_pairs import EvalPairs, RolloutSegments
 from uwm.evaluation.predictors import Prediction
 from uwm.evaluation.rollouts import roll_out
@@ -105,12 +105,27 @@ def test_an_animation_shows_its_columns_side_by_side(tmp_path: Path) -> None:
     assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
     with Image.open(tmp_path / "a.gif") as image:
         assert (image.size, image.n_frames, image.info["duration"], image.info["loop"]) == (
-            (64, 32),
+            (64, 32 + LABEL),
             5,
             200,
             0,
         )
         image.seek(4)
         last = np.asarray(image.convert("RGB"))
-    assert last[:, :32].min() > 230
-    assert last[:, 32:].max() < 25
+    assert last[LABEL:, :32].min() > 230
+    assert last[LABEL:, 32:].max() < 25
+    for half in (last[:LABEL, :32], last[:LABEL, 32:]):  # its name, in black on white
+        assert half.min() < 60 < 230 < half.max()
+
+
+def test_a_small_thing_keeps_its_colour_in_an_animation(tmp_path: Path) -> None:
+    """Among many greys and browns a red block is few pixels."""
+    clip = (
+        torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1, 0.9, 0.8])[:, None, None]
+    )
+    clip[:, :, :5, :5] = torch.tensor([0.8, 0.05, 0.05])[:, None, None]
+    write_animation({"true": clip}, tmp_path / "a.gif", 0.2, enlarge=1)
+    with Image.open(tmp_path / "a.gif") as image:
+        block = np.asarray(image.convert("RGB"))[LABEL : LABEL + 5, :5] / 255
+    assert abs(block - [0.8, 0.05, 0.05]).max() < 0.1

@@ -1,11 +1,18 @@
-"""Planning's tables of several records, by hand."""
+"""Planning's tables and targets, by hand."""
 
+import csv
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from toy_records import CONFIG, toy_record
 
+from paper.items import MISSING, NOT_REACHED, REACHED
+from paper.planning_pairs import PairedSuccess, paired_success, paired_tables
 from paper.planning_tables import planning_tables
+from paper.planning_targets import planning_targets
 from paper.store import Results
+from uwm.runs.record import file_sha256
 
 # Hand error of Figure 5 after one step, and share of goals reached.
 MEASURED = {"r_gt": (40.0, 0.9), "r_gt-500": (48.0, 0.35), "direct": (37.0, 0.7), "copy": (46.0, 0.0)}
@@ -43,3 +50,71 @@ def test_measures_are_set_against_success_and_parts_are_replaced(tmp_path: Path)
         ["the simulator's", "learned", "32 x 3", "95.0 [47.5, 95.0]", "20"],
     ]
     assert list(planning_tables(Results(tmp_path), "mini", "push")) == []
+
+
+GOALS = {  # of ten episodes: reached or not
+    "r_gt": "1111110000",
+    "direct": "1111111110",
+    "random": "0000000000",
+    "simulator": "1111111111",
+    "r_gt-few-samples": "1110000000",
+    "r_gt-500": "0111110001",
+}
+
+
+def plan(folder: Path, method: str, task: str, reached: str, *, solver: dict[str, int]) -> None:
+    """A record whose samples name an episode by its seed and by how long it took."""
+    seed = "/s0" if method.startswith(("r_gt", "direct")) else ""
+    path = folder / "mini" / "planning" / "samples" / f"{method}__{task}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        rows = [(f"episode-{k}", 0, 10 - len(method) % 7 * int(x), True, x) for k, x in enumerate(reached)]
+        writer = csv.writer(file)
+        writer.writerow(["video", "t0", "t1", "moving", f"{method}{seed}/success"])
+        writer.writerows(rows)
+    share = reached.count("1") / len(reached)
+    success = {"value": share, "n": len(reached), "better": "higher", "ci": [share, share], "protocol": None}
+    config, cell = {**CONFIG, "solver": solver}, f"{method}/{task}{seed}"
+    record = toy_record("mini", "planning", cell, None, metrics={"success": success}, config=config)
+    samples = {"path": f"samples/{path.name}", "sha256": file_sha256(path)}
+    replace(record, samples=samples).write(folder / "mini" / "planning")
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Results:
+    for method, reached in GOALS.items():
+        few = method in ("r_gt-few-samples",)
+        plan(tmp_path, method, "reach", reached, solver={"samples": 12 if few else 32, "iterations": 2})
+    return Results(tmp_path)
+
+
+def test_planners_are_paired_by_episode_however_long_each_took(planned: Results) -> None:
+    found = paired_success(planned, "mini", "reach", "r_gt", "direct")
+    assert found == PairedSuccess(0.6, 0.9, only_first=0, only_second=3, n=10)
+    assert found.p == pytest.approx(2 * 0.5**3)
+    assert PairedSuccess(0.5, 0.5, 0, 0, 10).p == 1
+    assert paired_success(planned, "mini", "reach", "r_gt", "cloning") is None
+
+
+def test_one_part_at_a_time_is_replaced(planned: Results) -> None:
+    compared, replaced = paired_tables(planned, "mini", "reach")
+    assert [row[0] for row in compared.rows] == [
+        "R_GT and Direct dynamics, no adapter",
+        "R_GT, 500 pairs and Direct dynamics, no adapter",
+    ]
+    # Not: the simulator by R_GT, fewer samples, or few samples and another model at once.
+    assert [row[:6] for row in replaced.rows] == [
+        ["R_GT, cost learned, 32 x 2: model by the simulator's", "10", "60.0", "100.0", "0", "4"],
+        ["R_GT, cost learned, 12 x 2: 32 x 2", "10", "30.0", "60.0", "0", "3"],
+        ["direct dynamics, cost learned, 32 x 2: model by the simulator's", "10", "90.0", "100.0", "0", "1"],
+    ]
+
+
+def test_targets_say_what_a_replaced_part_would_reach(planned: Results) -> None:
+    items = {item.id.removeprefix("mini/planning/target/"): item for item in planning_targets(planned)}
+    verdicts = {name: item.verdict for name, item in items.items() if name.endswith("reach")}
+    assert verdicts == {"simulator/reach": REACHED, "r_gt/reach": NOT_REACHED, "r_gt-500/reach": NOT_REACHED}
+    assert items["r_gt/push"].verdict == MISSING
+    assert "With model by the simulator's: 100.0" in items["r_gt/reach"].why
+    assert items["r_gt-500/reach"].reported == "≥ 80.0"  # ten points below direct dynamics
+    assert "It alone reached 1 goals, the other alone 4 (P 0.38" in items["r_gt-500/reach"].why

@@ -1,25 +1,28 @@
 """Clips side by side as an animated GIF."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+LABEL = 16  # pixels above the clips
 
 
 def write_animation(columns: Mapping[str, Tensor], path: Path, seconds: float, enlarge: int = 2) -> None:
-    """Clips (F, 3, S, S) in [0, 1] side by side as an endless GIF, `seconds` per frame; same bytes for same
-    pictures."""
+    """Clips (F, 3, S, S) in [0, 1] side by side below their names, as an endless GIF, `seconds` per frame.
+
+    The same pictures give the same bytes.
+    """
     strip = torch.cat([clip.clamp(0, 1) for clip in columns.values()], dim=-1)  # (F, 3, S, S * columns)
     strip = strip.repeat_interleave(enlarge, -1).repeat_interleave(enlarge, -2)
-    frames = [
-        Image.fromarray(frame.mul(255).round().byte().permute(1, 2, 0).cpu().numpy()) for frame in strip
-    ]
-    # One palette for all frames, so that what stands still does not flicker.
-    palette = _joined(frames).quantize(128, method=Image.Quantize.MEDIANCUT)
+    frames = [_labelled(frame, list(columns)) for frame in strip]
+    # One palette for all frames, so that what stands still does not flicker; one that keeps the colours of
+    # small things, such as a red block.
+    palette = _joined(frames).quantize(256, method=Image.Quantize.MAXCOVERAGE)
     paletted = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -32,6 +35,17 @@ def write_animation(columns: Mapping[str, Tensor], path: Path, seconds: float, e
         loop=0,
     )
     os.replace(partial, path)
+
+
+def _labelled(frame: Tensor, names: Sequence[str]) -> Image.Image:
+    """A strip (3, H, W) below the names of its columns."""
+    picture = Image.fromarray(frame.mul(255).round().byte().permute(1, 2, 0).cpu().numpy())
+    whole = Image.new("RGB", (picture.width, picture.height + LABEL), "white")
+    whole.paste(picture, (0, LABEL))
+    draw = ImageDraw.Draw(whole)
+    for column, name in enumerate(names):
+        draw.text((column * picture.width // len(names) + 3, 2), name, fill="black")
+    return whole
 
 
 def _joined(frames: list[Image.Image]) -> Image.Image:

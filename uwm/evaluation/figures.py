@@ -15,6 +15,7 @@ from uwm.evaluation.gripper import enlarged, gripper_in_crop, gripper_is_seen
 from uwm.evaluation.panels import write_tiles
 from uwm.evaluation.records import write_table
 from uwm.evaluation.transfer import donors, transferred
+from uwm.methods import method_label
 from uwm.models.dynamics import DynamicsFunction
 from uwm.models.world import World
 
@@ -80,7 +81,8 @@ def show_rollouts(
         clips = {"o": torch.cat([first, frames[run, :, 1]])}
         for name, states in predicted.items():
             clips[name] = torch.cat([first, decoder.mae.decode(states[run]).cpu()])
-        write_animation(clips, out / "rollouts" / f"{corpus}_{number}.gif", seconds=seconds)
+        named = {"true" if name == "o" else method_label(name): clip for name, clip in clips.items()}
+        write_animation(named, out / "rollouts" / f"{corpus}_{number}.gif", seconds=seconds)
         if quantile == PANEL_RUN:
             folder = out / "panels" / f"{corpus}-rollout"
             chosen = torch.tensor(steps)

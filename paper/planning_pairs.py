@@ -1,0 +1,141 @@
+"""Planning's rows compared two by two, on the same starts and goals: methods, and one part replaced."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from scipy.stats import binomtest
+
+from paper.planning_tables import LEARNED, OWN, PLANNING, REPLACED, SUCCESS, TOLD, PlannerParts
+from paper.store import Results, Values
+from paper.table import Table
+from uwm.methods import CLONING, DIRECT, MORE_SAMPLES, PLAIN_READER, R_GT, SIMULATOR, method_label
+from uwm.metrics.spec import metric_text
+
+PLANNERS_COMPARED: tuple[tuple[str, str], ...] = (
+    (R_GT.name, DIRECT.name),
+    *((R_GT.with_pairs(pairs), DIRECT.with_pairs(pairs)) for pairs in (2000, 500, 100)),
+    (R_GT.with_pairs(500), DIRECT.name),
+    (R_GT.variant(PLAIN_READER), DIRECT.variant(PLAIN_READER)),
+    (R_GT.name, R_GT.variant(PLAIN_READER)),
+    (R_GT.name, CLONING.name),
+    (R_GT.with_pairs(500), CLONING.with_pairs(500)),
+    (SIMULATOR.variant(MORE_SAMPLES), R_GT.name),
+)
+SIGN_TEST = (
+    "Both planned from the same starts to the same goals. P: exact sign test over the episodes that only one "
+    "of the two reached. Each row is one training: another seed's may differ by more. Of twenty such tests "
+    "one has a P of 0.05 by chance."
+)
+
+
+@dataclass(frozen=True)
+class PairedSuccess:
+    """How often each of two planners reached the goal of the same `n` episodes."""
+
+    first: float  # shares, 0 to 1
+    second: float
+    only_first: int
+    only_second: int
+    n: int
+
+    @property
+    def p(self) -> float:
+        """Of the exact sign test; 1 where both reached the same goals."""
+        apart = self.only_first + self.only_second
+        return float(binomtest(self.only_first, apart).pvalue) if apart else 1.0
+
+    def texts(self) -> list[str]:
+        shares = [metric_text(SUCCESS, share) for share in (self.first, self.second)]
+        p = "< 0.001" if self.p < 0.001 else f"{self.p:.3f}"
+        return [str(self.n), *shares, str(self.only_first), str(self.only_second), p]
+
+
+def paired_success(results: Results, scale: str, task: str, first: str, second: str) -> PairedSuccess | None:
+    """Of two methods, over the episodes that both have; None where one has no samples, or several seeds."""
+    cells = [results.find(scale, PLANNING, method, task) for method in (first, second)]
+    reached = [_reached(results.pairs(found, SUCCESS)) for found in cells]
+    episodes = sorted(reached[0].keys() & reached[1].keys())
+    if not episodes:
+        return None
+    a, b = (np.array([goals[episode] for episode in episodes]) for goals in reached)
+    return PairedSuccess(float(a.mean()), float(b.mean()), int(np.sum(a & ~b)), int(np.sum(b & ~a)), len(a))
+
+
+def _reached(values: Values | None) -> dict[str, bool]:
+    """By episode, which is a row's first word: the others say how long it took."""
+    if values is None or len(values.seeds) > 1:
+        return {}
+    shares = zip(values.pairs, values.table()[:, 0], strict=True)
+    return {name.partition(" ")[0]: bool(share) for name, share in shares}
+
+
+def paired_tables(results: Results, scale: str, task: str) -> Iterator[Table]:
+    """Those that the task has records for."""
+    for table in (compared_table(results, scale, task), one_replaced_table(results, scale, task)):
+        if table.rows:
+            yield table
+
+
+def compared_table(results: Results, scale: str, task: str) -> Table:
+    """Planners two by two."""
+    rows = []
+    for first, second in PLANNERS_COMPARED:
+        if found := paired_success(results, scale, task, first, second):
+            rows.append([f"{method_label(first)} and {method_label(second)}", *found.texts()])
+    columns = ["", "Episodes", "First, %", "Second, %", "Only the first", "Only the second", "P"]
+    title = f"Planning, scale {scale}, {task}, paired: first and second planner"
+    return Table(f"planning_{task}_paired", title, columns, rows, SIGN_TEST, topic="paired differences")
+
+
+def one_replaced_table(results: Results, scale: str, task: str) -> Table:
+    """Pairs of planners that differ in one part: model, cost or solver."""
+    rows = []
+    for replaced, before, after in replacements(results, scale, task):
+        if found := paired_success(results, scale, task, before, after):
+            rows.append([replaced, *found.texts()])
+    note = "Where planning fails: one part is replaced by the simulator's, or there are more samples. "
+    note += f"Solver: samples x rounds. {SIGN_TEST}"
+    columns = ["Replaced", "Episodes", "Before, %", "After, %", "Only before", "Only after", "P"]
+    return Table(
+        f"planning_{task}_replaced",
+        f"Planning, scale {scale}, {task}: one part replaced",
+        columns,
+        rows,
+        note,
+    )
+
+
+def replacements(results: Results, scale: str, task: str) -> Iterator[tuple[str, str, str]]:
+    """What is replaced, in words, and the methods before and after."""
+    rows = {}
+    for method, parts in REPLACED.items():
+        cells = results.find(scale, PLANNING, method, task)
+        if any(cell.status == "ok" for cell in cells):
+            rows[method] = parts, _solver(cells[0].record["config"]["solver"])
+    for (before, (old, few)), (after, (new, many)) in permutations(rows.items(), 2):
+        changes = list(_changes(old, few, new, many))
+        if len(changes) == 1 and changes[0]:
+            yield changes[0], before, after
+
+
+def _solver(config: dict[str, int]) -> tuple[int, int]:
+    return config["samples"], config["iterations"]
+
+
+def _changes(
+    old: PlannerParts, few: tuple[int, int], new: PlannerParts, many: tuple[int, int]
+) -> Iterator[str]:
+    """Each part that differs, in words; an empty text where the other one is not the better."""
+    kept = f"{old.model}, cost {old.cost}, {few[0]} x {few[1]}"
+    if old.model != new.model:
+        yield f"{kept}: model by {new.model}" if new.model == OWN else ""
+    if old.cost != new.cost:
+        yield (
+            f"{kept}: cost by {new.cost}"
+            if new.cost == OWN or (old.cost, new.cost) == (LEARNED, TOLD)
+            else ""
+        )
+    if few != many:
+        yield f"{kept}: {many[0]} x {many[1]}" if many > few else ""

@@ -1,0 +1,72 @@
+"""What planning should reach at scale `mini`: targets of ours; the paper plans nothing."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from paper.items import NOT_REACHED, REACHED, Item, absent, interval_text
+from paper.names import DASH
+from paper.planning_pairs import paired_success, replacements
+from paper.planning_tables import PLANNING, SUCCESS
+from paper.store import Results
+from uwm.methods import DIRECT, R_GT, RANDOM, SIMULATOR, method_label
+from uwm.metrics.spec import metric_text
+
+
+class SuccessTarget(NamedTuple):
+    """A planner's share of goals reached (0 to 1): `least`, or `times` that of `other`, less `below`."""
+
+    method: str
+    task: str
+    least: float = 0.0
+    other: str = ""
+    times: float = 1.0
+    below: float = 0.0
+
+    def words(self) -> str:
+        if not self.other:
+            return ""
+        factor = f"{self.times:g} times " if self.times != 1 else ""
+        less = f" less {metric_text(SUCCESS, self.below)}" if self.below else ""
+        return f", against {factor}{method_label(self.other)}{less}"
+
+
+FEW_PAIRS = R_GT.with_pairs(500)
+PLANNING_TARGETS = (
+    SuccessTarget(SIMULATOR.name, "reach", 0.95),
+    SuccessTarget(SIMULATOR.name, "push", 0.8),
+    SuccessTarget(R_GT.name, "reach", 0.8),
+    SuccessTarget(R_GT.name, "push", other=RANDOM.name, times=3),
+    SuccessTarget(FEW_PAIRS, "reach", other=DIRECT.name, below=0.1),
+    SuccessTarget(FEW_PAIRS, "push", other=DIRECT.name, below=0.1),
+)
+
+
+def planning_targets(results: Results) -> Iterator[Item]:
+    """Each target by the estimate, beside its interval."""
+    for target in PLANNING_TARGETS:
+        measured, other = (
+            results.measure("mini", PLANNING, method, target.task, SUCCESS) if method else None
+            for method in (target.method, target.other)
+        )
+        wanted, text = DASH, DASH
+        verdict = absent(results, "mini", PLANNING, target.task, target.method)
+        why = "Ours; no claim of the paper, which plans nothing."
+        if measured is not None and (other is not None or not target.other):
+            bound = target.times * other.value - target.below if other is not None else target.least
+            wanted, text = f"≥ {metric_text(SUCCESS, bound)}", interval_text(measured, SUCCESS)
+            verdict = REACHED if measured.value >= bound else NOT_REACHED
+            if verdict == NOT_REACHED:
+                why += "".join(_with_parts_replaced(results, target))
+        name = f"{target.task}: {method_label(target.method)}, goals reached, %{target.words()}"
+        yield Item(f"mini/planning/target/{target.method}/{target.task}", name, wanted, text, verdict, why)
+
+
+def _with_parts_replaced(results: Results, target: SuccessTarget) -> Iterator[str]:
+    """What the same planner reaches with one part replaced, and how it stands beside the other one."""
+    for replaced, before, after in replacements(results, "mini", target.task):
+        found = results.measure("mini", PLANNING, after, target.task, SUCCESS)
+        if before == target.method and found is not None:
+            yield f" With {replaced.partition(': ')[2]}: {interval_text(found, SUCCESS)}."
+    if paired := target.other and paired_success(results, "mini", target.task, target.method, target.other):
+        yield f" It alone reached {paired.only_first} goals, the other alone {paired.only_second}"
+        yield f" (P {paired.p:.2f}, exact sign test)."
