@@ -8,8 +8,10 @@ from paper.table import Table
 
 COSTS_NOTE = (
     "Each record tells the time of its cell and the most memory that its process has held. A cell's time "
-    "includes the trainings that it was the first to need; released weights are not trained again. The "
-    "machine was shared, and processors differ from run to run: expect other times, of the same order."
+    "includes the trainings that it was the first to need; released weights are not trained again. What a "
+    "run took over from an earlier one, such as episodes of planning, is not in it: the sums are lower "
+    "bounds. The machine was shared, and processors differ from run to run: expect other times, of the same "
+    "order."
 )
 
 

@@ -92,7 +92,8 @@ def correlations(results: Results, scale: str, robot: str) -> Table:
         "Spearman's rank correlation of being better by a measure with a smaller hand error by real actions "
         f"(adapter of all labelled pairs, {corpus_label(robot)}); 1: it sorts the families as control does. "
         "95% bootstrap intervals over families. An interval that holds 0 says that the order by this measure "
-        f"may be chance. Of frames: moving half. {_against_standing_still(results, scale, robot)}"
+        "may be chance; of many measures one or two leave 0 out by chance too. Of frames: moving half. "
+        f"{_against_standing_still(results, scale, robot)}"
     )
     title = f"Does a cheap measure tell control? Scale {scale}{n}"
     return Table(f"{EXPERIMENT_NAME}_correlations", title, CORRELATED, rows, note)

@@ -24,6 +24,7 @@ PAGES = [
 ]
 RUNBOOK = "docs/paper-scale.md"  # its commands are run by tests/test_paper_scale.py
 YOUR_MODEL = "docs/your-model.md"  # tests/test_your_model.py
+YOUR_PLANNER = "docs/your-planner.md"  # tests/test_your_planner.py
 PROGRAMS = ("python", "make", "pip")
 INLINE = re.compile(r"`(python [^`]+)`")
 # Not run, and why.
@@ -70,7 +71,7 @@ TOOLS = [text for text in (*KEPT, *map(" ".join, commands_of(RUNBOOK))) if text.
 
 def test_no_page_has_commands_that_are_not_tried():
     """Pages that are generated aside: those have none of their own."""
-    tried = {*PAGES, RUNBOOK, YOUR_MODEL}
+    tried = {*PAGES, RUNBOOK, YOUR_MODEL, YOUR_PLANNER}
     folders = ("docs", "experiments", "paper", "results", "slurm", "uwm")
     pages = [*ROOT.glob("*.md"), *(page for folder in folders for page in (ROOT / folder).rglob("*.md"))]
     names = {page.relative_to(ROOT).as_posix() for page in pages}
