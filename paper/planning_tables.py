@@ -72,9 +72,15 @@ def prediction_table(results: Results, scale: str, task: str) -> Table:
         offline, success = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         if len(pairs) < FEWEST_PLANNERS or len(set(offline)) == 1 or len(set(success)) == 1:
             continue
-        found = bootstrap_spearman(offline, success)
+        correlation = bootstrap_spearman(offline, success)
         label = f"{metric_label(metric)}{', five steps' if ahead else ''}"
-        rows.append([label, f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]", str(len(pairs))])
+        rows.append(
+            [
+                label,
+                f"{correlation.estimate:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]",
+                str(len(pairs)),
+            ]
+        )
     note = "Spearman's rank correlation of Figure 5's measure with the share of goals reached, over the "
     note += "methods that both measured; 95% intervals over methods. Below 0: the method with the smaller "
     note += (
@@ -104,12 +110,12 @@ def replacement_table(results: Results, scale: str, task: str) -> Table:
     """One part after the other replaced by the simulator's."""
     rows = []
     for method, parts in REPLACED.items():
-        found = results.measure(scale, PLANNING, method, task, SUCCESS)
-        if found is not None:
+        measured = results.measure(scale, PLANNING, method, task, SUCCESS)
+        if measured is not None:
             solver = results.find(scale, PLANNING, method, task)[0].record["config"]["solver"]
-            low, high = (metric_text(SUCCESS, limit) for limit in (found.low, found.high))
-            success = f"{metric_text(SUCCESS, found.value)} [{low}, {high}]"
-            rows.append([*parts, f"{solver['samples']} x {solver['iterations']}", success, str(found.n)])
+            low, high = (metric_text(SUCCESS, limit) for limit in (measured.low, measured.high))
+            success = f"{metric_text(SUCCESS, measured.value)} [{low}, {high}]"
+            rows.append([*parts, f"{solver['samples']} x {solver['iterations']}", success, str(measured.n)])
     note = "Where planning fails, shown by replacing its parts by the simulator's, and by other numbers of "
     note += (
         "samples. The learned cost reads the hand's (and block's) place off the states; told the goal, it "
