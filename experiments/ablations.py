@@ -152,8 +152,8 @@ def trainings(config: Config, names: Iterable[str]) -> list[tuple[str, int | Non
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers: its own recipe, not the other variations."""
     fields = ("pretrain_on", "probe_pairs", "test_split", "test_pairs", "lpips", "seed")
-    found = {name: getattr(config, name) for name in fields}
-    return found | {"mae": mae_of(config, cell), "pretrain": recipe_of(config, cell)}
+    read = {name: getattr(config, name) for name in fields}
+    return read | {"mae": mae_of(config, cell), "pretrain": recipe_of(config, cell)}
 
 
 def check_corpus(context: Context, name: str) -> None:
@@ -189,14 +189,14 @@ def coded(world: World, network: LPIPS, test: FramePairs, name: str) -> tuple[pd
     s_t, s_next = in_batches(world.encode, test.images).unbind(1)
     states = {COPY.name: s_t, ORACLE.name: s_next}  # a codec's frames are no states
     pairs, _ = measure_pairs(Measuring(world, network), test, states, only=[ORACLE.name])
-    r_t, r_next = (in_batches(world.mae.decode, shown).mul(255).round().byte() for shown in states.values())
+    r_t, r_next = (in_batches(world.mae.decode, state).mul(255).round().byte() for state in states.values())
     budget = CODECS[name] // 8
     frames = [code_within(a, b, budget) for a, b in zip(r_t.cpu(), r_next.cpu(), strict=True)]
-    shown = torch.stack([frame.frame for frame in frames]).to(world.device)
+    decoded = torch.stack([frame.frame for frame in frames]).to(world.device)
     used = np.array([8.0 * frame.size for frame in frames])
     columns = {
-        f"{name}/{metric}": in_batches(network, shown, wanted.float() / 255).double().cpu().numpy()
-        for metric, wanted in (("lpips_to_current", r_t), ("lpips_to_next", r_next))
+        f"{name}/{metric}": in_batches(network, decoded, target.float() / 255).double().cpu().numpy()
+        for metric, target in (("lpips_to_current", r_t), ("lpips_to_next", r_next))
     }
     return pairs.assign(**columns, **{f"{name}/bits": used}), FurtherMetrics()
 
@@ -204,14 +204,14 @@ def coded(world: World, network: LPIPS, test: FramePairs, name: str) -> tuple[pd
 def of_the_whole(context: Context, cell: Cell, world: World, measured: MeasuredWorld) -> FurtherMetrics:
     """What is no mean over pairs: bits, and where the corpus has real actions how well they are read off."""
     config: Config = context.config
-    found = rates(world.world_model, measured.actions, measured.states)
-    found |= FurtherMetrics(world_cost(world, measured.images))
+    further = rates(world.world_model, measured.actions, measured.states)
+    further |= FurtherMetrics(world_cost(world, measured.images))
     corpus = corpus_of(context, cell.corpus)
     if not can_be_probed(corpus):
-        return found
+        return further
     setting = EvalSetting(encoder_of(world), corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
-    return found | action_probes(
+    return further | action_probes(
         latent_action_predictor(world.world_model), world.device, setting, test, config.probe_pairs
     )
 
@@ -258,9 +258,9 @@ def summarize(context: Context) -> None:
     """Print a table per corpus."""
     records, config = context.records(), context.config
     for corpus in table_corpora(config.corpora, context.data):
-        wanted = (Cell(name, corpus, seed) for name, seed in trainings(config, config.variations))
-        found = {column(cell): records[cell.name] for cell in wanted if cell.name in records}
-        rows = {name: record.metrics for name, record in found.items() if record.status == "ok"}
+        trained = (Cell(name, corpus, seed) for name, seed in trainings(config, config.variations))
+        by_column = {column(cell): records[cell.name] for cell in trained if cell.name in records}
+        rows = {name: record.metrics for name, record in by_column.items() if record.status == "ok"}
         if rows:
             print(f"\nAblations, {corpus} ({title(context, corpus, rows)})")
             print(table_text(rows))

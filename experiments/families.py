@@ -168,12 +168,12 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers: its own recipe, not the other families."""
     fields = ("mae", "pretrain_on", "probe_pairs", "test_split", "test_pairs", "lpips", "seed")
-    found = {name: getattr(config, name) for name in fields} | {"pretrain": recipe_of(config, cell)}
+    read = {name: getattr(config, name) for name in fields} | {"pretrain": recipe_of(config, cell)}
     if FAMILIES[cell.method].pixels:
-        found["reads"] = mae_of(config, cell)  # `mae` shows what it draws
+        read["reads"] = mae_of(config, cell)  # `mae` shows what it draws
     if cell.corpus not in config.pretrain_on:
-        found["reader"] = config.reader
-    return found | {"adapter": config.adapter.seeded(cell.seed), "labelled": config.labelled}
+        read["reader"] = config.reader
+    return read | {"adapter": config.adapter.seeded(cell.seed), "labelled": config.labelled}
 
 
 def check_corpus(context: Context, name: str) -> None:
@@ -192,8 +192,8 @@ def domain_of(context: Context, cell: Cell) -> Domain:
     """The cell's corpus, with the family's world model as it was pre-trained."""
     config: Config = context.config
     changed = replace(config, mae=mae_of(config, cell), pretrain=recipe_of(config, cell))
-    own = replace(context, config=changed)
-    return Domain(own, corpus_of(context, cell.corpus), None)
+    family_context = replace(context, config=changed)
+    return Domain(family_context, corpus_of(context, cell.corpus), None)
 
 
 def model_of(context: Context, cell: Cell, domain: Domain) -> MeasuredModel:
@@ -284,7 +284,7 @@ def hand_errors(
         states[f"{name.replace('-', '_')}_px"] = predict_pairs(by_real, pairs, device).state
     true = test.eef_px.diff(dim=1)[:, 0]
     moved = {name: moved_in_picture(reader, pairs.states[:, 0], state) for name, state in states.items()}
-    return {name: (found - true).norm(dim=1).numpy() for name, found in moved.items()}
+    return {name: (predicted - true).norm(dim=1).numpy() for name, predicted in moved.items()}
 
 
 def evaluation_stage(context: Context, cell: Cell) -> Stage:
@@ -404,9 +404,9 @@ def further_jobs(
     listed = tuple(job.name for job in lists)
     reader_of = functools.partial(robot_domain, name=cell.corpus)
     yield picture_reader_job(f"reader-{cell.corpus}", config.reader, reader_of, *before, *listed)
-    place, domain = cell.file_name.replace("__", "-"), functools.partial(acting_domain, cell=cell)
+    suffix, domain = cell.file_name.replace("__", "-"), functools.partial(acting_domain, cell=cell)
     for name, recipe in adapters(config, cell).items():
-        yield domain_job(f"{name}-{place}", recipe, domain, training_name(cell), *listed)
+        yield domain_job(f"{name}-{suffix}", recipe, domain, training_name(cell), *listed)
 
 
 def robot_domain(context: Context, name: str) -> Domain:

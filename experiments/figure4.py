@@ -157,21 +157,21 @@ def recipes(config: Config) -> dict[str, FinetuneRecipe]:
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers: its own recipe, not those of other methods."""
     fields = ("mae", "pretrain_on", "pretrain", "test_split", "test_pairs", "test_seed", "lpips")
-    found = {name: getattr(config, name) for name in fields}
-    found |= {"gap": config.finetune.gap, "short_side": config.finetune.short_side}
-    return found if cell.seed is None else {**found, "recipe": recipes(config)[cell.method].seeded(cell.seed)}
+    read = {name: getattr(config, name) for name in fields}
+    read |= {"gap": config.finetune.gap, "short_side": config.finetune.short_side}
+    return read if cell.seed is None else {**read, "recipe": recipes(config)[cell.method].seeded(cell.seed)}
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x corpora; the trained ones with each seed."""
-    found = []
+    listed = []
     for name in measured_corpora(config, data):
-        found += [Cell(W_PRE.name, name)]
+        listed += [Cell(W_PRE.name, name)]
         for method in recipes(config):
             seeds = config.seeds[:1] if method in config.first_seed_alone else config.seeds
-            found += [Cell(method, name, seed) for seed in seeds]
-        found += [Cell(reference.name, name) for reference in (COPY, ORACLE)]
-    return found
+            listed += [Cell(method, name, seed) for seed in seeds]
+        listed += [Cell(reference.name, name) for reference in (COPY, ORACLE)]
+    return listed
 
 
 def domain_of(context: Context, cell: Cell) -> Domain:
@@ -203,13 +203,13 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     world = domain_of(context, cell).world.to(device)
     network = load_lpips(context.config.lpips).to(device)
     manifest, images = test_pairs(context, cell.corpus, world.image_size)
-    pairs, shown, codes = evaluate(cell, world, network, manifest, images)
+    pairs, frames, codes = evaluate(cell, world, network, manifest, images)
     measured, whole = method_metrics(pairs, column(cell), network.protocol), FurtherMetrics()
     if codes is not None and codes.shape[1]:  # there is a codebook
         table = code_table(codes)
         used = Estimate(perplexity(table["count"].to_numpy()), len(pairs))
         whole = FurtherMetrics({"perplexity": used}, {CODE_ROWS: table})
-    write_panels(context, cell, pairs, images, shown)
+    write_panels(context, cell, pairs, images, frames)
     publish_curves(context, {"finetune": f"finetune_{cell.file_name}"})
     weights = {**world.weights, "lpips": network.weights_sha256}
     samples, further = write_samples(context, cell, pairs), write_further(context, cell, whole)
@@ -227,10 +227,10 @@ def evaluate(
         actions = in_batches(world.world_model.infer_actions, s_t, s_next)
         states[column(cell)] = in_batches(world.world_model.predict, s_t, actions.quantized)
         codes = actions.codes
-    measures, mine = (frame_distances, region_distances, blurred_distances), column(cell)
+    measures, name = (frame_distances, region_distances, blurred_distances), column(cell)
     how, test = Measuring(world, network, measures), FramePairs(manifest, images, cell.name)
-    pairs, frames = measure_pairs(how, test, states, only=[mine], keep=[mine])
-    return pairs, frames[mine], codes
+    pairs, frames = measure_pairs(how, test, states, only=[name], keep=[name])
+    return pairs, frames[name], codes
 
 
 def test_pairs(context: Context, name: str, size: int) -> tuple[Manifest, Tensor]:
@@ -241,13 +241,13 @@ def test_pairs(context: Context, name: str, size: int) -> tuple[Manifest, Tensor
     return manifest, center_crop(load_pairs(corpus, manifest, config.finetune.short_side), size, size)
 
 
-def write_panels(context: Context, cell: Cell, pairs: pd.DataFrame, images: Tensor, shown: Tensor) -> None:
+def write_panels(context: Context, cell: Cell, pairs: pd.DataFrame, images: Tensor, frames: Tensor) -> None:
     """The cell's column of Figure 4, of the first seed, beside O_t and O_t+1; and which pairs they are."""
     if cell.method not in PANEL_METHODS or cell.seed not in (None, context.config.seeds[0]):
         return
     folder, rows = context.out / "panels" / cell.corpus, panel_rows(pairs)
     o_t, o_next = (images[rows] / 255).unbind(1)
-    write_tiles({"o_t": o_t, "o_next": o_next, cell.method: shown[rows]}, folder)
+    write_tiles({"o_t": o_t, "o_next": o_next, cell.method: frames[rows]}, folder)
     write_panel_rows(pairs, rows, folder)
 
 

@@ -258,12 +258,12 @@ def adapters(config: Config) -> dict[str, AdapterRecipe]:
 def other_adapters(recipe: AdapterRecipe) -> dict[str, AdapterRecipe]:
     """The adapter with other targets, and with the likeliest code in place of the codes' mean."""
     plain = with_network(recipe, decode="likeliest")
-    found = {
+    variants = {
         method.name: with_network(plain, target=target)
         for target, method in R_GT_TARGETS.items()
         if target != recipe.model.target
     }
-    return found if plain == recipe else {R_GT_LIKELIEST.name: plain, **found}
+    return variants if plain == recipe else {R_GT_LIKELIEST.name: plain, **variants}
 
 
 def with_network(recipe: AdapterRecipe, **changes: Any) -> AdapterRecipe:
@@ -318,49 +318,49 @@ def decoder(config: Config, variant: Variant | None) -> DecoderRecipe | None:
 
 def seeds(config: Config) -> dict[str, tuple[int, ...]]:
     """The seeds of each trained method: all, or for what is beside the paper's point the first."""
-    found = dict.fromkeys([R_LA.name, *adapters(config), *dynamics(config)], config.seeds)
+    by_method = dict.fromkeys([R_LA.name, *adapters(config), *dynamics(config)], config.seeds)
     once = [*other_adapters(config.adapter)]
     once += [DIRECT.with_pairs(pairs) for pairs in config.curve]
     once += [FICC_REAL.name, FICC_LATENT.name]
     once += [*config.first_seed_alone]
     once += [method.variant(end) for end in (MAE_DECODER, LPIPS_DECODER) for method in (R_LA, R_GT)]
-    found |= dict.fromkeys(once, config.seeds[:1])
-    return found | {method.variant(AHEAD): found[method.name] for method in WITH_STEPS}
+    by_method |= dict.fromkeys(once, config.seeds[:1])
+    return by_method | {method.variant(AHEAD): by_method[method.name] for method in WITH_STEPS}
 
 
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x corpora x seeds."""
     variants = (None, MAE_DECODER, LPIPS_DECODER, AHEAD)
     fixed = [method.variant(end) for end in variants for method in (COPY, ORACLE)]
-    found, trained = [], seeds(config)
+    listed, trained = [], seeds(config)
     for name in measured_corpora(config, data):
-        found += [Cell(method, name) for method in fixed]
+        listed += [Cell(method, name) for method in fixed]
         # Seed by seed: cells that follow each other in a process share states and latent actions.
         for seed in config.seeds:
-            found += [Cell(method, name, seed) for method in trained if seed in trained[method]]
-    return found
+            listed += [Cell(method, name, seed) for method in trained if seed in trained[method]]
+    return listed
 
 
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers: its own recipes, not those of other methods."""
     parsed, fields = parse(cell.method), ("mae", "pretrain_on", "pretrain", "test_split", "test_pairs")
-    found = {name: getattr(config, name) for name in (*fields, "test_seed", "probe_pairs", "lpips")}
-    found |= {"gap": config.adapter.gap, "short_side": config.adapter.short_side}
-    found |= {"decoder": decoder(config, parsed.variant), "reader": config.reader}
+    read = {name: getattr(config, name) for name in (*fields, "test_seed", "probe_pairs", "lpips")}
+    read |= {"gap": config.adapter.gap, "short_side": config.adapter.short_side}
+    read |= {"decoder": decoder(config, parsed.variant), "reader": config.reader}
     tuned = finetuned(config, cell)
     if tuned is not None:
-        found["finetune"] = tuned
+        read["finetune"] = tuned
     if cell.method in names(WITH_ROLLOUTS):
-        found |= {"horizon": config.horizon, "rollouts": config.rollouts}
+        read |= {"horizon": config.horizon, "rollouts": config.rollouts}
         if config.fvd != NO_FVD:
-            found["fvd"] = config.fvd
-    own = own_recipe(config, cell)
+            read["fvd"] = config.fvd
+    recipe = own_recipe(config, cell)
     fields_of = {AdapterRecipe: "adapter", DynamicsRecipe: "dynamics", FICCRecipe: "ficc"}
-    if own is not None:
-        found[fields_of[type(own)]] = own
+    if recipe is not None:
+        read[fields_of[type(recipe)]] = recipe
     if parsed.method == FICC_REAL:
-        found["adapter"] = config.adapter.seeded(cell.seed)
-    return found
+        read["adapter"] = config.adapter.seeded(cell.seed)
+    return read
 
 
 def names(methods: Iterable[Method]) -> list[str]:
@@ -387,8 +387,8 @@ def domain_of(context: Context, cell: Cell) -> Domain:
         if isinstance(recipe, FinetuneRecipe):
             skip_where_few(recipe, corpus, f"{name}.pairs")
         elif isinstance(recipe, ActionRecipe) and not isinstance(recipe, ReaderRecipe):
-            own = short and name in ("adapter", "dynamics")
-            skip_where_fewer(recipe, corpus, "curve" if own else f"{name}.pairs")
+            on_curve = short and name in ("adapter", "dynamics")
+            skip_where_fewer(recipe, corpus, "curve" if on_curve else f"{name}.pairs")
     return Domain(context, corpus, finetuned(config, cell))
 
 
@@ -397,13 +397,13 @@ def evaluation_of(domain: Domain, cell: Cell) -> RobotEvaluation:
     alone."""
     config: Config = domain.context.config
     recipe, device = decoder(config, parse(cell.method).variant), default_device(environment_ranks())
-    shown = domain.world if recipe is None else obtain_decoder(recipe, domain)
+    decoding = domain.world if recipe is None else obtain_decoder(recipe, domain)
     setting = EvalSetting(domain.encoder, domain.corpus, config.adapter.short_side, config.adapter.gap)
     network = load_lpips(config.lpips).to(device)
     reader = obtain_picture_reader(config.reader, domain.context, domain.corpus)
-    seen = reader.model.to(device) if reader else None
+    state_reader = reader.model.to(device) if reader else None
     world = domain.world.to(device)
-    return RobotEvaluation(setting, world, shown.to(device), network, config.probe_pairs, seen)
+    return RobotEvaluation(setting, world, decoding.to(device), network, config.probe_pairs, state_reader)
 
 
 def test_pairs(
@@ -423,16 +423,16 @@ def test_pairs(
 
 def obtain_predictor(domain: Domain, cell: Cell) -> Predictor:
     """How the cell's method predicts: cached, or trained now."""
-    own, method = own_recipe(domain.context.config, cell), parse(cell.method).method
+    recipe, method = own_recipe(domain.context.config, cell), parse(cell.method).method
     if method in (COPY, ORACLE):
         return copy_predictor if method == COPY else oracle_predictor
     world = domain.world
     if method == R_LA:
         return latent_action_predictor(world.world_model)
-    if isinstance(own, DynamicsRecipe):
-        return dynamics_predictor(obtain_dynamics(own, domain).model.to(world.device))
-    assert isinstance(own, AdapterRecipe)
-    return adapter_predictor(world.world_model, obtain_adapter(own, domain).model.to(world.device))
+    if isinstance(recipe, DynamicsRecipe):
+        return dynamics_predictor(obtain_dynamics(recipe, domain).model.to(world.device))
+    assert isinstance(recipe, AdapterRecipe)
+    return adapter_predictor(world.world_model, obtain_adapter(recipe, domain).model.to(world.device))
 
 
 def predict_by_frames(domain: Domain, cell: Cell, test: EvalPairs) -> tuple[Prediction, LatentActions | None]:
@@ -443,8 +443,8 @@ def predict_by_frames(domain: Domain, cell: Cell, test: EvalPairs) -> tuple[Pred
     if cell.method == FICC_REAL.name:
         fitted = obtain_ficc_adapter(config.adapter.seeded(cell.seed), recipe, domain)
         adapter = fitted.model.to(device)
-    predicted, own = predict_by_ficc(ficc, adapter, domain.world, test)
-    return predicted, own if adapter else None
+    predicted, latents = predict_by_ficc(ficc, adapter, domain.world, test)
+    return predicted, latents if adapter else None
 
 
 def others(cell: Cell, count: int) -> Tensor | None:
@@ -464,10 +464,10 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
     test, segments = test_pairs(config, cell, evaluation)
     network = fvd_network(config, cell)
     predictor: Predictor | None = None
-    wanted: LatentActions | None = None
+    target: LatentActions | None = None
     further = FurtherMetrics()
     if method in (FICC_REAL, FICC_LATENT):
-        predicted, wanted = predict_by_frames(domain, cell, test)
+        predicted, target = predict_by_frames(domain, cell, test)
     else:
         predictor, other = obtain_predictor(domain, cell), others(cell, len(test.images))
         if segments:
@@ -475,12 +475,12 @@ def run_cell(context: Context, cell: Cell) -> CellResult:
         else:
             predicted = predict_pairs(predictor, test, evaluation.device, other)
             if predicted.latents is not None and method != R_LA:
-                wanted = evaluation.latent_actions(test)
+                target = evaluation.latent_actions(test)
             further = further_metrics_of(context, cell, evaluation, predictor, test)
-    pairs, shown = evaluation.measure(test, column(cell), predicted, wanted)
+    pairs, frames = evaluation.measure(test, column(cell), predicted, target)
     measured = method_metrics(pairs, column(cell), evaluation.network.protocol)
     if predictor and cell.method in TILES and cell.seed == config.seeds[0]:
-        write_panels(context, cell, evaluation, predictor, pairs, test, shown)
+        write_panels(context, cell, evaluation, predictor, pairs, test, frames)
     if cell.method in names(PUBLISHED) and cell.seed == config.seeds[0]:
         publish_curves(context)
     return CellResult(
@@ -496,16 +496,16 @@ def further_metrics_of(
     context: Context, cell: Cell, evaluation: RobotEvaluation, predictor: Predictor, test: EvalPairs
 ) -> FurtherMetrics:
     """Rollouts, commands, transfer and the reverse probe, for the methods that each is about."""
-    found = FurtherMetrics()
+    further = FurtherMetrics()
     if cell.method in names(WITH_ROLLOUTS):
-        found |= rollouts(context, cell, evaluation, predictor)
+        further |= rollouts(context, cell, evaluation, predictor)
     if cell.method == R_LA.name:
-        found |= evaluation.real_actions(predictor, test)
+        further |= evaluation.real_actions(predictor, test)
     if commandable(test.pairs) and cell.method == R_LA.name:
-        found |= evaluation.transfer(test)
+        further |= evaluation.transfer(test)
     if commandable(test.pairs) and cell.method in names(COMMANDED):
-        found |= evaluation.commands(predictor, test)
-    return found
+        further |= evaluation.commands(predictor, test)
+    return further
 
 
 def rollouts(
@@ -520,10 +520,10 @@ def rollouts(
         inferred = latent_action_predictor(evaluation.world.world_model)
         both = {R_LA.name: roll_out(inferred, segments, evaluation.device), R_GT.name: states}
         show_rollouts(both, segments, evaluation.decoder, config.panel_steps, context.out, cell.corpus)
-    found, network = evaluation.rollouts(segments, states), fvd_network(config, cell)
+    further, network = evaluation.rollouts(segments, states), fvd_network(config, cell)
     if network is not None:
-        found |= FurtherMetrics(rollout_fvd(network, evaluation.decoder, segments, states))
-    return found
+        further |= FurtherMetrics(rollout_fvd(network, evaluation.decoder, segments, states))
+    return further
 
 
 def fvd_network(config: Config, cell: Cell) -> ClipNetwork | None:
@@ -543,11 +543,11 @@ def write_panels(
     predictor: Predictor,
     pairs: pd.DataFrame,
     test: EvalPairs,
-    shown: Tensor,
+    frames: Tensor,
 ) -> None:
     """The cell's column of Figure 5, and what its actions do elsewhere."""
     folder, rows = context.out / "panels" / cell.corpus, panel_rows(pairs)
-    show_pairs(cell.method, test, shown, rows, evaluation.setting.short_side, folder)
+    show_pairs(cell.method, test, frames, rows, evaluation.setting.short_side, folder)
     write_panel_rows(pairs, rows, folder)
     if not commandable(test.pairs):
         return
@@ -579,9 +579,9 @@ def lacking(context: Context) -> Iterator[str]:
 
 def fvd_line(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The distances of rollouts, where they were measured; else empty."""
-    found = {row: metrics["fvd"] for row, metrics in rows.items() if "fvd" in metrics}
-    told = [f"{row} {x['value']:.1f} ({x['protocol']}, {x['n']} clips)" for row, x in found.items()]
-    return f"FVD of rollouts: {', '.join(told)}" if told else ""
+    measured = {row: metrics["fvd"] for row, metrics in rows.items() if "fvd" in metrics}
+    texts = [f"{row} {x['value']:.1f} ({x['protocol']}, {x['n']} clips)" for row, x in measured.items()]
+    return f"FVD of rollouts: {', '.join(texts)}" if texts else ""
 
 
 def summarize(context: Context) -> None:
@@ -609,7 +609,7 @@ def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
 def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
     """The trainings behind a cell, each after those that it needs itself."""
     yield from pretrain_jobs(config)
-    parsed, place = parse(cell.method), f"{cell.corpus}-s{cell.seed}"
+    parsed, suffix = parse(cell.method), f"{cell.corpus}-s{cell.seed}"
     unseeded = partial(domain_of, cell=replace(cell, method=COPY.name, seed=None))
     recipe = decoder(config, parsed.variant)
     if recipe is not None:  # the same for all seeds, for it needs the MAE alone
@@ -620,19 +620,19 @@ def needs(config: Config, cell: Cell) -> Iterator[StageJob]:
         return
     tuned, before = finetuned(config, cell), "pretrain"
     if tuned is not None:
-        before = f"finetune-{place}"
+        before = f"finetune-{suffix}"
         yield finetune_job(before, tuned, partial(domain_of, cell=cell))
-    own, base = own_recipe(config, cell), parsed.base
-    if isinstance(own, AdapterRecipe):
+    cell_recipe, base = own_recipe(config, cell), parsed.base
+    if isinstance(cell_recipe, AdapterRecipe):
         base = f"adapter-{R_GT if parsed.method == SHUFFLED else base}"
-    elif isinstance(own, FICCRecipe):
+    elif isinstance(cell_recipe, FICCRecipe):
         base = "ficc"
     domain = partial(domain_of, cell=cell)
-    if own is not None:
-        yield domain_job(f"{base}-{place}", own, domain, before)
-    if isinstance(own, FICCRecipe) and parsed.method == FICC_REAL:
+    if cell_recipe is not None:
+        yield domain_job(f"{base}-{suffix}", cell_recipe, domain, before)
+    if isinstance(cell_recipe, FICCRecipe) and parsed.method == FICC_REAL:
         fitted = config.adapter.seeded(cell.seed)
-        yield ficc_adapter_job(f"adapter-ficc-{place}", fitted, own, domain, f"ficc-{place}")
+        yield ficc_adapter_job(f"adapter-ficc-{suffix}", fitted, cell_recipe, domain, f"ficc-{suffix}")
 
 
 EXPERIMENT = Experiment(

@@ -270,7 +270,7 @@ def cost_reader(config: Config, cell: Cell) -> ReaderRecipe:
 def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
     """Methods x tasks x seeds. `lift` has the main rows alone, and `reach` all of them."""
     learned = [name for name in trained(config) if name not in PLANNERS]
-    found = []
+    listed = []
     for task in config.tasks:
         fixed = [SIMULATOR.name, SIMULATOR.variant(TRUE_COST), RANDOM.name, COPY.name]
         rows = [name for name in learned if task != LIFT or not parse(name).short_pairs]
@@ -282,11 +282,11 @@ def cells(config: Config, data: Mapping[str, Path]) -> list[Cell]:
             rows += [
                 m.variant(end) for end in (STATE_COST, CHANGED_COST, PLAIN_READER) for m in (R_GT, DIRECT)
             ]
-        found += [Cell(method, task) for method in fixed]
-        found += [Cell(method, task, seed) for seed in config.seeds for method in rows]
+        listed += [Cell(method, task) for method in fixed]
+        listed += [Cell(method, task, seed) for seed in config.seeds for method in rows]
         if task == REACH:
-            found += further_seeds(config, learned)
-    return found
+            listed += further_seeds(config, learned)
+    return listed
 
 
 def further_seeds(config: Config, learned: list[str]) -> list[Cell]:
@@ -303,26 +303,26 @@ def further_seeds(config: Config, learned: list[str]) -> list[Cell]:
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers."""
     names = ["camera", "controller", "first_seed", "steps", "chosen", "planner"]
-    found = {name: getattr(config, name) for name in names} | {"episodes": len(episode_seeds(config, cell))}
+    read = {name: getattr(config, name) for name in names} | {"episodes": len(episode_seeds(config, cell))}
     method = parse(cell.method).method
     if method == RANDOM:
-        return found
-    found |= {name: getattr(config, name) for name in ("cost", "mae", "corpus", "pretrain_on")}
+        return read
+    read |= {name: getattr(config, name) for name in ("cost", "mae", "corpus", "pretrain_on")}
     if method != CLONING:
-        found["solver"] = solver_of(config, cell)
+        read["solver"] = solver_of(config, cell)
     if readers(config, cell):
-        found["reader"] = reader = cost_reader(config, cell)
+        read["reader"] = reader = cost_reader(config, cell)
         if reader.predicted_share:
-            found |= {"pretrain": config.pretrain, "reader_finetune": config.finetune}
+            read |= {"pretrain": config.pretrain, "reader_finetune": config.finetune}
     if cell.seed is not None:
         recipe = own_recipe(config, cell)
         kinds = {AdapterRecipe: "adapter", DynamicsRecipe: "dynamics", ReaderRecipe: "cloning"}
-        found[kinds[type(recipe)]] = recipe
+        read[kinds[type(recipe)]] = recipe
     if (family := family_recipe(config, cell)) is not None:
-        found["family_pretrain"] = family
+        read["family_pretrain"] = family
     if (tuned := finetuning(config, cell)) is not None:
-        found |= {"pretrain": config.pretrain, "finetune": tuned}
-    return found
+        read |= {"pretrain": config.pretrain, "finetune": tuned}
+    return read
 
 
 def solver_of(config: Config, cell: Cell) -> SolverConfig:
@@ -523,8 +523,8 @@ def domain_of(context: Context, cell: Cell) -> Domain:
             field = "cloned" if isinstance(recipe, ReaderRecipe) else "curve"
         skip_where_fewer(recipe, corpus, "family_adapter.pairs" if cell.method in PLANNERS else field)
     family = family_recipe(config, cell)
-    own = replace(context, config=replace(config, pretrain=family)) if family else context
-    return Domain(own, corpus, finetuning(config, cell))
+    family_context = replace(context, config=replace(config, pretrain=family)) if family else context
+    return Domain(family_context, corpus, finetuning(config, cell))
 
 
 def reader_domain(context: Context, cell: Cell) -> Domain:
@@ -560,8 +560,8 @@ def episodes_identity(context: Context, cell: Cell) -> str:
     trained = {name: stage.digest for name, stage in jobs.items() if stage}
     code = measuring_code(make_policy, packages=PLAYS)
     config = {name: value for name, value in context.cell_config(cell).items() if name not in COUNTED}
-    found = {"cell": cell.name, "config": config, "stages": trained, "played_by": code}
-    return digest_of({**found, "version": EXPERIMENT.version})
+    identity = {"cell": cell.name, "config": config, "stages": trained, "played_by": code}
+    return digest_of({**identity, "version": EXPERIMENT.version})
 
 
 def summarize(context: Context) -> None:

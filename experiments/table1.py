@@ -210,25 +210,25 @@ def external_by(config: Config, cell: Cell) -> ExternalMethod | None:
 def reads(config: Config, cell: Cell) -> dict[str, Any]:
     """What of the config changes a cell's numbers: not which other methods and corpora there are."""
     fields = ("mae", "pretrain_on", "test_split", "test_pairs", "lpips", "seed")
-    found = {name: getattr(config, name) for name in fields}
+    read = {name: getattr(config, name) for name in fields}
     external, pretrain = external_by(config, cell), config.pretrain
     frames = {"gap": pretrain.gap, "short_side": pretrain.short_side, "clips": pretrain.clips}
     if external:
         compared = {"no_action": config.no_action, "probe_pairs": config.probe_pairs}
         # A trainer of its own sees as many pairs as our model's, by the same seed.
-        own = {"trained_as": pretrain.train} if external.source.fits else {}
+        trained = {"trained_as": pretrain.train} if external.source.fits else {}
         if cell.corpus not in config.pretrain_on:
-            own["reader"] = config.reader
-        return {**found, **frames, **compared, **own, "method": external.identity()}
+            trained["reader"] = config.reader
+        return {**read, **frames, **compared, **trained, "method": external.identity()}
     if cell.method in (COPY.name, ORACLE.name):  # no world model: the pairs alone
-        return {**found, **frames}
-    own = {UWM_1960.name: config.high_rate, NO_ACTION.name: config.no_action}.get(cell.method)
-    found["pretrain"] = own or config.pretrain
+        return {**read, **frames}
+    recipe = {UWM_1960.name: config.high_rate, NO_ACTION.name: config.no_action}.get(cell.method)
+    read["pretrain"] = recipe or config.pretrain
     if cell.method in [method.name for method in MODELS]:
-        found |= {"no_action": config.no_action, "probe_pairs": config.probe_pairs}
+        read |= {"no_action": config.no_action, "probe_pairs": config.probe_pairs}
         if cell.corpus not in config.pretrain_on:  # may be a robot's
-            found["reader"] = config.reader
-    return found
+            read["reader"] = config.reader
+    return read
 
 
 def check_corpus(context: Context, name: str) -> None:
@@ -262,13 +262,15 @@ def predictions(
     models: Mapping[Method, World], s_t: Tensor, s_next: Tensor, seed: int
 ) -> tuple[dict[str, Tensor], dict[str, LatentActions]]:
     """Each method's predicted state (n, 1+N, D) for the n pairs of a corpus; the models' latent actions."""
-    found = {m.name: in_batches(world.world_model.infer_actions, s_t, s_next) for m, world in models.items()}
+    actions = {
+        m.name: in_batches(world.world_model.infer_actions, s_t, s_next) for m, world in models.items()
+    }
     states = {
-        method.name: in_batches(world.world_model.predict, s_t, found[method.name].quantized)
+        method.name: in_batches(world.world_model.predict, s_t, actions[method.name].quantized)
         for method, world in models.items()
     }
-    states |= controls(models[UWM].world_model, s_t, found[UWM.name], seed)
-    return {**states, COPY.name: s_t, ORACLE.name: s_next}, found
+    states |= controls(models[UWM].world_model, s_t, actions[UWM.name], seed)
+    return {**states, COPY.name: s_t, ORACLE.name: s_next}, actions
 
 
 def controls(model: WorldModel, s_t: Tensor, actions: LatentActions, seed: int) -> dict[str, Tensor]:
@@ -298,20 +300,20 @@ def evaluate(context: Context, name: str, folder: Path) -> None:
     states, actions = predictions(models, s_t, s_next, config.seed)
     pairs, frames = measure_pairs(Measuring(world, network), test, states, keep=[UWM.name])
     state_pairs = StatePairs(s_t, s_next, list(manifest.table["video"]), images[:, 1], images[:, 0])
-    own = {method.name: models[method] for method in MODELS if method in models}
+    by_name = {method.name: models[method] for method in MODELS if method in models}
     no_action = models[NO_ACTION].world_model if NO_ACTION in models else None
-    pairs = pairs.assign(**action_columns(own, no_action, network, state_pairs, config.seed))
+    pairs = pairs.assign(**action_columns(by_name, no_action, network, state_pairs, config.seed))
     write_table(pairs, folder / "pairs.csv")
     use = code_counts(actions[UWM.name].codes, world.world_model.config.quantizer.codes)
     write_table(pd.DataFrame({"code": range(len(use)), "count": use}), folder / "code_use.csv")
     write_manifest(manifest, folder / "manifest.csv")
     write_figure3_panels(world, test, (UWM.name, frames[UWM.name]), pairs, folder / "panels")
-    weights = {f"{method}": found.weights["world-model"] for method, found in models.items()}
+    weights = {f"{method}": model.weights["world-model"] for method, model in models.items()}
     further = {
-        method: rates(found.world_model, actions[method], state_pairs)
-        | FurtherMetrics(world_cost(found, images))
-        | read_off(context, name, found, found.world_model, latent_action_predictor(found.world_model))
-        for method, found in own.items()
+        method: rates(model.world_model, actions[method], state_pairs)
+        | FurtherMetrics(world_cost(model, images))
+        | read_off(context, name, model, model.world_model, latent_action_predictor(model.world_model))
+        for method, model in by_name.items()
     }
     for method, recipe in recipes(config).items():
         gain = FurtherMetrics(gained(context, recipe))
@@ -378,16 +380,16 @@ def read_off(
     encoder = FrozenEncoder(world.weights["mae"], world.image_size, world.encode)
     setting = EvalSetting(encoder, corpus, config.pretrain.short_side, config.pretrain.gap)
     test = load_eval_pairs(setting, config.test_split, config.test_pairs, config.seed)
-    found = action_probes(predictor, world.device, setting, test, config.probe_pairs)
+    further = action_probes(predictor, world.device, setting, test, config.probe_pairs)
     if not has_eef_pos(test.pairs):
-        return found
+        return further
     columns = transfer_columns(model, eef_probe(setting, config.probe_pairs), test, world.device)
     reader = None if name in config.pretrain_on else obtain_picture_reader(config.reader, context, corpus)
     if reader is not None:
         eef_px = eef_in_crop(test.pairs, setting.short_side, world.image_size)
-        seen = reader.model.to(world.device)
-        columns |= transfer_in_picture(model, seen, test, eef_px, world.device)
-    return found | further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
+        state_reader = reader.model.to(world.device)
+        columns |= transfer_in_picture(model, state_reader, test, eef_px, world.device)
+    return further | further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
 
 
 # Records
@@ -504,16 +506,16 @@ def summarize(context: Context) -> None:
 
 def stages(config: Config, data: Mapping[str, Path]) -> list[StageJob]:
     """The jobs of a cluster run: the trainings, then per corpus its evaluation, which its cells read."""
-    found, others = pretrain_jobs(config, (), list(recipes(config).values())), further_trainings(config)
-    found, trained = [*found, *others], tuple(job.name for job in others)
+    jobs, others = pretrain_jobs(config, (), list(recipes(config).values())), further_trainings(config)
+    jobs, trained = [*jobs, *others], tuple(job.name for job in others)
     for name in table_corpora(config.corpora, data):
         lists = list_jobs(name, data)
         before = ("pretrain", *(job.name for job in lists))
         readers = [] if name in config.pretrain_on else [reader_job(config, name, before)]
         evaluated = (*before, *trained, *(job.name for job in readers))
-        found += [*lists, *readers, evaluation_job(name, methods(config), evaluated)]
-        found += [external_job(external, name, (*before, *trained)) for external in external_methods(config)]
-    return found
+        jobs += [*lists, *readers, evaluation_job(name, methods(config), evaluated)]
+        jobs += [external_job(external, name, (*before, *trained)) for external in external_methods(config)]
+    return jobs
 
 
 def further_trainings(config: Config) -> list[StageJob]:
@@ -548,8 +550,8 @@ def evaluation_operations(config: Config, name: str) -> float | None:
     """Of measuring a corpus's cells; None where they are not known."""
     shared = {"pretrain": config.pretrain}  # which references do not read
     read = [shared | reads(config, Cell(method.name, name)) for method in methods(config)]
-    found = [measuring_operations(fields) for fields in read]
-    return None if None in found else sum(filter(None, found))
+    counts = [measuring_operations(fields) for fields in read]
+    return None if None in counts else sum(filter(None, counts))
 
 
 def evaluation_job(name: str, ours: Iterable[Method], before: tuple[str, ...]) -> StageJob:

@@ -79,13 +79,13 @@ def in_order(paths: Iterable[Path]) -> list[Path]:
     """Drawn figures in the order of their captions."""
     patterns = [*CAPTIONS, ""]
 
-    def place(path: Path) -> tuple[int, str]:
+    def order(path: Path) -> tuple[int, str]:
         return patterns.index(caption_pattern(path.stem)), path.name
 
-    return sorted(paths, key=place)
+    return sorted(paths, key=order)
 
 
 def _match(stem: str) -> re.Match[str] | None:
     """The pattern that the whole name follows: itself, else the longest."""
-    found = [match for pattern in CAPTIONS if (match := re.fullmatch(pattern, stem))]
-    return max(found, key=lambda match: (not match.re.groups, len(match.re.pattern)), default=None)
+    matches = [match for pattern in CAPTIONS if (match := re.fullmatch(pattern, stem))]
+    return max(matches, key=lambda match: (not match.re.groups, len(match.re.pattern)), default=None)

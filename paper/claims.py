@@ -149,10 +149,10 @@ def claims(results: Results, reported: Reported, scale: str) -> Iterator[Item]:
             continue
         for corpus in corpora(results, scale, experiment) or [""]:
             for suffix, half in HALF_NAMES.items():
-                place = "/".join(filter(None, (scale, claim, corpus, half if corpus else "")))
+                item_id = "/".join(filter(None, (scale, claim, corpus, half if corpus else "")))
                 name = f"{statement} ({corpus_label(corpus)}, {half} pairs)" if corpus else statement
                 text, verdict, why = _judge(results, scale, experiment, claim, corpus, suffix)
-                yield Item(place, name, "claim", text, verdict, why)
+                yield Item(item_id, name, "claim", text, verdict, why)
                 if not corpus:
                     break
 

@@ -54,17 +54,17 @@ def community(results: Results) -> Results:
 def community_faults(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
     """One line per record by others that doesn't hold, as `file: what`."""
     sent = community(results)
-    found = [*integrity.unknown_scales(sent, results)]
+    faults = [*integrity.unknown_scales(sent, results)]
     if sent.cells or sent.unreadable:
-        found += integrity.record_faults(sent, experiments, excuse=False)
+        faults += integrity.record_faults(sent, experiments, excuse=False)
     for (scale, experiment), cells in sent.cells.items():
         for cell in cells:
             try:
                 lines = list(_problems(results, sent, scale, experiment, cell))
             except integrity.FAULTS as error:
                 lines = [f"{type(error).__name__}: {error}"]
-            found += [f"{cell.path.relative_to(sent.root).as_posix()}: {line}" for line in lines]
-    return [f"{COMMUNITY}/{line}" for line in found]
+            faults += [f"{cell.path.relative_to(sent.root).as_posix()}: {line}" for line in lines]
+    return [f"{COMMUNITY}/{line}" for line in faults]
 
 
 def _problems(
@@ -193,8 +193,8 @@ def _pairs_problems(results: Results, sent: Results, cell: RecordedCell, ours: R
 
 def _column_problems(results: Results, sent: Results, cell: RecordedCell) -> Iterator[str]:
     """Each column of its own has the rows of a committed record's, and what no method changes its numbers."""
-    place = cell.record["scale"], cell.record["experiment"]
-    beside = [c for c in results.cells.get(place, []) if c.corpus == cell.corpus and c.status == "ok"]
+    key = cell.record["scale"], cell.record["experiment"]
+    beside = [c for c in results.cells.get(key, []) if c.corpus == cell.corpus and c.status == "ok"]
     for name in sent.measured(cell):
         theirs = sent.pairs([cell], name)
         assert theirs is not None
@@ -217,10 +217,10 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="python -m paper.community", description=(__doc__ or "").splitlines()[0])
     add_results(parser)
     results = chosen_results(parser.parse_args(argv))
-    found = community_faults(results)
+    faults = community_faults(results)
     count = sum(map(len, community(results).cells.values()))
-    print(*found, f"{count} records by others, {len(found)} problems", sep="\n")
-    return 1 if found else 0
+    print(*faults, f"{count} records by others, {len(faults)} problems", sep="\n")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

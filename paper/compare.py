@@ -49,12 +49,12 @@ class Difference:
 
 def differences(ours: Results, theirs: Results) -> Iterator[Difference]:
     """Every number that both have, but those that rest on LPIPS where theirs is another."""
-    for place, cells in ours.cells.items():
-        others = {str(cell.record["cell"]): cell for cell in theirs.cells.get(place, [])}
+    for key, cells in ours.cells.items():
+        others = {str(cell.record["cell"]): cell for cell in theirs.cells.get(key, [])}
         for cell in cells:
             name = str(cell.record["cell"])
             if name in others:
-                yield from _of_cell(place[1], cell, others[name])
+                yield from _of_cell(key[1], cell, others[name])
 
 
 def _of_cell(experiment: str, cell: RecordedCell, other: RecordedCell) -> Iterator[Difference]:
@@ -68,7 +68,9 @@ def _of_cell(experiment: str, cell: RecordedCell, other: RecordedCell) -> Iterat
 
 def protocols(cell: RecordedCell) -> frozenset[str]:
     """The LPIPS by which a cell was measured."""
-    return frozenset(found for entry in cell.record["metrics"].values() if (found := entry.get("protocol")))
+    return frozenset(
+        protocol for entry in cell.record["metrics"].values() if (protocol := entry.get("protocol"))
+    )
 
 
 def rests_on_lpips(name: str) -> bool:
@@ -83,7 +85,7 @@ def other_lpips(ours: Results, theirs: Results) -> str:
     different = [key for key in here.keys() & there.keys() if here[key] != there[key]]
     if not different:
         return ""
-    names = [", ".join(sorted(set().union(*(found[key] for key in different)))) for found in (here, there)]
+    names = [", ".join(sorted(set().union(*(lpips[key] for key in different)))) for lpips in (here, there)]
     return (
         f"another LPIPS in {len(different)} cells: {names[0]}, not {names[1]}. Neither what rests on it nor "
         "verdicts are compared. `python -m uwm.prefetch` gets its weights; UWM_WEIGHTS names a folder of them"
@@ -93,8 +95,8 @@ def other_lpips(ours: Results, theirs: Results) -> str:
 def by_cell(results: Results) -> dict[tuple[Any, str], frozenset[str]]:
     """The LPIPS of each cell."""
     return {
-        (place, str(cell.record["cell"])): protocols(cell)
-        for place, cells in results.cells.items()
+        (key, str(cell.record["cell"])): protocols(cell)
+        for key, cells in results.cells.items()
         for cell in cells
     }
 
@@ -110,24 +112,24 @@ def apart(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
 def keep_common(ours: Results, theirs: Results) -> None:
     """Drop the cells that only one of them has, so that means over seeds are over the same seeds."""
     names = [
-        {(place, cell.record["cell"]) for place, cells in results.cells.items() for cell in cells}
+        {(key, cell.record["cell"]) for key, cells in results.cells.items() for cell in cells}
         for results in (ours, theirs)
     ]
     both = names[0] & names[1]
     for results in (ours, theirs):
-        for place, cells in results.cells.items():
-            results.cells[place] = [cell for cell in cells if (place, cell.record["cell"]) in both]
+        for key, cells in results.cells.items():
+            results.cells[key] = [cell for cell in cells if (key, cell.record["cell"]) in both]
 
 
-def differences_summary(found: list[Difference]) -> Table:
+def differences_summary(compared: list[Difference]) -> Table:
     """Per experiment: numbers, median and largest relative difference, and where the largest is."""
     rows = []
-    for experiment in dict.fromkeys(difference.experiment for difference in found):
-        own = [difference for difference in found if difference.experiment == experiment]
-        largest = max(own, key=lambda difference: difference.relative)
-        median = float(np.median([difference.relative for difference in own]))
+    for experiment in dict.fromkeys(difference.experiment for difference in compared):
+        group = [difference for difference in compared if difference.experiment == experiment]
+        largest = max(group, key=lambda difference: difference.relative)
+        median = float(np.median([difference.relative for difference in group]))
         where = f"{largest.metric} of {largest.cell}: {largest.ours:g}, was {largest.theirs:g}"
-        rows.append([experiment, "", str(len(own)), f"{median:.1e}", f"{largest.relative:.1e}", where])
+        rows.append([experiment, "", str(len(group)), f"{median:.1e}", f"{largest.relative:.1e}", where])
     columns = ["Experiment", "", "Numbers", "Median difference", "Largest", "Where"]
     return Table("compared", "Numbers measured again", columns, rows)
 
@@ -154,19 +156,19 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     ours, theirs = Results(options.folder), Results(options.other)
     keep_common(ours, theirs)
-    found = list(differences(ours, theirs))
+    compared = list(differences(ours, theirs))
     lpips = other_lpips(ours, theirs)
     if lpips:
         print(f"{lpips}\n")
-    if not found:
+    if not compared:
         raise UserError(f"{options.folder} and {options.other} have no number in common: nothing compared")
-    print(plain_table(differences_summary(found)))
+    print(plain_table(differences_summary(compared)))
     changed = [] if lpips else changed_verdicts(ours, theirs)
-    far = [difference for difference in found if difference.apart]
+    far = [difference for difference in compared if difference.apart]
     lines = [f"verdict: {line}" for line in changed]
     lines += [f"apart: {one.metric} of {one.cell}: {one.ours:g}, was {one.theirs:g}" for one in far]
     lines.append(
-        f"{len(found)} numbers compared with {options.other}: {len(far)} with intervals apart, "
+        f"{len(compared)} numbers compared with {options.other}: {len(far)} with intervals apart, "
         + ("verdicts not compared" if lpips else f"{len(changed)} verdicts differ")
     )
     print(*lines, sep="\n")

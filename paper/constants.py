@@ -24,31 +24,31 @@ VERDICTS = (AGREES, DIFFERS, MISSING, FAILED, NOT_COMPARED, REACHED, NOT_REACHED
 
 def constants(results: Results, reported: Reported, items: list[Item]) -> dict[str, str]:
     """Every number that the report's prose may quote, by key; a missing one is a dash."""
-    found: dict[str, str] = {}
+    numbers: dict[str, str] = {}
     for scale in results.scales:
         for corpus in corpora(results, scale, "table1"):
-            found[f"{scale}/table1/{corpus}/protocol"] = protocol(results, scale, "table1", corpus) or DASH
-            found |= _numbers(results, scale, corpus)
-        found |= _compute(results, scale)
+            numbers[f"{scale}/table1/{corpus}/protocol"] = protocol(results, scale, "table1", corpus) or DASH
+            numbers |= _numbers(results, scale, corpus)
+        numbers |= _compute(results, scale)
         counts = Counter(item.verdict for item in items if item.id.startswith(f"{scale}/"))
-        found |= {f"{scale}/verdicts/{verdict}": str(counts[verdict]) for verdict in VERDICTS}
+        numbers |= {f"{scale}/verdicts/{verdict}": str(counts[verdict]) for verdict in VERDICTS}
     for corpus in STAND_INS:
-        found[f"reported/{corpus}/ratio"] = metric_text("lpips_ratio", reported.ratio(corpus))
+        numbers[f"reported/{corpus}/ratio"] = metric_text("lpips_ratio", reported.ratio(corpus))
         for metric in ("lpips_to_current", "lpips_to_next"):
-            found[f"reported/{corpus}/{metric}"] = metric_text(metric, reported.mean(corpus, metric))
-    return found
+            numbers[f"reported/{corpus}/{metric}"] = metric_text(metric, reported.mean(corpus, metric))
+    return numbers
 
 
 def _numbers(results: Results, scale: str, corpus: str) -> dict[str, str]:
-    found = {}
+    numbers = {}
     for method in table_methods(results, scale, "table1", corpus):
         status = results.status(scale, "table1", method, corpus)
         for metric in [name + half for name in MAIN + MORE for half in ("", "_moving")]:
             measured = results.measure(scale, "table1", method, corpus, metric)
             key = f"{scale}/table1/{method}/{corpus}/{metric}"
-            found[key] = measured_text(measured, status, metric)
-            found[f"{key}/n"] = str(measured.n) if measured else DASH
-    return found
+            numbers[key] = measured_text(measured, status, metric)
+            numbers[f"{key}/n"] = str(measured.n) if measured else DASH
+    return numbers
 
 
 def _compute(results: Results, scale: str) -> dict[str, str]:
@@ -81,8 +81,8 @@ def tex_appendix(by_scale: Mapping[str, Sequence[Table]], present: Collection[tu
     """The tables that are not of the main text, where their experiment has records: a section per scale."""
     lines = []
     for scale, tables in by_scale.items():
-        found = [t for t in tables if t.topic and (scale, t.name.partition("_")[0]) in present]
-        for number, table in enumerate(found):
+        kept = [t for t in tables if t.topic and (scale, t.name.partition("_")[0]) in present]
+        for number, table in enumerate(kept):
             lines += [r"\clearpage"] if number % ON_A_PAGE == 0 else []
             lines.append(rf"\gentable{{{scale}/{table.name}}}{{{tex(table.title)}.}}")
     return "\n".join([*lines, ""])

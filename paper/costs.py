@@ -18,9 +18,9 @@ COSTS_NOTE = (
 def costs(results: Results) -> Table:
     """A row per experiment and device with records of scale mini: how many, their times together, the largest
     memory."""
-    found = {name for scale, name in results.cells if scale == SCALE}
+    present = {name for scale, name in results.cells if scale == SCALE}
     rows = []
-    for name in (*(name for name in EXPERIMENTS if name in found), *sorted(found - {*EXPERIMENTS})):
+    for name in (*(name for name in EXPERIMENTS if name in present), *sorted(present - {*EXPERIMENTS})):
         records = [cell.record for cell in results.cells[SCALE, name]]
         for device in sorted({record["env"]["device"] for record in records}):
             runs = [record["run"] for record in records if record["env"]["device"] == device]

@@ -45,45 +45,47 @@ def example_results(results: Results) -> Results:
 
 def example_faults(results: Results, experiments: Path = ROOT / "experiments") -> list[str]:
     """One line per record of an example that is altered, stale or not finite."""
-    found = example_results(results)
-    lines = [*integrity.unknown_scales(found, results)]
-    if found.cells or found.unreadable:
-        lines += integrity.record_faults(found, experiments, excuse=False)
+    examples = example_results(results)
+    lines = [*integrity.unknown_scales(examples, results)]
+    if examples.cells or examples.unreadable:
+        lines += integrity.record_faults(examples, experiments, excuse=False)
     return [f"{EXAMPLES}/{line}" for line in lines]
 
 
 def example_tables(results: Results) -> Iterator[Table]:
     """Methods by measures over all pairs, a table for each experiment and corpus."""
-    found = example_results(results)
-    for scale, experiment in found.cells:
-        for corpus in found.corpora(scale, experiment):
-            rows, place = [], (scale, experiment)
-            every = tables.table_methods(found, scale, experiment, corpus)
-            there = [method for method in every if found.find(*place, method, corpus)]
+    examples = example_results(results)
+    for scale, experiment in examples.cells:
+        for corpus in examples.corpora(scale, experiment):
+            rows, key = [], (scale, experiment)
+            every = tables.table_methods(examples, scale, experiment, corpus)
+            there = [method for method in every if examples.find(*key, method, corpus)]
             measured = {
-                metric: [found.measure(*place, method, corpus, metric) for method in there]
+                metric: [examples.measure(*key, method, corpus, metric) for method in there]
                 for metric in EXAMPLE_MEASURES
             }
             kept = {metric: column for metric, column in measured.items() if any(column)}
             for row, method in enumerate(there):
-                status = found.status(*place, method, corpus)
+                status = examples.status(*key, method, corpus)
                 texts = [measured_text(column[row], status, metric) for metric, column in kept.items()]
                 rows.append([method_label(method), *texts])
-            [cell, *_] = found.find(*place, max(there, key=partial(weights_of, found, place, corpus)), corpus)
+            [cell, *_] = examples.find(
+                *key, max(there, key=partial(weights_of, examples, key, corpus)), corpus
+            )
             columns = ["Method", *map(metric_label, kept)]
             table = Table(f"{experiment}_{corpus}", f"{experiment}, {corpus}, scale {scale}", columns, rows)
-            yield replace(table, note=note(results, found, cell))
+            yield replace(table, note=note(results, examples, cell))
 
 
-def weights_of(found: Results, place: tuple[str, str], corpus: str, method: str) -> int:
+def weights_of(examples: Results, key: tuple[str, str], corpus: str, method: str) -> int:
     """How many weights a method was measured with: a table names those of the one with most."""
-    [cell, *_] = found.find(*place, method, corpus)
+    [cell, *_] = examples.find(*key, method, corpus)
     return len(cell.record["inputs"]["weights"])
 
 
-def note(results: Results, found: Results, cell: RecordedCell) -> str:
+def note(results: Results, examples: Results, cell: RecordedCell) -> str:
     """Of how many pairs and clips a table is, and by which weights."""
-    seen = found.samples(cell.sample_paths[0])
+    samples = examples.samples(cell.sample_paths[0])
     used = cell.record["inputs"]["weights"]
     ours = results.cells.get((cell.record["scale"], cell.record["experiment"]), [])
     same = any(c.record["inputs"]["weights"] == used for c in ours if c.method == cell.method)
@@ -91,9 +93,9 @@ def note(results: Results, found: Results, cell: RecordedCell) -> str:
     kind = "those of the committed records" if same else "others than the committed records have now"
     known = cell.record["metrics"]["lpips_to_next"]["ci"] is not None
     intervals = "with 95% intervals over clips" if known else "too few for intervals over clips"
-    clips = len(set(seen.clips))
+    clips = len(set(samples.clips))
     count = f"{clips} clip" if clips == 1 else f"{clips} clips"
-    return f"{len(seen.pairs)} pairs of {count}, {intervals}. Weights, {kind}: {named}."
+    return f"{len(samples.pairs)} pairs of {count}, {intervals}. Weights, {kind}: {named}."
 
 
 def main(argv: list[str]) -> int:

@@ -16,14 +16,14 @@ def lengths(results: Results, scale: str, corpus: str, metric: str) -> dict[floa
 
     All have the same loss: what a perceptual loss adds does not come from length.
     """
-    found: dict[float, Measured] = {}
+    by_pairs: dict[float, Measured] = {}
     for name in (BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == LENGTH)):
         cells = [cell for cell in results.find(scale, "ablations", name, corpus) if cell.status == "ok"]
         measured = results.measure(scale, "ablations", name, corpus, metric)
         if cells and measured and "perceptual" not in cells[0].record["config"]["pretrain"]:
             train = cells[0].record["config"]["pretrain"]["train"]
-            found[float(train["steps"] * train["batch_size"])] = measured
-    return dict(sorted(found.items()))
+            by_pairs[float(train["steps"] * train["batch_size"])] = measured
+    return dict(sorted(by_pairs.items()))
 
 
 def power_law(line: Mapping[float, Measured]) -> tuple[float, float] | None:

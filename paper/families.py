@@ -69,13 +69,13 @@ def family_entries(
 
 
 def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
-    seen = family_entries(results, scale, frames, ["bits", *(name + MOVING for name in FRAME_MEASURES)])
+    on_frames = family_entries(results, scale, frames, ["bits", *(name + MOVING for name in FRAME_MEASURES)])
     on_robot = family_entries(results, scale, robot, ROBOT_MEASURES)
     rows = []
     for name in FAMILIES:
-        texts = [measured_text(entry, "missing", metric.removesuffix(MOVING))
-                 for metric, entry in {**seen.get(name, {}), **on_robot.get(name, {})}.items()]  # fmt: skip
-        if name in seen and name in on_robot:
+        entries = {**on_frames.get(name, {}), **on_robot.get(name, {})}
+        texts = [measured_text(entry, "missing", m.removesuffix(MOVING)) for m, entry in entries.items()]
+        if name in on_frames and name in on_robot:
             rows.append([method_label(name), *texts])
     still = next((e["still_px"] for e in family_entries(results, scale, robot, ["still_px"]).values()), None)
     note = (
@@ -87,19 +87,19 @@ def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
         "All were trained for the same few steps."
     )
     both = [
-        (corpus, pairs_and_clips(results, (scale, EXPERIMENT_NAME, corpus), [*seen]))
+        (corpus, pairs_and_clips(results, (scale, EXPERIMENT_NAME, corpus), [*on_frames]))
         for corpus in (frames, robot)
     ]
     note += told_by_corpus(both)
     columns = ["", *(metric_label(m) for m in ("bits", *FRAME_MEASURES, *ROBOT_MEASURES))]
-    told = origins(results, scale, EXPERIMENT_NAME, robot)
-    return Table(EXPERIMENT_NAME, f"Ways to a latent action, scale {scale}", columns, rows, note, told)
+    sources = origins(results, scale, EXPERIMENT_NAME, robot)
+    return Table(EXPERIMENT_NAME, f"Ways to a latent action, scale {scale}", columns, rows, note, sources)
 
 
 def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
     rows = [
-        [method_label(name), *(measured_text(entry, "missing", metric) for metric, entry in found.items())]
-        for name, found in family_entries(results, scale, robot, COSTS).items()
+        [method_label(name), *(measured_text(entry, "missing", metric) for metric, entry in entries.items())]
+        for name, entries in family_entries(results, scale, robot, COSTS).items()
     ]
     note = (
         "GFLOP: from two frames to the predicted one. Gained in the last quarter: by which share "
@@ -116,8 +116,8 @@ def _costs(results: Results, scale: str, frames: str, robot: str) -> Table:
 
 def _converged(results: Results, scale: str, robot: str) -> str:
     """Which families' trainings had ended by themselves, by the rule."""
-    found = family_entries(results, scale, robot, ["last_gain"])
-    gains = {name: entry.value for name, by in found.items() if (entry := by["last_gain"])}
+    entries = family_entries(results, scale, robot, ["last_gain"])
+    gains = {name: entry.value for name, by in entries.items() if (entry := by["last_gain"])}
     ended = [method_label(name) for name, gained in gains.items() if gained < CONVERGED]
     rule = f"By the rule of {100 * CONVERGED:g} % {len(ended)} of {len(gains)} trainings had converged"
     return f"{rule} after these few steps{': ' if ended else ''}{'; '.join(ended)}."
@@ -139,7 +139,7 @@ def rate_points(results: Results, scale: str) -> dict[str, dict[str, Point]]:
     corpora = family_corpora(results, scale)
     if corpora is None:
         return {}
-    found = {}
+    by_label = {}
     for metric in OVER_BITS:
         corpus = corpora[metric == CONTROL_ERROR]
         points = {
@@ -148,8 +148,8 @@ def rate_points(results: Results, scale: str) -> dict[str, dict[str, Point]]:
             if (bits := by_metric["bits"]) and (measured := by_metric[metric])
         }
         if points:
-            found[SHORT_LABELS.get(metric) or metric_label(metric.removesuffix(MOVING))] = points
-    return found
+            by_label[SHORT_LABELS.get(metric) or metric_label(metric.removesuffix(MOVING))] = points
+    return by_label
 
 
 def beside(points: Mapping[str, Point]) -> dict[str, float]:
@@ -158,9 +158,9 @@ def beside(points: Mapping[str, Point]) -> dict[str, float]:
     for name, point in points.items():
         same.setdefault(round(12 * np.log10(point.bits)), []).append(name)
     return {
-        name: points[name].bits * 1.07 ** (place - (len(names) - 1) / 2)
+        name: points[name].bits * 1.07 ** (index - (len(names) - 1) / 2)
         for names in same.values()
-        for place, name in enumerate(names)
+        for index, name in enumerate(names)
     }
 
 

@@ -56,12 +56,12 @@ def planned_cells(results: Results, scale: str, robot: str) -> dict[tuple[str, s
 
 def planning_success(results: Results, scale: str, robot: str) -> dict[tuple[str, str], Measured]:
     """By family and seed how often the goal is reached."""
-    found = {}
+    measured = {}
     for key, cell in planned_cells(results, scale, robot).items():
         success = cell.record["metrics"]["success"]
         low, high = success["ci"]
-        found[key] = Measured(success["value"], low, high, success["n"])
-    return found
+        measured[key] = Measured(success["value"], low, high, success["n"])
+    return measured
 
 
 def planning_distances(results: Results, scale: str, robot: str) -> dict[tuple[str, str], float]:
@@ -73,11 +73,11 @@ def planning_distances(results: Results, scale: str, robot: str) -> dict[tuple[s
 def _shares_again(planned: Mapping[tuple[str, str], Measured]) -> dict[tuple[str, str], Posterior]:
     """What shares the successes are compatible with: draws (draws,) of each one's posterior."""
     generator = np.random.default_rng(0)
-    found = {}
+    draws = {}
     for key, entry in planned.items():
         successes = round(entry.value * entry.n)
-        found[key] = generator.beta(successes + 0.5, entry.n - successes + 0.5, SAMPLES)
-    return found
+        draws[key] = generator.beta(successes + 0.5, entry.n - successes + 0.5, SAMPLES)
+    return draws
 
 
 def correlations(results: Results, scale: str, robot: str) -> Table:
@@ -147,9 +147,9 @@ def _correlated(
     rows, counts = [], set()
     for metric in metrics:
         points = {
-            key: (_goodness(metric, found.value), outcome[key])
+            key: (_goodness(metric, entry.value), outcome[key])
             for key, by_metric in measured.items()
-            if key in outcome and (found := by_metric.get(metric))
+            if key in outcome and (entry := by_metric.get(metric))
         }
         drawn = np.stack([again[key] for key in points], 1) if again and points else None
         counts |= {len(points)} - {0}
@@ -164,9 +164,9 @@ def correlation_texts(points: Sequence[tuple[float, float]], again: Posterior | 
     a, b = ([point[k] for point in points] for k in (0, 1))
     if len(points) < FEWEST or np.isnan(spearman(a, b)):
         return [DASH] * 3
-    found = bootstrap_spearman(a, b, again=again)
-    holds = "yes" if found.low <= 0 <= found.high else "no"
-    return [f"{found.estimate:+.2f}", f"{found.low:+.2f} to {found.high:+.2f}", holds]
+    interval = bootstrap_spearman(a, b, again=again)
+    holds = "yes" if interval.low <= 0 <= interval.high else "no"
+    return [f"{interval.estimate:+.2f}", f"{interval.low:+.2f} to {interval.high:+.2f}", holds]
 
 
 def _goodness(metric: str, value: float) -> float:
@@ -177,11 +177,11 @@ def _goodness(metric: str, value: float) -> float:
 
 def _against_standing_still(results: Results, scale: str, robot: str) -> str:
     """How many families place the hand better than one that never moves it."""
-    found = family_entries(results, scale, robot, [CONTROL_ERROR, "still_px"]).values()
+    families = family_entries(results, scale, robot, [CONTROL_ERROR, "still_px"]).values()
     known = [
-        own.value < still.value
-        for entries in found
-        if (own := entries[CONTROL_ERROR]) and (still := entries["still_px"])
+        error.value < still.value
+        for entries in families
+        if (error := entries[CONTROL_ERROR]) and (still := entries["still_px"])
     ]
     better = sum(known)
     return (

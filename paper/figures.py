@@ -142,8 +142,8 @@ def write_tables(results: Results, out: Path, deviations: Path) -> tuple[dict[st
         ]
         for scale in results.scales
     }
-    for scale, found in by_scale.items():
-        for table in found:
+    for scale, scale_tables in by_scale.items():
+        for table in scale_tables:
             table.write(out / scale)
     items = all_items(results, reported)
     excused = check.named(items, deviations)
@@ -178,9 +178,9 @@ def main(argv: list[str]) -> int:
     for path, reason in [*results.unreadable, *community(results).unreadable][:1]:
         raise UserError(f"{path}: {reason}; nothing was drawn")
     # Before all is drawn: a page may lack its places.
-    wanted = {path: readme.refreshed(path, results)[1] for path in options.readme}
+    pages = {path: readme.refreshed(path, results)[1] for path in options.readme}
     write_all(results, options.out, options.deviations, options.processes)
-    for path, text in wanted.items():
+    for path, text in pages.items():
         write_atomically(path, text)
     print(f"wrote {options.out}")
     return 0

@@ -19,10 +19,10 @@ def fvd_tables(results: Results, scale: str) -> Iterator[Table]:
     for corpus in corpora(results, scale, FIGURE5):
         rows = []
         for method in table_methods(results, scale, FIGURE5, corpus):
-            place = (scale, FIGURE5, method, corpus)
-            found = {name: results.measure(*place, name, interval=False) for name in FVDS}
-            if known := next((entry for entry in found.values() if entry), None):
-                texts = [measured_text(entry, "missing", name) for name, entry in found.items()]
+            key = (scale, FIGURE5, method, corpus)
+            entries = {name: results.measure(*key, name, interval=False) for name in FVDS}
+            if known := next((entry for entry in entries.values() if entry), None):
+                texts = [measured_text(entry, "missing", name) for name, entry in entries.items()]
                 rows.append([method_label(method), known.protocol, str(known.n), *texts])
         if rows:
             name = f"{experiment_label(FIGURE5)}, scale {scale}, {corpus_label(corpus)}"

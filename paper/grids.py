@@ -78,6 +78,6 @@ def read_panels(folder: Path) -> pd.DataFrame:
 
 def panel_kinds(folder: Path) -> list[str]:
     """The kinds of picture in a panel folder, the known ones first and in the paper's order."""
-    found = {path.stem.partition("_")[2] for path in folder.glob("[0-9]*_*.png")}
+    kinds = {path.stem.partition("_")[2] for path in folder.glob("[0-9]*_*.png")}
     known = [kind + ending for ending in ("", ENLARGED) for kind in PANEL_KINDS]
-    return [kind for kind in known if kind in found] + sorted(found - set(known))
+    return [kind for kind in known if kind in kinds] + sorted(kinds - set(known))

@@ -40,21 +40,21 @@ def record_faults(
 
     Without `excuse`, as for records by others, no list in their folder excuses one.
     """
-    found = [f"{_relative(path, results.root)}: {reason}" for path, reason in results.unreadable]
+    faults = [f"{_relative(path, results.root)}: {reason}" for path, reason in results.unreadable]
     current = {name: declared_version(experiments / f"{name}.py") for _, name in results.cells}
     cells = [cell for group in results.cells.values() for cell in group]
     listed = excused(results.root) if excuse else []
     work = partial(_lines, results.root, current, listed=listed)
     if len(cells) > MANY:
         with process_pool() as pool:
-            found += chain.from_iterable(pool.map(work, cells, chunksize=CHUNK))
+            faults += chain.from_iterable(pool.map(work, cells, chunksize=CHUNK))
     else:
-        found += chain.from_iterable(map(work, cells))
+        faults += chain.from_iterable(map(work, cells))
     try:
         of_all = unread, removed, other_pairs
-        return [*found, *chain.from_iterable(check(results) for check in of_all), *needless(results, listed)]
+        return [*faults, *chain.from_iterable(check(results) for check in of_all), *needless(results, listed)]
     except FAULTS as error:
-        return [*found, f"samples: {type(error).__name__}: {error}"]
+        return [*faults, f"samples: {type(error).__name__}: {error}"]
 
 
 def _lines(
@@ -113,8 +113,8 @@ def _metric_problems(results: Results, cell: RecordedCell) -> Iterator[str]:
         declared = metric_of(name)
         if entry["better"] != declared.better:
             yield f"altered: {name} is said to be better {entry['better']}, it is {declared.better}"
-        told = not declared.counted and (declared.sampled or results.has_samples(cell, name))
-        if entry["ci"] and not told:
+        can_have_ci = not declared.counted and (declared.sampled or results.has_samples(cell, name))
+        if entry["ci"] and not can_have_ci:
             yield f"altered: {name} has an interval, and no samples that could give one"
         numbers = [entry["value"], *(entry["ci"] or [])]
         if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
@@ -170,8 +170,8 @@ def _count_problems(results: Results, cell: RecordedCell, name: str, entry: dict
         return
     tokens, rest = divmod(int(counts.sum()), len(pairs))
     if rest or entry["n"] != len(pairs):
-        seen = f"{len(pairs)} with {counts.sum()} codes"
-        yield f"altered: {name} is of {entry['n']} pairs, its samples of {seen}"
+        sampled = f"{len(pairs)} with {counts.sum()} codes"
+        yield f"altered: {name} is of {entry['n']} pairs, its samples of {sampled}"
     again = perplexity(counts) if name == "perplexity" else tokens * math.log2(perplexity(counts))
     if not _close(entry["value"], again):
         yield f"altered: {name} is {entry['value']:g}, its samples give {again:g}"
@@ -281,6 +281,6 @@ def declared_version(experiment: Path) -> int | None:
             for keyword in node.keywords:
                 value = keyword.value
                 if keyword.arg == "version" and isinstance(value, ast.Constant | ast.Name):
-                    found = value.value if isinstance(value, ast.Constant) else constants.get(value.id)
-                    return found if isinstance(found, int) else None
+                    version = value.value if isinstance(value, ast.Constant) else constants.get(value.id)
+                    return version if isinstance(version, int) else None
     return None

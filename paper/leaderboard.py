@@ -38,20 +38,20 @@ class Board:
 def leaderboard(results: Results, scale: str) -> Board | None:
     """All methods by corpus with those measures that some row has. None where nothing was measured at that
     scale."""
-    rows, pictures, about, seen = [], [], {}, []
-    for found, experiment, source in _sources(results):
-        for corpus, method in _measured(found, scale, experiment):
-            place = (scale, experiment, method, corpus)
-            number = pairs_and_clips(found, (scale, experiment, corpus), [method])
-            seen.append((corpus, f"{number} ({source})" if number and source else number))
+    rows, pictures, about, counts = [], [], {}, []
+    for records, experiment, source in _sources(results):
+        for corpus, method in _measured(records, scale, experiment):
+            key = (scale, experiment, method, corpus)
+            number = pairs_and_clips(records, (scale, experiment, corpus), [method])
+            counts.append((corpus, f"{number} ({source})" if number and source else number))
             entries = {
-                m: found.measure(*place, m if m in WITHOUT_HALVES else m + MOVING, interval=False)
+                m: records.measure(*key, m if m in WITHOUT_HALVES else m + MOVING, interval=False)
                 for m in MEASURES
             }
             label = f"{method_label(method)} ({source})" if source else method_label(method)
             rows.append((label, corpus_label(corpus), entries))
-            pictures.append(_pictures(found, place))
-            about[label] = origins(found, scale, experiment, corpus).get(method_label(method), "")
+            pictures.append(_pictures(records, key))
+            about[label] = origins(records, scale, experiment, corpus).get(method_label(method), "")
     if not rows:
         return None
     note = (
@@ -62,7 +62,7 @@ def leaderboard(results: Results, scale: str) -> Board | None:
         "counted. "
         "Intervals stand in the tables below."
     )
-    note += told_by_corpus(seen)
+    note += told_by_corpus(counts)
     title = f"All rows, scale {scale}"
     kept = [metric for metric in MEASURES if any(entries[metric] for _, _, entries in rows)]
     columns = ["Method", "Corpus", *(metric_label(metric) for metric in kept)]
@@ -84,12 +84,12 @@ def _measured(results: Results, scale: str, experiment: str) -> Iterator[tuple[s
                 yield corpus, method
 
 
-def _pictures(results: Results, place: tuple[str, str, str, str]) -> list[tuple[str, Path]]:
+def _pictures(results: Results, key: tuple[str, str, str, str]) -> list[tuple[str, Path]]:
     """What the experiment drew for a row's method: of Table 1 in a folder of its own."""
-    scale, experiment, method, corpus = place
-    own = experiment == "table1"
-    name = f"{corpus}-{method}" if own and method != UWM.name else corpus
+    scale, experiment, method, corpus = key
+    own_folder = experiment == "table1"
+    name = f"{corpus}-{method}" if own_folder and method != UWM.name else corpus
     folder = results.root / scale / experiment / "panels" / name
-    kinds = {**PEEKED_PICTURES, "prediction" if own else method: "predicted"}
+    kinds = {**PEEKED_PICTURES, "prediction" if own_folder else method: "predicted"}
     paths = {label: folder / f"{PAIR}_{kind}.png" for kind, label in kinds.items()}
     return list(paths.items()) if all(path.is_file() for path in paths.values()) else []

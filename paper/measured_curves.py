@@ -91,7 +91,7 @@ VARIED_PAIRS = {
 
 def pairs_plots(results: Results, scale: str, experiment: str, corpus: str) -> list[Plot]:
     """One plot per measure; none without a method that was measured with two numbers of pairs."""
-    varied, found = VARIED_PAIRS.get(experiment, Varied({}, (), ())), []
+    varied, drawn = VARIED_PAIRS.get(experiment, Varied({}, (), ())), []
     for metric in varied.metrics:
         lines = {
             method: points(results, scale, experiment, corpus, method, metric) for method in varied.methods
@@ -99,8 +99,8 @@ def pairs_plots(results: Results, scale: str, experiment: str, corpus: str) -> l
         levels = {name: results.measure(scale, experiment, name, corpus, metric) for name in varied.levels}
         if any(len(line) > 1 for line in lines.values()):
             there = {method: measured for method, measured in levels.items() if measured}
-            found.append(Plot(metric, lines, there))
-    return found
+            drawn.append(Plot(metric, lines, there))
+    return drawn
 
 
 def points(
@@ -108,16 +108,16 @@ def points(
 ) -> dict[float, Measured]:
     """Number of pairs -> the method's number, in ascending order."""
     group = VARIED_PAIRS[experiment].methods[method]
-    found: dict[float, Measured] = {}
+    by_pairs: dict[float, Measured] = {}
     for cell in results.cells.get((scale, experiment), []):
         if cell.corpus != corpus or cell.status != "ok":
             continue
-        own = cell.record["config"].get(group, {}).get("pairs") or ALL
-        pairs = own if cell.method == method else _suffix(cell.method, method)
+        recipe_pairs = cell.record["config"].get(group, {}).get("pairs") or ALL
+        pairs = recipe_pairs if cell.method == method else _suffix(cell.method, method)
         measured = results.measure(scale, experiment, cell.method, corpus, metric)
         if pairs and measured:
-            found[pairs] = measured
-    return dict(sorted(found.items()))
+            by_pairs[pairs] = measured
+    return dict(sorted(by_pairs.items()))
 
 
 def _suffix(method: str, base: str) -> int | None:
@@ -130,9 +130,9 @@ def pairs_figure(drawn: Sequence[Plot]) -> Figure:
     """The number of pairs on a logarithmic axis; at its end stands the training on all pairs."""
     ticks = sorted({pairs for plot in drawn for line in plot.lines.values() for pairs in line})
     last = 4 * max((pairs for pairs in ticks if pairs < ALL), default=1)
-    places = {pairs: float(np.log10(min(pairs, last))) for pairs in ticks}
+    positions = {pairs: float(np.log10(min(pairs, last))) for pairs in ticks}
     names = ["all" if pairs == ALL else short_number(int(pairs)) for pairs in ticks]
-    return measured_figure(drawn, places, names, "training pairs")
+    return measured_figure(drawn, positions, names, "training pairs")
 
 
 # Against the rate and the length of the training: one line, the base recipe among its variations
@@ -143,7 +143,7 @@ def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> li
 
     None with fewer than two points.
     """
-    found = []
+    drawn = []
     for metric in OVER_VARIATIONS:
         if topic == RATE:
             coded = [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == RATE)]
@@ -154,30 +154,30 @@ def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> li
         lines = {name: line for name, line in lines.items() if len(line) > 1}
         trends = {name: trend(line) for name, line in lines.items() if topic == LENGTH}
         if lines:
-            found.append(Plot(metric, lines, {}, trends))
-    return found
+            drawn.append(Plot(metric, lines, {}, trends))
+    return drawn
 
 
 def _by_bits(
     results: Results, scale: str, corpus: str, metric: str, names: Sequence[str]
 ) -> dict[float, Measured]:
     """Bits -> the number of the variation or codec that has them, in ascending order."""
-    found: dict[float, Measured] = {}
+    by_bits: dict[float, Measured] = {}
     for name in names:
         cells = [cell for cell in results.find(scale, "ablations", name, corpus) if cell.status == "ok"]
         measured = results.measure(scale, "ablations", name, corpus, metric)
         if cells and measured:
-            found[float(CODECS.get(name) or cells[0].record["metrics"]["bits"]["value"])] = measured
-    return dict(sorted(found.items()))
+            by_bits[float(CODECS.get(name) or cells[0].record["metrics"]["bits"]["value"])] = measured
+    return dict(sorted(by_bits.items()))
 
 
 def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
     """Bits or pairs on a logarithmic axis; values too, where they differ more than tenfold."""
     lines = [line for plot in drawn for line in (*plot.lines.values(), *plot.trends.values())]
-    ticks = sorted({place for line in lines for place in line})
-    places = {place: float(np.log10(place)) for place in ticks}
-    names = [short_number(place) for place in ticks]
-    figure = measured_figure(drawn, places, names, xlabel)
+    ticks = sorted({tick for line in lines for tick in line})
+    positions = {tick: float(np.log10(tick)) for tick in ticks}
+    names = [short_number(tick) for tick in ticks]
+    figure = measured_figure(drawn, positions, names, xlabel)
     for axis, plot in zip(figure.axes, drawn, strict=True):
         values = [entry.value for line in plot.lines.values() for entry in line.values()]
         values += [value for trend_line in plot.trends.values() for value in trend_line.values()]
@@ -197,13 +197,13 @@ def rollout_plots(
     apart: methods alone, without variants, numbers of pairs and families."""
     if len(methods) > MOST_LINES:
         methods = [name for name in methods if name in METHODS and name not in PLANNERS]
-    found = []
+    drawn = []
     for metric in OVER_STEPS:
         lines = {m: _steps(results, scale, experiment, corpus, m, metric) for m in methods}
         lines = {method: line for method, line in lines.items() if line}
         if lines:
-            found.append(Plot(metric, lines, {}))
-    return found
+            drawn.append(Plot(metric, lines, {}))
+    return drawn
 
 
 def _steps(
@@ -225,21 +225,21 @@ def rollout_figure(drawn: Sequence[Plot]) -> Figure:
 
 
 def measured_figure(
-    drawn: Sequence[Plot], places: Mapping[float, float], ticks: Sequence[str], xlabel: str
+    drawn: Sequence[Plot], positions: Mapping[float, float], ticks: Sequence[str], xlabel: str
 ) -> Figure:
-    """The plots below each other, bands for intervals, one legend above all. `places` are the lines' x."""
+    """The plots below each other, bands for intervals, one legend above all. `positions` are the lines' x."""
     lines = {name for plot in drawn for name in plot.lines}
     names = list(dict.fromkeys(name for plot in drawn for name in (*plot.lines, *plot.levels)))
     labels = [method_label(name) for name in names]
     figure, axes = plots(len(drawn), 1.5, above=legend_height(labels))
     for axis, plot in zip(axes, drawn, strict=True):
         for method, line in plot.lines.items():
-            x = [places[key] for key in line]
+            x = [positions[key] for key in line]
             axis.plot(x, [entry.value for entry in line.values()], **look(method))
             low, high = ([getattr(entry, end) for entry in line.values()] for end in ("low", "high"))
             axis.fill_between(x, low, high, color=look(method)["color"], alpha=0.15, linewidth=0)
         for method, going_on in plot.trends.items():
-            x = [places[key] for key in going_on]
+            x = [positions[key] for key in going_on]
             axis.plot(x, list(going_on.values()), **level_look(method) | {"linestyle": ":"})
         for method, level in plot.levels.items():
             axis.axhline(level.value, **level_look(method))
@@ -248,21 +248,21 @@ def measured_figure(
         if (metric := known_metric(plot.metric)) and metric.unit == "share":
             axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     axes[-1].set(xlabel=xlabel)
-    axes[-1].set_xticks(list(places.values()), spaced(list(places.values()), ticks))
+    axes[-1].set_xticks(list(positions.values()), spaced(list(positions.values()), ticks))
     handles = [Line2D([], [], **(look(name) if name in lines else level_look(name))) for name in names]
     legend_above(axes[0], legend_columns(labels), handles=handles, labels=[math(label) for label in labels])
     return figure
 
 
-def spaced(places: Sequence[float], ticks: Sequence[str]) -> list[str]:
-    """The ticks' labels, without those that would touch the one before. Places ascend; the last one stays."""
-    room = 0.018 * (places[-1] - places[0])  # of a letter
+def spaced(positions: Sequence[float], ticks: Sequence[str]) -> list[str]:
+    """The ticks' labels, without those that would touch the one before. Positions ascend; the last stays."""
+    room = 0.018 * (positions[-1] - positions[0])  # of a letter
     kept = [""] * len(ticks)
     free = float("inf")
     for k in reversed(range(len(ticks))):
         half = room * len(ticks[k]) / 2
-        if places[k] + half < free:
-            kept[k], free = ticks[k], places[k] - half - room
+        if positions[k] + half < free:
+            kept[k], free = ticks[k], positions[k] - half - room
     return kept
 
 

@@ -39,9 +39,9 @@ def chosen_results(options: argparse.Namespace) -> Results:
     scales = tuple(dict.fromkeys(options.scale or scales_at(options.results)))
     results = Results(options.results, scales)
     broken = {path.relative_to(options.results).parts[0] for path, _ in results.unreadable}
-    found = broken | {scale for (scale, _), cells in results.cells.items() if cells}
-    missing = set(scales) - found
-    if missing and (options.scale or not found):
+    present = broken | {scale for (scale, _), cells in results.cells.items() if cells}
+    missing = set(scales) - present
+    if missing and (options.scale or not present):
         raise UserError(
             f"{options.results}: no records of scale {' or '.join(sorted(missing))}; run an experiment "
             "first, or name another folder with --results"

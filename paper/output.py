@@ -75,9 +75,9 @@ def _remove_unless_making(folder: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return
-        found = [folder / "made", *(folder / "made").rglob("*")]
+        paths = [folder / "made", *(folder / "made").rglob("*")]
         # Of a folder any name in it: `remove_listed` takes away the folders above what it is given.
-        names = [path / LOCKED if path.is_dir() and not path.is_symlink() else path for path in found]
+        names = [path / LOCKED if path.is_dir() and not path.is_symlink() else path for path in paths]
         remove_listed(folder, [*(path.relative_to(folder).as_posix() for path in names), LOCKED])
 
 

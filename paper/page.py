@@ -116,7 +116,7 @@ def render(results: Results, shared: list[Table], by_scale: Mapping[str, list[Ta
     """The page's text; plots are read from `out`, where they have just been drawn. `shared`: the reproduced
     table, those in the paper's layout, and every verdict."""
     reproduced, *layouts, verdicts = shared
-    scales = [_scale(results, scale, found, out / scale) for scale, found in by_scale.items()]
+    scales = [_scale(results, scale, scale_tables, out / scale) for scale, scale_tables in by_scale.items()]
     return (
         _environment()
         .get_template("page.html.j2")
@@ -149,17 +149,17 @@ def _environment() -> Environment:
     return environment
 
 
-def _scale(results: Results, scale: str, found: list[Table], drawn: Path) -> Scale:
+def _scale(results: Results, scale: str, scale_tables: list[Table], drawn: Path) -> Scale:
     present = {name for s, name in results.cells if s == scale}
     names = [*(name for name in EXPERIMENTS if name in present), *sorted(present - {*EXPERIMENTS})]
     in_grids = {grid.name for name in names for grid in grids(results, scale, name)}
     plots = [path for path in in_order(drawn.glob("*.png")) if path.stem not in in_grids]
-    parts = [_part(results, scale, name, found) for name in names]
+    parts = [_part(results, scale, name, scale_tables) for name in names]
     return Scale(scale, parts, [(path, caption(path.stem, scale)) for path in plots])
 
 
-def _part(results: Results, scale: str, experiment: str, found: list[Table]) -> Part:
-    tables = [table for table in found if table.name.partition("_")[0] == experiment]
+def _part(results: Results, scale: str, experiment: str, scale_tables: list[Table]) -> Part:
+    tables = [table for table in scale_tables if table.name.partition("_")[0] == experiment]
     drawn = [(grid, caption(grid.name, scale)) for grid in grids(results, scale, experiment)]
     topics: dict[str, list[Table]] = {}
     for table in tables:

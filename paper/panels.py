@@ -31,10 +31,10 @@ def grid_figure(grid: Grid) -> Figure:
     for column, name in enumerate(grid.columns):
         axis.text(column + 0.49, -0.06, math(name), ha="center", va="bottom")
     for line, (name, numbers) in enumerate(grid.notes.items()):
-        place = len(grid.rows) * (1 + NOTE * (line + 0.5) / height)
-        axis.text(-0.06, place, math(name), ha="right", va="center", fontsize=7)
+        y = len(grid.rows) * (1 + NOTE * (line + 0.5) / height)
+        axis.text(-0.06, y, math(name), ha="right", va="center", fontsize=7)
         for column, text in enumerate(numbers):
-            axis.text(column + 0.49, place, text, ha="center", va="center", fontsize=7)
+            axis.text(column + 0.49, y, text, ha="center", va="center", fontsize=7)
     return figure
 
 

@@ -74,15 +74,16 @@ def prediction_table(results: Results, scale: str, task: str) -> Table:
         offline, success = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         if len(pairs) < FEWEST_PLANNERS or len(set(offline)) == 1 or len(set(success)) == 1:
             continue
-        found = bootstrap_spearman(offline, success)
+        correlation = bootstrap_spearman(offline, success)
         label = f"{metric_label(metric)}{', five steps' if ahead else ''}"
-        rows.append([label, f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]", str(len(pairs))])
-    note = "Spearman's rank correlation of Figure 5's measure with the share of goals reached, over the "
-    note += "methods that both measured; 95% intervals over methods. Below 0: the method with the smaller "
-    note += (
-        "measure succeeds more often. The methods are few, and most are R_GT and direct dynamics by other "
+        low, high = f"{correlation.low:.2f}", f"{correlation.high:.2f}"
+        rows.append([label, f"{correlation.estimate:.2f} [{low}, {high}]", str(len(pairs))])
+    note = (
+        "Spearman's rank correlation of Figure 5's measure with the share of goals reached, over the methods "
+        "that both measured; 95% intervals over methods. Below 0: the method with the smaller measure "
+        "succeeds more often. The methods are few, and most are R_GT and direct dynamics by other numbers of "
+        "labelled pairs: what improves with pairs correlates. So the intervals are too narrow."
     )
-    note += "numbers of labelled pairs: what improves with pairs correlates. So the intervals are too narrow."
     title = f"Planning, scale {scale}, {task}: which measure predicts success"
     columns = ["", "Correlation", "Methods"]
     return Table(
@@ -109,18 +110,18 @@ def replacement_table(results: Results, scale: str, task: str) -> Table:
     """What each row plans with, and how often it reaches the goal."""
     rows = []
     for method, parts in REPLACED.items():
-        found = results.measure(scale, PLANNING, method, task, SUCCESS)
-        if found is not None:
+        measured = results.measure(scale, PLANNING, method, task, SUCCESS)
+        if measured is not None:
             solver = results.find(scale, PLANNING, method, task)[0].record["config"]["solver"]
-            low, high = (metric_text(SUCCESS, limit) for limit in (found.low, found.high))
-            success = f"{metric_text(SUCCESS, found.value)} [{low}, {high}]"
-            rows.append([*parts, f"{solver['samples']} x {solver['iterations']}", success, str(found.n)])
-    note = "The learned cost reads the hand's (and block's) place off the states; told the goal, it reads it "
-    note += (
-        "off the predictions alone. Half of the states that its networks were trained on were predicted by "
+            low, high = (metric_text(SUCCESS, limit) for limit in (measured.low, measured.high))
+            success = f"{metric_text(SUCCESS, measured.value)} [{low}, {high}]"
+            rows.append([*parts, f"{solver['samples']} x {solver['iterations']}", success, str(measured.n)])
+    note = (
+        "The learned cost reads the hand's (and block's) place off the states; told the goal, it reads it off "
+        "the predictions alone. Half of the states that its networks were trained on were predicted by R_GT's "
+        "world model, which may favour R_GT; those of `true states` saw none. Solver: samples x rounds. "
+        "Wilson's 95% intervals."
     )
-    note += "R_GT's world model, which may favour R_GT; those of `true states` saw none. Solver: samples x "
-    note += "rounds. Wilson's 95% intervals."
     columns = ["Model", "Cost", "Solver", "Success, %", "Episodes"]
     rows = rows if len(rows) > 1 else []
     title = f"Planning, scale {scale}, {task}: every model, cost and solver"

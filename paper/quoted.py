@@ -48,26 +48,26 @@ def with_numbers(text: str, results: Results) -> str:
         corpora = [corpus] if corpus else results.corpora(SCALE, experiment)
         if len(corpora) != 1:
             raise UserError(f"{source}: name one of the corpora {', '.join(corpora) or 'measured (none)'}")
-        found = results.measure(SCALE, experiment, method, corpora[0], metric, interval=False)
-        if found is None:
+        measured = results.measure(SCALE, experiment, method, corpora[0], metric, interval=False)
+        if measured is None:
             raise UserError(f"{source}: no record below results/{SCALE} has that number")
-        return f"{metric_text(metric, found.value)}{space}{source}"
+        return f"{metric_text(metric, measured.value)}{space}{source}"
 
     return QUOTED.sub(number, text)
 
 
 def config_text(results: Results, experiment: str, method: str, dotted: str, source: str) -> str:
     """A number of the config that all records of a method hold. UserError where they don't."""
-    found = set()
+    values = set()
     for cell in results.cells.get((SCALE, experiment), []):
         if cell.method == method:
             value = cell.record["config"]
             for name in dotted.split("."):
                 value = value.get(name) if isinstance(value, dict) else None
-            found.add(value if isinstance(value, int | float) else None)
-    if len(found) != 1 or None in found:
+            values.add(value if isinstance(value, int | float) else None)
+    if len(values) != 1 or None in values:
         raise UserError(f"{source}: no record below results/{SCALE} has that field, or they differ in it")
-    [number] = found
+    [number] = values
     return f"{number:,}" if isinstance(number, int) else f"{number:g}"
 
 
@@ -82,13 +82,13 @@ def main(argv: list[str]) -> int:
         if not file.is_file():
             raise UserError(f"no file {file}; name the page with --file")
         text = file.read_text(encoding="utf-8")
-        wanted = with_absences(with_numbers(text, results), results)
+        current = with_absences(with_numbers(text, results), results)
         if options.check:
-            state = "up to date" if text == wanted else "out of date; run make figures"
+            state = "up to date" if text == current else "out of date; run make figures"
             print(f"{file.name}: its numbers are {state}")
-            old |= text != wanted
+            old |= text != current
         else:
-            file.write_text(wanted, encoding="utf-8")
+            file.write_text(current, encoding="utf-8")
     return int(old)
 
 

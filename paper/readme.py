@@ -53,10 +53,10 @@ def refreshed(path: Path, results: Results) -> tuple[str, str]:
     if not names:
         asked = " or ".join(" and ".join(marks(name)) for name in TABLES)
         raise UserError(f"{path} has no place for a generated table; add the lines {asked}")
-    wanted = text
+    current = text
     for name in names:
-        wanted = readme_with(wanted, name, TABLES[name](results).markdown())
-    return text, wanted
+        current = readme_with(current, name, TABLES[name](results).markdown())
+    return text, current
 
 
 def main(argv: list[str]) -> int:
@@ -68,13 +68,13 @@ def main(argv: list[str]) -> int:
     check_folder(options.results)
     results, old = Results(options.results), 0
     for path in options.file:
-        text, wanted = refreshed(path, results)
-        old += text != wanted
+        text, current = refreshed(path, results)
+        old += text != current
         if options.check:
-            state = "up to date" if text == wanted else "out of date; run make figures"
+            state = "up to date" if text == current else "out of date; run make figures"
             print(f"{path}: its table is {state}")
         else:
-            path.write_text(wanted, encoding="utf-8")
+            path.write_text(current, encoding="utf-8")
     return int(options.check and old > 0)
 
 

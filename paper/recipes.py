@@ -19,6 +19,6 @@ def recipe_faults(results: Results) -> list[str]:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     if done.returncode != bool(lines):
-        told = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return [f"experiments: no record is compared with their recipes: {told[-1]}"]
+        errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return [f"experiments: no record is compared with their recipes: {errors[-1]}"]
     return [line for line in lines if line.partition("/")[0] in results.scales]

@@ -58,19 +58,19 @@ def reported_layout(reported: Reported) -> Table:
 def reproduced(results: Results, reported: Reported) -> Table:
     """Reported numbers next to our own, over the moving half; scales without a record have no column."""
     scales = [s for s in ("paper", "small", "mini", "smoke") if (s, "table1") in results.cells]
-    places: dict[str, tuple[str, str] | str] = {}  # what a column shows: a record's place, or the paper's
+    columns: dict[str, tuple[str, str] | str] = {}  # what a column shows: a record's place, or the paper's
     for corpus, stand_in in STAND_INS.items():
-        places[f"{corpus_label(corpus)}: paper"] = corpus
+        columns[f"{corpus_label(corpus)}: paper"] = corpus
         for scale, where in ((scale, stand_in[scale]) for scale in scales if scale in stand_in):
-            places[f"{corpus_label(where)}: ours, {scale}"] = (scale, where)
+            columns[f"{corpus_label(where)}: ours, {scale}"] = (scale, where)
     rows = [
         [
             f"{LABELS.get(method, method_label(method))}: {metric_label(metric)}",
             *(
-                _printed(reported, place, method, metric)
-                if isinstance(place, str)
-                else _measured(results, place, method, metric)
-                for place in places.values()
+                _printed(reported, source, method, metric)
+                if isinstance(source, str)
+                else _measured(results, source, method, metric)
+                for source in columns.values()
             ),
         ]
         for method, metric in ROWS
@@ -82,13 +82,15 @@ def reproduced(results: Results, reported: Reported) -> Table:
         "compare it with the paper by claim, never by value. The paper's bits are those of its authors' "
         f"code. {_protocols(results)}"
     ) + (f" Scale {missing} has not been measured." if missing else "")
-    told = [_training_pairs(results, place) for place in places.values() if not isinstance(place, str)]
-    note += "".join(dict.fromkeys(told))
-    ours = [place for place in places.values() if not isinstance(place, str)]
+    sentences = [
+        _training_pairs(results, source) for source in columns.values() if not isinstance(source, str)
+    ]
+    note += "".join(dict.fromkeys(sentences))
+    ours = [source for source in columns.values() if not isinstance(source, str)]
     note += told_by_corpus(
         (corpus, pairs_and_clips(results, (scale, "table1", corpus), [UWM.name])) for scale, corpus in ours
     )
-    return Table("reproduced", "Table 1, reported and reproduced", ["", *places], rows, note)
+    return Table("reproduced", "Table 1, reported and reproduced", ["", *columns], rows, note)
 
 
 def _printed(reported: Reported, corpus: str, method: str, metric: str) -> str:
@@ -104,27 +106,27 @@ def _printed(reported: Reported, corpus: str, method: str, metric: str) -> str:
     return metric_text(metric, reported.mean(corpus, metric)) if metric in REPORTED else DASH
 
 
-def _measured(results: Results, place: tuple[str, str], method: str, metric: str) -> str:
-    scale, corpus = place
-    place_of = (scale, "table1", method, corpus)
-    measured = results.measure(*place_of, metric + "_moving") or results.measure(*place_of, metric)
+def _measured(results: Results, source: tuple[str, str], method: str, metric: str) -> str:
+    scale, corpus = source
+    key = (scale, "table1", method, corpus)
+    measured = results.measure(*key, metric + "_moving") or results.measure(*key, metric)
     return measured_text(measured, results.status(scale, "table1", method, corpus), metric)
 
 
-def _training_pairs(results: Results, place: tuple[str, str]) -> str:
+def _training_pairs(results: Results, source: tuple[str, str]) -> str:
     """What the model and the predictor without actions were trained on, since the gain compares the two."""
-    scale, corpus = place
+    scale, corpus = source
     cells = [cell for cell in results.find(scale, "table1", UWM.name, corpus) if cell.status == "ok"]
     if not cells or not cells[0].record["config"].get("no_action"):
         return ""
     config = cells[0].record["config"]
     last = config["pretrain"].get("perceptual") or {}
     ours = [config["pretrain"]["train"], *([last["train"]] if last.get("weight") else [])]
-    seen = [
+    pairs_seen = [
         sum(t["steps"] * t["batch_size"] for t in trainings)
         for trainings in (ours, [config["no_action"]["train"]])
     ]
-    with_actions, without = (f"{pairs:,}" for pairs in seen)
+    with_actions, without = (f"{pairs:,}" for pairs in pairs_seen)
     return (
         f" At scale {scale} the model saw {with_actions} training pairs, the one without actions {without}."
     )

@@ -180,8 +180,8 @@ class Results:
         """The names of the cell's own columns with a row per pair, or per run of pairs."""
         prefix = f"{cell.column}/"
         names = {str(name) for samples in self._tables(cell) for name in samples.columns}
-        own = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
-        return sorted(name for name in own if "/" not in name)  # without those of its seeds
+        columns = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        return sorted(name for name in columns if "/" not in name)  # without those of its seeds
 
     def code_counts(self, cell: RecordedCell) -> np.ndarray | None:
         """How often each code occurs that does, (codes,); None where the cell has no such samples."""
@@ -206,17 +206,17 @@ class Results:
 
         None when no cell has the columns for it.
         """
-        found = {}
+        by_seed = {}
         for cell in cells:
             for samples in self._tables(cell):
                 column = samples.column(cell.column, metric.removesuffix(MOVING))
                 if column is not None:
                     values = Values(samples.pairs, samples.clips, {cell.seed: column})
-                    found[cell.seed] = values.rows(samples.moving) if metric.endswith(MOVING) else values
+                    by_seed[cell.seed] = values.rows(samples.moving) if metric.endswith(MOVING) else values
                     break
-        if not found:
+        if not by_seed:
             return None
-        first, *others = in_common(list(found.values()))
+        first, *others = in_common(list(by_seed.values()))
         return replace(first, seeds={seed: v for part in (first, *others) for seed, v in part.seeds.items()})
 
     def measure(
@@ -238,8 +238,8 @@ class Results:
     ) -> tuple[float, float]:
         several = len(entries) > 1 and all(self.has_samples(cell, metric) for cell in cells)
         again = self.interval(cells, metric) if several else None
-        found = [again.ci] if again else [entry["ci"] for entry in entries if entry.get("ci")]
-        lows, highs = zip(*found, strict=True) if found else ([math.nan], [math.nan])
+        intervals = [again.ci] if again else [entry["ci"] for entry in entries if entry.get("ci")]
+        lows, highs = zip(*intervals, strict=True) if intervals else ([math.nan], [math.nan])
         return min(lows), max(highs)
 
     def interval(self, cells: list[RecordedCell], metric: str) -> Interval | None:
@@ -250,8 +250,8 @@ class Results:
             above, below = (self.pairs(cells, metric.replace(base, name)) for name in spec.ratio)
             if above is None or below is None or below.table().sum() <= 0:  # a copy of O_t is at 0 of it
                 return None
-            found = bootstrap_ratio(above.table(), below.table(), above.clips)
-            return gain(found) if spec.gain else found
+            ratio = bootstrap_ratio(above.table(), below.table(), above.clips)
+            return gain(ratio) if spec.gain else ratio
         values = self.pairs(cells, metric)
         if values and spec is not None and spec.binomial and len(values.seeds) == 1:
             return wilson(int(values.table().sum()), len(values.pairs))
@@ -266,15 +266,15 @@ class Results:
         base = metric.removesuffix(MOVING)
         spec = METRICS.get(base)
         parts = [metric.replace(base, name) for name in spec.ratio] if spec and spec.ratio else [metric]
-        found = [self.pairs(cells, part) for cells in (a, b) for part in parts]
-        values = in_common([table for table in found if table is not None])
-        if len(values) < len(found) or not len(values[0].pairs):
+        measured = [self.pairs(cells, part) for cells in (a, b) for part in parts]
+        values = in_common([table for table in measured if table is not None])
+        if len(values) < len(measured) or not len(values[0].pairs):
             return None
         half = len(parts)
         seeds = _common(list(values[0].seeds), list(values[half].seeds))
         if not all(seeds):
             return None
-        tables = [table.table(seeds[place >= half]) for place, table in enumerate(values)]
+        tables = [table.table(seeds[index >= half]) for index, table in enumerate(values)]
         clips = values[0].clips
         if half == 1:
             interval = bootstrap_difference(tables[0], tables[1], clips)

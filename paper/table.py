@@ -61,7 +61,7 @@ class Table:
         widths = [max([len(row[k]) for row in texts] + [HEAD_WIDTH]) + 2 for k in range(len(self.columns))]
         groups: list[list[int]] = [[0]]
         for k in range(1, len(self.columns)):
-            if len(groups[-1]) > 1 and sum(widths[place] for place in groups[-1]) + widths[k] > PAGE_WIDTH:
+            if len(groups[-1]) > 1 and sum(widths[column] for column in groups[-1]) + widths[k] > PAGE_WIDTH:
                 groups.append([0])
             groups[-1].append(k)
         return groups

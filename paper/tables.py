@@ -40,21 +40,25 @@ from uwm.metrics.spec import known_metric, metric_label
 
 def expected(experiment: str) -> list[str]:
     """The methods that an experiment's main table has a row for, measured or not."""
-    found: list[str] = []
+    names: list[str] = []
     for method in METHODS.values():
         if experiment in method.experiments and not method.optional:
-            found.append(method.name)
+            names.append(method.name)
             if experiment == "figure4":
-                found += [method.with_pairs(pairs) for pairs in PAIR_COUNTS.get(method, ())]
-    return found
+                names += [method.with_pairs(pairs) for pairs in PAIR_COUNTS.get(method, ())]
+    return names
 
 
 def table_methods(results: Results, scale: str, experiment: str, corpus: str) -> list[str]:
     """The expected methods in their order, then others that have a record."""
     known = expected(experiment)
     further = list(dict.fromkeys(name for topic in TOPICS.get(experiment, ()) for name in topic.methods))
-    found = {c.method for c in results.cells.get((scale, experiment), []) if c.corpus == corpus}
-    return known + [m for m in further if m in found and m not in known] + sorted(found - {*known, *further})
+    measured = {c.method for c in results.cells.get((scale, experiment), []) if c.corpus == corpus}
+    return (
+        known
+        + [m for m in further if m in measured and m not in known]
+        + sorted(measured - {*known, *further})
+    )
 
 
 def topics(results: Results, scale: str, experiment: str, corpus: str) -> Iterator[Topic]:
@@ -64,7 +68,7 @@ def topics(results: Results, scale: str, experiment: str, corpus: str) -> Iterat
     everything = table_methods(results, scale, experiment, corpus)
     others = [method for method in everything if method not in {*main, *named}]
     room = max(0, MOST_ROWS - 1 - len(main))  # one row is a heading
-    order = {name: place for place, name in enumerate(METHODS)}
+    order = {name: index for index, name in enumerate(METHODS)}
     yield Topic("", "", sorted([*main, *others[:room]], key=lambda name: order.get(_base(name), len(order))))
     for topic in TOPICS.get(experiment, ()):
         if set(topic.methods).intersection(everything) - {*main}:
@@ -105,24 +109,24 @@ def method_tables(results: Results, scale: str, experiment: str, corpus: str) ->
     text; all other tables hold both halves."""
     for topic in topics(results, scale, experiment, corpus):
         for view, metrics in VIEWS.get(experiment, USUAL).items():
-            place = (results, scale, experiment, corpus)
+            source = (results, scale, experiment, corpus)
             if experiment in UNDIVIDED:
-                yield method_table(*place, topic, view, ("",))
+                yield method_table(*source, topic, view, ("",))
                 continue
             if not topic.suffix and not view:
-                yield method_table(*place, topic, view, ("_moving",))
-                yield method_table(*place, topic, view, ("",))
+                yield method_table(*source, topic, view, ("_moving",))
+                yield method_table(*source, topic, view, ("",))
                 continue
             measured = [
                 m for m in topic.methods if _has_any(results, (scale, experiment, m, corpus), metrics)
             ]
             if measured:
-                yield method_table(*place, replace(topic, methods=measured), view, tuple(HALVES))
+                yield method_table(*source, replace(topic, methods=measured), view, tuple(HALVES))
 
 
-def _has_any(results: Results, place: tuple[str, str, str, str], metrics: Sequence[str]) -> bool:
+def _has_any(results: Results, key: tuple[str, str, str, str], metrics: Sequence[str]) -> bool:
     """Was any of the metrics measured for a method?"""
-    return any(metric in cell.record["metrics"] for cell in results.find(*place) for metric in metrics)
+    return any(metric in cell.record["metrics"] for cell in results.find(*key) for metric in metrics)
 
 
 def method_table(
@@ -154,9 +158,9 @@ def method_table(
         rows[0] = [UNDIVIDED[experiment] + count]
         name, note = f"{experiment}_{corpus}{topic.suffix}{view}", NOTES[experiment] + task_note(corpus)
         columns = ["", *(metric_label(m) for m in metrics)]
-        told = origins(results, scale, experiment, corpus)
+        sources = origins(results, scale, experiment, corpus)
         title = ", ".join([_title(experiment, scale, corpus), *filter(None, [topic.title])])
-        return Table(name, title, columns, rows, note, told, topic=topic.title)
+        return Table(name, title, columns, rows, note, sources, topic=topic.title)
     both = len(halves) > 1
     about = [topic.title, TITLES[view], "" if both else HALVES[halves[0]].lower()]
     end = "" if both or "_moving" in halves else "_all"
@@ -172,16 +176,16 @@ def method_table(
 
 
 def _block(
-    results: Results, place: tuple[str, str, str], names: Sequence[str], metrics: Sequence[str]
+    results: Results, key: tuple[str, str, str], names: Sequence[str], metrics: Sequence[str]
 ) -> tuple[list[list[str]], str]:
     """A row per method, and the number of pairs as text."""
-    scale, experiment, corpus = place
+    scale, experiment, corpus = key
     rows, counts = [], set()
     for name in names:
         status = results.status(scale, experiment, name, corpus)
-        found = {metric: results.measure(scale, experiment, name, corpus, metric) for metric in metrics}
-        counts |= {entry.n for entry in found.values() if entry}
-        texts = (measured_text(entry, status, m.removesuffix("_moving")) for m, entry in found.items())
+        entries = {metric: results.measure(scale, experiment, name, corpus, metric) for metric in metrics}
+        counts |= {entry.n for entry in entries.values() if entry}
+        texts = (measured_text(entry, status, m.removesuffix("_moving")) for m, entry in entries.items())
         rows.append([method_label(name), *texts])
     return rows, f" (n = {', '.join(str(n) for n in sorted(counts))})" if counts else ""
 
@@ -192,7 +196,7 @@ def _title(experiment: str, scale: str, corpus: str) -> str:
 
 def origins(results: Results, scale: str, experiment: str, corpus: str) -> dict[str, str]:
     """Per method's label: status, commit, seed and command of its records."""
-    found: dict[str, str] = {}
+    by_label: dict[str, str] = {}
     for cell in results.cells.get((scale, experiment), []):
         if cell.corpus == corpus:
             code, run = cell.record["code"], cell.record["run"]
@@ -200,8 +204,8 @@ def origins(results: Results, scale: str, experiment: str, corpus: str) -> dict[
             seed = cell.seed or f"seed {cell.record['config'].get('seed', '–')}"
             text = f"{cell.status}; {commit}; {seed}; {run['command']}"
             label = method_label(cell.method)
-            found[label] = "; ".join(filter(None, (found.get(label), text)))
-    return found
+            by_label[label] = "; ".join(filter(None, (by_label.get(label), text)))
+    return by_label
 
 
 def difference_tables(results: Results, scale: str, experiment: str, corpus: str) -> Iterator[Table]:
@@ -214,12 +218,12 @@ def difference_tables(results: Results, scale: str, experiment: str, corpus: str
 
 def _difference_table(
     results: Results,
-    place: tuple[str, str, str],
+    key: tuple[str, str, str],
     suffix: str,
     compared: Sequence[tuple[str, str]],
     halves: Sequence[str],
 ) -> Table:
-    scale, experiment, corpus = place
+    scale, experiment, corpus = key
     metrics = COMPARED[experiment]
     one = len({b for _, b in compared}) == 1 < len(compared)  # all against the same, which the title names
     rows: list[list[str]] = []
@@ -227,9 +231,10 @@ def _difference_table(
         rows.append([HALVES[half]])
         for a, b in compared:
             first, second = (results.find(scale, experiment, method, corpus) for method in (a, b))
-            found = [results.difference(first, second, metric + half) for metric in metrics]
+            entries = [results.difference(first, second, metric + half) for metric in metrics]
             texts = [
-                measured_text(entry, "missing", metric) for entry, metric in zip(found, metrics, strict=True)
+                measured_text(entry, "missing", metric)
+                for entry, metric in zip(entries, metrics, strict=True)
             ]
             rows.append([method_label(a) + ("" if one else f" minus {method_label(b)}"), *texts])
     main = tuple(halves) == ("_moving",)
@@ -239,7 +244,7 @@ def _difference_table(
     about += f", minus {method_label(compared[0][1])}" if one else ""
     note = DIFFERENCE_NOTES.get(experiment, DIFFERENCE_NOTES[""])
     share = "The moving half of " if main else ""
-    note += told_pairs(results, place, [method for pair in compared for method in pair], share)
+    note += told_pairs(results, key, [method for pair in compared for method in pair], share)
     return Table(
         f"{experiment}_{corpus}_differences{end}",
         f"{_title(experiment, scale, corpus)}, paired differences, {about}",
@@ -253,27 +258,27 @@ def _difference_table(
 def control_table(results: Results, scale: str, experiment: str, corpus: str) -> Table | None:
     """How the gripper follows commands, a column for each method. None where nothing was measured."""
     elsewhere = {metric for view in VIEWS.get(experiment, USUAL).values() for metric in view}
-    wanted = [metric for metric in CONTROL if metric not in elsewhere]
-    found = {
-        method: [results.measure(scale, experiment, method, corpus, metric) for metric in wanted]
+    metrics = [metric for metric in CONTROL if metric not in elsewhere]
+    by_method = {
+        method: [results.measure(scale, experiment, method, corpus, metric) for metric in metrics]
         for method in table_methods(results, scale, experiment, corpus)
     }
-    found = {method: entries for method, entries in found.items() if any(entries)}
+    by_method = {method: entries for method, entries in by_method.items() if any(entries)}
     rows = [
         [
             metric_label(metric),
-            *(measured_text(entries[row], "missing", metric) for entries in found.values()),
+            *(measured_text(entries[row], "missing", metric) for entries in by_method.values()),
         ]
-        for row, metric in enumerate(wanted)
+        for row, metric in enumerate(metrics)
     ]
     title = f"{_title(experiment, scale, corpus)}, commands and transfer"
     note = "As a linear probe reads it off the predicted state, in pixels a small network; "
     note += "95% intervals over clips in brackets, of "
     note += "several seeds from the lowest to the highest limit."
-    note += told_pairs(results, (scale, experiment, corpus), list(found))
-    columns = ["", *(method_label(method) for method in found)]
+    note += told_pairs(results, (scale, experiment, corpus), list(by_method))
+    columns = ["", *(method_label(method) for method in by_method)]
     name = f"{experiment}_{corpus}_control"
-    return Table(name, title, columns, rows, note, topic="commands and transfer") if found else None
+    return Table(name, title, columns, rows, note, topic="commands and transfer") if by_method else None
 
 
 def experiment_tables(results: Results, scale: str) -> Iterator[Table]:

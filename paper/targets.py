@@ -90,9 +90,9 @@ def targets(results: Results) -> Iterator[Item]:
             why = "Ours, for the simulated stand-in; no claim of the paper."
             if verdict == NOT_REACHED:
                 why += _how_far(pairs_until(lengths(results, "mini", corpus, named), bound))
-                if found := results.measure("mini", "table1", UWM.name, corpus, target.beside):
-                    why += f" {metric_label(target.beside)}: {metric_text(target.beside, found.value)}."
+                if other := results.measure("mini", "table1", UWM.name, corpus, target.beside):
+                    why += f" {metric_label(target.beside)}: {metric_text(target.beside, other.value)}."
             half = ", moving half" if target.half else ""
             name = f"{corpus_label(corpus)}: {target.words}{half}"
-            place = f"mini/table1/target/{metric}/{corpus}"
-            yield Item(place, name, f"{sign} {metric_text(metric, bound)}", text, verdict, why)
+            item_id = f"mini/table1/target/{metric}/{corpus}"
+            yield Item(item_id, name, f"{sign} {metric_text(metric, bound)}", text, verdict, why)

@@ -66,16 +66,16 @@ def _thinned(table: pd.DataFrame, points: int = 400) -> pd.DataFrame:
 
 def compared(paths: list[Path]) -> dict[str, dict[str, Path]]:
     """Corpus -> method -> curve of its first seed, of those whose state errors can be compared."""
-    found: dict[str, dict[str, Path]] = {}
+    curves: dict[str, dict[str, Path]] = {}
     for path in sorted(paths):
         if path.stem.startswith(OF_CELL):
             method, corpus, *_ = path.stem.removeprefix(OF_CELL).split("__")
-            found.setdefault(corpus, {}).setdefault(method, path)
+            curves.setdefault(corpus, {}).setdefault(method, path)
         elif path.stem in PREDICTS:
             columns = read_table(path, rows=0).columns
             for name in columns[columns.str.startswith(STATE_ERROR)]:
-                found.setdefault(name.removeprefix(STATE_ERROR), {})[PREDICTS[path.stem]] = path
-    return found
+                curves.setdefault(name.removeprefix(STATE_ERROR), {})[PREDICTS[path.stem]] = path
+    return curves
 
 
 def compared_figure(curves: Mapping[str, Path]) -> Figure:

@@ -26,11 +26,11 @@ def training_table(results: Results, scale: str, experiment: str) -> Table | Non
         measured = curve[[name for name in (*errors, copied) if name in curve]].dropna()
         if measured.shape[1] < 2 or measured.empty:
             continue
-        own, still = measured.iloc[-1]
+        error, still = measured.iloc[-1]
         gain = last_gain(curve)
         text = DASH if gain is None else metric_text("last_gain", gain)
         steps = f"{round(curve['step'].max(), -1):,.0f}"
-        rows.append([_training(path.stem), steps, f"{own / still:.3f}", text])
+        rows.append([_training(path.stem), steps, f"{error / still:.3f}", text])
     if not rows:
         return None
     note = (

@@ -74,8 +74,8 @@ def _is_written(world: World, corpus: Corpus, path: Path, gap: float, *, vectors
     if not path.exists():
         return False
     check_ours(path, _is_ours)
-    found, wanted = pq.read_schema(path), _wanted(world, corpus, gap, vectors)[1]
-    if (found.names, found.metadata) != (wanted.names, wanted.metadata):
+    schema, expected = pq.read_schema(path), _wanted(world, corpus, gap, vectors)[1]
+    if (schema.names, schema.metadata) != (expected.names, expected.metadata):
         raise UserError(
             f"{path} holds other columns, or actions of other pairs or weights; "
             "move it away, or name another --out"
@@ -117,8 +117,8 @@ def _tables(
 ) -> Iterator[pa.Table]:
     starts = range(0, len(manifest.table), PAIRS_AT_ONCE)
     parts = (manifest.table.iloc[i : i + PAIRS_AT_ONCE].reset_index(drop=True) for i in starts)
-    place = replace(corpus, clips=())  # all that a process needs to know of it
-    loaded = crash_proof_map(partial(_pictures, place, world.image_size), parts, workers)
+    without_clips = replace(corpus, clips=())  # all that a process needs to know of it
+    loaded = crash_proof_map(partial(_pictures, without_clips, world.image_size), parts, workers)
     for rows, images in tqdm(loaded, f"actions of {corpus.name}", len(starts), mininterval=10):
         if isinstance(images, Failure):
             names = " to ".join(dict.fromkeys((rows["video"].iloc[0], rows["video"].iloc[-1])))

@@ -75,8 +75,8 @@ def time_steps(recipe: PretrainRecipe, mae: MAERecipe, ranks: Ranks, steps: int,
     model = WorldModel(recipe.model.fitted(mae.model))
     pairs = micro_batch_size(config.batch_size, config.accumulate, ranks.world_size)
     source = Repeated(random_batch(recipe, encoder, pairs))
-    seen = None if recipe.views else encoder
-    objective = LatentActionPrediction(model, seen, PictureLoss(encoder, recipe.picture_weight))
+    state_encoder = None if recipe.views else encoder
+    objective = LatentActionPrediction(model, state_encoder, PictureLoss(encoder, recipe.picture_weight))
     train(objective, source, config, folder, name="bench", tensorboard=False)
     asked = source.asked[:: config.accumulate]
     return statistics.median(b - a for a, b in zip(asked[WARM_UP:-1], asked[WARM_UP + 1 :], strict=True))
@@ -88,7 +88,7 @@ def time_exchange(size: int, ranks: Ranks, device: torch.device, folder: Path) -
     backend = "nccl" if device.type == "cuda" else "gloo"
     if alone:  # one process exchanges with itself: so the library has run at least
         dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
-    seconds, wanted = [], float(sum(range(1, ranks.world_size + 1)))
+    seconds, expected = [], float(sum(range(1, ranks.world_size + 1)))
     for _ in range(EXCHANGES):
         values = torch.full((size,), float(ranks.rank + 1), device=device)
         _wait(device)
@@ -96,7 +96,7 @@ def time_exchange(size: int, ranks: Ranks, device: torch.device, folder: Path) -
         dist.all_reduce(values)
         _wait(device)
         seconds.append(time.monotonic() - began)
-        if not bool((values == wanted).all()):
+        if not bool((values == expected).all()):
             raise RuntimeError(f"{backend}: rank {ranks.rank} holds a wrong sum after an all-reduce")
     if alone:
         dist.destroy_process_group()

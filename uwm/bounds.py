@@ -182,8 +182,8 @@ def _bound_problem(bound: Any, value: Any) -> str | None:
 
 
 def _number_problems(kind: type, value: Any) -> Iterator[str]:
-    wanted: Any = Integral if kind is int else Real
-    if isinstance(value, bool) or not isinstance(value, wanted):
+    number_type: Any = Integral if kind is int else Real
+    if isinstance(value, bool) or not isinstance(value, number_type):
         yield "must be a whole number" if kind is int else "must be a number"
     elif kind is int and abs(value) > LARGEST:
         yield f"must be at most {LARGEST:.3g}"

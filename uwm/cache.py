@@ -116,17 +116,17 @@ def main(argv: list[str]) -> int:
 
 
 def _list(root: Path) -> int:
-    found = list(entries(root))
-    for entry in found:
+    listed = list(entries(root))
+    for entry in listed:
         print(f"{entry.size / 1e6:10.1f} MB  {entry.kind:10s}  {entry.name}")
-    print(f"{sum(entry.size for entry in found) / 1e6:10.1f} MB in {root}")
+    print(f"{sum(entry.size for entry in listed) / 1e6:10.1f} MB in {root}")
     return 0
 
 
 def _verify(root: Path) -> int:
-    found = {entry.name: problem(entry) for entry in entries(root)}
-    broken = [reason for reason in found.values() if reason]
-    print(*broken, f"{len(found)} entries, {len(broken)} damaged", sep="\n")
+    problems = {entry.name: problem(entry) for entry in entries(root)}
+    broken = [reason for reason in problems.values() if reason]
+    print(*broken, f"{len(problems)} entries, {len(broken)} damaged", sep="\n")
     return int(bool(broken))
 
 

@@ -122,15 +122,15 @@ def table(
 
 def measuring_line(scale: str, tflops: float) -> str:
     """What measuring the three experiments takes together, at a rate in fp32."""
-    found = list(measurings(scale))
-    hours = sum(one.operations for one in found) / (tflops * 1e12) / 3600
-    pairs, each = sum(one.pairs for one in found), found[0].each / 1e9
+    measurements = list(measurings(scale))
+    hours = sum(one.operations for one in measurements) / (tflops * 1e12) / 3600
+    pairs, each = sum(one.pairs for one in measurements), measurements[0].each / 1e9
     return f"{hours:.2f} GPU hours at {tflops:g} TFLOP/s in fp32, {pairs:,} pairs of {each:.1f} GFLOP"
 
 
 def counted_trainings(scale: str) -> Iterator[Trainings]:
     """Every training of the three experiments at a scale, in the first experiment that needs it."""
-    seen: set[tuple[Any, str]] = set()
+    counted: set[tuple[Any, str]] = set()
     for name in COUNTED_EXPERIMENTS:
         counts: dict[tuple[str, TrainedRecipe, int, int], int] = {}
         held: dict[str, int] = {}
@@ -139,8 +139,8 @@ def counted_trainings(scale: str) -> Iterator[Trainings]:
                 if not isinstance(recipe, TrainedRecipe):
                     continue
                 key = recipe, "" if isinstance(recipe, PretrainRecipe) else cell.corpus
-                if key not in seen:
-                    seen.add(key)
+                if key not in counted:
+                    counted.add(key)
                     alike = kind_of(recipe), bare(recipe), recipe.train.batch_size, recipe.train.steps
                     counts[alike] = counts.get(alike, 0) + 1
                     held[alike[0]] = max(held.get(alike[0], 0), in_domain_memory(recipe, config.mae))
@@ -175,10 +175,10 @@ def held_line(scale: str) -> str:
 def measurings(scale: str) -> Iterator[Measurements]:
     """What the cells of each of the three experiments measure at a scale."""
     for name in COUNTED_EXPERIMENTS:
-        found = list(_cells(name, scale))
-        pairs = sum(measured_pairs(read) for _, _, read in found)
-        config = found[0][0]
-        yield Measurements(name, len(found), pairs, measure_cost(config.mae, config.pretrain, config.lpips))
+        cells = list(_cells(name, scale))
+        pairs = sum(measured_pairs(read) for _, _, read in cells)
+        config = cells[0][0]
+        yield Measurements(name, len(cells), pairs, measure_cost(config.mae, config.pretrain, config.lpips))
 
 
 def _cells(name: str, scale: str) -> Iterator[tuple[Any, Cell, Mapping[str, Any]]]:
@@ -212,33 +212,33 @@ def all_trainings(scale: str, tflops: float, tflops_fp32: float) -> list[str]:
     """A line for each kind of training, one for measuring each experiment, and the sums."""
     rows: list[tuple[str, ...]] = [HEADER]
     hours = dict.fromkeys(COUNTED_EXPERIMENTS, 0.0)
-    for found in counted_trainings(scale):
-        spent = found.operations / (tflops * 1e12) / 3600
-        hours[found.experiment] += spent
+    for trainings in counted_trainings(scale):
+        spent = trainings.operations / (tflops * 1e12) / 3600
+        hours[trainings.experiment] += spent
         rows.append(
             (
-                found.experiment,
-                found.kind,
-                f"{found.times}",
-                f"{found.steps:,}",
-                f"{found.batch_size}",
-                f"{found.cost.total / 1e9:.1f}",
-                f"{found.cost.memory(found.batch_size) / 1e9:.1f}",
-                f"{found.held / 1e9:.1f}" if found.held else "",
+                trainings.experiment,
+                trainings.kind,
+                f"{trainings.times}",
+                f"{trainings.steps:,}",
+                f"{trainings.batch_size}",
+                f"{trainings.cost.total / 1e9:.1f}",
+                f"{trainings.cost.memory(trainings.batch_size) / 1e9:.1f}",
+                f"{trainings.held / 1e9:.1f}" if trainings.held else "",
                 f"{spent:.2f}",
             )
         )
     for measured in measurings(scale):
         spent = measured.operations / (tflops_fp32 * 1e12) / 3600
         hours[measured.experiment] += spent
-        told = (
+        texts = (
             f"measuring {measured.pairs:,} pairs",
             f"{measured.cells}",
             "",
             "",
             f"{measured.each / 1e9:.1f}",
         )
-        rows.append((measured.experiment, *told, "", "", f"{spent:.2f}"))
+        rows.append((measured.experiment, *texts, "", "", f"{spent:.2f}"))
     rows += [(name, "together", *[""] * 6, f"{spent:.1f}") for name, spent in hours.items()]
     rate = f"at {tflops:g} TFLOP/s, {tflops_fp32:g} in fp32"
     rows.append(("all", rate, *[""] * 6, f"{sum(hours.values()):.1f}"))
@@ -279,8 +279,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     config = load_experiment(REPOSITORY / "experiments" / "table1.py").configs[options.scale]
     cost = step_cost(config.pretrain, config.mae, config.pretrain)
-    place = config.mae.model.image_size, len(config.pretrain_on), options.gpus, options.cores - 1
-    reading = planned_memory(config.pretrain, *place)
+    sizes = config.mae.model.image_size, len(config.pretrain_on), options.gpus, options.cores - 1
+    reading = planned_memory(config.pretrain, *sizes)
     memory, rate = (reading.total, reading.processes), options.tflops
     further = stored(config.pretrain, config.pretrain_on) | looked_at() | made_here()
     further["frames and states"] = held_line(options.scale)

@@ -50,8 +50,8 @@ def shards_root() -> Path:
 
 def ranks_here() -> int:
     """LOCAL_WORLD_SIZE as torchrun sets it: how many processes of a training share this machine; else 1."""
-    told = _value("LOCAL_WORLD_SIZE") or ""
-    return max(1, int(told)) if told.isdecimal() else 1
+    text = _value("LOCAL_WORLD_SIZE") or ""
+    return max(1, int(text)) if text.isdecimal() else 1
 
 
 def launched_rank() -> tuple[int, int]:
@@ -62,15 +62,15 @@ def launched_rank() -> tuple[int, int]:
     """
     rank, world_size = _value("RANK"), _value("WORLD_SIZE")
     try:
-        place, size = int(rank or 0), int(world_size or 1)
+        index, size = int(rank or 0), int(world_size or 1)
     except ValueError:
-        place, size = -1, 0
-    if not 0 <= place < size or (rank is None and size > 1):
+        index, size = -1, 0
+    if not 0 <= index < size or (rank is None and size > 1):
         raise UserError(
             f"RANK={rank or ''} and WORLD_SIZE={world_size or ''} are no place among processes: "
             "start with torchrun, or unset both"
         )
-    return place, size
+    return index, size
 
 
 def site_file() -> str | None:

@@ -31,11 +31,11 @@ def release(*folders: Path, target: Path = RELEASED) -> list[Path]:
         UserError: no finished stage, damaged or too large weights, a folder inside the released ones (or
             round them), or a released one that holds files of others.
     """
-    found, target = list(dict.fromkeys(folder.resolve() for folder in folders)), target.resolve()
-    for folder in found:
+    stages, target = list(dict.fromkeys(folder.resolve() for folder in folders)), target.resolve()
+    for folder in stages:
         if folder.is_relative_to(target) or target.is_relative_to(folder):
             raise UserError(f"{folder} and the released stages lie in each other; name a stage of the cache")
-    contents = {folder: _finished_stage(folder) for folder in found}
+    contents = {folder: _finished_stage(folder) for folder in stages}
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".release-", dir=target) as temporary:
         for folder, content in contents.items():
@@ -48,9 +48,9 @@ def release(*folders: Path, target: Path = RELEASED) -> list[Path]:
         replaced = [old for name in {c["name"] for c in contents.values()} for old in _released(target, name)]
         for old in replaced:
             remove_listed(old, RELEASED_FILES)
-        for folder in found:
+        for folder in stages:
             os.replace(Path(temporary) / folder.name, target / folder.name)
-    return [target / folder.name for folder in found]
+    return [target / folder.name for folder in stages]
 
 
 def _finished_stage(folder: Path) -> dict[str, Any]:
@@ -70,14 +70,14 @@ def _finished_stage(folder: Path) -> dict[str, Any]:
 def _released(target: Path, stage: str) -> list[Path]:
     """The released folders of a stage. UserError where one holds more than a release."""
     named = ((path, NAMED.fullmatch(path.name)) for path in sorted(target.iterdir()))
-    found = [path for path, match in named if path.is_dir() and match and match["name"] == stage]
-    for path in found:
+    released = [path for path, match in named if path.is_dir() and match and match["name"] == stage]
+    for path in released:
         others = (
             [] if path.is_symlink() else sorted({file.name for file in path.iterdir()} - set(RELEASED_FILES))
         )
         if others or path.is_symlink():
             raise UserError(f"{path} is more than a release ({', '.join(others) or 'a link'}); move it away")
-    return found
+    return released
 
 
 def main(argv: list[str]) -> int:

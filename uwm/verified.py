@@ -38,12 +38,12 @@ def damage(folder: Path, digests: Mapping[str, Mapping[str, Any]]) -> str | None
     Raises:
         UserError: a name leads out of the folder.
     """
-    for name, wanted in digests.items():
+    for name, entry in digests.items():
         path = inside(folder, name)
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != wanted["size"]:
-            return f"{name} has {path.stat().st_size} bytes, not {wanted['size']}"
-        if sha256_of(path) != wanted["sha256"]:
+        if path.stat().st_size != entry["size"]:
+            return f"{name} has {path.stat().st_size} bytes, not {entry['size']}"
+        if sha256_of(path) != entry["sha256"]:
             return f"{name} was altered (another sha256)"
     return None

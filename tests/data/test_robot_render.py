@@ -48,7 +48,8 @@ def simulating(config: SceneConfig) -> Iterator[RobotScene]:
 
 
 def same(one: RecordedEpisode, two: RecordedEpisode) -> bool:
-    names = ("images", "actions", "states", "rewards", "success", "hand", "place", "fingers", "objects")
+    steps = ("actions", "states", "rewards", "success")
+    names = (*steps, "images", "eef_pos", "eef_in_picture", "fingers", "objects")
     return all(np.array_equal(getattr(one, name), getattr(two, name), equal_nan=True) for name in names)
 
 
@@ -103,7 +104,7 @@ def test_episodes_depend_on_seed_and_number_alone(tmp_path):
     assert np.array_equal(load_pairs(corpus, manifest, 48)[0, 1], alone[number].images[2].transpose(2, 0, 1))
     found = pair_actions(corpus, manifest)
     assert np.array_equal(found.actions[0], alone[number].actions[:4])
-    assert np.allclose(found.eef_in_picture[0], alone[number].place[[0, 2]])
+    assert np.allclose(found.eef_in_picture[0], alone[number].eef_in_picture[[0, 2]])
     assert run_cli(lambda: main([str(o) for o in (*options[:-4], "--seed", 4)])) == 2  # other settings
 
 
@@ -116,16 +117,16 @@ def test_the_hand_is_where_the_camera_sees_it():
         scene.reset(np.random.default_rng(0))
         for action in np.random.default_rng(1).uniform(-1, 1, (6, 7)):
             scene.step(action)
-        hand, model, sim = scene.hand(), scene.model, scene.env.sim
+        eef_pos, model, sim = scene.eef_pos(), scene.model, scene.env.sim
         arm = scene.env.robots[0]
         site = arm.eef_site_id[arm.arms[0]]
         model.geom_rgba[:, 3] = model.mat_rgba[:, 3] = 0
         model.site_group[site] = 0
         sim._render_context_offscreen.vopt.sitegroup[0] = 1
         for scene.camera in ("agentview", "frontview"):  # the first is now where the workspace is seen from
-            x, y = scene.in_picture(hand)
+            x, y = scene.in_picture(eef_pos)
             matrix = camera_utils.get_camera_transform_matrix(sim, scene.camera, 1000, 1000)
-            row, column = camera_utils.project_points_from_world_to_camera(hand, matrix, 1000, 1000)
+            row, column = camera_utils.project_points_from_world_to_camera(eef_pos, matrix, 1000, 1000)
             assert abs(1000 * x - column) < 1.5
             assert abs(1000 * y - row) < 1.5
             model.site_size[site] = 1e-6

@@ -104,7 +104,7 @@ def test_the_way_straight_to_the_goal_reaches_it():
         environment.reset(5)
         for _ in range(environment.config.steps):
             action = environment.held
-            away = environment.goal_place - environment.scene.hand()
+            away = environment.goal_place - environment.scene.eef_pos()
             action[:3] = np.clip(away / 0.2, -1, 1)
             _, _, done, late, info = environment.step(action)
             if done or late:

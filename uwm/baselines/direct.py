@@ -43,5 +43,5 @@ class DirectDynamics(StoredModel):
 
     def forward(self, s_t: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
         """`s_t` (B, 1+N, D), `actions` (B, T, A), `mask` (B, T) bool -> predicted s_t+1 (B, 1+N, D)."""
-        seen = mask if self.config.use_action else torch.zeros_like(mask)
-        return self.dynamics(s_t, self.adapter(s_t, actions, seen))
+        action_mask = mask if self.config.use_action else torch.zeros_like(mask)
+        return self.dynamics(s_t, self.adapter(s_t, actions, action_mask))

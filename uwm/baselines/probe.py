@@ -45,12 +45,12 @@ def fit_ridges(features: Tensor, targets: Tensor, penalties: Sequence[float]) ->
     gram = x.T @ x if primal else x @ x.T  # (F, F), or (n, n): the same minimum from a smaller system
     right = x.T @ y if primal else y
     scale = gram.diagonal().sum().clamp_min(1e-12)  # |X - mean|^2
-    found = []
+    ridges = []
     for penalty in penalties:
         factor = torch.linalg.cholesky(gram + penalty * scale * torch.eye(len(gram), dtype=x.dtype))
         solved = torch.cholesky_solve(right, factor)
-        found.append(Ridge(mean, solved if primal else x.T @ solved, bias))
-    return found
+        ridges.append(Ridge(mean, solved if primal else x.T @ solved, bias))
+    return ridges
 
 
 def r_squared(predicted: Tensor, targets: Tensor) -> Tensor:

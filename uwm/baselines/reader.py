@@ -65,9 +65,9 @@ class StateReader(StoredModel):
         x = F.gelu(self.reduce(patches.unflatten(2, (grid, grid))))  # (B, channels, G, G)
         x = x + F.gelu(self.neighbours(x))
         attention = self.maps(x).flatten(2).softmax(-1)  # (B, maps, N)
-        seen = torch.cat([self.values(x).flatten(2), self.grid_positions.expand(len(x), -1, -1)], dim=1)
-        found: Tensor = self.head((attention @ seen.transpose(1, 2)).flatten(1))
-        return found
+        values = torch.cat([self.values(x).flatten(2), self.grid_positions.expand(len(x), -1, -1)], dim=1)
+        outputs: Tensor = self.head((attention @ values.transpose(1, 2)).flatten(1))
+        return outputs
 
     def forward(self, states: Tensor) -> Tensor:
         """States (B, C, 1+N, D) -> outputs (B, Q), in the targets' units."""

@@ -37,7 +37,7 @@ class ActionCard:
 def make_action_card(corpus: Corpus, manifest: Manifest) -> ActionCard:
     """Of the demos of a manifest, whatever their range. `UserError` as `pair_actions` for anything else."""
     as_they_are = replace(corpus, choices=replace(corpus.choices, actions="measured"))
-    found = pair_actions(as_they_are, manifest)
+    actions = pair_actions(as_they_are, manifest)
     known, chosen = demos_of(as_they_are), demos_of(corpus).range
     videos = manifest.table["video"].unique()
     values = np.concatenate([known.demos[str(video)].actions for video in videos])
@@ -46,18 +46,18 @@ def make_action_card(corpus: Corpus, manifest: Manifest) -> ActionCard:
     with open_demos(known.sources[str(videos[0])].file) as opened:
         rate, cameras = control_rate(opened), cameras_of(opened, demo_names(opened)[0])
     names = [camera_name(key) for key in cameras]
-    return ActionCard(values, chosen.low, chosen.high, rate, names, hand_follows(found))
+    return ActionCard(values, chosen.low, chosen.high, rate, names, hand_follows(actions))
 
 
-def hand_follows(found: PairActions) -> NDArray[np.float64] | None:
+def hand_follows(actions: PairActions) -> NDArray[np.float64] | None:
     """Correlation (3,) of the first three numbers' sums with the hand's way in x, y, z; None if unknown."""
-    way = found.eef_pos[:, 1] - found.eef_pos[:, 0]  # (n, 3)
-    sums = found.actions.sum(axis=1)[:, :3]  # (n, 3)
+    way = actions.eef_pos[:, 1] - actions.eef_pos[:, 0]  # (n, 3)
+    sums = actions.actions.sum(axis=1)[:, :3]  # (n, 3)
     if sums.shape[1] < 3 or len(sums) < 3 or not np.isfinite(way).all():
         return None
     with np.errstate(invalid="ignore", divide="ignore"):  # of what never moves
-        found_each = [np.corrcoef(sums[:, i], way[:, i])[0, 1] for i in range(3)]
-    return np.nan_to_num(np.asarray(found_each))
+        correlations = [np.corrcoef(sums[:, i], way[:, i])[0, 1] for i in range(3)]
+    return np.nan_to_num(np.asarray(correlations))
 
 
 def describe_actions(card: ActionCard) -> list[str]:
@@ -69,8 +69,10 @@ def describe_actions(card: ActionCard) -> list[str]:
         lines.append(f"  {i:2d}  {values.min():9.4f} to {values.max():9.4f}, deviation {values.std():.4f}, "
                      f"range [{card.low[i]:g}, {card.high[i]:g}] filled to {card.fill[i]:.0%}")  # fmt: skip
     if card.follows is not None:
-        told = ", ".join(f"{axis} {value:.2f}" for axis, value in zip("xyz", card.follows, strict=True))
-        lines.append(f"hand     correlation of numbers 0 to 2 with its way: {told}")
+        correlations = ", ".join(
+            f"{axis} {value:.2f}" for axis, value in zip("xyz", card.follows, strict=True)
+        )
+        lines.append(f"hand     correlation of numbers 0 to 2 with its way: {correlations}")
     return lines + warnings_of(card)
 
 
@@ -86,9 +88,12 @@ def warnings_of(card: ActionCard) -> list[str]:
     moving = np.ptp(card.values, axis=0) > 0  # a number that never changes says nothing of the range
     beyond = ((card.values < card.low - TOLERANCE) | (card.values > card.high + TOLERANCE)).any(axis=0)
     far = moving & ((card.fill < 1 / FAR) | (card.fill > FAR))
-    told = {"are beyond the assumed range": beyond, f"have a range assumed more than {FAR:g} times off": far}
+    problems = {
+        "are beyond the assumed range": beyond,
+        f"have a range assumed more than {FAR:g} times off": far,
+    }
     return [
         f"warning  numbers {', '.join(map(str, np.flatnonzero(which)))} {what}; choose {WAYS}"
-        for what, which in told.items()
+        for what, which in problems.items()
         if which.any()
     ]

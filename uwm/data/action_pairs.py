@@ -39,8 +39,8 @@ class ActionPairs:
         manifest = Manifest(self.manifest.table.iloc[index].reset_index(drop=True), self.manifest.skipped)
         whole = ("low", "high")  # of all pairs alike
         of_pairs = {f.name: getattr(self.actions, f.name) for f in fields(PairActions) if f.name not in whole}
-        some = replace(self.actions, **{name: values[index] for name, values in of_pairs.items()})
-        return replace(self, sha256=f"{self.sha256}/{index}", manifest=manifest, actions=some)
+        actions = replace(self.actions, **{name: values[index] for name, values in of_pairs.items()})
+        return replace(self, sha256=f"{self.sha256}/{index}", manifest=manifest, actions=actions)
 
     @property
     def limits(self) -> tuple[Tensor, Tensor]:
@@ -50,11 +50,11 @@ class ActionPairs:
 
 def action_pairs(corpus: Corpus, manifest: Manifest) -> ActionPairs:
     """The pairs of a manifest with their actions. Raises UserError as `pair_actions`."""
-    found = pair_actions(corpus, manifest)
+    actions = pair_actions(corpus, manifest)
     digest = hashlib.sha256(manifest.sha256.encode())
-    for array in (found.actions, found.mask, found.low, found.high):
+    for array in (actions.actions, actions.mask, actions.low, actions.high):
         digest.update(f"{array.shape}".encode() + array.tobytes())
-    return ActionPairs(digest.hexdigest(), corpus, manifest, found)
+    return ActionPairs(digest.hexdigest(), corpus, manifest, actions)
 
 
 @functools.lru_cache(maxsize=8)
@@ -79,12 +79,12 @@ def eef_in_crop(pairs: ActionPairs, short_side: int, size: int) -> Tensor:
 
 def check_action_sizes(pairs: ActionPairs, steps: int, width: int) -> None:
     """UserError where pairs have other actions than those that a network was trained with."""
-    found, numbers = pairs.actions.actions.shape[1:]
+    length, numbers = pairs.actions.actions.shape[1:]
     if numbers != width:
         raise UserError(f"{pairs.corpus.name}: actions of {numbers} numbers, trained with {width}")
-    if found > steps:
+    if length > steps:
         raise UserError(
-            f"{pairs.corpus.name}: {found} control actions between two frames, the training pairs have at "
+            f"{pairs.corpus.name}: {length} control actions between two frames, the training pairs have at "
             f"most {steps}; cut the recordings to one frame rate"
         )
 

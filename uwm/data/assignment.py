@@ -78,5 +78,5 @@ def parse_options(text: str | None, where: str) -> Choices:
     cameras = [word.removeprefix(CAMERA) for word in words if word.startswith(CAMERA)]
     if max(len(layouts), len(ranges), len(cameras)) > 1:
         raise UserError(f"{where}: one layout, one camera and one range of actions at most")
-    first = [next(iter(found), None) for found in (layouts, ranges, cameras)]
+    first = [next(iter(chosen), None) for chosen in (layouts, ranges, cameras)]
     return Choices(first[0], UPSIDE_DOWN_WORD in words, first[1], first[2])

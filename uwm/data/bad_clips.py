@@ -12,13 +12,13 @@ Skipped = list[tuple[str, str]]
 
 def allowed_bad_share() -> float:
     """The share of clips that may be bad where no option says it: UWM_MAX_BAD_SHARE, or a fifth."""
-    told = told_bad_share()
+    text = told_bad_share()
     try:
-        share = float(told or 0.2)
+        share = float(text or 0.2)
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise UserError(f"UWM_MAX_BAD_SHARE={told}: give a share from 0 to 1")
+        raise UserError(f"UWM_MAX_BAD_SHARE={text}: give a share from 0 to 1")
     return share
 
 
@@ -35,17 +35,17 @@ class BadClips:
         if machine:
             self.not_read.append((clip, reason))
 
-    def too_many(self, bad: int, seen: int) -> bool:
-        """Are `bad` of `seen` clips more than the allowed share?"""
-        return bad > MAX_BAD_FEW and bad > self.max_share * seen
+    def too_many(self, bad: int, clips: int) -> bool:
+        """Are `bad` of `clips` clips more than the allowed share?"""
+        return bad > MAX_BAD_FEW and bad > self.max_share * clips
 
-    def check(self, seen: int) -> None:
-        """Raise `UserError` when more than the allowed share of the `seen` clips is bad."""
+    def check(self, clips: int) -> None:
+        """Raise `UserError` when more than the allowed share of the `clips` clips is bad."""
         bad = len(self.skipped)
-        if self.too_many(bad, seen):
+        if self.too_many(bad, clips):
             clip, reason = self.skipped[0]
             raise UserError(
-                f"{bad} of {seen} clips cannot be used, more than the allowed share "
+                f"{bad} of {clips} clips cannot be used, more than the allowed share "
                 f"{self.max_share:g} (--max-bad-share, UWM_MAX_BAD_SHARE); the first is {clip}: {reason}"
             )
 

@@ -40,12 +40,12 @@ def episodes(paths: Sequence[str]) -> dict[str, str]:
 
 def _sure_episode(path: str) -> str | None:
     """The folder of one episode of DROID, or of the pieces of UID.mp4, however many there are."""
-    if "recordings/" in path.lower() and (found := DROID.match(path)):
-        return found[1]
+    if "recordings/" in path.lower() and (match := DROID.match(path)):
+        return match[1]
     *folders, _ = path.split("/")
-    for place, folder in enumerate(folders):
+    for index, folder in enumerate(folders):
         if "." in folder and f".{folder.rpartition('.')[2].lower()}" in VIDEO_SUFFIXES:
-            return "/".join(folders[: place + 1])
+            return "/".join(folders[: index + 1])
     return None
 
 
@@ -54,8 +54,8 @@ def _likely_episode(path: str) -> str:
     *folders, _ = path.split("/")
     stem = stem_of(path)
     kept = [folder for folder in folders if not CAMERA_FOLDER.fullmatch(folder)]
-    if found := LEROBOT_V1.match(stem) or CAMERA_ENDING.match(stem):
-        stem = found[1]
+    if match := LEROBOT_V1.match(stem) or CAMERA_ENDING.match(stem):
+        stem = match[1]
     elif CAMERA_FOLDER.fullmatch(stem) and kept:
         return "/".join(kept)
     return "/".join([*kept, stem])

@@ -101,16 +101,16 @@ def _packet_times(
         for packet in container.demux():
             if packet.size == 0:
                 continue
-            mine = packet.stream.index == video
-            key_seen |= mine and packet.is_keyframe
+            is_video = packet.stream.index == video
+            key_seen |= is_video and packet.is_keyframe
             if packet.is_corrupt and key_seen:  # before: a recording that starts in the middle
                 raise BadVideo(path, "truncated, damaged or joined from parts (a packet is cut off)")
-            untimed += mine and packet.pts is None
+            untimed += is_video and packet.pts is None
             start = packet.pts if packet.pts is not None else packet.dts
             if start is None:
                 continue
             end = max(end, float((start + (packet.duration or 0)) * packet.time_base))
-            if mine and not packet.is_discard:
+            if is_video and not packet.is_discard:
                 pts.append(start)
     except av.FFmpegError as error:
         raise BadVideo(path, reason_of(error)) from None
@@ -176,9 +176,13 @@ def _counted_index(path: str, size: int, changed: int) -> Index:
     frames = [frame.pts for frame in decoded_in_order(path)]
     if not frames:
         raise BadVideo(path, "no video frames")
-    own = [pts for pts in frames if pts is not None]
-    if len(own) == len(frames) and all(a <= b for a, b in itertools.pairwise(own)) and own[0] < own[-1]:
-        return Index(spread(np.asarray(own, np.float64)), base, ascends=len(set(own)) == len(own))
+    known = [pts for pts in frames if pts is not None]
+    if (
+        len(known) == len(frames)
+        and all(a <= b for a, b in itertools.pairwise(known))
+        and known[0] < known[-1]
+    ):
+        return Index(spread(np.asarray(known, np.float64)), base, ascends=len(set(known)) == len(known))
     if len(picture_times) == len(frames):  # AVI: the i-th frame is shown at the i-th time
         return Index(picture_times, base, ascends=False)
     if untimed and rate:  # a raw stream: an even rate is all that it knows

@@ -68,7 +68,7 @@ class Corpus:
             raise UserError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
         clips = self._by_split[split]
         if not clips:
-            there = {name: len(found) for name, found in self._by_split.items()}
+            there = {name: len(group) for name, group in self._by_split.items()}
             held = ", ".join(f"{count} in {name}" for name, count in there.items() if count) or "none at all"
             raise UserError(
                 f"corpus {self.name!r} in {self.folder} has no clip in its {split} split ({held}); "
@@ -164,30 +164,30 @@ def _opened(name: str, root: Path, choices: Choices) -> Corpus:
         raise UserError(f"--data {name}={root}: there is no such folder")
     if choices.upside_down or choices.camera:  # only demonstrations have these
         choices = replace(choices, layout="hdf5")
-    found = read_layout(name, root, choices)
-    if choices.actions and found.layout != "hdf5":
+    contents = read_layout(name, root, choices)
+    if choices.actions and contents.layout != "hdf5":
         raise UserError(
             f"--data {name}={root}: actions-{choices.actions} is for demonstrations in HDF5, these are videos"
         )
-    return _corpus(name, root, choices, found)
+    return _corpus(name, root, choices, contents)
 
 
-def _corpus(name: str, folder: Path, choices: Choices, found: Found) -> Corpus:
-    return Corpus(name, folder, found.clips, choices, found.layout, found.note)
+def _corpus(name: str, folder: Path, choices: Choices, contents: Found) -> Corpus:
+    return Corpus(name, folder, contents.clips, choices, contents.layout, contents.note)
 
 
 def _split_by_user(corpus: Corpus, file: Path | str | None) -> Corpus:
-    own = corpus.folder / IN_FOLDER
-    if file is None and (corpus.layout == "bundled" or not own.is_file()):
+    default = corpus.folder / IN_FOLDER
+    if file is None and (corpus.layout == "bundled" or not default.is_file()):
         return corpus
-    clips, note = with_split_file(corpus.clips, home_path(file) if file else own)
+    clips, note = with_split_file(corpus.clips, home_path(file) if file else default)
     return replace(corpus, clips=clips, note="; ".join(filter(None, [corpus.note, note])))
 
 
 def parse_data(text: str, split_file: Path | str | None = None) -> Corpus:
     """The corpus of a command-line argument: NAME, NAME=PLACE or NAME:OPTIONS=PLACE."""
-    found = parse_assignment(text)
-    if found.place is None:
-        return open_corpus(found.name, split_file=split_file)
-    corpus = _opened(found.name, found.place, found.choices)
+    assignment = parse_assignment(text)
+    if assignment.place is None:
+        return open_corpus(assignment.name, split_file=split_file)
+    corpus = _opened(assignment.name, assignment.place, assignment.choices)
     return _split_by_user(corpus, split_file)

@@ -36,8 +36,8 @@ class DecordReader:
         """Frames (n,H,W,3) by place; `times` (s from the first frame) say which these are."""
         if max(indices) >= len(self.video):
             raise BadVideo(self.path, f"decord finds {len(self.video)} frames, not {max(indices) + 1}")
-        found = self.video.get_frame_timestamp(list(indices))[:, 0].astype(np.float64) - self.start
-        if np.abs(found - times).max() >= TIME_TOLERANCE:
+        timestamps = self.video.get_frame_timestamp(list(indices))[:, 0].astype(np.float64) - self.start
+        if np.abs(timestamps - times).max() >= TIME_TOLERANCE:
             raise BadVideo(self.path, f"decord counts its frames otherwise than the file does; {_REMEDY}")
         try:
             frames: Frames = self.video.get_batch([int(i) for i in indices]).asnumpy()

@@ -18,5 +18,5 @@ def epic(name: str, tree: Tree, forced: bool) -> Found | None:
         if forced:
             raise UserError(f"--data {name}={tree.root}: no video called like P01_01.MP4")
         return None
-    groups = {path: found[1] if (found := PARTICIPANT.search(path)) else path for path in tree.videos}
+    groups = {path: match[1] if (match := PARTICIPANT.search(path)) else path for path in tree.videos}
     return Found(split_by_group(groups), "epic", f"{len(set(groups.values()))} participants")

@@ -67,12 +67,12 @@ def _errno(cause: BaseException) -> int | None:
 
 def _causes(error: BaseException) -> list[BaseException]:
     """What was being handled when the error was raised, and when that was."""
-    found = []
+    causes = []
     cause = error.__context__
     while cause is not None:
-        found.append(cause)
+        causes.append(cause)
         cause = cause.__context__
-    return found
+    return causes
 
 
 def _is_readable(path: Path) -> bool:

@@ -89,11 +89,11 @@ class PyAVReader:
             except NotSeekable:
                 self.counts = True
         known = self.index.times()
-        places = np.abs(known[None] - np.asarray(times)[:, None]).argmin(axis=1)  # (n,)
-        wrong = np.abs(known[places] - times) > max(TIME_TOLERANCE, self.index.time_base)
+        indices = np.abs(known[None] - np.asarray(times)[:, None]).argmin(axis=1)  # (n,)
+        wrong = np.abs(known[indices] - times) > max(TIME_TOLERANCE, self.index.time_base)
         if wrong.any():
             raise _no_frame_at(self.path, times[int(np.argmax(wrong))])
-        return self._counted(places.tolist())
+        return self._counted(indices.tolist())
 
     def whole(self, chunk: int) -> Iterator[Frames]:
         """Every frame in order, in pieces (<= chunk,H,W,3)."""
@@ -137,25 +137,25 @@ class PyAVReader:
 
     def _counted(self, indices: Sequence[int]) -> Frames:
         """Decode from the start up to the last of these frames."""
-        wanted: dict[int, Frames | None] = dict.fromkeys(int(i) for i in indices)
-        for place, frame in enumerate(decoded_in_order(self.path)):
-            if place in wanted:
-                wanted[place] = self._upright(frame)
-            if place >= max(wanted):
+        pictures: dict[int, Frames | None] = dict.fromkeys(int(i) for i in indices)
+        for index, frame in enumerate(decoded_in_order(self.path)):
+            if index in pictures:
+                pictures[index] = self._upright(frame)
+            if index >= max(pictures):
                 break
-        if missing := [place for place, picture in wanted.items() if picture is None]:
+        if missing := [index for index, picture in pictures.items() if picture is None]:
             raise BadVideo(self.path, f"frame {missing[0]} cannot be decoded")
-        return _stacked(self.path, [wanted[int(i)] for i in indices])  # type: ignore[misc]
+        return _stacked(self.path, [pictures[int(i)] for i in indices])  # type: ignore[misc]
 
     def _sought(self, pts: list[int]) -> Frames:
         """Decode in ascending order, whatever the order of `pts`."""
-        found: dict[int, Frames] = {}
+        pictures: dict[int, Frames] = {}
         try:
-            for wanted in sorted(set(pts)):
-                found[wanted] = self._picture(wanted)
+            for stamp in sorted(set(pts)):
+                pictures[stamp] = self._picture(stamp)
         except av.FFmpegError as error:
             raise BadVideo(self.path, reason_of(error)) from None
-        return _stacked(self.path, [found[wanted] for wanted in pts])
+        return _stacked(self.path, [pictures[stamp] for stamp in pts])
 
     def _picture(self, pts: int) -> Frames:
         base = float(self.stream.time_base or 1)
@@ -174,8 +174,8 @@ class PyAVReader:
     def _keyframe_before(self, pts: int) -> bool:
         """Is there a keyframe between the current position and `pts`, so that seeking saves decoding?"""
         entries = self.stream.index_entries
-        place = entries.search_timestamp(pts, backward=True)
-        return place >= 0 and entries[place].timestamp > self._position
+        index = entries.search_timestamp(pts, backward=True)
+        return index >= 0 and entries[index].timestamp > self._position
 
     def _seek(self, pts: int, back: float) -> None:
         base = float(self.stream.time_base or 1)

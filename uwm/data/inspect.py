@@ -57,8 +57,8 @@ def make_card(corpus: Corpus, split: str, *, clips: int = 200, gap: float = 0.2,
     """Read at most `clips` clips of a split, one pair of each."""
     chosen = corpus.of(split)
     if len(chosen) > clips:
-        places = np.random.default_rng(seed).choice(len(chosen), clips, replace=False)
-        chosen = tuple(chosen[i] for i in sorted(places))
+        indices = np.random.default_rng(seed).choice(len(chosen), clips, replace=False)
+        chosen = tuple(chosen[i] for i in sorted(indices))
     sample = replace(corpus, clips=chosen)
     manifest = build_manifest(sample, split, pairs_per_clip=1, gap=gap, seed=seed, max_bad_share=1.0)
     rows, pairs, skipped = [], [], list(manifest.skipped)
@@ -162,8 +162,8 @@ def contact_sheet(card: Card, columns: int = 4) -> NDArray[np.uint8]:
     chosen = order[np.linspace(0, len(order) - 1, min(SHEET_PAIRS, len(order))).round().astype(int)]
     blank = np.full((SHEET_SIDE, 3 * SHEET_SIDE + 8, 3), 255, np.uint8)
     tiles = [blank.copy() for _ in range(-(-len(chosen) // columns) * columns)]
-    for tile, place in zip(tiles, chosen, strict=False):
-        first, second = card.pairs[place].permute(0, 2, 3, 1).numpy().astype(int)  # (S,S,3) each
+    for tile, index in zip(tiles, chosen, strict=False):
+        first, second = card.pairs[index].permute(0, 2, 3, 1).numpy().astype(int)  # (S,S,3) each
         change = np.clip(2 * np.abs(first - second), 0, 255)
         tile[:, : 3 * SHEET_SIDE] = np.concatenate([first, second, change], axis=1)
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]

@@ -38,8 +38,8 @@ class Journal:
         if isinstance(outcome, Failure) and outcome.machine:
             return
         failed = isinstance(outcome, Failure)
-        told: Any = outcome.reason if isinstance(outcome, Failure) else outcome.dumped()
-        line = json.dumps({"clip": clip, "damaged" if failed else "offer": told}, allow_nan=False)
+        value: Any = outcome.reason if isinstance(outcome, Failure) else outcome.dumped()
+        line = json.dumps({"clip": clip, "damaged" if failed else "offer": value}, allow_nan=False)
         self._file.write(f"{line}\n".encode())
         self._file.flush()
 

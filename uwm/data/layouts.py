@@ -39,14 +39,14 @@ def read_layout(name: str, root: Path, choices: Choices = Choices()) -> Found:  
 
 def _read_layout(name: str, root: Path, choices: Choices) -> Found:
     tree = read_tree(root)
-    wanted = choices.layout or EXPECTED.get(name.lower())
-    if wanted == "hdf5" or (wanted is None and tree.hdf5 and not tree.videos):
+    layout = choices.layout or EXPECTED.get(name.lower())
+    if layout == "hdf5" or (layout is None and tree.hdf5 and not tree.videos):
         return read_folder_of_demos(name, tree.root, tree.hdf5, choices)
-    if wanted is not None:
-        found = LAYOUTS[wanted](name, tree, True)
-        assert found is not None, wanted
-        return found
-    return next(found for read in LAYOUTS.values() if (found := read(name, tree, False)) is not None)
+    if layout is not None:
+        contents = LAYOUTS[layout](name, tree, True)
+        assert contents is not None, layout
+        return contents
+    return next(contents for read in LAYOUTS.values() if (contents := read(name, tree, False)) is not None)
 
 
 def folder(name: str, tree: Tree, forced: bool) -> Found:

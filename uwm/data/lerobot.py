@@ -70,7 +70,7 @@ def episodes_of_files(tree: Tree, about: dict[str, Any]) -> dict[str, list[int]]
         for camera in cameras:
             start = float(row[f"videos/{camera}/from_timestamp"]), int(row["episode_index"])
             starts.setdefault(_file(pattern, camera, row), []).append(start)
-    return {file: [episode for _, episode in sorted(found)] for file, found in starts.items()}
+    return {file: [episode for _, episode in sorted(starting)] for file, starting in starts.items()}
 
 
 def _file(pattern: str, camera: str, row: dict[Any, Any]) -> str:
@@ -82,11 +82,11 @@ def _episodes(tree: Tree) -> tuple[pd.DataFrame, list[str]]:
     """One row per episode, and the cameras."""
     files = [tree.root / path for path in tree.tables if re.match(r"meta/episodes/.*\.parquet$", path)]
     try:
-        found = pd.concat([pd.read_parquet(file) for file in files])
-        keys = [re.fullmatch(r"videos/(.+)/file_index", str(key)) for key in found]
+        table = pd.concat([pd.read_parquet(file) for file in files])
+        keys = [re.fullmatch(r"videos/(.+)/file_index", str(key)) for key in table]
         cameras = [key[1] for key in keys if key]
-        found[[f"videos/{camera}/{part}" for camera in cameras for part in ("chunk_index", "from_timestamp")]]
-        return found, cameras
+        table[[f"videos/{camera}/{part}" for camera in cameras for part in ("chunk_index", "from_timestamp")]]
+        return table, cameras
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(

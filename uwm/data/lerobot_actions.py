@@ -71,7 +71,7 @@ def write_table_actions(folder: Path) -> tuple[Path, int, int]:
 
 def read_table_actions(folder: Path) -> Actions:
     """The actions of every episode in the tables of `data/`."""
-    found: dict[int, list[pd.DataFrame]] = {}
+    by_episode: dict[int, list[pd.DataFrame]] = {}
     columns = ["episode_index", "frame_index", "action"]
     for path in sorted(folder.glob("data/**/*.parquet")):
         try:
@@ -80,10 +80,10 @@ def read_table_actions(folder: Path) -> Actions:
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{path}: no table with {', '.join(columns)} ({reason})") from None
         for episode, rows in table.groupby("episode_index"):
-            found.setdefault(int(str(episode)), []).append(rows)
-    if not found:
+            by_episode.setdefault(int(str(episode)), []).append(rows)
+    if not by_episode:
         raise UserError(f"{folder}: no data/**/*.parquet, where LeRobot has actions")
-    return {episode: _stacked(folder, episode, pd.concat(parts)) for episode, parts in found.items()}
+    return {episode: _stacked(folder, episode, pd.concat(parts)) for episode, parts in by_episode.items()}
 
 
 def _stacked(folder: Path, episode: int, rows: pd.DataFrame) -> NDArray[np.float32]:

@@ -105,12 +105,12 @@ def _described(
     todo = [clip for clip in clips if clip.path not in known]
     bar = tqdm(todo, title, len(clips), initial=len(clips) - len(todo), unit="clip", mininterval=pace,
                disable=title is None)  # fmt: skip
-    found = crash_proof_map(describe, bar, workers)
+    outcomes = crash_proof_map(describe, bar, workers)
     for clip in clips:
         if clip.path in known:
             yield clip, known[clip.path]
             continue
-        _, outcome = next(found)
+        _, outcome = next(outcomes)
         if isinstance(outcome, Failure) and outcome.machine:  # a lack of memory has passed, perhaps
             [(_, outcome)] = crash_proof_map(describe, [clip], min(workers, 1))
         if journal:
@@ -120,15 +120,15 @@ def _described(
 
 def _offers(described: Iterable[tuple[Clip, Outcome]], bad: BadClips) -> Iterator[Offer]:
     """For each good clip, its pairs in a random order."""
-    seen = 0
-    for seen, (clip, rows) in enumerate(described, start=1):
+    count = 0
+    for count, (clip, rows) in enumerate(described, start=1):
         if isinstance(rows, Failure):
             bad.add(clip.path, rows.reason, machine=rows.machine)
         else:
             yield rows
-        if seen % CHECK_EVERY == 0:
-            bad.check(seen)
-    bad.check(seen)
+        if count % CHECK_EVERY == 0:
+            bad.check(count)
+    bad.check(count)
 
 
 def _describe(folder: Path, gap: float, seed: int, per_visit: int, limit: int | None, clip: Clip) -> Offer:
@@ -138,10 +138,10 @@ def _describe(folder: Path, gap: float, seed: int, per_visit: int, limit: int | 
 
 
 def _offer(file: Path, gap: float, seed: int, per_visit: int, limit: int | None, clip: Clip) -> Offer:
-    info, found = clip_pairs(file, gap, clip.cuts)
+    info, pairs = clip_pairs(file, gap, clip.cuts)
     draw = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(clip.path.encode()).digest()[:8])])
-    order = visit_order(info.timestamps[found[:, 0]], draw, per_visit)
-    return offer_of(clip.path, info, found[order[:limit]], content_hash(file))
+    order = visit_order(info.timestamps[pairs[:, 0]], draw, per_visit)
+    return offer_of(clip.path, info, pairs[order[:limit]], content_hash(file))
 
 
 def _take(offers: Iterator[Offer], pairs: int, clips: int) -> list[Offer]:
@@ -150,8 +150,8 @@ def _take(offers: Iterator[Offer], pairs: int, clips: int) -> list[Offer]:
     taken: list[Offer] = []
     spare: list[Offer] = []
     missing = pairs
-    for place, offer in enumerate(offers):
-        share = quota + (place < remainder)
+    for index, offer in enumerate(offers):
+        share = quota + (index < remainder)
         taken.append(offer.part(0, share))
         spare.append(offer.part(share))
         missing -= len(taken[-1])
@@ -168,9 +168,9 @@ def _take(offers: Iterator[Offer], pairs: int, clips: int) -> list[Offer]:
 
 def say_fewer(corpus: Corpus, split: str, manifest: Manifest, pairs: int | None) -> None:
     """One line on stderr where a split has fewer pairs than were asked for."""
-    found = len(manifest.table)
-    if pairs is not None and found < pairs:
-        print(f"{corpus.name} ({split}): {found} of {pairs} pairs asked for; it has no more", file=sys.stderr)
+    count = len(manifest.table)
+    if pairs is not None and count < pairs:
+        print(f"{corpus.name} ({split}): {count} of {pairs} pairs asked for; it has no more", file=sys.stderr)
 
 
 def to_csv(table: pd.DataFrame) -> bytes:

@@ -35,11 +35,11 @@ class Offer:
         return asdict(self) | {"frames": self.frames.tolist(), "times": self.times.tolist()}
 
 
-def offer_of(video: str, info: VideoInfo, found: NDArray[np.int64], sha256: str) -> Offer:
-    """The pairs `found` (n,2) of a clip."""
-    t0, t1 = info.timestamps[found[:, 0]], info.timestamps[found[:, 1]]
+def offer_of(video: str, info: VideoInfo, pairs: NDArray[np.int64], sha256: str) -> Offer:
+    """The `pairs` (n,2) of a clip."""
+    t0, t1 = info.timestamps[pairs[:, 0]], info.timestamps[pairs[:, 1]]
     times = np.stack([t0, t1, t1 - t0], axis=1).round(6)
-    return Offer(video, info.width, info.height, round(info.fps, 6), sha256, found, times)
+    return Offer(video, info.width, info.height, round(info.fps, 6), sha256, pairs, times)
 
 
 def loaded_offer(dumped: dict[str, Any]) -> Offer:

@@ -86,8 +86,8 @@ def _check_holes(folder: Path, files: list[Path]) -> None:
 
 def stated_fps(folder: Path) -> float:
     """The number in the nearest `fps.txt`, in the folder or above; `UserError` when there is none."""
-    for place in (folder, *list(folder.parents)[:FPS_LEVELS]):
-        file = place / "fps.txt"
+    for parent in (folder, *list(folder.parents)[:FPS_LEVELS]):
+        file = parent / "fps.txt"
         if file.is_file():
             return _read_fps(file)
     raise UserError(f"{folder}: state the rate of these pictures in {folder.parent / 'fps.txt'}, e.g. 12")

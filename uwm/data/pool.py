@@ -45,14 +45,16 @@ class Stream(Protocol):
     def joined(self, parts: list[tuple[Rows, NDArray[np.uint8] | Failure]]) -> NDArray[np.uint8]: ...
 
 
-def joined_batches(streams: Sequence[Stream], workers: int, place: tuple[int, int, int]) -> Iterator[Tensor]:
+def joined_batches(
+    streams: Sequence[Stream], workers: int, position: tuple[int, int, int]
+) -> Iterator[Tensor]:
     """Endless: each step's pairs (b,2,3,S,S) uint8, the streams' shares one after the other, all read by
-    `workers` processes (0: by this one). `place`: the first step, the rank, the number of ranks.
+    `workers` processes (0: by this one). `position`: the first step, the rank, the number of ranks.
 
-    What a stream gives depends on nothing but itself and `place`.
+    What a stream gives depends on nothing but itself and `position`.
     """
     waiting: deque[tuple[int, BlockPlan]] = deque()  # the blocks whose tasks were handed out
-    tasks = _tasks([stream.plans(*place) for stream in streams], waiting)
+    tasks = _tasks([stream.plans(*position) for stream in streams], waiting)
     if workers:
         tasks = _announced(streams, tasks, RESULTS_AHEAD * workers)
     results = crash_proof_map(partial(_load, [stream.load for stream in streams]), tasks, workers)
@@ -61,14 +63,14 @@ def joined_batches(streams: Sequence[Stream], workers: int, place: tuple[int, in
     with closing(blocks):
         while True:
             parts = []
-            for own in range(len(streams)):
-                part = next(open_blocks[own], None)
+            for index in range(len(streams)):
+                part = next(open_blocks[index], None)
                 if part is None:
                     owner, plan, block = next(blocks)
-                    assert owner == own
-                    open_blocks[own] = _cut(plan, block)
+                    assert owner == index
+                    open_blocks[index] = _cut(plan, block)
                     del block  # its batches alone hold it now
-                    part = next(open_blocks[own])
+                    part = next(open_blocks[index])
                 parts.append(part)
             yield parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -82,11 +84,11 @@ def plans_in_order(plans: Sequence[Iterator[BlockPlan]]) -> Iterator[tuple[int, 
     """The streams' blocks in the order in which steps need them; a step takes a batch of every stream."""
     left = [0] * len(plans)
     while True:
-        for own, stream in enumerate(plans):
-            if left[own] == 0:
+        for index, stream in enumerate(plans):
+            if left[index] == 0:
                 plan = next(stream)
-                left[own] = len(plan.batches)
-                yield own, plan
+                left[index] = len(plan.batches)
+                yield index, plan
         passed = min(left)
         left = [batches - passed for batches in left]
 
@@ -94,9 +96,9 @@ def plans_in_order(plans: Sequence[Iterator[BlockPlan]]) -> Iterator[tuple[int, 
 def _tasks(
     plans: Sequence[Iterator[BlockPlan]], waiting: deque[tuple[int, BlockPlan]]
 ) -> Iterator[tuple[int, Any]]:
-    for own, plan in plans_in_order(plans):
-        waiting.append((own, plan))
-        yield from ((own, task) for task in plan.tasks)
+    for index, plan in plans_in_order(plans):
+        waiting.append((index, plan))
+        yield from ((index, task) for task in plan.tasks)
 
 
 def _announced(
@@ -105,17 +107,17 @@ def _announced(
     """The same tasks. Each is announced to the system `ahead` tasks early, so that its bytes are there in
     time."""
     coming: deque[tuple[int, Any]] = deque()
-    for own, task in tasks:
-        if announce := streams[own].announce:
+    for index, task in tasks:
+        if announce := streams[index].announce:
             announce(task)
-        coming.append((own, task))
+        coming.append((index, task))
         if len(coming) > ahead:
             yield coming.popleft()
 
 
 def _load(loads: Sequence[BlockLoad], item: tuple[int, Any]) -> NDArray[np.uint8]:
-    own, task = item
-    return loads[own](task)
+    index, task = item
+    return loads[index](task)
 
 
 def _blocks(
@@ -126,9 +128,9 @@ def _blocks(
     """Whose block, its plan, and its pictures (n,2,3,S,S)."""
     while True:
         parts = [next(results)[1]]  # asking for it makes the plan
-        own, plan = waiting.popleft()
+        index, plan = waiting.popleft()
         parts += [next(results)[1] for _ in plan.runs[1:]]
-        yield own, plan, streams[own].joined(list(zip(plan.runs, parts, strict=True)))
+        yield index, plan, streams[index].joined(list(zip(plan.runs, parts, strict=True)))
         del parts
 
 

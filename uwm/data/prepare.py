@@ -74,10 +74,10 @@ def prepare(
     plan = shard_plan(manifest, settings)
     names = [f"{number:05d}.tar" for number in range(len(plan))]
     known = _known_digests(out)
-    mine = range(part[0], len(plan), part[1])
+    numbers = range(part[0], len(plan), part[1])
     encode = partial(_encode_visit, corpus.folder, settings)
     bad = SkippedVisits(max_bad_share)
-    todo = _to_make([(out / names[number], plan[number]) for number in mine], known, encode, workers, bad)
+    todo = _to_make([(out / names[number], plan[number]) for number in numbers], known, encode, workers, bad)
     results = crash_proof_map(encode, (visit for _, visits in todo for visit in visits), workers)
     total = sum(len(visits) for _, visits in todo)
     with tqdm(total=total, unit="visit", disable=not progress) as bar:
@@ -91,15 +91,15 @@ class SkippedVisits:
     """Counts the clips that were read and those of which a visit gave nothing: one unit for both."""
 
     def __init__(self, max_share: float | None) -> None:
-        self.bad, self.seen = BadClips(max_share), set[str]()
+        self.bad, self.clips = BadClips(max_share), set[str]()
 
     def add(self, visits: Iterable[Visit], skipped: Iterable[tuple[str, str]]) -> None:
         """Of one shard; `UserError` when with it too many clips are bad."""
-        self.seen |= {visit.video for visit in visits}
+        self.clips |= {visit.video for visit in visits}
         for clip, reason in skipped:
             if clip not in dict(self.bad.skipped):
                 self.bad.add(clip, reason)
-        self.bad.check(len(self.seen))
+        self.bad.check(len(self.clips))
 
 
 def _to_make(
@@ -145,16 +145,16 @@ def _is_whole(path: Path, known: Mapping[str, str]) -> bool:
 
 def shard_plan(manifest: Manifest, settings: Settings) -> list[list[Visit]]:
     """Visits in a random order, cut into shards of about `shard_pairs` pairs: a shard mixes videos."""
-    found = visits(manifest.table, settings.pairs_per_visit)
+    all_visits = visits(manifest.table, settings.pairs_per_visit)
     draw = np.random.default_rng(settings.seed)
     plan: list[list[Visit]] = [[]]
     count = 0
-    for i in draw.permutation(len(found)):
+    for i in draw.permutation(len(all_visits)):
         if count >= settings.shard_pairs:
             plan.append([])
             count = 0
-        plan[-1].append(found[i])
-        count += len(found[i].rows)
+        plan[-1].append(all_visits[i])
+        count += len(all_visits[i].rows)
     return plan
 
 

@@ -55,18 +55,18 @@ def kept_settings(out: Path) -> dict[str, Any]:
     file = out / "settings.json"
     if not file.is_file():
         return {}
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return settings
 
 
 def same_settings(out: Path, manifest: Manifest, settings: dict[str, Any]) -> None:
     """Shards of other settings in the same folder would silently mix; refuse them."""
     kept = kept_settings(out)
-    wanted = {"manifest_sha256": manifest.sha256, **settings}
-    if any(kept.get(name, value) != value for name, value in wanted.items()):
+    expected = {"manifest_sha256": manifest.sha256, **settings}
+    if any(kept.get(name, value) != value for name, value in expected.items()):
         raise UserError(f"{out}: holds shards of another manifest or other settings; take another --out")
-    if not kept.items() >= wanted.items():
-        write_atomically(out / "settings.json", dump(kept | wanted))
+    if not kept.items() >= expected.items():
+        write_atomically(out / "settings.json", dump(kept | expected))
 
 
 def list_of(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -> tuple[Drawn, Manifest]:
@@ -83,24 +83,24 @@ def list_of(args: argparse.Namespace, corpus: Corpus, part: tuple[int, int]) -> 
             raise UserError(f"{path} is missing: write it first, with --manifest-only and without --part")
         drawn = drawn_by(given)
         return drawn, _new_list(args, corpus, drawn, path)
-    found = Manifest(read_manifest(path).table, read_skipped(path))
-    told = {} if args.manifest else kept_settings(args.out).get("list", {})
-    drawn = Drawn(**told) if told else _guessed(found, corpus, given)
+    manifest = Manifest(read_manifest(path).table, read_skipped(path))
+    recorded = {} if args.manifest else kept_settings(args.out).get("list", {})
+    drawn = Drawn(**recorded) if recorded else _guessed(manifest, corpus, given)
     others = {name: value for name, value in given.items() if getattr(drawn, name) != value}
-    if not told and "pairs" not in given:  # with them it is drawn again, which tells
+    if not recorded and "pairs" not in given:  # with them it is drawn again, which tells
         others |= {
             name: given[name] for name in ("gap", "pairs_per_clip", "pairs_per_visit") if name in given
         }
     if others:
         by = (
             f"was drawn by {_options(vars(drawn))}, not by"
-            if told
+            if recorded
             else "is a list that nothing says to be of"
         )
         raise UserError(f"{path} {by} {_options(others)}: leave that out, or name another --out")
-    if "pairs" in given and _training_pairs(args, corpus, drawn).sha256 != found.sha256:
+    if "pairs" in given and _training_pairs(args, corpus, drawn).sha256 != manifest.sha256:
         raise UserError(f"{path} lists others than these {given['pairs']} pairs: name another --out")
-    return drawn, found
+    return drawn, manifest
 
 
 def _guessed(manifest: Manifest, corpus: Corpus, given: dict[str, Any]) -> Drawn:

@@ -152,8 +152,8 @@ def _frequencies(size: int) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 def _coordinates(size: int) -> tuple[FloatArray, FloatArray]:
     """Rows (S, 1) and columns (1, S) in picture widths, float32."""
-    places = np.arange(size, dtype=np.float32) / np.float32(size)
-    return places[:, None], places[None]
+    positions = np.arange(size, dtype=np.float32) / np.float32(size)
+    return positions[:, None], positions[None]
 
 
 def _smooth(rng: Rng, size: int, cells: int) -> FloatArray:

@@ -36,12 +36,12 @@ def procedural_pairs(count: int, size: int, seed: int) -> NDArray[np.uint8]:
 def procedural_bank(count: int, size: int, gap: float, seed: int) -> FrameBank:
     """Those pairs as frames of `count` clips of two frames, `gap` seconds apart."""
     frames = torch.from_numpy(procedural_pairs(count, size, seed)).flatten(0, 1)
-    places = torch.arange(2 * count)
+    indices = torch.arange(2 * count)
     return FrameBank(
         frames=frames,
-        clip=places // 2,
-        time=gap * (places % 2).double(),
-        pairs=places.unflatten(0, (-1, 2)),
+        clip=indices // 2,
+        time=gap * (indices % 2).double(),
+        pairs=indices.unflatten(0, (-1, 2)),
         clips=tuple(f"{PROCEDURAL}/{index}" for index in range(count)),
         skipped=[],
     )
@@ -53,18 +53,18 @@ def _moved(rng: np.random.Generator, picture: NDArray[np.uint8], size: int) -> l
     pan = np.zeros(2) if still else rng.normal(0, 0.04, 2) * size  # pixels
     zoom, turn = (1.0, 0.0) if still else (np.exp(rng.normal(0, 0.03)), rng.normal(0, np.pi / 90))
     image, middle = Image.fromarray(picture), len(picture) / 2
-    found = []
+    views = []
     for share in (-0.5, 0.5):  # half of the motion before the middle, half after
         scale, angle, (dx, dy) = zoom**share, turn * share, pan * share
         a, b = scale * np.cos(angle), scale * np.sin(angle)
         # Output (x, y) is taken from a x - b y + c, b x + a y + d: the frame's middle from the picture's.
         c, d = middle + dx - (a - b) * size / 2, middle + dy - (a + b) * size / 2
-        found.append(
+        views.append(
             image.transform(
                 (size, size), Image.Transform.AFFINE, (a, -b, c, b, a, d), Image.Resampling.BILINEAR
             )
         )
-    return found
+    return views
 
 
 def _with_shape(
@@ -79,12 +79,12 @@ def _with_shape(
     mask = Image.new("L", (side, side))
     outline = side / 2 + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in outline], fill=255)
-    found = []
+    covered = []
     for share, frame in zip((0.0, 1.0), frames, strict=True):
-        place, degrees = start + share * motion - side / 2, float(np.degrees(turn * share))
+        corner, degrees = start + share * motion - side / 2, float(np.degrees(turn * share))
         drawn = frame.copy()
-        box = (round(place[0]), round(place[1]))
+        box = (round(corner[0]), round(corner[1]))
         bilinear = Image.Resampling.BILINEAR
         drawn.paste(texture.rotate(degrees, bilinear), box, mask.rotate(degrees, bilinear))
-        found.append(drawn)
-    return found
+        covered.append(drawn)
+    return covered

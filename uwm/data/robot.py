@@ -163,9 +163,9 @@ def _check_scene(recording: Recording, takes: Sequence[Take]) -> None:
     scene.close()
     path, acting = Path(str(recording.demos)), recording.policy == "replay"
     for name in dict.fromkeys(take.source for take in takes if take.source is not None):
-        found = read_demonstration(path, name, acting=acting).actions.shape[1]
-        if acting and found != size:
-            raise UserError(f"{path}: {name} has actions of {found} numbers, the controller takes {size}")
+        width = read_demonstration(path, name, acting=acting).actions.shape[1]
+        if acting and width != size:
+            raise UserError(f"{path}: {name} has actions of {width} numbers, the controller takes {size}")
 
 
 def _steps(arguments: argparse.Namespace) -> int | None:

@@ -19,34 +19,34 @@ def nearest_pairs(timestamps: NDArray[np.float64], gap: float) -> NDArray[np.int
     """
     if len(timestamps) < 2:
         return np.empty((0, 2), np.int64)
-    wanted = timestamps + gap
-    after = np.searchsorted(timestamps, wanted).clip(1, len(timestamps) - 1)
+    targets = timestamps + gap
+    after = np.searchsorted(timestamps, targets).clip(1, len(timestamps) - 1)
     before = after - 1
     half_frame = np.median(np.diff(timestamps)) / 2
     # a nanosecond, so that rounding errors don't decide between equally near frames
-    nearest = np.where(wanted - timestamps[before] < timestamps[after] - wanted - 1e-9, before, after)
+    nearest = np.where(targets - timestamps[before] < timestamps[after] - targets - 1e-9, before, after)
     start = np.arange(len(timestamps))
     true_gap = timestamps[nearest] - timestamps
-    inside = wanted <= timestamps[-1] + half_frame
+    inside = targets <= timestamps[-1] + half_frame
     fits = inside & (nearest > start) & (np.abs(true_gap - gap) <= GAP_TOLERANCE * gap)
     return np.stack([start[fits], nearest[fits]], axis=1)  # (n, 2)
 
 
 def without_cuts(
-    found: NDArray[np.int64], timestamps: NDArray[np.float64], cuts: tuple[float, ...]
+    pairs: NDArray[np.int64], timestamps: NDArray[np.float64], cuts: tuple[float, ...]
 ) -> NDArray[np.int64]:
     """The pairs (n,2) that have both frames on the same side of every cut."""
     part = np.searchsorted(np.asarray(cuts), timestamps, side="right")
-    return found[part[found[:, 0]] == part[found[:, 1]]]
+    return pairs[part[pairs[:, 0]] == part[pairs[:, 1]]]
 
 
 def clip_pairs(file: Path, gap: float, cuts: tuple[float, ...]) -> tuple[VideoInfo, NDArray[np.int64]]:
     """A video's times and sizes, and all its pairs (n,2). BadVideo where it cannot be read, or has none."""
     info = probe(file)
-    found = without_cuts(nearest_pairs(info.timestamps, gap), info.timestamps, cuts)
-    if len(found) == 0:
+    pairs = without_cuts(nearest_pairs(info.timestamps, gap), info.timestamps, cuts)
+    if len(pairs) == 0:
         raise BadVideo(file, f"no two frames {gap:g} s apart")
-    return info, found
+    return info, pairs
 
 
 def visit_order(starts: NDArray[np.float64], draw: np.random.Generator, per_visit: int) -> NDArray[np.int64]:

@@ -88,10 +88,10 @@ def nested_pairs(manifest: Manifest, pairs: int | None, seed: int) -> Manifest:
     if pairs is None:
         return manifest
     if pairs > len(manifest.table):
-        found = len(manifest.table)
+        total = len(manifest.table)
         raise UserError(
-            f"{pairs} training pairs are asked for, and there are {found}; "
-            f"lower the recipe's field, as in --set finetune.pairs={found}"
+            f"{pairs} training pairs are asked for, and there are {total}; "
+            f"lower the recipe's field, as in --set finetune.pairs={total}"
         )
     rows = np.random.default_rng(seed).permutation(len(manifest.table))[:pairs]
     return Manifest(manifest.table.iloc[np.sort(rows)].reset_index(drop=True), manifest.skipped)

@@ -156,10 +156,10 @@ def describe_shard(path: Path) -> dict[str, Any]:
     """What lies beside a shard. `UserError` where it is missing or no description."""
     file = path.with_suffix(".json")
     try:
-        found: dict[str, Any] = json.loads(file.read_text())
-        if not len(found["rows"]) == len(found["spans"]) == len(found.get("digests", found["rows"])):
+        shard: dict[str, Any] = json.loads(file.read_text())
+        if not len(shard["rows"]) == len(shard["spans"]) == len(shard.get("digests", shard["rows"])):
             raise ValueError("its lists are of different lengths")
-        return found
+        return shard
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: cannot be read ({error})") from None
 
@@ -246,10 +246,10 @@ def find_shards(root: Path, manifest: Manifest, short_side: int, quality: int) -
         NoShards: there is no such folder.
         UserError: pairs are missing of more clips than may be bad, or for no reason.
     """
-    wanted = (manifest.sha256, short_side, quality)
+    expected = (manifest.sha256, short_side, quality)
     for folder in folders_of_shards(root):
         index = read_index(folder)
-        if (index.manifest_sha256, index.short_side, index.quality) == wanted:
+        if (index.manifest_sha256, index.short_side, index.quality) == expected:
             _check_pairs(folder, index, manifest)
             return folder
     raise NoShards(

@@ -27,17 +27,17 @@ def with_split_file(clips: Iterable[Clip], file: Path) -> tuple[tuple[Clip, ...]
         UserError: the file cannot be read, a row is no pair, a split is unknown, two rows disagree, or no
             clip is named.
     """
-    wanted = _rows(file)
+    splits = _rows(file)
     used: set[str] = set()
     chosen = []
     for clip in clips:
-        key = next((name for name in _names_of(clip.path) if name in wanted), None)
+        key = next((name for name in _names_of(clip.path) if name in splits), None)
         if key is not None:
             used.add(key)
-            chosen.append(clip._replace(split=wanted[key]))
+            chosen.append(clip._replace(split=splits[key]))
     if not chosen:
         raise UserError(f"{file}: names no clip of the corpus; write rows such as {_example(clips)},train")
-    absent = len(wanted) - len(used)
+    absent = len(splits) - len(used)
     note = f"{len(chosen):,} clips by {file.name}" + (
         f", {absent:,} of its rows not on disk" if absent else ""
     )
@@ -56,16 +56,16 @@ def _rows(file: Path) -> dict[str, str]:
         rows = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file}: cannot be read as CSV ({error})") from None
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for number, row in enumerate((row for row in rows if row), start=1):
         if number == 1 and [cell.strip().lower() for cell in row][-1:] == ["split"]:
             continue
         if len(row) != 2 or row[1].strip().lower() not in WORDS:
             raise UserError(f"{file}, row {number}: write `path,split`, the split one of {', '.join(SPLITS)}")
         path, split = row[0].strip(), WORDS[row[1].strip().lower()]
-        if found.setdefault(path, split) != split:
-            raise UserError(f"{file}, row {number}: {path} is in {found[path]} and in {split}")
-    return found
+        if splits.setdefault(path, split) != split:
+            raise UserError(f"{file}, row {number}: {path} is in {splits[path]} and in {split}")
+    return splits
 
 
 def _example(clips: Iterable[Clip]) -> str:

@@ -47,20 +47,20 @@ def _refused(name: str, tree: Tree, splits: dict[str, str]) -> UserError:
 def _label_files(tree: Tree) -> dict[str, Path]:
     """By split: its label file in the folder, else beside it."""
     inside = {table: tree.root / table for table in sorted(tree.tables, key=lambda t: (t.count("/"), t))}
-    beside = {f"{place}/{name}": tree.root.parent / place / name
-              for place in BESIDE for names in NAMES.values() for name in _file_names(names)}  # fmt: skip
-    found = _by_split(inside)
-    return found or _by_split({table: path for table, path in beside.items() if path.is_file()})
+    beside = {f"{folder}/{name}": tree.root.parent / folder / name
+              for folder in BESIDE for names in NAMES.values() for name in _file_names(names)}  # fmt: skip
+    files = _by_split(inside)
+    return files or _by_split({table: path for table, path in beside.items() if path.is_file()})
 
 
 def _by_split(tables: dict[str, Path]) -> dict[str, Path]:
     by_name: dict[str, Path] = {}
     for table, path in tables.items():
         by_name.setdefault(table.rpartition("/")[2], path)
-    found = {
+    files = {
         split: next((by_name[n] for n in _file_names(NAMES[split]) if n in by_name), None) for split in SPLITS
     }
-    return {split: path for split, path in found.items() if path is not None}
+    return {split: path for split, path in files.items() if path is not None}
 
 
 def _file_names(names: tuple[str, ...]) -> list[str]:

@@ -85,23 +85,23 @@ def visits(table: pd.DataFrame, pairs_per_visit: int) -> list[Visit]:
     video = table["video"].to_numpy()
     frames = table[["frame0", "frame1"]].to_numpy(np.int64)
     times = table[["t0", "t1"]].to_numpy(np.float64)
-    found, start = [], 0
+    all_visits, start = [], 0
     for i in range(1, len(table) + 1):
         far = i < len(table) and (video[i] != video[start] or times[i, 0] - times[start, 0] > VISIT_SECONDS)
         if i == len(table) or far or i - start == pairs_per_visit:
             rows = np.arange(start, i)
-            found.append(Visit(str(video[start]), rows, frames[rows], times[rows]))
+            all_visits.append(Visit(str(video[start]), rows, frames[rows], times[rows]))
             start = i
-    return found
+    return all_visits
 
 
 def decode_visit(folder: Path, short_side: int, decoder: DecoderName, visit: Visit) -> Tensor:
     """All frames of a visit: (2m,3,H,W) uint8 with the wanted short side; every frame is decoded once."""
-    frames, place = np.unique(visit.frames.reshape(-1), return_inverse=True)  # (2m,) -> (u,), (2m,)
+    frames, inverse = np.unique(visit.frames.reshape(-1), return_inverse=True)  # (2m,) -> (u,), (2m,)
     times = np.empty(len(frames))
-    times[place] = visit.times.reshape(-1)
+    times[inverse] = visit.times.reshape(-1)
     decoded = read_frames(folder / visit.video, frames.tolist(), times=times.tolist(), decoder=decoder)
-    return resize_short_side(to_tensor(decoded), short_side)[torch.from_numpy(place)]
+    return resize_short_side(to_tensor(decoded), short_side)[torch.from_numpy(inverse)]
 
 
 def _load_visit(folder: Path, crop: Crop, decoder: DecoderName, visit: Visit) -> NDArray[np.uint8]:
@@ -194,8 +194,8 @@ class PairStream:
         units = np.repeat(sequence, [len(self.units[unit]) for unit in sequence])
         rows = np.concatenate([self.units[unit] for unit in sequence])
         length = self.pairs // world_size
-        mine = np.stack([units, rows], axis=1)[rank * length : (rank + 1) * length]  # (length, 2)
-        return [mine[start : start + size] for start in range(0, length, size)]
+        share = np.stack([units, rows], axis=1)[rank * length : (rank + 1) * length]  # (length, 2)
+        return [share[start : start + size] for start in range(0, length, size)]
 
     def joined(self, parts: list[tuple[Rows, NDArray[np.uint8] | Failure]]) -> NDArray[np.uint8]:
         """The pictures of a block (n,2,3,S,S); the good pairs stand in for those that could not be read."""
@@ -215,8 +215,8 @@ class PairStream:
             first = ": ".join(self.bad.skipped[0])
             raise UserError(f"none of {len(parts)} videos in a row can be read; the first: {first}")
         block = np.concatenate(good)
-        wanted = sum(len(run) for run, _ in parts)
-        return block if wanted == len(block) else block[np.arange(wanted) % len(block)]
+        length = sum(len(run) for run, _ in parts)
+        return block if length == len(block) else block[np.arange(length) % len(block)]
 
 
 def _runs(block: Rows) -> list[Rows]:
@@ -239,15 +239,15 @@ def video_stream(
 ) -> PairStream:
     """Pairs decoded live. `short_side` is by default 8/7 of the crop (256 for 224)."""
     crop = Crop(image_size, short_side or round(image_size * 8 / 7), seed)
-    found = visits(manifest.table, pairs_per_visit)
+    all_visits = visits(manifest.table, pairs_per_visit)
     load = partial(_load_visit, corpus.folder, crop, decoder)
-    task = partial(_visit_task, found)
-    names = [visit.video for visit in found]
-    rows, size = [visit.rows for visit in found], crop.pair_bytes
+    task = partial(_visit_task, all_visits)
+    names = [visit.video for visit in all_visits]
+    rows, size = [visit.rows for visit in all_visits], crop.pair_bytes
     return PairStream(rows, names, task, load, batch_size, seed, workers, buffer, size)
 
 
-def _visit_task(found: list[Visit], unit: int, rows: Rows, epoch: int) -> Visit:
-    visit = found[unit]
-    place = rows - visit.rows[0]
-    return Visit(visit.video, rows, visit.frames[place], visit.times[place], epoch)
+def _visit_task(all_visits: list[Visit], unit: int, rows: Rows, epoch: int) -> Visit:
+    visit = all_visits[unit]
+    index = rows - visit.rows[0]
+    return Visit(visit.video, rows, visit.frames[index], visit.times[index], epoch)

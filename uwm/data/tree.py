@@ -51,19 +51,19 @@ def read_tree(root: Path) -> Tree:
     The folders beside an `fps.txt` (or its own folder) are videos of pictures, and not looked into, since
     they hold millions of them.
     """
-    found: dict[str, list[str]] = {"video": [], "hdf5": [], "table": []}
+    paths: dict[str, list[str]] = {"video": [], "hdf5": [], "table": []}
     for folder, subfolders, files in _walk(root):
         prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
         prefix = "" if prefix == "./" else prefix
         if "fps.txt" in files:
             files.remove("fps.txt")
             inside = [path for name in subfolders for path in _picture_folders(root, prefix + name)]
-            found["video"] += inside or [prefix.rstrip("/") or "."]
+            paths["video"] += inside or [prefix.rstrip("/") or "."]
             subfolders.clear()
         for name in files:
             if kind := _KIND_OF.get("." + name.rpartition(".")[2].lower()):
-                found[kind].append(prefix + name)
-    return Tree(root, *(tuple(sorted(found[kind])) for kind in ("video", "hdf5", "table")))
+                paths[kind].append(prefix + name)
+    return Tree(root, *(tuple(sorted(paths[kind])) for kind in ("video", "hdf5", "table")))
 
 
 def _picture_folders(root: Path, path: str) -> Iterator[str]:
@@ -85,12 +85,12 @@ def _picture_folders(root: Path, path: str) -> Iterator[str]:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    seen: set[str] = set()
+    visited: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:
+        if real in visited:
             subfolders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         yield folder, subfolders, [name for name in files if not name.startswith(".")]

@@ -61,7 +61,7 @@ def _serve_in_order(pool: list["_Worker[Any, Any]"], items: Iterator[Any]) -> It
     exhausted = False
     while not exhausted or asked:
         for worker in pool:
-            if worker.place is None and not exhausted and len(asked) < RESULTS_AHEAD * len(pool):
+            if worker.index is None and not exhausted and len(asked) < RESULTS_AHEAD * len(pool):
                 try:
                     asked[count] = next(items)
                 except StopIteration:
@@ -70,8 +70,8 @@ def _serve_in_order(pool: list["_Worker[Any, Any]"], items: Iterator[Any]) -> It
                 worker.send(count, asked[count])
                 count += 1
         for worker in _ready(pool):
-            place, result = worker.receive()
-            done[place] = result
+            index, result = worker.receive()
+            done[index] = result
         while due in done:
             result = done.pop(due)
             if isinstance(result, BaseException):
@@ -81,7 +81,7 @@ def _serve_in_order(pool: list["_Worker[Any, Any]"], items: Iterator[Any]) -> It
 
 
 def _ready(pool: list["_Worker[Any, Any]"]) -> list["_Worker[Any, Any]"]:
-    busy = [worker for worker in pool if worker.place is not None]
+    busy = [worker for worker in pool if worker.index is not None]
     if not busy:
         return []
     first = min(worker.deadline for worker in busy)
@@ -95,7 +95,7 @@ class _Worker(Generic[Given, Result]):
 
     def __init__(self, function: Callable[[Given], Result], timeout: float) -> None:
         self.function, self.timeout = function, timeout
-        self.place: int | None = None
+        self.index: int | None = None
         self.deadline = 0.0
         self._start()
 
@@ -107,8 +107,8 @@ class _Worker(Generic[Given, Result]):
         self.process.start()
         theirs.close()
 
-    def send(self, place: int, item: Given) -> None:
-        self.place, self.deadline = place, time.monotonic() + self.timeout
+    def send(self, index: int, item: Given) -> None:
+        self.index, self.deadline = index, time.monotonic() + self.timeout
         try:
             self.pipe.send(item)
         except OSError:  # killed while it had nothing to do
@@ -117,11 +117,11 @@ class _Worker(Generic[Given, Result]):
             self.pipe.send(item)
 
     def receive(self) -> tuple[int, Result | Failure]:
-        assert self.place is not None
-        place, self.place = self.place, None
+        assert self.index is not None
+        index, self.index = self.index, None
         try:
             if self.pipe.poll():
-                return place, self.pipe.recv()
+                return index, self.pipe.recv()
             failure = Failure(f"the decoder did not return within {self.timeout:g} s", machine=True)
         except (EOFError, ConnectionResetError):
             self.process.join()
@@ -131,7 +131,7 @@ class _Worker(Generic[Given, Result]):
             failure = Failure(f"the decoder crashed (exit code {code})", machine=code not in CRASHES)
         self.stop()
         self._start()
-        return place, failure
+        return index, failure
 
     def stop(self) -> None:
         self.pipe.close()

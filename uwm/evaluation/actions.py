@@ -85,8 +85,8 @@ def stitched_errors(world: ActionWorld, network: LPIPS, pairs: StatePairs) -> di
     actions = in_batches(model.infer_actions, now, then[other])
     drawn, foreign = in_batches(model.predict, now, actions.quantized), pairs.s_next[other]
 
-    def lpips(states: Tensor, wanted: Tensor) -> Tensor:
-        return network(world.mae.decode(states), world.mae.decode(wanted))
+    def lpips(states: Tensor, target: Tensor) -> Tensor:
+        return network(world.mae.decode(states), world.mae.decode(target))
 
     tinted = {}
     if pairs.o_t is not None and isinstance(model, WorldModel):
@@ -133,16 +133,16 @@ def action_errors(
     other = actions.quantized[derangement(len(now), generator)]
     if isinstance(model, DrawingModel):  # likewise second
         random = model.random_actions(actions, generator)
-    found = {
+    errors = {
         "state_mse_copy": state_errors(pairs.s_t, pairs.s_next),
         "state_mse_shuffled": state_errors(in_batches(model.predict, now, other), pairs.s_next),
     }
     if random is not None:
-        found["delta_psnr"] = _delta_psnr(world, pairs, actions.quantized, random)
+        errors["delta_psnr"] = _delta_psnr(world, pairs, actions.quantized, random)
     if no_action is not None:
         free = in_batches(no_action.predict, pairs.s_t, actions.quantized)
-        found["state_mse_no_action"] = state_errors(free, pairs.s_next)
-    return found
+        errors["state_mse_no_action"] = state_errors(free, pairs.s_next)
+    return errors
 
 
 @torch.no_grad()
@@ -192,12 +192,14 @@ def _as_read(model: ActionModel, now: Tensor, actions: Tensor) -> Tensor:
 
 
 def _delta_psnr(world: ActionWorld, pairs: StatePairs, own_actions: Tensor, random: Tensor) -> Tensor:
-    def gained(own: Tensor, by_chance: Tensor, o_next: Tensor) -> Tensor:
-        return delta_psnr(world.mae.decode(own), world.mae.decode(by_chance), o_next.to(own.device) / 255)
+    def gained(predicted: Tensor, by_chance: Tensor, o_next: Tensor) -> Tensor:
+        return delta_psnr(
+            world.mae.decode(predicted), world.mae.decode(by_chance), o_next.to(predicted.device) / 255
+        )
 
     now, _ = pairs.read_by(world.world_model)
-    own, by_chance = (in_batches(world.world_model.predict, now, a) for a in (own_actions, random))
-    return in_batches(gained, own, by_chance, pairs.o_next)
+    predicted, by_chance = (in_batches(world.world_model.predict, now, a) for a in (own_actions, random))
+    return in_batches(gained, predicted, by_chance, pairs.o_next)
 
 
 def action_columns(
@@ -211,15 +213,15 @@ def action_columns(
 
     Pairs of one clip alone have no frame of another clip.
     """
-    found: dict[str, np.ndarray] = {}
+    columns: dict[str, np.ndarray] = {}
     for method, world in models.items():
         measured = action_errors(world, pairs, no_action, seed)
         measured |= reversal_errors(world.world_model, pairs)
         if len(set(pairs.clips)) > 1:
             measured |= stitched_errors(world, network, pairs)
             measured |= cycle_errors(world.world_model, pairs)
-        found |= {f"{method}/{name}": values.double().cpu().numpy() for name, values in measured.items()}
-    return found
+        columns |= {f"{method}/{name}": values.double().cpu().numpy() for name, values in measured.items()}
+    return columns
 
 
 @torch.no_grad()
@@ -230,8 +232,10 @@ def rates(world_model: WorldModel, actions: LatentActions, pairs: StatePairs) ->
     bits = world_model.config.bits
     if bits is None:
         bits = float(in_batches(world_model.bits, pairs.s_t, pairs.s_next).double().mean())
-    found = {"bits": Estimate(bits, n), "parameters": Estimate(parameters / 1e6, n)}
-    return FurtherMetrics(found) | (code_rates(actions.codes) if actions.codes.numel() else FurtherMetrics())
+    estimates = {"bits": Estimate(bits, n), "parameters": Estimate(parameters / 1e6, n)}
+    return FurtherMetrics(estimates) | (
+        code_rates(actions.codes) if actions.codes.numel() else FurtherMetrics()
+    )
 
 
 def code_rates(codes: Tensor) -> FurtherMetrics:
@@ -239,5 +243,5 @@ def code_rates(codes: Tensor) -> FurtherMetrics:
     n, tokens = codes.shape
     table = code_table(codes)
     used = perplexity(table["count"].to_numpy())
-    found = {"code_bits": Estimate(tokens * float(np.log2(used)), n), "perplexity": Estimate(used, n)}
-    return FurtherMetrics(found, {CODE_ROWS: table})
+    estimates = {"code_bits": Estimate(tokens * float(np.log2(used)), n), "perplexity": Estimate(used, n)}
+    return FurtherMetrics(estimates, {CODE_ROWS: table})

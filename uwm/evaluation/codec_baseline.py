@@ -20,16 +20,16 @@ def codec_columns(world: World, network: LPIPS, images: Tensor, bits: float) -> 
     the coarsest P-frame is too large, the codec shows R_t.
     """
 
-    def shown(part: Tensor) -> Tensor:  # uint8 (b, 2, 3, S, S)
+    def drawn(part: Tensor) -> Tensor:  # uint8 (b, 2, 3, S, S)
         frames = [world.mae.decode(states) for states in world.encode(part).unbind(1)]
         return torch.stack(frames, dim=1).mul(255).round().byte()
 
-    blurred = in_batches(shown, images)
+    blurred = in_batches(drawn, images)
     budget = int(bits) // BITS_OF_A_BYTE
     coded = torch.stack([code_within(r_t, r_next, budget).frame for r_t, r_next in blurred.cpu()])
 
-    def distance(frames: Tensor, wanted: Tensor) -> Tensor:
-        return network(frames.to(wanted.device), wanted.float() / 255)
+    def distance(frames: Tensor, target: Tensor) -> Tensor:
+        return network(frames.to(target.device), target.float() / 255)
 
-    found = in_batches(distance, coded, blurred[:, 1], size=32)
-    return {"lpips_to_next_codec": found.double().cpu().numpy()}
+    distances = in_batches(distance, coded, blurred[:, 1], size=32)
+    return {"lpips_to_next_codec": distances.double().cpu().numpy()}

@@ -76,12 +76,12 @@ def command_columns(
 ) -> dict[str, np.ndarray]:
     """Per pair (n,), how far the gripper moves as told: `control_<command>_mm` (open and close: the opening's
     change), and `control_success`, the share of commands by which it moves that way."""
-    found, right = {}, []
+    columns, right = {}, []
     for name, command in COMMANDS.items():
         predicted = under_command(predict, test, command, device)
         moved = probe.displacement(test.states[:, 0], predicted)[:, command.axis] * command.sign  # (n,)
         right.append((moved > 0).double())
         in_space = command.axis < 3
         values = moved.numpy() * (MM_PER_METRE if in_space else 1.0)
-        found[f"control_{name}" + "_mm" * in_space] = values
-    return {**found, "control_success": torch.stack(right, dim=1).mean(1).numpy()}
+        columns[f"control_{name}" + "_mm" * in_space] = values
+    return {**columns, "control_success": torch.stack(right, dim=1).mean(1).numpy()}

@@ -34,20 +34,20 @@ def told(episode: Episode) -> str:
 
 def sample_table(cell: Cell, episodes: Sequence[Episode], steps: int) -> pd.DataFrame:
     """A row per episode, named by its seed; no times, so that the same seeds give the same bytes."""
-    mine, held = column(cell), held_distances(episodes, steps)  # (n, steps + 1)
+    prefix, held = column(cell), held_distances(episodes, steps)  # (n, steps + 1)
     return pd.DataFrame(
         {
             "video": [f"episode-{episode.seed}" for episode in episodes],
             "t0": 0,
             "t1": [len(episode.actions) for episode in episodes],
             "moving": True,
-            f"{mine}/success": [float(episode.success) for episode in episodes],
-            f"{mine}/start_distance_mm": [episode.distances[0] for episode in episodes],
-            f"{mine}/final_distance_mm": [episode.distances[-1] for episode in episodes],
-            f"{mine}/steps": [float(len(episode.actions)) for episode in episodes],
-            f"{mine}/calls": [decided(episode)[0] for episode in episodes],
-            f"{mine}/decisions": [decided(episode)[1] for episode in episodes],
-            **{f"{mine}/distance_mm_{k}": held[:, k] for k in range(1, steps + 1)},
+            f"{prefix}/success": [float(episode.success) for episode in episodes],
+            f"{prefix}/start_distance_mm": [episode.distances[0] for episode in episodes],
+            f"{prefix}/final_distance_mm": [episode.distances[-1] for episode in episodes],
+            f"{prefix}/steps": [float(len(episode.actions)) for episode in episodes],
+            f"{prefix}/calls": [decided(episode)[0] for episode in episodes],
+            f"{prefix}/decisions": [decided(episode)[1] for episode in episodes],
+            **{f"{prefix}/distance_mm_{k}": held[:, k] for k in range(1, steps + 1)},
         }
     )
 
@@ -61,7 +61,7 @@ def episode_metrics(episodes: Sequence[Episode], steps: int) -> dict[str, Estima
     """Success with Wilson's interval, all else as means with bootstrap intervals over episodes."""
     names = [f"episode-{episode.seed}" for episode in episodes]
     share = wilson(sum(episode.success for episode in episodes), len(episodes))
-    found = {"success": Estimate(share.estimate, share.n, (share.low, share.high))}
+    metrics = {"success": Estimate(share.estimate, share.n, (share.low, share.high))}
     distances = held_distances(episodes, steps)  # (n, steps + 1)
     columns = {
         "start_distance_mm": distances[:, 0],
@@ -70,15 +70,15 @@ def episode_metrics(episodes: Sequence[Episode], steps: int) -> dict[str, Estima
         **{f"distance_mm_{k}": distances[:, k] for k in range(1, steps + 1)},
     }
     for name, values in columns.items():
-        found[name] = estimate(bootstrap_mean(values, names), name, "")
+        metrics[name] = estimate(bootstrap_mean(values, names), name, "")
     calls, decisions = (np.array(part, np.float64) for part in zip(*map(decided, episodes), strict=True))
     seconds = np.concatenate([episode.seconds[episode.calls > 0] for episode in episodes])
     if decisions.all():
         ratio = bootstrap_ratio(calls, decisions, names)
-        found["calls_per_decision"] = estimate(ratio, "calls_per_decision", "")
+        metrics["calls_per_decision"] = estimate(ratio, "calls_per_decision", "")
     if len(seconds):
-        found["seconds_per_decision"] = Estimate(float(seconds.mean()), len(seconds))
-    return found
+        metrics["seconds_per_decision"] = Estimate(float(seconds.mean()), len(seconds))
+    return metrics
 
 
 @torch.no_grad()

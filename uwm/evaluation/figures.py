@@ -42,10 +42,10 @@ def show_commands(
     predict: DynamicsFunction, test: EvalPairs, rows: Sequence[int], decoder: World, folder: Path
 ) -> None:
     """The same frames under each command."""
-    some = test.part(rows)
-    tiles = {"o_t": some.images[:, 0] / 255}
+    part = test.part(rows)
+    tiles = {"o_t": part.images[:, 0] / 255}
     for name, command in COMMANDS.items():
-        tiles[name] = decoder.mae.decode(under_command(predict, some, command, decoder.device)).cpu()
+        tiles[name] = decoder.mae.decode(under_command(predict, part, command, decoder.device)).cpu()
     write_tiles(tiles, folder)
     number_columns(len(rows), folder)
 
@@ -53,10 +53,10 @@ def show_commands(
 @torch.no_grad()
 def show_transfer(test: EvalPairs, rows: Sequence[int], decoder: World, folder: Path) -> None:
     """A donor's two frames, the frame that gets its latent actions, and what is predicted."""
-    some, given = test.part(rows), test.part(donors(test.pairs)[list(rows)].tolist())
-    state = transferred(decoder.world_model, some.states[:, 0], given.states, decoder.device)
+    receivers, given = test.part(rows), test.part(donors(test.pairs)[list(rows)].tolist())
+    state = transferred(decoder.world_model, receivers.states[:, 0], given.states, decoder.device)
     o_t, o_next = (given.images / 255).unbind(1)
-    tiles = {"donor_o_t": o_t, "donor_o_next": o_next, "o_t": some.images[:, 0] / 255}
+    tiles = {"donor_o_t": o_t, "donor_o_next": o_next, "o_t": receivers.images[:, 0] / 255}
     write_tiles({**tiles, "prediction": decoder.mae.decode(state).cpu()}, folder)
     number_columns(len(rows), folder)
 

@@ -90,8 +90,8 @@ def through_frames(predict: Predictor, pixels: World, mae: MaskedAutoencoder) ->
     def predicted(step: Step) -> Prediction:
         assert step.frames is not None
         now, then = pixels.encode(step.frames).unbind(1)
-        found = predict(step._replace(now=now, s_t=now, s_next=then))
-        return Prediction(mae.encode(pixels.mae.decode(found.state)), found.latents)
+        prediction = predict(step._replace(now=now, s_t=now, s_next=then))
+        return Prediction(mae.encode(pixels.mae.decode(prediction.state)), prediction.latents)
 
     return predicted
 
@@ -133,17 +133,19 @@ def measure_frame_model(
     states = {method: in_batches(model.mae.encode, drawn), COPY.name: s_t, ORACLE.name: s_next}
     pairs, _ = measure_pairs(how, test._replace(drawn={method: drawn}), states, only=[method])
     clips = list(test.manifest.table["video"])
-    seen = StatePairs(s_t, s_next, clips, then, now)
-    columns = action_columns({method: FrameWorld(model.mae, model)}, no_action, how.network, seen, seed)
+    state_pairs = StatePairs(s_t, s_next, clips, then, now)
+    columns = action_columns(
+        {method: FrameWorld(model.mae, model)}, no_action, how.network, state_pairs, seed
+    )
     return pairs.assign(**columns), drawn, actions.quantized
 
 
 def frame_model_rates(model: CheckedModel, actions: Tensor) -> FurtherMetrics:
     """Bits of a transition, what codes carry by their entropy, and how many numbers were trained."""
     n = len(actions)
-    found = FurtherMetrics({"bits": Estimate(model.bits, n)})
+    further = FurtherMetrics({"bits": Estimate(model.bits, n)})
     if not actions.is_floating_point():
-        found |= code_rates(actions.reshape(n, -1))
+        further |= code_rates(actions.reshape(n, -1))
     if model.parameters is not None:
-        found |= FurtherMetrics({"parameters": Estimate(model.parameters / 1e6, n)})
-    return found
+        further |= FurtherMetrics({"parameters": Estimate(model.parameters / 1e6, n)})
+    return further

@@ -133,9 +133,9 @@ def measure_pairs(
         part = {method: state[rows] for method, state in states.items()}
         images = test.images[rows].to(how.world.device)
         drawn = {method: frame[rows].to(images.device) for method, frame in (test.drawn or {}).items()}
-        table, found = _measure_batch(how, images, part, drawn, only or list(states))
+        table, batch_frames = _measure_batch(how, images, part, drawn, only or list(states))
         tables.append(table)
-        frames.append({method: found[method].cpu() for method in keep})
+        frames.append({method: batch_frames[method].cpu() for method in keep})
     pairs = pd.concat(
         [test.manifest.table[["video", "t0", "t1"]], pd.concat(tables, ignore_index=True)], axis=1
     )
@@ -170,6 +170,6 @@ def _measure_batch(
         sharp = (drawn[method], network.features(drawn[method])) if method in drawn else decoded
         predicted = Predicted(states[method], *decoded, *sharp)
         for measure in how.measures:
-            found = measure(network, observed, predicted)
-            columns |= {f"{method}/{name}": value for name, value in found.items()}
+            measured = measure(network, observed, predicted)
+            columns |= {f"{method}/{name}": value for name, value in measured.items()}
     return pd.DataFrame({name: value.double().cpu().numpy() for name, value in columns.items()}), frames

@@ -96,8 +96,8 @@ def predict_pairs(
         controls = actions[rows].to(device), mask[rows].to(device)
         parts.append(predictor(Step(s_t, s_t, s_next, *controls, pairs.images[rows].to(device))))
     state = torch.cat([part.state for part in parts])
-    found = [part.latents for part in parts if part.latents is not None]
-    return Prediction(state, _joined(found) if found else None)
+    latents = [part.latents for part in parts if part.latents is not None]
+    return Prediction(state, _joined(latents) if latents else None)
 
 
 @torch.no_grad()
@@ -106,21 +106,21 @@ def predict_by_ficc(
 ) -> tuple[Prediction, LatentActions]:
     """FICC's predictions of all pairs: its frames, seen by the MAE as all others are; and its latent actions
     between both frames. It predicts from these, or from the robot's actions through `adapter`."""
-    frames, used, own = [], [], []
-    for images, action, seen in zip(
+    frames, used, inferred = [], [], []
+    for images, action, mask in zip(
         test.images.split(64), *(c.split(64) for c in test.controls), strict=True
     ):
         o_t, o_next = (images.to(world.device).float() / 255).unbind(1)
         s_t = ficc.represent(o_t)
-        own.append(ficc.infer_actions(s_t, ficc.represent(o_next)))
-        used.append(own[-1])
+        inferred.append(ficc.infer_actions(s_t, ficc.represent(o_next)))
+        used.append(inferred[-1])
         if adapter is not None:
-            controls = action.to(world.device), seen.to(world.device)
+            controls = action.to(world.device), mask.to(world.device)
             used[-1] = adapter.infer_actions(s_t, *controls, ficc.quantizer)
         frames.append(ficc.decode(ficc.predict(s_t, used[-1].quantized)))
     pictures = torch.cat(frames).mul(255).round().byte()  # (n, 3, S, S)
     state = torch.cat([world.encode(part) for part in pictures.split(64)])
-    return Prediction(state, _joined(used)), _joined(own)
+    return Prediction(state, _joined(used)), _joined(inferred)
 
 
 def _joined(parts: Sequence[LatentActions]) -> LatentActions:

@@ -20,12 +20,12 @@ from uwm.models.tokens import regions_of_patches
 # Latent actions
 
 
-def latent_measures(latents: LatentActions, wanted: LatentActions) -> dict[str, Tensor]:
+def latent_measures(latents: LatentActions, target: LatentActions) -> dict[str, Tensor]:
     """Of each pair (n,): the share of right codes, if there are any, and the mean squared error to A_L."""
-    found = {"latent_mse": (latents.continuous - wanted.continuous).square().mean((1, 2)).double()}
-    if not wanted.codes.numel():
-        return found
-    return {"code_accuracy": (latents.codes == wanted.codes).double().mean(1), **found}
+    measures = {"latent_mse": (latents.continuous - target.continuous).square().mean((1, 2)).double()}
+    if not target.codes.numel():
+        return measures
+    return {"code_accuracy": (latents.codes == target.codes).double().mean(1), **measures}
 
 
 def mean_controls(pairs: ActionPairs) -> Tensor:
@@ -61,8 +61,8 @@ def probe_real_actions(
     `pairs`: those it is fitted to, those that choose its penalty or length, and those it is tested on.
     """
     features = []
-    for seen in pairs:
-        latents = predict_pairs(predictor, seen, device).latents
+    for part in pairs:
+        latents = predict_pairs(predictor, part, device).latents
         assert latents is not None
         features.append(latents.quantized.flatten(1).cpu())
     return _left_of_actions(features, pairs, probe)
@@ -74,7 +74,7 @@ def _left_of_actions(
     probe: Callable[[ProbeRows, ProbeRows], ProbeReadout],
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `probe_real_actions`, from any features (n, F) of the three parts."""
-    targets = [mean_controls(seen.pairs).double() for seen in pairs]
+    targets = [mean_controls(part.pairs).double() for part in pairs]
     varies = targets[2].std(0) > 0
     spread = targets[2].std(0)[varies]
     scaled = [target[:, varies] / spread for target in targets]
@@ -105,17 +105,19 @@ def action_probes(
     """
     fitted, held_out = (load_eval_pairs(setting, split, pairs, 0) for split in ("train", "validation"))
     parts = (fitted, held_out, test)
-    found: dict[str, np.ndarray] = {}
+    columns: dict[str, np.ndarray] = {}
     for name, probe in (("probe_r2", linear_probe), ("probe_r2_mlp", mlp_probe)):
         residual, total = probe_real_actions(predictor, parts, device, probe)
-        found |= {f"{name}_residual": residual, f"{name}_total": total}
-    seen = [movement for part in parts if (movement := visible_movement(part.pairs, setting)) is not None]
-    if len(seen) == len(parts) and len({movement.shape[1] for movement in seen}) == 1:
+        columns |= {f"{name}_residual": residual, f"{name}_total": total}
+    movements = [
+        movement for part in parts if (movement := visible_movement(part.pairs, setting)) is not None
+    ]
+    if len(movements) == len(parts) and len({movement.shape[1] for movement in movements}) == 1:
         # Each number counts alike, whatever its unit.
-        spread = seen[0].std(0).clamp_min(1e-9)
-        residual, total = _left_of_actions([movement / spread for movement in seen], parts, linear_probe)
-        found |= {"probe_r2_movement_residual": residual, "probe_r2_movement_total": total}
-    return further_metrics(ACTION_ROWS, test.pairs.manifest.table, found, "")
+        spread = movements[0].std(0).clamp_min(1e-9)
+        residual, total = _left_of_actions([movement / spread for movement in movements], parts, linear_probe)
+        columns |= {"probe_r2_movement_residual": residual, "probe_r2_movement_total": total}
+    return further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
 
 
 PROBED_REGIONS = 49  # a probe reads no more tokens than these: with more patches, their means

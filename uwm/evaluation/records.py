@@ -54,7 +54,7 @@ def metrics(pairs: pd.DataFrame, method: str, protocol: str, suffix: str = "") -
         "success_vs_current": to_next < to_current,
         "success_vs_copy": to_next < pairs["lpips_of_copy"].to_numpy(),
     }
-    return {name + suffix: found for name, found in means({**column, **shares}, clips, protocol).items()}
+    return {name + suffix: entry for name, entry in means({**column, **shares}, clips, protocol).items()}
 
 
 def means(columns: Mapping[str, np.ndarray], clips: np.ndarray, protocol: str) -> dict[str, Estimate]:
@@ -70,8 +70,8 @@ def means(columns: Mapping[str, np.ndarray], clips: np.ndarray, protocol: str) -
         if metric.ratio and set(metric.ratio) <= set(columns):
             above, below = (columns[name] for name in metric.ratio)
             if (pd.Series(below).groupby(clips).sum() > 0).all():  # a copy of O_t is at no distance to it
-                found = bootstrap_ratio(above, below, clips)
-                result[metric.name] = estimate(gain(found) if metric.gain else found, metric.name, protocol)
+                ratio = bootstrap_ratio(above, below, clips)
+                result[metric.name] = estimate(gain(ratio) if metric.gain else ratio, metric.name, protocol)
     return result
 
 
@@ -116,7 +116,7 @@ def write_evaluation(
         "weights": dict(weights),
         "skipped": manifest.skipped,
         "whole": {
-            method: {name: asdict(found) for name, found in entries.metrics.items()}
+            method: {name: asdict(entry) for name, entry in entries.metrics.items()}
             for method, entries in whole.items()
         },
     }
@@ -144,15 +144,15 @@ def write_samples(context: Context, cell: Cell, pairs: pd.DataFrame) -> Path:
     """The cell's own numbers per pair, a file of its own so that cells can run in any order."""
     path = context.out / "samples" / f"{cell.file_name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    mine = pairs.columns.str.startswith(f"{column(cell)}/") | ~pairs.columns.str.contains("/")
-    write_table(pairs.loc[:, mine], path)
+    mask = pairs.columns.str.startswith(f"{column(cell)}/") | ~pairs.columns.str.contains("/")
+    write_table(pairs.loc[:, mask], path)
     return path
 
 
-def write_further(context: Context, cell: Cell, found: FurtherMetrics) -> tuple[Path, ...]:
+def write_further(context: Context, cell: Cell, further: FurtherMetrics) -> tuple[Path, ...]:
     """The tables behind a cell's numbers beside those of its pairs: `samples/<kind>/<cell>.csv`."""
     paths = []
-    for kind, table in found.tables.items():
+    for kind, table in further.tables.items():
         path = context.out / "samples" / kind / f"{cell.file_name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         names = {name: f"{column(cell)}/{name}" for name in table if name not in KEYS}

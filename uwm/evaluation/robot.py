@@ -70,18 +70,18 @@ class RobotEvaluation:
 
     def latent_actions(self, test: EvalPairs) -> LatentActions:
         """The latent actions between both frames of each pair."""
-        found = predict_pairs(latent_action_predictor(self.world.world_model), test, self.device).latents
-        assert found is not None
-        return found
+        latents = predict_pairs(latent_action_predictor(self.world.world_model), test, self.device).latents
+        assert latents is not None
+        return latents
 
     @torch.no_grad()
     def measure(
-        self, test: EvalPairs, method: str, predicted: Prediction, wanted: LatentActions | None = None
+        self, test: EvalPairs, method: str, predicted: Prediction, target: LatentActions | None = None
     ) -> tuple[pd.DataFrame, Tensor]:
         """Numbers per pair, in columns `<method>/<measure>`, and the predicted frames (n, 3, S, S).
 
         Distances over the frame, the moving region and, where its place is known, around the gripper; the
-        error of the gripper's displacement. With `wanted`, how right the latent actions are.
+        error of the gripper's displacement. With `target`, how right the latent actions are.
         """
         states = {
             COPY.name: test.states[:, 0].to(self.device),
@@ -93,9 +93,9 @@ class RobotEvaluation:
         keep = list(dict.fromkeys([ORACLE.name, method]))
         pairs, frames = measure_pairs(how, observed, states, only=[method], keep=keep)
         columns: dict[str, Tensor] = {}
-        if wanted is not None:
+        if target is not None:
             assert predicted.latents is not None
-            columns |= latent_measures(predicted.latents, wanted)
+            columns |= latent_measures(predicted.latents, target)
         columns |= self._gripper_columns(test, predicted.state, frames[method], frames[ORACLE.name])
         for name, values in columns.items():
             pairs[f"{method}/{name}"] = values.double().cpu().numpy()
@@ -104,18 +104,18 @@ class RobotEvaluation:
     def _gripper_columns(
         self, test: EvalPairs, state: Tensor, frame: Tensor, r_next: Tensor
     ) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
+        columns: dict[str, Tensor] = {}
         if gripper_is_seen(test.pairs):
             centres = gripper_in_crop(test.pairs, self.setting.short_side, self.world.image_size)
             o_next = test.images[:, 1] / 255
-            found |= gripper_measures(self.network, frame, r_next, o_next, centres)
+            columns |= gripper_measures(self.network, frame, r_next, o_next, centres)
             if self.reader is not None:
                 true = self._eef_px(test).diff(dim=1)[:, 0]
-                seen = moved_in_picture(self.reader, test.states[:, 0], state)
-                found["hand_error_px"] = (seen - true).norm(dim=1)
+                moved = moved_in_picture(self.reader, test.states[:, 0], state)
+                columns["hand_error_px"] = (moved - true).norm(dim=1)
         if has_eef_pos(test.pairs):
-            found["hand_error_mm"] = eef_errors(self.gripper_probe(), test.pairs, test.states[:, 0], state)
-        return found
+            columns["hand_error_mm"] = eef_errors(self.gripper_probe(), test.pairs, test.states[:, 0], state)
+        return columns
 
     def _eef_px(self, test: EvalPairs) -> Tensor:
         return eef_in_crop(test.pairs, self.setting.short_side, self.world.image_size)
@@ -131,11 +131,11 @@ class RobotEvaluation:
     def transfer(self, test: EvalPairs) -> FurtherMetrics:
         """How the gripper moves by latent actions of another clip."""
         probe, world_model = self.gripper_probe(), self.world.world_model
-        found = transfer_columns(world_model, probe, test, self.device)
+        columns = transfer_columns(world_model, probe, test, self.device)
         if self.reader is not None:
             eef_px = self._eef_px(test)
-            found |= transfer_in_picture(world_model, self.reader, test, eef_px, self.device)
-        return self._of_pairs(test, found)
+            columns |= transfer_in_picture(world_model, self.reader, test, eef_px, self.device)
+        return self._of_pairs(test, columns)
 
     def commands(self, predictor: Predictor, test: EvalPairs) -> FurtherMetrics:
         """How the gripper moves under constant commands."""

@@ -47,21 +47,21 @@ def rollout_columns(
     network: LPIPS, decoder: World, segments: RolloutSegments, predicted: Tensor
 ) -> dict[str, np.ndarray]:
     """Per run (n,) and step k from 1, `<measure>_<k>`: LPIPS to R_t+k, PSNR to O_t+k, state error."""
-    found: dict[str, np.ndarray] = {}
+    by_step: dict[str, np.ndarray] = {}
     for k in range(predicted.shape[1]):
         rows = segments.pair_index[:, k]
         names = "rollout_lpips", "rollout_psnr", "rollout_state_mse"
         columns: dict[str, list[Tensor]] = {name: [] for name in names}
-        for some in torch.arange(len(rows)).split(32):
-            frame = decoder.mae.decode(predicted[some, k])
-            s_next = segments.pairs.states[rows[some], 1].to(predicted.device)
-            o_next = segments.pairs.images[rows[some], 1].to(predicted.device).float() / 255
+        for batch in torch.arange(len(rows)).split(32):
+            frame = decoder.mae.decode(predicted[batch, k])
+            s_next = segments.pairs.states[rows[batch], 1].to(predicted.device)
+            o_next = segments.pairs.images[rows[batch], 1].to(predicted.device).float() / 255
             near = network(frame, decoder.mae.decode(s_next))
-            error = (predicted[some, k] - s_next).square().mean((1, 2))
+            error = (predicted[batch, k] - s_next).square().mean((1, 2))
             for name, values in zip(names, (near, psnr(frame, o_next), error), strict=True):
                 columns[name].append(values.double().cpu())
-        found |= {f"{name}_{k + 1}": torch.cat(parts).numpy() for name, parts in columns.items()}
-    return found
+        by_step |= {f"{name}_{k + 1}": torch.cat(parts).numpy() for name, parts in columns.items()}
+    return by_step
 
 
 @torch.no_grad()
@@ -91,9 +91,9 @@ def rollout_fvd(
         }
         for name, frames in clips.items():
             parts[name].append(network.features(frames.clamp(0, 1).unflatten(0, (-1, length))))
-    features = {name: torch.cat(found) for name, found in parts.items()}
-    own = features.pop("predicted")
+    features = {name: torch.cat(batches) for name, batches in parts.items()}
+    predicted_features = features.pop("predicted")
     return {
-        name: Estimate(frechet_distance(own, wanted), runs, protocol=network.protocol.name)
-        for name, wanted in features.items()
+        name: Estimate(frechet_distance(predicted_features, target), runs, protocol=network.protocol.name)
+        for name, target in features.items()
     }

@@ -37,11 +37,11 @@ def segments_from(manifest: Manifest, starts: Manifest, steps: int) -> tuple[Man
     """
     table, after = manifest.table, _following(manifest)
     begins = zip(starts.table["video"], starts.table["frame0"], strict=True)
-    found = [_run(after, video, frame, steps) for video, frame in begins]
-    kept = [row for row, run in enumerate(found) if len(run) == steps]
+    candidates = [_run(after, video, frame, steps) for video, frame in begins]
+    kept = [row for row, run in enumerate(candidates) if len(run) == steps]
     if not kept:
         raise UserError(f"no clip has {steps} pairs of frames in a row: longer clips are needed")
-    runs = [found[row] for row in kept]
+    runs = [candidates[row] for row in kept]
     last = table.iloc[[run[-1] for run in runs]].reset_index(drop=True)
     ends = starts.table.iloc[kept].reset_index(drop=True)
     ends = ends.assign(frame1=last["frame1"], t1=last["t1"], gap=last["t1"] - ends["t0"])
@@ -59,8 +59,8 @@ def _run(after: _Following, video: str, frame: int, length: int) -> list[int]:
     """Up to `length` pairs, the first of which begins at `frame`."""
     run: list[int] = []
     while len(run) < length and (video, frame) in after:
-        place, frame = after[video, frame]
-        run.append(place)
+        row, frame = after[video, frame]
+        run.append(row)
     return run
 
 

@@ -72,7 +72,7 @@ def _entry_text(entry: Mapping[str, Any] | None) -> str:
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
     """The first text to the left, the others to the right, two spaces between."""
     first, *others = (
-        f"{text:{'>' if place else '<'}{width}}"
-        for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        f"{text:{'>' if position else '<'}{width}}"
+        for position, (text, width) in enumerate(zip(row, widths, strict=True))
     )
     return "  ".join([first, *others])

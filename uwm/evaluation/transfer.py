@@ -20,10 +20,10 @@ def donors(pairs: ActionPairs) -> Tensor:
 
     Latent actions belong to places of the picture, so they can only mean the same where the gripper is near.
     """
-    place = torch.from_numpy(pairs.actions.eef_in_picture[:, 0]).double()  # (n, 2)
+    eef_in_picture = torch.from_numpy(pairs.actions.eef_in_picture[:, 0]).double()  # (n, 2)
     clips = pairs.manifest.table["video"].astype("category").cat.codes.to_numpy(copy=True)
     same = torch.from_numpy(clips[:, None] == clips[None])
-    return torch.cdist(place, place).masked_fill(same, torch.inf).argmin(1)
+    return torch.cdist(eef_in_picture, eef_in_picture).masked_fill(same, torch.inf).argmin(1)
 
 
 def seen_by(model: ActionModel, pairs: EvalPairs) -> Tensor:
@@ -50,11 +50,11 @@ def transfer_in_picture(
     `eef_px` (n, 2, 2): the gripper's true ones.
     """
     moved, nearest = eef_px[:, 1] - eef_px[:, 0], donors(test.pairs)  # (n, 2)
-    seen = seen_by(model, test)
-    predicted = transferred(model, seen[:, 0], seen[nearest], device)
+    states = seen_by(model, test)
+    predicted = transferred(model, states[:, 0], states[nearest], device)
     error = moved_in_picture(reader, test.states[:, 0], predicted) - moved[nearest]
-    found = {"transfer_px": error, "transfer_still_px": moved[nearest]}
-    return {name: distance.norm(dim=1).numpy() for name, distance in found.items()}
+    offsets = {"transfer_px": error, "transfer_still_px": moved[nearest]}
+    return {name: distance.norm(dim=1).numpy() for name, distance in offsets.items()}
 
 
 def transfer_columns(
@@ -66,8 +66,8 @@ def transfer_columns(
     moved = eef_pos[:, 1] - eef_pos[:, 0]  # (n, 3)
     nearest = donors(test.pairs)
     anyone = derangement(len(moved), torch.Generator().manual_seed(0))
-    found, seen = {"transfer_still_mm": moved[nearest]}, seen_by(model, test)
+    errors, states = {"transfer_still_mm": moved[nearest]}, seen_by(model, test)
     for name, donor in (("transfer_mm", nearest), ("transfer_random_mm", anyone)):
-        predicted = transferred(model, seen[:, 0], seen[donor], device)
-        found[name] = probe.displacement(test.states[:, 0], predicted)[:, :3] - moved[donor]
-    return {name: error.norm(dim=1).numpy() * MM_PER_METRE for name, error in found.items()}
+        predicted = transferred(model, states[:, 0], states[donor], device)
+        errors[name] = probe.displacement(test.states[:, 0], predicted)[:, :3] - moved[donor]
+    return {name: error.norm(dim=1).numpy() * MM_PER_METRE for name, error in errors.items()}

@@ -63,9 +63,10 @@ class MeasuredModel:
     ) -> tuple[pd.DataFrame, Tensor, FurtherMetrics]:
         """Numbers per pair, the frames drawn (n, 3, S, S), and what is of the whole: rates, costs."""
         if self.pixels is None:
-            found = measure_world(method, self.world, network, test, seed)
-            whole = rates(self.world.world_model, found.actions, found.states)
-            return found.pairs, found.frames, whole | FurtherMetrics(world_cost(self.world, test.images))
+            measured = measure_world(method, self.world, network, test, seed)
+            whole = rates(self.world.world_model, measured.actions, measured.states)
+            whole |= FurtherMetrics(world_cost(self.world, test.images))
+            return measured.pairs, measured.frames, whole
         model = self._drawing(self.pixels, method)
         how = Measuring(self.world, network)
         pairs, drawn, actions = measure_frame_model(method, model, how, test, None, seed)

@@ -153,17 +153,17 @@ def parse(name: str) -> Parsed:
             base, variant = name.removesuffix(f"-{candidate.suffix}"), candidate
     match = _PAIRS.fullmatch(base)
     if base in METHODS:
-        found = Parsed(METHODS[base], None, variant)
+        parsed = Parsed(METHODS[base], None, variant)
     elif match and match[1] in METHODS and METHODS[match[1]].by_pairs:
-        found = Parsed(METHODS[match[1]], match[2], variant)
+        parsed = Parsed(METHODS[match[1]], match[2], variant)
     else:
         raise UserError(
             f"method {name!r} is not declared: add it to uwm/methods/__init__.py, or "
             "declare_method(Method(...))"
         )
-    if variant and variant not in found.method.variants:
-        raise UserError(f"method {name!r}: {found.method} declares no variant {variant.suffix}")
-    return found
+    if variant and variant not in parsed.method.variants:
+        raise UserError(f"method {name!r}: {parsed.method} declares no variant {variant.suffix}")
+    return parsed
 
 
 def declare_method(method: Method) -> Method:

@@ -91,20 +91,20 @@ def _bits_problems(actions: Tensor, bits: float) -> Iterator[str]:
 def _codebook_problems(actions: Tensor, bits: float) -> Iterator[str]:
     codes = actions.reshape(PAIRS, -1)
     if not actions.is_floating_point() and codebook_size(bits, codes) is None:
-        told = f"{bits:g} bits for {codes.shape[1]} codes up to {int(codes.max())}"
-        yield f"warning: {told} are of no one codebook: no random codes are drawn, and delta-PSNR is left out"
+        text = f"{bits:g} bits for {codes.shape[1]} codes up to {int(codes.max())}"
+        yield f"warning: {text} are of no one codebook: no random codes are drawn, and delta-PSNR is left out"
 
 
 def _repeat_problems(
-    name: str, call: Callable[..., Any], inputs: tuple[Tensor, ...], found: Tensor
+    name: str, call: Callable[..., Any], inputs: tuple[Tensor, ...], expected: Tensor
 ) -> Iterator[str]:
     """Again, and in batches of one and two: the same must come out."""
-    if not torch.equal(call(*inputs), found):
+    if not torch.equal(call(*inputs), expected):
         yield f"error: {name} is not deterministic: the same input gave something else"
         return
     for batch in (1, 2):
         part = call(*(tensor[:batch] for tensor in inputs))
-        if not _alike(part, found[:batch]):
+        if not _alike(part, expected[:batch]):
             yield f"error: {name} gave something else for the same pair in a batch of {batch} than of {PAIRS}"
             return
 

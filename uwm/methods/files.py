@@ -40,10 +40,10 @@ class ClassFile:
     @property
     def type(self) -> type[Any]:
         """The class; its file is run. UserError where that fails, or there is no such class."""
-        found = getattr(_module(self.file), self.class_name, None)
-        if not isinstance(found, type):
+        loaded = getattr(_module(self.file), self.class_name, None)
+        if not isinstance(loaded, type):
             raise UserError(f"{self.file} has no class {self.class_name}")
-        return found
+        return loaded
 
     def build(self) -> Any:
         """The model: the class called without arguments. UserError where that fails."""
@@ -66,13 +66,13 @@ class ClassFile:
             raise UserError(
                 f"{self}: weights is {names!r}: give a tuple of the files that it reads, () for none"
             )
-        found = {}
+        digests = {}
         for name in names:
             path = inside(self.file.parent, name)
             if not path.is_file():
                 raise UserError(f"{self}: no weights file {path}")
-            found[name] = sha256_of(path)
-        return found
+            digests[name] = sha256_of(path)
+        return digests
 
 
 @dataclass(frozen=True)

@@ -146,11 +146,11 @@ def resize_frames(frames: Tensor, size: int) -> Tensor:
 def codebook_size(bits: float, codes: Tensor) -> int | None:
     """K, where `bits` are L log2 K and all codes (n, L) are below K: then codes can be drawn by chance. None
     where there are no codes, or they are of several codebooks of different sizes."""
-    places = codes.shape[1]
-    if not places or not codes.numel() or bits / places > MOST_CODE_BITS:
+    tokens = codes.shape[1]
+    if not tokens or not codes.numel() or bits / tokens > MOST_CODE_BITS:
         return None
-    size = round(2 ** (bits / places))
-    whole = math.isclose(size, 2 ** (bits / places), rel_tol=ROUNDED_BITS)
+    size = round(2 ** (bits / tokens))
+    whole = math.isclose(size, 2 ** (bits / tokens), rel_tol=ROUNDED_BITS)
     return size if whole and size > 1 and int(codes.max()) < size else None
 
 
@@ -169,10 +169,10 @@ def declaration_problems(model: Any) -> Any:
         yield f"image_size is {size!r}: give the side of its frames in pixels, at least 8"
 
 
-def device_problem(found: Any, given: Tensor) -> str | None:
+def device_problem(result: Any, given: Tensor) -> str | None:
     """Of where a result lies: it must be where the input was."""
-    if isinstance(found, Tensor) and found.device != given.device:
-        return f"a tensor on {found.device} for one on {given.device}: keep to the device of the input"
+    if isinstance(result, Tensor) and result.device != given.device:
+        return f"a tensor on {result.device} for one on {given.device}: keep to the device of the input"
     return None
 
 

@@ -109,10 +109,10 @@ class ClipNetwork(nn.Module):
             frames = (frames - mean) / deviation
         inputs = frames.unflatten(0, (-1, length)).transpose(1, 2)  # (B, 3, T, S, S)
         if self.protocol.network == "i3d":
-            found: Tensor = self.network(inputs, rescale=False, resize=False, return_features=True)
+            features: Tensor = self.network(inputs, rescale=False, resize=False, return_features=True)
         else:
-            found = self.network(inputs)
-        return found.flatten(1)
+            features = self.network(inputs)
+        return features.flatten(1)
 
 
 def load_fvd(name: str, weights_dir: Path | None = None, *, allow_random: bool = True) -> ClipNetwork:
@@ -215,8 +215,8 @@ def _downloaded(network: str) -> Path | None:
 def _from_file(protocol: FVDProtocol, path: Path) -> ClipNetwork:
     """UserError where the file is not the published one, by its SHA-256: torchvision's names end in it."""
     digest = sha256_of(path)
-    told = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    expected = told[1] if told else I3D_SHA256
+    match = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    expected = match[1] if match else I3D_SHA256
     if not digest.startswith(expected):
         raise UserError(
             f"{path} is not the published file of {protocol.name}: its SHA-256 begins with {digest[:8]}, not "

@@ -19,10 +19,10 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return (-10 * torch.log10(mse)).clamp(max=PSNR_LIMIT).float()
 
 
-def delta_psnr(own: Tensor, random: Tensor, target: Tensor) -> Tensor:
+def delta_psnr(predicted: Tensor, random: Tensor, target: Tensor) -> Tensor:
     """What the action adds, in dB, (B,): PSNR to `target` of the prediction from its own action minus that
     from a random one (Bruce et al. 2024, Genie, section 3.1). Images (B,3,H,W) in [0,1]."""
-    return psnr(own, target) - psnr(random, target)
+    return psnr(predicted, target) - psnr(random, target)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -58,10 +58,10 @@ def _window_matrix(size: int, like: Tensor) -> Tensor:
     """The window at every place where it lies within `size` pixels: (size-10, size)."""
     offsets = torch.arange(SSIM_WINDOW, dtype=like.dtype, device=like.device) - SSIM_WINDOW // 2
     weights = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
-    places = size - SSIM_WINDOW + 1
-    matrix = like.new_zeros(places, size)
-    for place in range(places):
-        matrix[place, place : place + SSIM_WINDOW] = weights / weights.sum()
+    rows = size - SSIM_WINDOW + 1
+    matrix = like.new_zeros(rows, size)
+    for row in range(rows):
+        matrix[row, row : row + SSIM_WINDOW] = weights / weights.sum()
     return matrix
 
 

@@ -199,16 +199,16 @@ def metric_of(name: str) -> Metric:
         UserError: no such metric is declared.
     """
     base = name.removesuffix(MOVING)
-    found = METRICS.get(base)
-    if found is not None and not found.per_step:
-        return found
+    declared = METRICS.get(base)
+    if declared is not None and not declared.per_step:
+        return declared
     if pairs := _LABELLED.fullmatch(base):
         label = f"The same, {pairs[1]} labelled pairs, px"
         return replace(METRICS["adapter_px"], name=base, label=label)
-    found = METRICS.get(_STEP.sub("", base))
-    if found is None or not found.per_step:
+    declared = METRICS.get(_STEP.sub("", base))
+    if declared is None or not declared.per_step:
         raise UserError(f"metric {name!r} is not declared; add it to uwm/metrics/spec.py")
-    return found
+    return declared
 
 
 def declare_metric(metric: Metric) -> Metric:
@@ -239,5 +239,5 @@ def metric_text(name: str, value: float) -> str:
 
 def versions(names: Iterable[str]) -> dict[str, int]:
     """Name and version of each metric that some names of a record belong to."""
-    found = (metric_of(name) for name in names)
-    return {metric.name: metric.version for metric in sorted(found, key=lambda metric: metric.name)}
+    metrics = (metric_of(name) for name in names)
+    return {metric.name: metric.version for metric in sorted(metrics, key=lambda metric: metric.name)}

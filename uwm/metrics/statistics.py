@@ -221,14 +221,14 @@ def bootstrap_spearman(
     first, second = _column("a", a)[:, 0], _column("b", b)[:, 0]
     if len(first) != len(second) or len(first) < 4:
         raise ValueError(f"{len(first)} and {len(second)} numbers: a rank correlation needs 4 pairs or more")
-    found = spearman(first, second)
-    if math.isnan(found):
+    correlation = spearman(first, second)
+    if math.isnan(correlation):
         raise ValueError("a constant row has no rank correlation")
     rows = np.random.default_rng(seed).integers(len(first), size=(SAMPLES, len(first)))
     seconds = np.broadcast_to(second, rows.shape) if again is None else np.asarray(again, np.float64)
     drawn = _spearman(first[rows], np.take_along_axis(seconds, rows, axis=1))
     low, high = np.quantile(drawn[np.isfinite(drawn)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(found, float(low), float(high), len(first), len(first))
+    return Interval(correlation, float(low), float(high), len(first), len(first))
 
 
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

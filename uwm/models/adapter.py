@@ -122,9 +122,9 @@ class ControlTokens(nn.Module):
 
         What stands where `mask` is False is never read. Raises ValueError for other sizes.
         """
-        wanted, most = len(self.middle), len(self.time)
-        if actions.ndim != 3 or actions.shape[2] != wanted or not 0 < actions.shape[1] <= most:
-            raise ValueError(f"actions are {tuple(actions.shape)}; give (B, up to {most}, {wanted})")
+        size, most = len(self.middle), len(self.time)
+        if actions.ndim != 3 or actions.shape[2] != size or not 0 < actions.shape[1] <= most:
+            raise ValueError(f"actions are {tuple(actions.shape)}; give (B, up to {most}, {size})")
         check_mask(actions, mask)
         scaled = self.scale(actions).masked_fill(~mask[..., None], 0.0)
         return self.embed(scaled) + self.time[: actions.shape[1]]
@@ -201,9 +201,10 @@ class ActionAdapter(StoredModel):
             return torch.cat([x[:, :1], patches], dim=1)
         tokens = x.shape[1]
         x = torch.cat([x + everywhere, controls], dim=1)  # (B, tokens + T, width)
-        seen = torch.cat([mask.new_ones(len(x), tokens), mask], dim=1)[:, None, None]  # (B, 1, 1, tokens + T)
+        # (B, 1, 1, tokens + T)
+        attn_mask = torch.cat([mask.new_ones(len(x), tokens), mask], dim=1)[:, None, None]
         for block in self.blocks:
-            x = block(x, attn_mask=seen)
+            x = block(x, attn_mask=attn_mask)
         return x[:, :tokens]
 
     def _everywhere(self, controls: Tensor, mask: Tensor) -> Tensor:

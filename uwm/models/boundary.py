@@ -48,10 +48,10 @@ def check_tensor(name: str, tensor: Tensor, shape: tuple[int | None, ...], batch
 
     Raises BadInput, a ValueError.
     """
-    wanted = f"({', '.join('B' if size is None else str(size) for size in shape)})"
+    expected = f"({', '.join('B' if size is None else str(size) for size in shape)})"
     fits = isinstance(tensor, Tensor) and tensor.ndim == len(shape)
-    if not fits or any(size not in (None, found) for size, found in zip(shape, tensor.shape, strict=True)):
-        raise BadInput(f"{name} are {_said(tensor)}, but must be {wanted}")
+    if not fits or any(size not in (None, actual) for size, actual in zip(shape, tensor.shape, strict=True)):
+        raise BadInput(f"{name} are {_said(tensor)}, but must be {expected}")
     if batch not in (None, len(tensor)):
         raise BadInput(f"{name} are a batch of {len(tensor)} beside one of {batch}")
     if not tensor.is_floating_point():

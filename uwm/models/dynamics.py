@@ -87,8 +87,8 @@ class Dynamics(nn.Module):
             x = self._modulated(state, actions)
         else:
             x = self._attended(state, actions)
-        places = s_t.shape[1]
-        x = x[:, -places:] if self.config.output == "queries" else x[:, :places]
+        tokens = s_t.shape[1]
+        x = x[:, -tokens:] if self.config.output == "queries" else x[:, :tokens]
         change = self.head(x)
         return s_t + change if self.config.residual else change
 
@@ -133,5 +133,5 @@ def shares_of_regions(regions: int, patches: int) -> Tensor:
 
     A patch has its own region's, the class token the mean of all.
     """
-    own = patches_of_regions(torch.eye(regions)[None], patches)[0]  # (patches, regions)
-    return torch.cat([torch.full((1, regions), 1 / regions), own])
+    shares = patches_of_regions(torch.eye(regions)[None], patches)[0]  # (patches, regions)
+    return torch.cat([torch.full((1, regions), 1 / regions), shares])

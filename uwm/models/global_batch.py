@@ -29,12 +29,12 @@ def rows_of_all(latents: Tensor, samples: list[int], rows: Tensor) -> Tensor:
     world = processes()
     if world == 1:
         return latents.flatten(0, 1)[rows]
-    places, tokens = rows // latents.shape[1], rows % latents.shape[1]
+    indices, tokens = rows // latents.shape[1], rows % latents.shape[1]
     if len(set(samples)) == 1:
-        mine, places = places % world == dist.get_rank(), places // world
+        held, indices = indices % world == dist.get_rank(), indices // world
     else:
-        places = places - sum(samples[: dist.get_rank()])
-        mine = (places >= 0) & (places < len(latents))
-    found = torch.where(mine[:, None], latents[places.clamp(0, len(latents) - 1), tokens], 0.0)
-    dist.all_reduce(found)  # one rank's vector and zeros: exact
-    return found
+        indices = indices - sum(samples[: dist.get_rank()])
+        held = (indices >= 0) & (indices < len(latents))
+    vectors = torch.where(held[:, None], latents[indices.clamp(0, len(latents) - 1), tokens], 0.0)
+    dist.all_reduce(vectors)  # one rank's vector and zeros: exact
+    return vectors

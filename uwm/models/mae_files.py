@@ -110,24 +110,24 @@ def _load(file: Path) -> Any:
 
 def _unwrapped(file: Path, content: Any, metadata: dict[str, Any]) -> Stored:
     """The tensors in a checkpoint, and its training arguments."""
-    state, seen = content, f"a {type(content).__name__}"
+    state, summary = content, f"a {type(content).__name__}"
     while isinstance(state, dict):
-        seen = f"keys {some(map(str, state))}"
+        summary = f"keys {some(map(str, state))}"
         inner = next((state[key] for key in WRAPPERS if isinstance(state.get(key), dict)), None)
         if inner is None:
             break
         state = inner
     tensors = {n: t for n, t in state.items() if isinstance(t, Tensor)} if isinstance(state, dict) else {}
     if not tensors:
-        raise UserError(f"{file}: holds no state dict of tensors, but {seen}: {WANTED}")
+        raise UserError(f"{file}: holds no state dict of tensors, but {summary}: {WANTED}")
     return Stored(_without_prefix(tensors), metadata, _arguments(content))
 
 
 def _arguments(content: dict[Any, Any]) -> dict[str, Any]:
     """What a trainer wrote of its own arguments: FAIR under `args`, Lightning under `hyper_parameters`."""
-    found = content.get("args", content.get("hyper_parameters"))
-    found = vars(found) if isinstance(found, argparse.Namespace) else found
-    return found if isinstance(found, dict) else {}
+    arguments = content.get("args", content.get("hyper_parameters"))
+    arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
+    return arguments if isinstance(arguments, dict) else {}
 
 
 def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -125,8 +125,8 @@ def load_module(path: Path, class_name: str, config_type: type[ConfigT]) -> tupl
         raise UserError(f"{path}: no such weights file")
     metadata = read_metadata(path)
     if metadata.get("class") != class_name:
-        found = metadata.get("class", "something else")
-        raise UserError(f"{path}: holds {found}, expected the weights of a {class_name}")
+        stored_class = metadata.get("class", "something else")
+        raise UserError(f"{path}: holds {stored_class}, expected the weights of a {class_name}")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -162,13 +162,13 @@ def load_model(path: Path, kind: Callable[[Any], M], config_type: type) -> M:
     return model.eval()
 
 
-def _difference(expected: Tensor | None, found: Tensor | None) -> str | None:
-    if found is None or expected is None:
-        return "is missing" if found is None else "is none of the model's"
-    if found.shape != expected.shape:
-        return f"has shape {tuple(found.shape)} where its configuration asks for {tuple(expected.shape)}"
-    same = found.is_floating_point() == expected.is_floating_point()
-    return None if same else f"is {found.dtype} where its configuration asks for {expected.dtype}"
+def _difference(expected: Tensor | None, actual: Tensor | None) -> str | None:
+    if actual is None or expected is None:
+        return "is missing" if actual is None else "is none of the model's"
+    if actual.shape != expected.shape:
+        return f"has shape {tuple(actual.shape)} where its configuration asks for {tuple(expected.shape)}"
+    same = actual.is_floating_point() == expected.is_floating_point()
+    return None if same else f"is {actual.dtype} where its configuration asks for {expected.dtype}"
 
 
 def shapes_of(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

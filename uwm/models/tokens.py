@@ -64,11 +64,11 @@ class LatentActions(NamedTuple):
     codes: Tensor  # which rows: (B, L), int64; (B, 0) where there is no codebook
 
 
-def fit(name: str, given: int | None, found: int) -> int:
-    """`found`, the size that follows from another model. ValueError where another one was set."""
-    if given not in (None, found):
-        raise ValueError(f"{name} is {given}, and must be {found} here: set it to none")
-    return found
+def fit(name: str, given: int | None, expected: int) -> int:
+    """`expected`, the size that follows from another model. ValueError where another one was set."""
+    if given not in (None, expected):
+        raise ValueError(f"{name} is {given}, and must be {expected} here: set it to none")
+    return expected
 
 
 def region_grid(actions: int) -> tuple[int, int]:

@@ -37,9 +37,11 @@ class World:
         files = {"mae": mae or _released("mae"), "world-model": world_model or _released("world-model")}
         sha256 = {name: sha256_of(path) for name, path in files.items() if path.is_file()}
         world = cls(MaskedAutoencoder.load(files["mae"]), WorldModel.load(files["world-model"]), sha256)
-        wanted, found = world.world_model.config.tokens.state_size, world.mae.config.state_size
-        if wanted != found:
-            raise UserError(f"the world model reads states {wanted}, the MAE gives {found}: name both files")
+        expected, actual = world.world_model.config.tokens.state_size, world.mae.config.state_size
+        if expected != actual:
+            raise UserError(
+                f"the world model reads states {expected}, the MAE gives {actual}: name both files"
+            )
         return world
 
     @property

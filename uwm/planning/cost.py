@@ -56,14 +56,14 @@ class StateDistance:
 class ReadOffDistance:
     """Distance between what a learned head reads off the predicted states and what is wanted."""
 
-    def __init__(self, read: ReadOff, wanted: Tensor, config: CostConfig = CostConfig()) -> None:
-        """`wanted` (Q,), such as what the head reads off the goal's state."""
-        self.read, self.goal, self.discount = read, wanted, config.discount
+    def __init__(self, read: ReadOff, target: Tensor, config: CostConfig = CostConfig()) -> None:
+        """`target` (Q,), such as what the head reads off the goal's state."""
+        self.read, self.goal, self.discount = read, target, config.discount
 
     def __call__(self, predicted: Tensor) -> Tensor:
         """(B, H, 1+N, D) -> (B,), in the head's unit."""
-        found = self.read(predicted.flatten(0, 1)).unflatten(0, predicted.shape[:2])  # (B, H, Q)
-        return over_steps((found - self.goal).norm(dim=2), self.discount)
+        outputs = self.read(predicted.flatten(0, 1)).unflatten(0, predicted.shape[:2])  # (B, H, Q)
+        return over_steps((outputs - self.goal).norm(dim=2), self.discount)
 
 
 class Sum:
@@ -118,19 +118,19 @@ def changed_cost(config: CostConfig) -> MakeCost:
 
 
 def read_cost(
-    heads: Sequence[ReadOff], config: CostConfig, told: Callable[[], Tensor] | None = None
+    heads: Sequence[ReadOff], config: CostConfig, true_goal: Callable[[], Tensor] | None = None
 ) -> MakeCost:
     """What heads read off the states, and the distance of all tokens, each as a share of that at the start.
 
-    `told` gives what the first head is to read (Q,), in place of what it reads off the goal.
+    `true_goal` gives what the first head is to read (Q,), in place of what it reads off the goal.
     """
 
     def both(start: Tensor, goal: Tensor) -> Cost:
         parts: list[tuple[float, Cost]] = [(config.state_weight, state_cost(config)(start, goal))]
-        for place, read in enumerate(heads):
-            own = read(goal[None])[0]
-            wanted = told().to(own) if told is not None and place == 0 else own
-            parts.append((1.0, ReadOffDistance(read, wanted, config)))
+        for index, read in enumerate(heads):
+            reading = read(goal[None])[0]
+            target = true_goal().to(reading) if true_goal is not None and index == 0 else reading
+            parts.append((1.0, ReadOffDistance(read, target, config)))
         return Sum(parts, start)
 
     return both

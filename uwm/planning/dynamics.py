@@ -40,13 +40,13 @@ class LearnedDynamics:
     def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
         """As `ForwardModel.roll_out`."""
         parts = []
-        for some in actions.split(self.batch):
-            now, found = state.expand(len(some), -1, -1), []
-            for k in range(some.shape[1]):
-                now = self.predict(now, some[:, k])
-                found.append(now)
-            found = found[-1:] if ends else found
-            parts.append(torch.stack(found, dim=1))
+        for batch in actions.split(self.batch):
+            now, states = state.expand(len(batch), -1, -1), []
+            for k in range(batch.shape[1]):
+                now = self.predict(now, batch[:, k])
+                states.append(now)
+            states = states[-1:] if ends else states
+            parts.append(torch.stack(states, dim=1))
         return torch.cat(parts)
 
 
@@ -92,9 +92,9 @@ class SimulatedDynamics:
     def roll_out(self, state: Tensor, actions: Tensor, *, ends: bool = False) -> Tensor:
         """As `ForwardModel.roll_out`; `state` is not asked, since the simulator knows where it stands."""
         steps = actions.shape[1]
-        looked = range(steps - 1, steps) if ends else range(steps)
-        seen = [self.look_ahead(plan.double().numpy(), looked) for plan in actions]
-        return self.as_states(np.concatenate(seen)).unflatten(0, (len(actions), len(looked)))
+        indices = range(steps - 1, steps) if ends else range(steps)
+        pictures = [self.look_ahead(plan.double().numpy(), indices) for plan in actions]
+        return self.as_states(np.concatenate(pictures)).unflatten(0, (len(actions), len(indices)))
 
 
 def as_distances(measured: Any) -> Tensor:

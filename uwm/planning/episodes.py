@@ -51,10 +51,10 @@ class Episode:
     def load(cls, path: Path, identity: str) -> "Episode | None":
         """What `save` wrote with the same identity; None for another one, or a file that is none."""
         try:
-            with np.load(path, allow_pickle=False) as found:
-                if str(found["identity"]) != identity:
+            with np.load(path, allow_pickle=False) as file:
+                if str(file["identity"]) != identity:
                     return None
-                parts = {name: found[name] for name in cls.__dataclass_fields__}
+                parts = {name: file[name] for name in cls.__dataclass_fields__}
         except (OSError, ValueError, KeyError, BadZipFile):
             return None
         return cls(**{**parts, "seed": int(parts["seed"]), "success": bool(parts["success"])})
@@ -111,13 +111,13 @@ class Player:
     def episode(self, seed: int) -> Episode:
         """The episode of a seed."""
         path = self.folder / f"{seed}.npz"
-        found = Episode.load(path, self.identity)
-        if found is None:
+        episode = Episode.load(path, self.identity)
+        if episode is None:
             self.made = self.made or self.make()
             with one_thread():
-                found = run_episode(*self.made, seed)
-            found.save(path, self.identity)
-        return found
+                episode = run_episode(*self.made, seed)
+            episode.save(path, self.identity)
+        return episode
 
 
 _kept: list[Player] = []

@@ -105,13 +105,13 @@ class PlanningPolicy:
             states = self.dynamics.roll_out(state, self._held(chosen), ends=self.ends)
             return self.cost(states).float().cpu()
 
-        found = self.solver.solve(objective, self.space.limits, self.generator, start)
-        self.last = found.actions
-        actions = self._held(found.actions[None])  # (1, H * hold, A)
+        solution = self.solver.solve(objective, self.space.limits, self.generator, start)
+        self.last = solution.actions
+        actions = self._held(solution.actions[None])  # (1, H * hold, A)
         states = self.dynamics.roll_out(state, actions)[0].cpu()
         count = self.config.act * self.config.hold
         self.ahead.extend(zip(actions[0, :count], states[:count], strict=True))
-        return found.calls
+        return solution.calls
 
     def _held(self, chosen: Tensor) -> Tensor:
         """Plans (B, H, C) -> the actions of every step, (B, H * hold, A)."""
@@ -133,8 +133,8 @@ class CloningPolicy:
     @torch.no_grad()
     def act(self, picture: Picture) -> Decision:
         """As `Policy.act`."""
-        found = self.read(torch.stack([self.encode(picture), self.goal])[None])[0].cpu()
-        action = self.space.whole(found[list(self.space.chosen)].to(self.space.held))
+        outputs = self.read(torch.stack([self.encode(picture), self.goal])[None])[0].cpu()
+        action = self.space.whole(outputs[list(self.space.chosen)].to(self.space.held))
         return Decision(action.clamp(self.space.low, self.space.high).double().numpy(), 1)
 
 

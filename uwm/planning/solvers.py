@@ -118,9 +118,9 @@ class SamplingSolver:
         if costs.shape != (config.samples,) or not torch.isfinite(costs).all():
             raise ValueError(f"an objective must give {config.samples} finite costs, not {costs}")
         search.calls += config.samples
-        place = int((costs <= costs.min() + EQUAL).nonzero()[0])
-        if float(costs[place]) < search.least - EQUAL:
-            search.best, search.least = samples[place], float(costs[place])
+        index = int((costs <= costs.min() + EQUAL).nonzero()[0])
+        if float(costs[index]) < search.least - EQUAL:
+            search.best, search.least = samples[index], float(costs[index])
         self._moved(search, samples, costs)
         floor = config.least_spread * (high - low)
         search.deviation = torch.maximum(search.deviation, floor)

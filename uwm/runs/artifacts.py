@@ -138,14 +138,14 @@ class Artifacts:
             RuntimeError: rank 0 alone needs a training that all ranks should have obtained before.
             NotThere: it is not finished, with `find_only`.
         """
-        found = ranks.together(f"look for {stage.folder_name}", lambda: self.find(stage))
-        if found is None and self.find_only:
+        artifact = ranks.together(f"look for {stage.folder_name}", lambda: self.find(stage))
+        if artifact is None and self.find_only:
             raise NotThere(stage.folder_name)
-        if found is None:
+        if artifact is None:
             run = compute if together else _by_rank_zero(stage, compute, first)
-            found = self._compute(stage, run, together)
-        self.obtained[stage.name] = found
-        return found
+            artifact = self._compute(stage, run, together)
+        self.obtained[stage.name] = artifact
+        return artifact
 
     def lock_lost(self) -> bool:
         """True when another process took over a stage that this one is computing: stop writing."""
@@ -169,9 +169,9 @@ class Artifacts:
 
     def _compute_locked(self, stage: Stage, compute: Callable[[Path], None]) -> Artifact:
         label = stage.folder_name  # another process may have just finished it
-        found = ranks.together(f"look again for {label}", lambda: self.find(stage))
-        if found is not None:
-            return found
+        artifact = ranks.together(f"look again for {label}", lambda: self.find(stage))
+        if artifact is not None:
+            return artifact
         partial = self.root / f"{stage.folder_name}.partial"
         partial.mkdir(parents=True, exist_ok=True)
         compute(partial)

@@ -91,12 +91,12 @@ def warn_of_other_data(
 def stages_behind(context: Context, cells: list[Cell]) -> list[StageJob]:
     """The stages that some cells read, and those that these need in turn, in their order."""
     names = [cell.name for cell in cells if not reason_to_skip(context, cell)]
-    found: list[StageJob] = []
+    jobs: list[StageJob] = []
     for job in reversed(context.experiment.stages(context.config, context.data)):
-        needed = any(job.name in other.needs for other in found)
+        needed = any(job.name in other.needs for other in jobs)
         if needed or any(matches(name, job.cells) for name in names):
-            found.append(job)
-    return found[::-1]
+            jobs.append(job)
+    return jobs[::-1]
 
 
 def site_of(options: argparse.Namespace) -> Site | None:
@@ -134,8 +134,8 @@ def dry_run(
         if isinstance(stage, SkipCell):
             print(f"stage {job.name}: not needed, {stage}")
             continue
-        found = context.artifacts.find(stage) if stage else None
-        print(f"stage {job.name}: {found.origin if found else 'to be computed'}")
+        artifact = context.artifacts.find(stage) if stage else None
+        print(f"stage {job.name}: {artifact.origin if artifact else 'to be computed'}")
     for cell in cells:
         print(f"cell {cell.name}")
     print(f"records: {context.out}")
@@ -155,13 +155,13 @@ def plan_of(
         settings.append(methods_setting(experiment, options.method))
         refuse_committed(options.out, experiment.root / "results")
     given = data_folders(options.data, options.action_range, must_exist=not queries.reads_nothing(options))
-    places = named_places(experiment, options.scale, tuple(settings), site.data) if site else {}
+    site_data = named_places(experiment, options.scale, tuple(settings), site.data) if site else {}
     plan = make_plan(
         experiment,
         argv,
         scale=options.scale,
         settings=tuple(settings),
-        data={**places, **given},
+        data={**site_data, **given},
         out=str(options.out) if options.out else None,
         recompute=options.recompute,
     )
@@ -229,6 +229,6 @@ def _is_untrained(context: Context, job: StageJob) -> bool:
 def _by_message(bad_input: dict[str, str], cells: int) -> Iterator[str]:
     """Each message once, after the cells that it is about where these are not all."""
     for message in dict.fromkeys(bad_input.values()):
-        names = [name for name, found in bad_input.items() if found == message]
+        names = [name for name, text in bad_input.items() if text == message]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         yield message if len(names) == cells else f"{', '.join(names[:3])}{more}: {message}"

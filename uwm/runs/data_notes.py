@@ -25,20 +25,20 @@ def data_of(context: Context, cell: Cell) -> Data:
     return {name: context.once(("files of", name), partial(_files, context.data[name])) for name in names}
 
 
-def _files(place: Path) -> dict[str, Any]:
+def _files(source: Path) -> dict[str, Any]:
     """Of a folder, a file, or a name inside a file; also OPTIONS:/PLACE. Names alone: a corpus may hold
     hundreds of thousands of files, and be moved to another folder."""
-    options, _, rest = str(place).partition(":/")
+    options, _, rest = str(source).partition(":/")
     chosen = bool(rest) and "/" not in options
-    path = Path(f"/{rest}") if chosen else place
+    path = Path(f"/{rest}") if chosen else source
     names = sorted(
         os.path.relpath(os.path.join(folder, name), path)
         for folder, _, inner in os.walk(path)
         for name in inner
         if not name.startswith(".")
     )
-    found = next((part for part in (path, *path.parents) if part.is_file()), None)
-    size = found.stat().st_size if found else 0
+    file = next((part for part in (path, *path.parents) if part.is_file()), None)
+    size = file.stat().st_size if file else 0
     return {"files": len(names) or int(size > 0), "key": digest_of([options if chosen else "", names, size])}
 
 

@@ -145,7 +145,7 @@ class Context:
     command: str
     code: Mapping[str, Any]
     stop: Callable[[], bool] = lambda: False
-    found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Hashable, find: Callable[[], _T]) -> _T:
         """What `find()` gives, looked for at the first call with this key: for what takes seconds to find.
@@ -153,13 +153,13 @@ class Context:
         It holds as long as this context and its copies by `replace`, which is one command or one job: files
         that change meanwhile are seen by the next one.
         """
-        if key not in self.found:
-            self.found[key] = find()
-        return cast(_T, self.found[key])
+        if key not in self.memo:
+            self.memo[key] = find()
+        return cast(_T, self.memo[key])
 
     def afresh(self) -> "Context":
         """The same, to look again for what was found: for a command that has waited meanwhile."""
-        return replace(self, found={})
+        return replace(self, memo={})
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -207,8 +207,8 @@ class Context:
 
     def records(self) -> dict[str, Record]:
         """Current records of the declared cells by cell name, in their order; missing cells are left out."""
-        found = {cell.name: self.record(cell) for cell in self.cells}
-        return {name: record for name, record in found.items() if record is not None}
+        records = {cell.name: self.record(cell) for cell in self.cells}
+        return {name: record for name, record in records.items() if record is not None}
 
 
 @dataclass(frozen=True)

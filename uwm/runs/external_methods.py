@@ -14,13 +14,13 @@ def methods_setting(experiment: Experiment, methods: list[str]) -> str:
     experiment takes none."""
     if not all(hasattr(config, "given_methods") for config in experiment.configs.values()):
         raise UserError(f"--method: {experiment.name} measures no methods of others; table1 does")
-    found = []
+    assignments = []
     for text in methods:
         name, source = split_assignment(text, "--method")
         if "," in text:
             raise UserError(f"--method {text}: a comma in a name or path; rename it")
-        found.append(f"{name}={home_path(source).absolute()}")
-    return f"given_methods={','.join(found)}"
+        assignments.append(f"{name}={home_path(source).absolute()}")
+    return f"given_methods={','.join(assignments)}"
 
 
 def refuse_committed(out: Path | None, results: Path) -> None:

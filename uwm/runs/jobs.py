@@ -12,9 +12,9 @@ def shared_jobs(cells: Iterable[Cell], needs: Callable[[Cell], Iterable[StageJob
     `needs(cell)` gives the jobs of a cell, each after those that it needs itself. Of equal ones the first
     is kept: a later cell may be skipped for what it alone wants.
     """
-    found: dict[str, StageJob] = {}
+    jobs: dict[str, StageJob] = {}
     for cell in cells:
         for job in needs(cell):
-            first = found.get(job.name, replace(job, cells=()))
-            found[job.name] = replace(first, cells=(*first.cells, cell.name) if job.cells else ())
-    return list(found.values())
+            first = jobs.get(job.name, replace(job, cells=()))
+            jobs[job.name] = replace(first, cells=(*first.cells, cell.name) if job.cells else ())
+    return list(jobs.values())

@@ -107,11 +107,11 @@ def _run_processes(plan: RunPlan, context: Context, cells: list[Cell], jobs: int
     environment, gpus = worker_environment(jobs), visible_gpus()
 
     def work(number: int) -> None:
-        worker, mine = None, environment | gpu_of(number, gpus)
+        worker, env = None, environment | gpu_of(number, gpus)
         with ExitStack() as stack:
             while (item := queue.next()) is not None:
                 if worker is None or worker.ended:
-                    worker = stack.enter_context(Worker(file, mine))
+                    worker = stack.enter_context(Worker(file, env))
                 queue.ended(item, worker.run(item))
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -143,7 +143,7 @@ def _work(argv: list[str]) -> int:
     plan = RunPlan.read(Path(file))
     context = plan.context()
     names = _Names()
-    with os.fdopen(int(answers), "w") as told:
+    with os.fdopen(int(answers), "w") as output:
         while name := names.next():
             cell, _, part = name.partition(PART)
             if part:
@@ -152,7 +152,7 @@ def _work(argv: list[str]) -> int:
                 failed, bad_input = run_local(plan, context, [find_cell(context, cell)], 1)
                 answer = Answer(2, bad_input[cell]) if bad_input else Answer(int(bool(failed)))
             names.busy = False
-            print(json.dumps(answer), file=told, flush=True)
+            print(json.dumps(answer), file=output, flush=True)
     return 0
 
 

@@ -42,8 +42,8 @@ class Listing:
 
     def chosen(self, patterns: Sequence[str]) -> "Listing":
         """The same with the cells that `--only` means; UserError as `chosen_names`."""
-        wanted = chosen_names(self.cells, patterns)
-        cells = {name: digest for name, digest in self.cells.items() if name in wanted}
+        names = chosen_names(self.cells, patterns)
+        cells = {name: digest for name, digest in self.cells.items() if name in names}
         return Listing(**{**asdict(self), "cells": cells})
 
     def stands_behind(self, stage: str) -> bool:
@@ -55,15 +55,15 @@ class Listing:
 
     def record(self, cell: str) -> dict[str, Any] | None:
         """The cell's current record, collected or still in the run folder, without the cost of validation."""
-        found = None
+        record = None
         for folder in {Path(self.out), self.folder / "results"}:
             try:
                 content = json.loads((folder / f"{file_stem(cell)}.json").read_text())
             except (OSError, ValueError):
                 continue
-            if self.is_current(cell, content) and (found is None or content["status"] == "ok"):
-                found = content
-        return found
+            if self.is_current(cell, content) and (record is None or content["status"] == "ok"):
+                record = content
+        return record
 
     def is_current(self, cell: str, record: Mapping[str, Any]) -> bool:
         """As `Context.is_current`, by the digest of what the cell reads."""
@@ -125,4 +125,6 @@ def find_listing(runs: Path, experiment: str, scale: str, options: Mapping[str, 
     paths = sorted(
         (runs / scale).glob(f"{experiment}-*/{FILE}"), key=lambda p: p.stat().st_mtime, reverse=True
     )
-    return next((found for path in paths if (found := read_listing(path)) and found.options == options), None)
+    return next(
+        (listing for path in paths if (listing := read_listing(path)) and listing.options == options), None
+    )

@@ -54,13 +54,13 @@ class Lock:
 
     def __enter__(self) -> "Lock":
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        seen, since = None, time.monotonic()
+        last, since = None, time.monotonic()
         while not self._create():
             state = self._state()
             if state is None:
                 continue
-            if state != seen:
-                seen, since = state, time.monotonic()
+            if state != last:
+                last, since = state, time.monotonic()
             silent = time.monotonic() - since
             if (silent > self.stale_s or self._owner_is_gone()) and self._take_over(silent):
                 break
@@ -87,14 +87,14 @@ class Lock:
 
     def _create(self) -> bool:
         """Create the file with its content in one step (a link fails where the name exists)."""
-        mine = self.path.with_name(f".{self.path.name}.{self.token}")
-        mine.write_text(self._content())
+        temporary = self.path.with_name(f".{self.path.name}.{self.token}")
+        temporary.write_text(self._content())
         try:
-            os.link(mine, self.path)
+            os.link(temporary, self.path)
         except FileExistsError:
             return False
         finally:
-            mine.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         return True
 
     def _owner(self) -> dict[str, Any]:
@@ -136,12 +136,12 @@ class Lock:
             if silent_s > 2 * self.stale_s:  # the waiter that left the marker died as well
                 marker.unlink(missing_ok=True)
             return False
-        mine = self.path.with_name(f".{self.path.name}.{self.token}")
-        mine.write_text(self._content())
+        temporary = self.path.with_name(f".{self.path.name}.{self.token}")
+        temporary.write_text(self._content())
         won = self._owner().get("token") == old
         if won:
-            os.replace(mine, self.path)
-        mine.unlink(missing_ok=True)
+            os.replace(temporary, self.path)
+        temporary.unlink(missing_ok=True)
         marker.unlink(missing_ok=True)
         return won
 

@@ -91,7 +91,7 @@ def data_folders(
         path = home_path(folder).absolute()
         if not folder:  # the current folder, were it taken as a path
             raise UserError(f"--data {text}: no folder after the equals sign")
-        there = path.is_dir() or any(place.is_file() for place in (path, *path.parents))
+        there = path.is_dir() or any(ancestor.is_file() for ancestor in (path, *path.parents))
         if must_exist and not there:
             what = "file" if path.suffix in HDF5 else "folder"
             raise UserError(f"--data {text}: no {what} {folder}")
@@ -99,14 +99,14 @@ def data_folders(
         if action_range and "actions-" not in choices and holds_demos(path):
             choices = ",".join(filter(None, [choices, f"actions-{action_range}"]))
             folders[name] = f"{choices}:{path}"
-    if action_range and must_exist and not any("actions-" in place for place in folders.values()):
+    if action_range and must_exist and not any("actions-" in value for value in folders.values()):
         raise UserError(f"--action-range {action_range}: no corpus of --data holds demonstrations in HDF5")
     return folders
 
 
 def holds_demos(path: Path) -> bool:
     """Whether a corpus is of a robot's demonstrations: an HDF5 file, a camera in one, a folder of such."""
-    named = any(place.suffix in HDF5 for place in (path, *path.parents) if not place.is_dir())
+    named = any(ancestor.suffix in HDF5 for ancestor in (path, *path.parents) if not ancestor.is_dir())
     return named or any(file.suffix in HDF5 for file in path.rglob("*.h*5"))
 
 

@@ -17,13 +17,13 @@ def chosen_names(names: Collection[str], patterns: Sequence[str]) -> set[str]:
     Raises:
         UserError: a pattern matches nothing, or there is none in a given list, as of an empty shell variable.
     """
-    wanted = [part for text in patterns for part in text.split(",") if part]
-    if patterns and not wanted:
+    parts = [part for text in patterns for part in text.split(",") if part]
+    if patterns and not parts:
         raise UserError("--only names no cell; leave it out to mean all")
-    found = set() if patterns else set(names)
-    for pattern in wanted:
+    chosen = set() if patterns else set(names)
+    for pattern in parts:
         hits = {name for name in names if matches(name, [pattern])}
         if not hits:
             raise UserError(f"--only {pattern}: no such cell{nearest(pattern, names)}")
-        found |= hits
-    return found
+        chosen |= hits
+    return chosen

@@ -122,11 +122,11 @@ def own_corpora(experiment: Experiment, config: Any) -> set[str]:
 
 
 def named_places(
-    experiment: Experiment, scale: str, settings: tuple[str, ...], places: Mapping[str, str]
+    experiment: Experiment, scale: str, settings: tuple[str, ...], folders: Mapping[str, str]
 ) -> dict[str, str]:
     """Of a site file's folders those of corpora that the experiment names: a site file adds none."""
-    own = own_corpora(experiment, config_for(experiment, scale, settings))
-    return {name: folder for name, folder in places.items() if name in own}
+    corpora = own_corpora(experiment, config_for(experiment, scale, settings))
+    return {name: folder for name, folder in folders.items() if name in corpora}
 
 
 def make_plan(
@@ -147,8 +147,8 @@ def make_plan(
     measures or pre-trains on; `data` says where those lie that do not come with the project.
     """
     config = config_for(experiment, scale, settings)
-    own = own_corpora(experiment, config)
-    added = {name: data[name] for name in data if name in experiment.included or name not in own}
+    corpora = own_corpora(experiment, config)
+    added = {name: data[name] for name in data if name in experiment.included or name not in corpora}
     identity = {"version": experiment.version, "config": plain(config), "data": added}
     work = runs_root(experiment.root) / scale / f"{experiment.name}-{digest_of(identity)[:8]}"
     usual = not settings and not added

@@ -18,16 +18,16 @@ def unusable_corpora(context: Context, cells: list[Cell]) -> dict[str, str]:
         UserError: none can be.
     """
     names = dict.fromkeys(cell.corpus for cell in cells)
-    found = {}
+    problems = {}
     for name in names:
         try:
             context.experiment.check_corpus(context, name)
         except UserError as error:
-            found[name] = str(error)
+            problems[name] = str(error)
             say(f"without {name}: {error}")
-    if names and len(found) == len(names):
-        raise UserError("; ".join(found.values()))
-    return found
+    if names and len(problems) == len(names):
+        raise UserError("; ".join(problems.values()))
+    return problems
 
 
 def preflight(context: Context, cells: list[Cell], *, sends: bool) -> None:

@@ -52,19 +52,19 @@ def bar_progress(log: Path) -> str | None:
     if bar is None:
         return None
     title, done, total, left = bar.groups()
-    told = f"{title.strip()}: {done} of {total}" + ("" if left == "?" else f", {left} left")
-    return None if done == total else told
+    text = f"{title.strip()}: {done} of {total}" + ("" if left == "?" else f", {left} left")
+    return None if done == total else text
 
 
 def _last_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON lines at the end of a file; a line cut short is passed over."""
-    found = []
+    entries = []
     for line in _end(path).splitlines():
         try:
-            found.append(json.loads(line))
+            entries.append(json.loads(line))
         except ValueError:
             continue
-    return [line for line in found if isinstance(line, dict)]
+    return [line for line in entries if isinstance(line, dict)]
 
 
 def _end(path: Path, size: int = 8192) -> str:

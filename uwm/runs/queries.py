@@ -50,15 +50,15 @@ def _early(options: argparse.Namespace, path: Path) -> int:
     """The answer's exit code, or -1 where the experiment's file must tell it."""
     check_flags(options)
     runs = runs_root(path.parent.parent)
-    found = find_listing(runs, path.stem, options.scale, run_options(options))
-    told = (options.status or options.logs) and not options.json and options.scale in USUAL_SCALES
-    if found is None and told:
+    listing = find_listing(runs, path.stem, options.scale, run_options(options))
+    answerable = (options.status or options.logs) and not options.json and options.scale in USUAL_SCALES
+    if listing is None and answerable:
         return _nothing_started(options, path, runs)
-    if found is None:
+    if listing is None:
         return -1
-    if found.code and found.code != file_blob(path):
+    if listing.code and listing.code != file_blob(path):
         say(f"note: {path.name} has changed since this run was started")
-    return answer(options, found)
+    return answer(options, listing)
 
 
 def _nothing_started(options: argparse.Namespace, path: Path, runs: Path) -> int:
@@ -70,10 +70,10 @@ def _nothing_started(options: argparse.Namespace, path: Path, runs: Path) -> int
         say(f"jobs {', '.join(lost[:5])} are queued or running, and their run folder is gone: --cancel, with "
             "the options of that run, ends them")  # fmt: skip
     folder = Path(options.out or path.parent.parent / "results" / options.scale / path.stem)
-    found = [status for file in folder.glob("*.json") if (status := _status_of(file))]
-    if found:
-        say(f"{folder} holds {len(found)} records, {found.count('ok')} of them ok; --missing --dry-run lists "
-            "the cells that need a new one")  # fmt: skip
+    statuses = [status for file in folder.glob("*.json") if (status := _status_of(file))]
+    if statuses:
+        say(f"{folder} holds {len(statuses)} records, {statuses.count('ok')} of them ok; --missing --dry-run "
+            "lists the cells that need a new one")  # fmt: skip
     return 0
 
 
@@ -126,7 +126,7 @@ def answer(options: argparse.Namespace, listing: Listing) -> int:
         "wait": lambda: report.follow(chosen, verbose=False),
         "status": lambda: report.status(chosen, as_json=options.json),
     }
-    told = None if options.cancel and not options.only else live.orphans_told(listing.folder)
-    if told:
-        say(f"note: {told}")
+    note = None if options.cancel and not options.only else live.orphans_told(listing.folder)
+    if note:
+        say(f"note: {note}")
     return next(reply() for name, reply in replies.items() if getattr(options, name))

@@ -93,7 +93,7 @@ def _compare(label: str, group: Any) -> None:
     distributed = _distributed()
     labels = [""] * distributed.get_world_size()
     distributed.all_gather_object(labels, label, group=group)
-    other = next((number for number, found in enumerate(labels) if found != labels[0]), None)
+    other = next((number for number, text in enumerate(labels) if text != labels[0]), None)
     if other is not None:
         raise RanksDiffer(
             f"rank 0 is at {labels[0]!r} and rank {other} at {labels[other]!r}: "

@@ -146,11 +146,11 @@ def strict_json(text: str) -> Any:
         raise ValueError(f"{constant} is no JSON number")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        values = dict(pairs)
+        if len(values) < len(pairs):
             twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
             raise ValueError(f"{twice!r} stands there twice")
-        return found
+        return values
 
     return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
 
@@ -238,14 +238,14 @@ def validate_folder(folder: Path) -> list[str]:
     measured, in `folder/bench/`, is no record of a cell."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; give the folder that holds <scale>/<experiment>/<cell>.json")
-    places = ("", f"{COMMUNITY}/", f"{EXAMPLES}/")
-    found_there = (path for place in places for path in folder.glob(f"{place}*/*/*.json"))
-    paths = sorted(path for path in found_there if path.relative_to(folder).parts[0] != BENCH)
+    prefixes = ("", f"{COMMUNITY}/", f"{EXAMPLES}/")
+    all_paths = (path for prefix in prefixes for path in folder.glob(f"{prefix}*/*/*.json"))
+    paths = sorted(path for path in all_paths if path.relative_to(folder).parts[0] != BENCH)
     if not paths:
         raise UserError(f"{folder} holds no record <scale>/<experiment>/<cell>.json; name another folder")
-    found = [f"{path}: {problem}" for path in paths for problem in record_problems(path)]
-    print(f"{len(paths)} records, {len(found)} problems")
-    return found
+    problems = [f"{path}: {problem}" for path in paths for problem in record_problems(path)]
+    print(f"{len(paths)} records, {len(problems)} problems")
+    return problems
 
 
 def _main(argv: list[str]) -> int:

@@ -31,23 +31,23 @@ def print_json(content: object) -> None:
 
 def status(listing: Listing, *, as_json: bool) -> int:
     """Print the state of each stage and cell."""
-    found = rows(listing)
+    listed = rows(listing)
     if as_json:
-        print_json([asdict(row) for row in found])
+        print_json([asdict(row) for row in listed])
         return 0
-    for row in found:
+    for row in listed:
         print(status_line(row))
-    say(summary_lines(found))
-    say(f"run folder: {listing.work}{_gpu_hours(listing, found)}")
+    say(summary_lines(listed))
+    say(f"run folder: {listing.work}{_gpu_hours(listing, listed)}")
     return 0
 
 
-def _gpu_hours(listing: Listing, found: list[Row]) -> str:
+def _gpu_hours(listing: Listing, listed: list[Row]) -> str:
     """What the run has cost: by Slurm's accounting, jobs that were sent again included, else by our notes."""
     accounted = slurm_queue.gpu_hours(state.all_submitted(listing.folder))
     if accounted is not None:
         return f"; {accounted:.2f} GPU hours so far, says sacct"
-    hours = sum(row.gpu_hours or 0 for row in found)
+    hours = sum(row.gpu_hours or 0 for row in listed)
     return f"; {hours:.2f} GPU hours so far" if hours else ""
 
 
@@ -61,9 +61,9 @@ def status_line(row: Row) -> str:
     return f"{row.item:40s} {row.state:9s} {facts:34s} {row.error or ''}".rstrip()
 
 
-def summary_lines(found: list[Row]) -> str:
+def summary_lines(listed: list[Row]) -> str:
     """`3 done, 1 failed`."""
-    return ", ".join(f"{count} {name}" for name, count in Counter(row.state for row in found).items())
+    return ", ".join(f"{count} {name}" for name, count in Counter(row.state for row in listed).items())
 
 
 def follow(
@@ -76,17 +76,17 @@ def follow(
     before: dict[str, str] = {}
     while True:
         more = again() if again else False
-        found = rows(listing)
+        listed = rows(listing)
         if verbose:
-            _print_changes(found, before)
-        if not more and not any(row.state in UNFINISHED for row in found):
-            say(summary_lines(found))
-            return 0 if all(row.state in ("done", "skipped") for row in found) else 1
+            _print_changes(listed, before)
+        if not more and not any(row.state in UNFINISHED for row in listed):
+            say(summary_lines(listed))
+            return 0 if all(row.state in ("done", "skipped") for row in listed) else 1
         time.sleep(every_s)
 
 
-def _print_changes(found: list[Row], before: dict[str, str]) -> None:
-    for row in found:
+def _print_changes(listed: list[Row], before: dict[str, str]) -> None:
+    for row in listed:
         mark = f"{row.state} {row.attempts} {row.progress}"
         if before.get(row.item) != mark:
             before[row.item] = mark
@@ -95,12 +95,12 @@ def _print_changes(found: list[Row], before: dict[str, str]) -> None:
 
 def logs(listing: Listing, *, as_json: bool) -> int:
     """For each cell and stage without a result: how it ended, the traceback, the end of its log."""
-    wanted = ("failed", "timeout", "lost", "cancelled")
-    found = [_log(listing, row) for row in rows(listing) if row.state in wanted]
+    states = ("failed", "timeout", "lost", "cancelled")
+    entries = [_log(listing, row) for row in rows(listing) if row.state in states]
     if as_json:
-        print_json(found)
+        print_json(entries)
         return 0
-    for entry in found:
+    for entry in entries:
         code = f", exit code {entry['exit_code']}" if entry["exit_code"] else ""
         print(f"== {entry['item']}: {entry['state']}{code}; log {entry['log'] or 'none'}")
         if entry["error"]:
@@ -143,13 +143,13 @@ def collect(context: Context, cells: list[Cell], *, as_json: bool) -> int:
     _publish(context, cells)
     listing = listing_of(context)
     names = {cell.name for cell in cells}
-    found = [row for row in rows(listing) if row.item in names and not row.item.startswith(STAGE)]
-    missing = [row for row in found if row.state != "done"]
+    listed = [row for row in rows(listing) if row.item in names and not row.item.startswith(STAGE)]
+    missing = [row for row in listed if row.state != "done"]
     if as_json:
         print_json({"records": str(context.out), "missing": [asdict(row) for row in missing]})
     else:
         context.experiment.summarize(context)
-        say(f"{len(found) - len(missing)} of {len(found)} cells in {context.out}")
+        say(f"{len(listed) - len(missing)} of {len(listed)} cells in {context.out}")
     for row in missing:
         say(f"missing: {row.item}: {row.state}{f': {row.error}' if row.error else ''}")
     return 1 if missing else 0
@@ -163,8 +163,8 @@ def _publish(context: Context, cells: list[Cell]) -> None:
     records = {path: cell for cell in cells if (path := source / f"{cell.file_name}.json").is_file()}
     kept = _kept(context, records)
     others |= {path.stem for path in kept & records.keys()}
-    found = (path for path in source.rglob("*") if path.is_file())
-    files = [path for path in found if path.stem not in others and path not in kept]
+    paths = (path for path in source.rglob("*") if path.is_file())
+    files = [path for path in paths if path.stem not in others and path not in kept]
     for path in sorted(files, key=lambda path: path in records):  # samples before the record naming them
         target = context.out / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def _kept(context: Context, records: Mapping[Path, Cell]) -> set[Path]:
     Raises:
         UserError: a record cannot be read, or a file that is no record bears its name in `context.out`.
     """
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     files: set[Path] = set()
     for path, cell in records.items():
         record = read_record(path)
@@ -187,11 +187,11 @@ def _kept(context: Context, records: Mapping[Path, Cell]) -> set[Path]:
         there = context.measured(cell)
         if there is None or (reason := _worse(context, cell, record, there)) is None:
             continue
-        found[cell.name] = reason
+        reasons[cell.name] = reason
         files |= {path, *(inside(path.parent, entry["path"]) for entry in sample_files(record.samples))}
-    if found:
-        told = ", ".join(f"{name} ({reason})" for name, reason in found.items())
-        say(f"kept the record with status ok in {context.out}, for this run's is no better: {told}")
+    if reasons:
+        text = ", ".join(f"{name} ({reason})" for name, reason in reasons.items())
+        say(f"kept the record with status ok in {context.out}, for this run's is no better: {text}")
     return files
 
 

@@ -49,10 +49,10 @@ def rows(listing: Listing) -> list[Row]:
         queue = {job: entry for job, entry in queue.items() if job not in cancelled}
     stages = dict.fromkeys([*(STAGE + name for name in listing.stages), *submitted])
     items = [item for item in stages if item.startswith(STAGE) and _known(listing, item, submitted)]
-    found = [_row(listing, item, submitted.get(item), queue) for item in [*items, *listing.cells]]
-    unclear = {row.job for row in found if row.state in ("lost", "failed", "timeout") and row.job}
+    listed = [_row(listing, item, submitted.get(item), queue) for item in [*items, *listing.cells]]
+    unclear = {row.job for row in listed if row.state in ("lost", "failed", "timeout") and row.job}
     known = slurm_queue.finished(job for job in unclear if job)
-    return [_beside_a_record(listing, _explained(row, known, cancelled)) for row in found]
+    return [_beside_a_record(listing, _explained(row, known, cancelled)) for row in listed]
 
 
 def _known(listing: Listing, item: str, submitted: Submitted) -> bool:
@@ -103,9 +103,9 @@ def _about(
 
 def _progress(listing: Listing, item: str, job: state.SubmittedJob | None) -> str | None:
     name = listing.stages.get(item.removeprefix(STAGE)) if item.startswith(STAGE) else None
-    found = training_progress(Path(listing.cache) / f"{name}.partial") if name else None
-    if found:
-        return str(found)
+    progress = training_progress(Path(listing.cache) / f"{name}.partial") if name else None
+    if progress:
+        return str(progress)
     return bar_progress(job.log) if job else None
 
 
@@ -125,8 +125,8 @@ def _result(
 
 def _is_ours(record: Mapping[str, Any], job: state.SubmittedJob, attempts: state.Attempts) -> bool:
     """True for a record that began after the job was sent, or where the job's notes say that it measured."""
-    told = attempts.job == job.job and attempts.outcome == "ok"  # whatever its node's clock says
-    return told or not job.comes_after(_seconds_utc(record["run"]["started_utc"]))
+    measured = attempts.job == job.job and attempts.outcome == "ok"  # whatever its node's clock says
+    return measured or not job.comes_after(_seconds_utc(record["run"]["started_utc"]))
 
 
 def _seconds_utc(text: str) -> float:

@@ -193,8 +193,8 @@ def _parse_scalar(kind: Any, text: str) -> Any:
     raise ValueError(f"fields of type {kind} cannot be set on the command line")
 
 
-def _number(kind: Any, text: str, wanted: str) -> Any:
+def _number(kind: Any, text: str, expected: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not {wanted}") from None
+        raise ValueError(f"{text!r} is not {expected}") from None

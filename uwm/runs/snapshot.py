@@ -13,14 +13,14 @@ _FOLDERS = ("uwm", "experiments")
 
 def code_files(root: Path) -> list[Path]:
     """The files that count as code, relative to `root`, sorted. Assets are named by their own digests."""
-    found = [Path(name) for name in _FILES if (root / name).is_file()]
+    files = [Path(name) for name in _FILES if (root / name).is_file()]
     for folder in _FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             relative = path.relative_to(root)
             hidden = any(part == "__pycache__" or part.startswith(".") for part in relative.parts)
             if path.is_file() and not hidden and relative.parts[:2] != ("uwm", "assets"):
-                found.append(relative)
-    return sorted(found)
+                files.append(relative)
+    return sorted(files)
 
 
 def code_digest(root: Path) -> str:
@@ -30,11 +30,11 @@ def code_digest(root: Path) -> str:
 
 def sources(root: Path, package: Path) -> dict[Path, Path]:
     """The files of a snapshot: those of `root`, and the package `uwm` where that lies elsewhere."""
-    found = {path: root / path for path in code_files(root)}
+    files = {path: root / path for path in code_files(root)}
     for path in code_files(package) if package != root else []:
-        if path.parts[0] == "uwm" or path not in found:
-            found[path] = package / path
-    return found
+        if path.parts[0] == "uwm" or path not in files:
+            files[path] = package / path
+    return files
 
 
 def snapshot_digest(root: Path, package: Path) -> str:

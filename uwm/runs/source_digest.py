@@ -29,14 +29,14 @@ def used_of_own_file(function: Callable[..., Any]) -> list[str]:
     for node in ast.parse(text).body:
         for name in _names_given(node):
             defined.setdefault(name, []).append(node)
-    used, found = [function.__name__], dict[str, list[ast.stmt]]()
+    used, nodes = [function.__name__], dict[str, list[ast.stmt]]()
     while used:
         name = used.pop()
-        if name in defined and name not in found:
-            found[name] = defined[name]
-            used += [other for node in found[name] for other in _names_read(node)]
+        if name in defined and name not in nodes:
+            nodes[name] = defined[name]
+            used += [other for node in nodes[name] for other in _names_read(node)]
     lines = text.splitlines()
-    return ["\n".join(_lines(node, lines)) for name in sorted(found) for node in found[name]]
+    return ["\n".join(_lines(node, lines)) for name in sorted(nodes) for node in nodes[name]]
 
 
 def _lines(node: ast.stmt, lines: list[str]) -> list[str]:

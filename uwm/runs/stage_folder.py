@@ -23,8 +23,8 @@ class DamagedStage(Exception):  # noqa: N818 (the name says what happened)
 
 def files_of(folder: Path) -> list[str]:
     """All files of a folder but `stage.json`, relative, sorted."""
-    found = (path for path in folder.rglob("*") if path.is_file() and path != folder / STAGE_FILE)
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    paths = (path for path in folder.rglob("*") if path.is_file() and path != folder / STAGE_FILE)
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def write_stage(folder: Path, description: Mapping[str, Any], finished: float | None = None) -> None:
@@ -68,11 +68,11 @@ def verify_stage(folder: Path) -> dict[str, Any]:
         _adopt(folder, content)
         return content
     try:
-        found = damage(folder, content["files"])
+        problem = damage(folder, content["files"])
     except (OSError, UserError, KeyError, TypeError, AttributeError) as error:
-        found = f"cannot be read: {_short(error)}"
-    if found:
-        raise DamagedStage(f"{folder}: {found}")
+        problem = f"cannot be read: {_short(error)}"
+    if problem:
+        raise DamagedStage(f"{folder}: {problem}")
     return content
 
 

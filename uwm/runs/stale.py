@@ -69,9 +69,9 @@ def changed_fields(recorded: Any, declared: Any, name: str = "") -> Iterator[str
 def _main(argv: list[str]) -> int:
     parser = Parser(prog="python -m uwm.runs.stale", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=named_path, metavar="FOLDER", help="of results")
-    found = list(stale_records(parser.parse_args(argv).folder, REPOSITORY / "experiments"))
-    print(*found, sep="\n", end="\n" if found else "")
-    return 1 if found else 0
+    lines = list(stale_records(parser.parse_args(argv).folder, REPOSITORY / "experiments"))
+    print(*lines, sep="\n", end="\n" if lines else "")
+    return 1 if lines else 0
 
 
 if __name__ == "__main__":

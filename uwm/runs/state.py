@@ -84,14 +84,14 @@ def note_start(work: Path, item: str, data: Mapping[str, Any]) -> None:
 
 def measured_on(work: Path, item: str) -> dict[str, Any]:
     """The `data` of the last attempt that ended well; nothing where none did, or it was not noted."""
-    found: dict[str, Any] = {}
+    data: dict[str, Any] = {}
     begun: dict[str, Any] = {}
     for event in read_lines(_state_path(work, item)):
         if event.get("event") == "start":
             begun = event.get("data", {})
         elif event.get("outcome") == "ok":
-            found = begun
-    return found
+            data = begun
+    return data
 
 
 def note_end(work: Path, item: str, outcome: str, error: str | None = None) -> None:
@@ -142,10 +142,10 @@ def root_cause(work: Path, item: str, job: "SubmittedJob | None" = None) -> tupl
     """File and text of the traceback of the rank that failed first; of none from before `job`."""
     folder = work / "logs"
     texts = [(path.read_text(), path) for path in folder.glob(f"{file_stem(item)}.rank*.txt")]
-    found = [(text, path) for text, path in texts if not (job and job.comes_after(*_heading(text)))]
-    if not found:
+    tracebacks = [(text, path) for text, path in texts if not (job and job.comes_after(*_heading(text)))]
+    if not tracebacks:
         return None
-    text, path = min(found, key=lambda pair: _heading(pair[0]))
+    text, path = min(tracebacks, key=lambda pair: _heading(pair[0]))
     return path, text
 
 

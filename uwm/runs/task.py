@@ -179,9 +179,9 @@ class Task:
         here = REPOSITORY
         if here != Path(self.code).resolve():
             raise UserError(f"the job runs the code in {here}, submitted was {self.code}")
-        found = code_digest(here)
-        if found != self.code_digest:
-            raise UserError(f"the code in {here} changed since submission ({found}, was {self.code_digest})")
+        digest = code_digest(here)
+        if digest != self.code_digest:
+            raise UserError(f"the code in {here} changed since submission ({digest}, was {self.code_digest})")
 
 
 def join_ranks() -> None:

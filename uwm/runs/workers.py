@@ -40,11 +40,11 @@ class Items:
     def __init__(self, context: Context, cells: list[Cell]) -> None:
         names = context.experiment.parts.names
         parts = {cell.name: list(names(context.config, cell)) for cell in cells}
-        self.open = {cell: len(mine) for cell, mine in parts.items()}
+        self.open = {cell: len(part_names) for cell, part_names in parts.items()}
         self.left = deque(
             item
-            for cell, mine in parts.items()
-            for item in [CellOrPart(cell, p) for p in mine] or [CellOrPart(cell)]
+            for cell, part_names in parts.items()
+            for item in [CellOrPart(cell, p) for p in part_names] or [CellOrPart(cell)]
         )
         self.answers: dict[str, Answer] = {}
         self.closed = False

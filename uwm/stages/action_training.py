@@ -188,10 +188,10 @@ class HeldOut(NamedTuple):
     def load(cls, data: ActionData, pairs: int = 256) -> Self:
         """Up to `pairs` of the validation split: the same for every seed."""
         recipe, corpus, encoder = data.recipe, data.corpus, data.encoder
-        found = action_pairs(corpus, frozen_pairs(corpus, "validation", recipe.gap, pairs, 0))
-        images = evaluation_images(found, recipe.short_side, encoder.image_size)
+        held_out = action_pairs(corpus, frozen_pairs(corpus, "validation", recipe.gap, pairs, 0))
+        images = evaluation_images(held_out, recipe.short_side, encoder.image_size)
         steps = controller(recipe, corpus).steps
-        actions, mask = (control[:, :steps] for control in found.controls)
+        actions, mask = (control[:, :steps] for control in held_out.controls)
         return cls(corpus.name, encode_frames(encoder, images, f"{corpus.name} validation"), actions, mask)
 
     def errors(self, predict: DynamicsFunction, model: nn.Module) -> dict[str, float]:
@@ -204,5 +204,5 @@ class HeldOut(NamedTuple):
             predictions = (predict(s_t, actions, mask), s_t)
             errors = torch.stack([(p - s_next).square().mean() for p in predictions])
             sums += errors.double().cpu() * len(s_t)
-        own, copied = (sums / len(self.states)).tolist()
-        return {f"state_mse/{self.corpus}": own, f"state_mse_copy/{self.corpus}": copied}
+        predicted, copied = (sums / len(self.states)).tolist()
+        return {f"state_mse/{self.corpus}": predicted, f"state_mse_copy/{self.corpus}": copied}

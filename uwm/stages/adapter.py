@@ -149,8 +149,8 @@ def train_adapter(
         targets = latent_targets(FrozenInference(frozen.sha256, device, world_model.infer_actions), data)
 
     def predict(s_t: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-        found = adapter.infer_actions(s_t, actions, mask, world_model.quantizer)
-        prediction: Tensor = world_model.predict(s_t, found.quantized)
+        latents = adapter.infer_actions(s_t, actions, mask, world_model.quantizer)
+        prediction: Tensor = world_model.predict(s_t, latents.quantized)
         return prediction
 
     fit_action_pairs(data, objective, adapter, predict, run, targets)
@@ -179,14 +179,14 @@ def latent_targets(inference: FrozenInference, data: ActionData) -> Mapping[str,
 @torch.no_grad()
 def _latent_targets(inference: FrozenInference, *source: Any) -> Mapping[str, Tensor]:
     states, frame_index = view_states(*source)
-    found: dict[str, Tensor] = {}
+    targets: dict[str, Tensor] = {}
     for i, view in enumerate(states):
         for rows in tqdm(torch.arange(len(frame_index)).split(64), "latent actions", mininterval=10):
             latents = inference.infer(*view[frame_index[rows]].to(inference.device).float().unbind(1))
             kept = {"latents": latents.continuous.half(), "codes": latents.codes.int()}
             for name, values in kept.items():
-                if name not in found:
+                if name not in targets:
                     size = len(states), len(frame_index), *values.shape[1:]
-                    found[name] = values.new_empty(size, device="cpu")
-                found[name][i, rows] = values.cpu()
-    return found
+                    targets[name] = values.new_empty(size, device="cpu")
+                targets[name][i, rows] = values.cpu()
+    return targets

@@ -57,11 +57,11 @@ class DynamicsRecipe(ActionRecipe):
 
     def with_pairs(self, pairs: int, few: FewPairs = AS_ON_ALL) -> Self:
         """As any recipe; the last steps, with the picture in the loss, stay as large a share of all."""
-        found, last = super().with_pairs(pairs, few), self.perceptual.train
-        share = found.train.steps / self.train.steps
+        recipe, last = super().with_pairs(pairs, few), self.perceptual.train
+        share = recipe.train.steps / self.train.steps
         steps, warmup = math.ceil(share * last.steps), math.floor(share * last.warmup_steps)
         fewer = replace(last, steps=steps, warmup_steps=warmup)
-        return replace(found, perceptual=replace(self.perceptual, train=fewer))
+        return replace(recipe, perceptual=replace(self.perceptual, train=fewer))
 
 
 @dataclass(frozen=True)

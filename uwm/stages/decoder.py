@@ -154,8 +154,8 @@ def _frames_with_states(data: ActionData) -> IndexSource:
 def _reconstruction_psnr(data: ActionData, mae: MaskedAutoencoder) -> dict[str, float]:
     """PSNR (dB) of validation frames, encoded and decoded."""
     corpus, recipe, encoder = data.corpus, data.recipe, data.encoder
-    found = action_pairs(corpus, frozen_pairs(corpus, "validation", recipe.gap, WATCHED, 0))
-    images = evaluation_images(found, recipe.short_side, encoder.image_size)[:, 0]  # (n, 3, S, S)
+    pairs = action_pairs(corpus, frozen_pairs(corpus, "validation", recipe.gap, WATCHED, 0))
+    images = evaluation_images(pairs, recipe.short_side, encoder.image_size)[:, 0]  # (n, 3, S, S)
     values = [
         psnr(mae.decode(encoder.encode(part).to(mae.mean.device)).cpu(), part.float() / 255)
         for part in images.split(64)

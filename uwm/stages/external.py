@@ -46,9 +46,9 @@ class TrainingPairs:
             rows = torch.randint(sum(counts), (min(batch_size, self.left),), generator=self.generator)
             self.left -= len(rows)
             parts = []
-            for bank, mine in zip(self.banks, _by_bank(rows, counts), strict=True):
-                if len(mine):
-                    parts.append(self._seen(bank.frames[bank.pairs[mine]]))
+            for bank, bank_rows in zip(self.banks, _by_bank(rows, counts), strict=True):
+                if len(bank_rows):
+                    parts.append(self._seen(bank.frames[bank.pairs[bank_rows]]))
             now, then = torch.cat(parts).unbind(1)
             yield now, then
 

@@ -286,9 +286,9 @@ class Domain:
     @cached_property
     def mae(self) -> ObtainedMAE:
         """The MAE alone: what reads states needs no world model."""
-        found = obtain_pretrained_mae(self.context)
-        found.model.to(default_device(environment_ranks()))
-        return found
+        obtained = obtain_pretrained_mae(self.context)
+        obtained.model.to(default_device(environment_ranks()))
+        return obtained
 
     @property
     def encoder(self) -> FrozenEncoder:

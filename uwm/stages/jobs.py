@@ -136,13 +136,13 @@ def picture_reader_job(name: str, recipe: ReaderRecipe, domain: OpenDomain, *nee
     """The training of what sees a robot's gripper, after the jobs `needs`. A domain that does not tell where
     in its pictures the gripper is needs none."""
 
-    def seen(context: Context) -> Domain:
-        found = domain(context)
-        if not sees_hand(recipe, found.corpus):
-            raise SkipCell(f"{found.corpus.name} does not tell where in the picture the gripper is")
-        return found
+    def with_gripper(context: Context) -> Domain:
+        opened = domain(context)
+        if not sees_hand(recipe, opened.corpus):
+            raise SkipCell(f"{opened.corpus.name} does not tell where in the picture the gripper is")
+        return opened
 
-    return domain_job(name, replace(recipe, reads="hand-in-picture"), seen, *needs)
+    return domain_job(name, replace(recipe, reads="hand-in-picture"), with_gripper, *needs)
 
 
 def obtain(recipe: DomainRecipe, domain: Domain) -> object:

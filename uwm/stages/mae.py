@@ -165,9 +165,9 @@ def load_published(recipe: MAERecipe, path: Path) -> MaskedAutoencoder:
     return mae
 
 
-def _check_sizes(recipe: MAERecipe, found: MAEConfig, path: Path) -> None:
-    if found != recipe.model:
-        raise UserError(f"{path} holds {found}, and the recipe has {recipe.model}: set mae.model to it")
+def _check_sizes(recipe: MAERecipe, stored: MAEConfig, path: Path) -> None:
+    if stored != recipe.model:
+        raise UserError(f"{path} holds {stored}, and the recipe has {recipe.model}: set mae.model to it")
 
 
 def mae_stage(recipe: MAERecipe, inputs: Mapping[str, str]) -> Stage:

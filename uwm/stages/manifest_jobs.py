@@ -101,24 +101,24 @@ def _domain_choices(context: Context, name: str) -> Chosen:
     """What an in-domain experiment's config lists of a corpus: the pairs that its recipes train on and are
     watched by, and those that are tested."""
     config, corpus = context.config, corpus_of(context, name)
-    found: Chosen = []
+    chosen: Chosen = []
     for recipe in vars(config).values():
         if not isinstance(recipe, FinetuneRecipe | ActionRecipe):
             continue
         read = first_clips(corpus, recipe.clips)
-        found += [(read, Choice("train", recipe.gap, None, 0))]
+        chosen += [(read, Choice("train", recipe.gap, None, 0))]
         if isinstance(recipe, FinetuneRecipe):
             seeds = sorted({recipe.train.seed, *config.seeds})
-            found += [(read, Choice("validation", recipe.gap, HELD_OUT, seed)) for seed in seeds]
+            chosen += [(read, Choice("validation", recipe.gap, HELD_OUT, seed)) for seed in seeds]
         else:
             pairs = WATCHED if isinstance(recipe, DecoderRecipe) else HELD_OUT
-            found += [(corpus, Choice("validation", recipe.gap, pairs, 0))]
-    for gap in sorted({choice.gap for _, choice in found} if hasattr(config, "test_split") else ()):
-        found += [(corpus, Choice(config.test_split, gap, config.test_pairs, config.test_seed))]
+            chosen += [(corpus, Choice("validation", recipe.gap, pairs, 0))]
+    for gap in sorted({choice.gap for _, choice in chosen} if hasattr(config, "test_split") else ()):
+        chosen += [(corpus, Choice(config.test_split, gap, config.test_pairs, config.test_seed))]
         if hasattr(config, "probe_pairs"):  # and rollouts, which are of every pair there is
             probed = (Choice(split, gap, config.probe_pairs, 0) for split in ("train", "validation"))
-            found += [(corpus, choice) for choice in (*probed, Choice(config.test_split, gap, None, 0))]
-    return [pair for place, pair in enumerate(found) if pair not in found[:place]]
+            chosen += [(corpus, choice) for choice in (*probed, Choice(config.test_split, gap, None, 0))]
+    return [pair for index, pair in enumerate(chosen) if pair not in chosen[:index]]
 
 
 def _stage(context: Context, name: str, choose: Callable[[Context], Chosen]) -> Stage:
@@ -138,9 +138,9 @@ def _obtain(context: Context, name: str, choose: Callable[[Context], Chosen]) ->
     """The lists are kept with all others; the artifact only names them."""
 
     def compute(folder: Path) -> None:
-        found = {
+        digests = {
             str(list(choice)): frozen_pairs(corpus, *choice).sha256 for corpus, choice in choose(context)
         }
-        (folder / "manifests.json").write_text(json.dumps(found, indent=1) + "\n")
+        (folder / "manifests.json").write_text(json.dumps(digests, indent=1) + "\n")
 
     return context.artifacts.obtain(_stage(context, name, choose), compute, together=False)

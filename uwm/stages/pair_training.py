@@ -159,8 +159,8 @@ def cached_states(
     `procedural`: so many pairs of drawn video besides.
     """
     manifests = tuple(training_manifests(corpora, recipe).items())
-    seen = (recipe.short_side, recipe.gap, recipe.views, recipe.train.seed, procedural)
-    views = TrainingViews(tensors_sha256(mae.state_dict()), manifests, *seen, recipe, mae, corpora)
+    settings = (recipe.short_side, recipe.gap, recipe.views, recipe.train.seed, procedural)
+    views = TrainingViews(tensors_sha256(mae.state_dict()), manifests, *settings, recipe, mae, corpora)
     states, pairs = _states_and_pairs(views)
     load = state_pairs(states, pairs)
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
@@ -266,7 +266,7 @@ def held_out_pairs(recipe: PairRecipe, corpus: Corpus) -> Manifest:
 def held_out_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora) -> dict[str, list[Tensor]]:
     """State pairs of each corpus's validation split, in batches: on rank 0, which alone validates. The
     others only see that there are pairs."""
-    found = {}
+    batches = {}
     for name, corpus in corpora.items():
         manifest = held_out_pairs(recipe, corpus)
         if environment_ranks().rank:
@@ -274,8 +274,8 @@ def held_out_states(recipe: PairRecipe, mae: MaskedAutoencoder, corpora: Corpora
         size = mae.config.image_size
         images = center_crop(load_pairs(corpus, manifest, recipe.short_side), size, size)
         states = encode_images(mae, images.flatten(0, 1), name=f"{name} validation")
-        found[name] = pair_batches(states.unflatten(0, (-1, 2)))
-    return found
+        batches[name] = pair_batches(states.unflatten(0, (-1, 2)))
+    return batches
 
 
 def action_gaps(world_model: WorldModel, held_out: Mapping[str, list[Tensor]], seed: int) -> dict[str, float]:

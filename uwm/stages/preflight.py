@@ -108,10 +108,10 @@ def check_clips(corpus: Corpus, split: str, gap: float) -> None:
     """
     announce(corpus)
     clips, share = corpus.of(split), allowed_bad_share()
-    places = np.linspace(0, len(clips) - 1, min(PROBED, len(clips))).round().astype(int)
+    indices = np.linspace(0, len(clips) - 1, min(PROBED, len(clips))).round().astype(int)
     tried, faults, began = 0, list[str](), time.monotonic()
-    for tried, place in enumerate(np.random.default_rng(0).permutation(places), start=1):
-        clip = clips[place]
+    for tried, index in enumerate(np.random.default_rng(0).permutation(indices), start=1):
+        clip = clips[index]
         try:
             clip_pairs(corpus.file(clip), gap, clip.cuts)
         except (BadVideo, OSError) as error:

@@ -81,9 +81,9 @@ def obtain_pretrained(
     `recipe`, `mae`: others than the config's, on the same corpora.
     """
     config: Pretrained = context.config
-    found = obtain_pretrained_mae(context, mae)
+    obtained = obtain_pretrained_mae(context, mae)
     recipe = recipe or config.pretrain
-    return obtain_world(found, recipe, _corpora(context, recipe), context.artifacts, context.stop)
+    return obtain_world(obtained, recipe, _corpora(context, recipe), context.artifacts, context.stop)
 
 
 def pretrained_weights(context: Context, recipe: PretrainRecipe) -> Mapping[str, str]:
@@ -107,8 +107,8 @@ def pretrain_stage(
 ) -> Stage:
     """Identity of that world model; trains nothing."""
     config: Pretrained = context.config
-    found, recipe = mae_identity(mae or config.mae, _read_by_mae(context)[1]), recipe or config.pretrain
-    return world_stage(found, recipe, _corpora(context, recipe))
+    identity, recipe = mae_identity(mae or config.mae, _read_by_mae(context)[1]), recipe or config.pretrain
+    return world_stage(identity, recipe, _corpora(context, recipe))
 
 
 def _read_by_mae(context: Context) -> tuple[dict[str, Corpus], dict[str, str]]:
@@ -154,8 +154,8 @@ def _obtain_manifests(context: Context, recipe: PretrainRecipe) -> Artifact:
     def compute(folder: Path) -> None:
         corpora = first_clips_of_each(_opened(context), recipe.clips)
         held_out = {name: held_out_pairs(recipe, corpus).sha256 for name, corpus in corpora.items()}
-        found = {"train": training_manifests(corpora, recipe), "validation": held_out}
-        (folder / "manifests.json").write_text(json.dumps(found, indent=1) + "\n")
+        manifests = {"train": training_manifests(corpora, recipe), "validation": held_out}
+        (folder / "manifests.json").write_text(json.dumps(manifests, indent=1) + "\n")
 
     return context.artifacts.obtain(manifests_stage(context, recipe), compute, together=False)
 
@@ -166,12 +166,14 @@ def _corpora(context: Context, recipe: PretrainRecipe) -> dict[str, Corpus]:
     Raises:
         NotThere: a plan asks (`find_only`), and listing the pairs of a recipe would take long.
     """
-    found = _opened(context)
-    if context.artifacts.find_only and any(len(corpus.of("train")) > MANY_CLIPS for corpus in found.values()):
+    corpora = _opened(context)
+    if context.artifacts.find_only and any(
+        len(corpus.of("train")) > MANY_CLIPS for corpus in corpora.values()
+    ):
         stage = manifests_stage(context, recipe)
         if context.artifacts.find(stage) is None:
             raise NotThere(stage.folder_name)
-    return found
+    return corpora
 
 
 def _opened(context: Context) -> dict[str, Corpus]:

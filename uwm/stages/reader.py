@@ -132,17 +132,17 @@ def examples(data: ActionData, reads: Reads, goals_ahead: int = 1) -> Examples:
     if reads == "action":
         held, mask = data.pairs.controls
         mean = (held * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # (n, A)
-        rows, seen = later_goals(data.pairs.manifest.table, frame_index, data.recipe.gap * goals_ahead)
-        return Examples(states[0], seen, mean[rows])
+        rows, index = later_goals(data.pairs.manifest.table, frame_index, data.recipe.gap * goals_ahead)
+        return Examples(states[0], index, mean[rows])
     if reads == "hand-in-picture":
-        found = eef_in_crop(data.pairs, data.recipe.short_side, data.encoder.image_size).float()
+        positions = eef_in_crop(data.pairs, data.recipe.short_side, data.encoder.image_size).float()
     else:
-        found = torch.from_numpy(actions.eef_pos if reads == "hand" else actions.block_pos)  # (n, 2, 3)
-    if reads != "block" and not found.isfinite().all():
+        positions = torch.from_numpy(actions.eef_pos if reads == "hand" else actions.block_pos)  # (n, 2, 3)
+    if reads != "block" and not positions.isfinite().all():
         source = NAMED_IN_FILES[reads]
         raise UserError(f"{data.corpus.name}: the hand's place is not known in every frame ({source})")
-    targets = torch.full((states.shape[1], found.shape[2]), torch.nan)
-    targets[frame_index.flatten()] = found.flatten(0, 1)
+    targets = torch.full((states.shape[1], positions.shape[2]), torch.nan)
+    targets[frame_index.flatten()] = positions.flatten(0, 1)
     known = targets.isfinite().all(1).nonzero()  # (m, 1): the frames of tasks with a block
     if not len(known):
         raise UserError(f"{data.corpus.name}: no frame with a block (object_pos of a cube)")
@@ -160,17 +160,17 @@ def later_goals(table: pd.DataFrame, frame_index: Tensor, seconds: float) -> tup
         {
             "video": np.tile(table["video"].to_numpy(), 2),
             "t": np.concatenate([table["t0"], table["t1"]]),
-            "place": frame_index.T.flatten().numpy(),
+            "frame": frame_index.T.flatten().numpy(),
         }
     ).drop_duplicates(["video", "t"])
     pairs = table[["video", "t0", "t1"]].assign(row=np.arange(len(table)), first=frame_index[:, 0].numpy())
-    found = pairs.merge(frames, on="video")
-    near = (found["t"] >= found["t1"]) & (
-        (found["t"] <= found["t0"] + seconds + 1e-6) | (found["t"] == found["t1"])
+    matches = pairs.merge(frames, on="video")
+    near = (matches["t"] >= matches["t1"]) & (
+        (matches["t"] <= matches["t0"] + seconds + 1e-6) | (matches["t"] == matches["t1"])
     )
-    found = found[near].sort_values(["row", "t"])
-    rows, seen = found["row"].to_numpy(copy=True), found[["first", "place"]].to_numpy(copy=True)
-    return torch.from_numpy(rows), torch.from_numpy(seen)
+    matches = matches[near].sort_values(["row", "t"])
+    rows, index = matches["row"].to_numpy(copy=True), matches[["first", "frame"]].to_numpy(copy=True)
+    return torch.from_numpy(rows), torch.from_numpy(index)
 
 
 @torch.no_grad()
@@ -181,20 +181,20 @@ def predicted_states(world_model: WorldModel, states: Tensor, frame_index: Tenso
     `states` (F, 1+N, D) of frames, of which `frame_index` (n, 2) are the pairs -> states (n, 1+N, D), on CPU.
     """
     device = next(world_model.parameters()).device
-    found = states.new_empty(len(frame_index), *states.shape[1:])
+    output = states.new_empty(len(frame_index), *states.shape[1:])
     for rows in tqdm(torch.arange(len(frame_index)).split(64), "predict states", mininterval=10):
         now, then = states[frame_index[rows]].to(device).float().unbind(1)
-        found[rows] = world_model.predict(now, world_model.infer_actions(now, then).quantized).to(found)
-    return found
+        output[rows] = world_model.predict(now, world_model.infer_actions(now, then).quantized).to(output)
+    return output
 
 
-def predicted_examples(found: Examples, world_model: WorldModel, frame_index: Tensor) -> Examples:
+def predicted_examples(observed: Examples, world_model: WorldModel, frame_index: Tensor) -> Examples:
     """The same targets to be read off predictions; `frame_index` (n, 2) are the pairs' among the states."""
-    targets = torch.full((len(found.states), found.targets.shape[1]), torch.nan)
-    targets[found.frame_index[:, 0]] = found.targets
+    targets = torch.full((len(observed.states), observed.targets.shape[1]), torch.nan)
+    targets[observed.frame_index[:, 0]] = observed.targets
     targets = targets[frame_index[:, 1]]  # (n, Q)
     known = targets.isfinite().all(1).nonzero()  # (k, 1)
-    return Examples(predicted_states(world_model, found.states, frame_index), known, targets[known[:, 0]])
+    return Examples(predicted_states(world_model, observed.states, frame_index), known, targets[known[:, 0]])
 
 
 def mixed_batch(
@@ -220,36 +220,36 @@ class ReadingError(nn.Module):
         reader, states = self.reader, batch["states"].float()
         noise = draws.randn(*states.shape).to(states.device)
         noisy = states + self.noise * std_over_ranks(states) * noise
-        wanted = (batch["targets"] - reader.mean) / reader.deviation
-        return {"loss": F.mse_loss(reader.scaled(noisy), wanted)}
+        targets = (batch["targets"] - reader.mean) / reader.deviation
+        return {"loss": F.mse_loss(reader.scaled(noisy), targets)}
 
 
 def training_batches(recipe: ReaderRecipe, domain: Domain) -> tuple[Examples, IndexSource]:
     """What a reader learns from, and its batches, of `states` and `targets`."""
     data = ActionData(recipe, domain.corpus, domain.encoder)
-    found = examples(data, recipe.reads, recipe.goals_ahead)
+    observed = examples(data, recipe.reads, recipe.goals_ahead)
     predicted: Examples | None = None
     if recipe.predicted_share:
         world_model = domain.world.to(default_device(environment_ranks())).world_model
-        predicted = predicted_examples(found, world_model, data.states()[1])
+        predicted = predicted_examples(observed, world_model, data.states()[1])
 
     def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:
         if predicted is None:
-            return found.batch(rows)
-        return mixed_batch(found, predicted, recipe.predicted_share, rows, draws)
+            return observed.batch(rows)
+        return mixed_batch(observed, predicted, recipe.predicted_share, rows, draws)
 
     batch, seed = recipe.train.batch_size, recipe.train.seed
-    return found, IndexSource(len(found.targets), load, batch_size=batch, seed=seed)
+    return observed, IndexSource(len(observed.targets), load, batch_size=batch, seed=seed)
 
 
 def _train(recipe: ReaderRecipe, domain: Domain, folder: Path) -> None:
-    found, source = training_batches(recipe, domain)
-    count, outputs = found.frame_index.shape[1], found.targets.shape[1]
+    observed, source = training_batches(recipe, domain)
+    count, outputs = observed.frame_index.shape[1], observed.targets.shape[1]
     tokens = TokenConfig().fitted(domain.mae.model.config)
     sizes: dict[str, Any] = {"tokens": tokens, "states": count, "outputs": outputs}
     model: Any = StateReader(replace(recipe.model, **sizes), seed=recipe.train.seed)
-    model.mean.copy_(found.targets.mean(0))
-    model.deviation.copy_(found.targets.std(0).clamp_min(1e-6))
+    model.mean.copy_(observed.targets.mean(0))
+    model.deviation.copy_(observed.targets.std(0).clamp_min(1e-6))
     objective, stop = ReadingError(model, recipe.noise), domain.context.stop
     train(objective, source, recipe.train, folder / "run", name=f"reader of {recipe.reads}", stop=stop)
     finish_training(model, folder, recipe)

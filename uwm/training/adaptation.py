@@ -78,11 +78,11 @@ class AdapterRegression(OnLabelledPairs):
             error = F.cross_entropy(output.flatten(0, 1), codes.flatten(), reduction="none")
             error = error.view_as(codes)  # (B, L)
         else:
-            wanted = latents
+            expected = latents
             if target == "quantized":
                 assert isinstance(world_model.quantizer, VectorQuantizer)
-                wanted = world_model.quantizer.lookup(codes)
-            error = (output - wanted).square().mean(-1)  # (B, L)
+                expected = world_model.quantizer.lookup(codes)
+            error = (output - expected).square().mean(-1)  # (B, L)
         return {"loss": (error * self._weights(s_t, s_next)).mean()}
 
     def _weights(self, s_t: Tensor, s_next: Tensor) -> Tensor:
@@ -134,8 +134,8 @@ class DecoderReconstruction(nn.Module):
         network = self._network[0]
         if network is None:
             return {"loss": mse}
-        shown = self.mae.denormalise_patches(prediction).clamp(0, 1)
-        perceptual = network.to(images.device).loss(shown, images).mean()
+        decoded = self.mae.denormalise_patches(prediction).clamp(0, 1)
+        perceptual = network.to(images.device).loss(decoded, images).mean()
         return {"loss": mse + self.weight * perceptual, "mse": mse, "lpips": perceptual}
 
 

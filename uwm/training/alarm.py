@@ -46,12 +46,14 @@ class ActionAlarm:
 
     def _costs(self, values: Mapping[str, float]) -> dict[str, float]:
         """By corpus, the share that another pair's action adds to the state error."""
-        own = {key.removeprefix("val/"): value for key, value in values.items()}
+        errors = {key.removeprefix("val/"): value for key, value in values.items()}
         return {
-            key.removeprefix("state_mse").lstrip("/"): own[key.replace("state_mse", "state_mse_shuffled", 1)]
+            key.removeprefix("state_mse").lstrip("/"): errors[
+                key.replace("state_mse", "state_mse_shuffled", 1)
+            ]
             / max(value, 1e-30)
             - 1
-            for key, value in own.items()
+            for key, value in errors.items()
             if key.partition("/")[0] == "state_mse"
         }
 

@@ -43,8 +43,8 @@ def epoch_indices(rows: int, batch_size: int, step: int, seed: int) -> np.ndarra
     """
     if rows < 1:
         raise UserError("there is nothing to train on: the data set has no rows")
-    epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), rows)
-    parts = [_permutation(rows, int(epoch), seed)[places[epochs == epoch]] for epoch in np.unique(epochs)]
+    epochs, indices = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), rows)
+    parts = [_permutation(rows, int(epoch), seed)[indices[epochs == epoch]] for epoch in np.unique(epochs)]
     return np.concatenate(parts)
 
 
@@ -96,8 +96,8 @@ class IndexSource:
             rows = epoch_indices(self.rows, self.batch_size, step, self.seed)
             # Micro-batch by micro-batch, the ranks together see what one process would see. They take the
             # samples in turn, so that each part of a batch (an MAE's mask ratios) is shared evenly.
-            mine = rows.reshape(self.accumulate, size, world_size)[:, :, rank]  # (accumulate, size)
-            for micro, indices in enumerate(mine):
+            share = rows.reshape(self.accumulate, size, world_size)[:, :, rank]  # (accumulate, size)
+            for micro, indices in enumerate(share):
                 generator = seeded_generator(self.seed, step, micro, 0, stream=1)  # for all ranks
                 yield torch.from_numpy(indices.copy()), Draws(generator, rank, world_size)
             step += 1

@@ -28,12 +28,12 @@ _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
 def checkpoint_files(run_dir: Path) -> list[Path]:
     """The checkpoint files of a run, oldest step first, valid or not."""
     folder = run_dir / "checkpoints"
-    found = []
+    files = []
     for path in folder.glob("step-*.pt"):
         if _NAME.fullmatch(path.name):
             with suppress(FileNotFoundError):  # the training that is watched removed it just now
-                found.append((_step(path), path.stat().st_mtime_ns, path))
-    return [path for _, _, path in sorted(found)]
+                files.append((_step(path), path.stat().st_mtime_ns, path))
+    return [path for _, _, path in sorted(files)]
 
 
 def save_checkpoint(run_dir: Path, step: int, state: dict[str, Any]) -> Path:

@@ -92,8 +92,8 @@ class Graphs:
 
 def peak_tflops(name: str, precision: str) -> float | None:
     """Peak of a device in a precision; None for one that is not in the table."""
-    found = next((peaks for part, peaks in PEAKS.items() if part in name), None)
-    return (found[0 if precision == "bf16" else 1] or None) if found else None
+    match = next((peaks for part, peaks in PEAKS.items() if part in name), None)
+    return (match[0 if precision == "bf16" else 1] or None) if match else None
 
 
 class DeviceBatches:
@@ -155,12 +155,12 @@ class Speed:
         self._mark = (now, step, waited)
         seconds = max(now - then, 1e-9)
         rate = (step - first) / seconds
-        found = {"steps_per_second": round(rate, 4), "data_wait": round((waited - before) / seconds, 4)}
+        facts = {"steps_per_second": round(rate, 4), "data_wait": round((waited - before) / seconds, 4)}
         if self.flops:
-            found["tflops"] = round(self.flops * rate / 1e12, 3)
+            facts["tflops"] = round(self.flops * rate / 1e12, 3)
         if self.flops and self.peak:
-            found["mfu"] = round(self.flops * rate / 1e12 / self.peak, 4)
-        return found
+            facts["mfu"] = round(self.flops * rate / 1e12 / self.peak, 4)
+        return facts
 
     def start(self, step: int, waited: float) -> None:
         """Count from here on."""

@@ -84,13 +84,13 @@ class PictureLoss:
     def _distances(self, prediction: Tensor, s_next: Tensor) -> dict[str, Tensor]:
         decoder = self.decoder.to(s_next.device)
         with torch.no_grad():
-            wanted = decoder.decode_patches(s_next)
+            target = decoder.decode_patches(s_next)
         decoded = decoder.decode_patches(prediction)
-        found = {"picture_loss": structure_loss(decoded, wanted, decoder.config.patch_size)}
+        losses = {"picture_loss": structure_loss(decoded, target, decoder.config.patch_size)}
         if self.network is not None:
-            images = (decoder.denormalise_patches(patches).clamp(0, 1) for patches in (decoded, wanted))
-            found["lpips"] = self.network.to(s_next.device).loss(*images).mean()
-        return found
+            images = (decoder.denormalise_patches(patches).clamp(0, 1) for patches in (decoded, target))
+            losses["lpips"] = self.network.to(s_next.device).loss(*images).mean()
+        return losses
 
     def weighted(self, terms: dict[str, Tensor]) -> "Tensor | int":
         """The sum of the terms, each times its weight."""
@@ -204,15 +204,15 @@ def action_gap(
         bits += float(world_model.bits(s_t, s_next).double().sum())
     world_model.train(was_training)
     own, shuffled, copy = (sums / count).tolist()
-    found = {
+    metrics = {
         "state_mse": own,
         "state_mse_shuffled": shuffled,
         "state_mse_copy": copy,
         "action_gap": shuffled - own,
     }
     if world_model.config.bottleneck.kind != "codes":
-        return found | {"bits": bits / count}
-    return found | {
+        return metrics | {"bits": bits / count}
+    return metrics | {
         "perplexity": perplexity(code_counts(torch.cat(codes), world_model.config.quantizer.codes))
     }
 

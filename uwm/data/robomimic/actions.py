@@ -102,13 +102,13 @@ class _Demos:
 
     def read(self, videos: list[str]) -> None:
         """Read the demos of some videos, once. One that nobody asks for may be broken."""
-        wanted: dict[Path, list[str]] = {}
+        missing: dict[Path, list[str]] = {}
         for video in videos:
             if video not in self.sources:
                 raise UserError(f"{self.where}: no actions for the clip {video}")
             if video not in self.demos:
-                wanted.setdefault(self.sources[video].file, []).append(video)
-        for path, here in wanted.items():
+                missing.setdefault(self.sources[video].file, []).append(video)
+        for path, here in missing.items():
             with open_demos(path) as file:
                 fingers = _known_fingers(file)
                 for video in here:
@@ -128,9 +128,9 @@ def demos_of(corpus: Corpus) -> _Demos:
 @functools.lru_cache(maxsize=4)
 def _demos(corpus: Corpus, stamps: tuple[tuple[Path, int, int], ...]) -> _Demos:
     sources = _sources(corpus, [path for path, *_ in stamps])
-    wanted = {video: (source.file, source.demo) for video, source in sources.items()}
+    demos = {video: (source.file, source.demo) for video, source in sources.items()}
     where = corpus.folder if corpus.folder.is_file() or len(stamps) > 1 else stamps[0][0]
-    return _Demos(where, sources, action_range(corpus.choices.actions, sorted(set(wanted.values()))))
+    return _Demos(where, sources, action_range(corpus.choices.actions, sorted(set(demos.values()))))
 
 
 def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActions:
@@ -176,13 +176,13 @@ def _sources(corpus: Corpus, files: list[Path]) -> dict[str, _Source]:
         with open_demos(files[0]) as file:
             names = {str(file[f"data/{name}"].attrs.get("clip")): name for name in demo_names(file)}
         return {clip: _Source(files[0], name, None) for clip, name in names.items()}
-    found = {}
+    sources = {}
     for clip in corpus.clips:
         *_, demo, _, key = clip.path.split("/")
         file_name = _file_of(clip.path)
         path = corpus.folder / file_name if file_name else corpus.folder
-        found[clip.path] = _Source(path, demo, camera_name(key.removesuffix(UPSIDE_DOWN)))
-    return found
+        sources[clip.path] = _Source(path, demo, camera_name(key.removesuffix(UPSIDE_DOWN)))
+    return sources
 
 
 def _read_demo(file: h5py.File, source: _Source, chosen: ActionRange, fingers: tuple[float, float]) -> _Demo:
@@ -229,8 +229,12 @@ def _block_pos(obs: Any, frames: int) -> Floats:
 def _known_fingers(file: h5py.File) -> tuple[float, float]:
     """PANDA_FINGERS for a file of Pandas with grippers of their own; NaN for others."""
     arguments = env_args(file)["env_kwargs"]
-    own = arguments.get("gripper_types", "default") in ("default", "PandaGripper", None)
-    return PANDA_FINGERS if own and arguments.get("robots") in ("Panda", ["Panda"]) else (np.nan, np.nan)
+    default_gripper = arguments.get("gripper_types", "default") in ("default", "PandaGripper", None)
+    return (
+        PANDA_FINGERS
+        if default_gripper and arguments.get("robots") in ("Panda", ["Panda"])
+        else (np.nan, np.nan)
+    )
 
 
 def _gripper_opening(obs: Any, frames: int, known: tuple[float, float]) -> Floats:

@@ -62,7 +62,7 @@ def read_folder_of_demos(name: str, root: Path, files: Sequence[str], choices: C
 
 def _masks(file: h5py.File, demos: set[str]) -> dict[str, str]:
     """The split of each demo that a mask of robomimic's names; in two masks, the held-out one counts."""
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     group = within(file, "mask")
     if group is not None and not isinstance(group, h5py.Group):
         raise UserError(f"{file.filename}: mask is no group with lists of demonstrations (mask/train, ...)")
@@ -75,8 +75,8 @@ def _masks(file: h5py.File, demos: set[str]) -> dict[str, str]:
         names = [name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(mask[()])]
         if names and not demos.intersection(names):
             raise UserError(f"{file.filename}: mask/{theirs} names {names[0]!r} and no demo that is there")
-        found |= {name: ours for name in names if name in demos}
-    return found
+        splits |= {name: ours for name in names if name in demos}
+    return splits
 
 
 def completed(splits: dict[str, str]) -> tuple[dict[str, str], str]:
@@ -97,8 +97,8 @@ def completed(splits: dict[str, str]) -> tuple[dict[str, str], str]:
     missing = [split for split in ("test", "validation") if split not in there]
     if not missing or not share:
         return made, ""
-    for place, split in enumerate(missing):
-        made |= dict.fromkeys(train[place * share : (place + 1) * share], split)
+    for index, split in enumerate(missing):
+        made |= dict.fromkeys(train[index * share : (index + 1) * share], split)
     return made, f"no mask of {' and '.join(missing)}: {share} demonstrations of train each"
 
 
@@ -120,7 +120,7 @@ def camera_name(key: str) -> str:
     return next((key.removesuffix(ending) for ending in PICTURES if key.endswith(ending)), key)
 
 
-def choose_camera(path: Path, file: h5py.File, demo: str, wanted: str | None) -> str:
+def choose_camera(path: Path, file: h5py.File, demo: str, camera: str | None) -> str:
     """The key of the pictures in `obs` of the wanted camera, or of the first that is on no hand."""
     keys = cameras_of(file, demo)
     if not keys:
@@ -129,7 +129,7 @@ def choose_camera(path: Path, file: h5py.File, demo: str, wanted: str | None) ->
             f"python -m uwm.data.robot render {path.name} --out FILE.hdf5"
         )
     named = {camera_name(key): key for key in keys} | {key: key for key in keys}
-    if wanted is not None and wanted not in named:
-        raise UserError(f"{path}: no camera {wanted!r}; there is {', '.join(map(camera_name, keys))}")
+    if camera is not None and camera not in named:
+        raise UserError(f"{path}: no camera {camera!r}; there is {', '.join(map(camera_name, keys))}")
     fixed = [key for key in keys if not any(word in key for word in ON_A_HAND)]
-    return named[wanted] if wanted else (fixed or keys)[0]
+    return named[camera] if camera else (fixed or keys)[0]

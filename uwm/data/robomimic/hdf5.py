@@ -102,9 +102,9 @@ def env_args(file: h5py.File) -> dict[str, Any]:
     attributes = file["data"].attrs
     text = attributes.get("env_args", attributes.get("env_info", "{}"))
     try:
-        found = json.loads(text)
-        arguments = found.get("env_kwargs", found)
-        name = found.get("env_name", attributes.get("env", ""))
+        stored = json.loads(text)
+        arguments = stored.get("env_kwargs", stored)
+        name = stored.get("env_name", attributes.get("env", ""))
         return {"env_name": str(name), "env_kwargs": dict(arguments)}
     except (ValueError, AttributeError, TypeError):
         raise UserError(
@@ -114,14 +114,14 @@ def env_args(file: h5py.File) -> dict[str, Any]:
 
 def control_rate(file: h5py.File) -> float:
     """Control steps per second. `UserError` where the file gives none above 0."""
-    told = env_args(file)["env_kwargs"].get("control_freq")
-    told = DEFAULT_CONTROL_HZ if told is None else told
+    value = env_args(file)["env_kwargs"].get("control_freq")
+    value = DEFAULT_CONTROL_HZ if value is None else value
     try:
-        rate = float(told)
+        rate = float(value)
     except (TypeError, ValueError):
         rate = float("nan")
     if not 0 < rate < 1e5:
-        raise UserError(f"{file.filename}: control_freq of env_args is {str(told)[:20]!r}, no rate above 0")
+        raise UserError(f"{file.filename}: control_freq of env_args is {str(value)[:20]!r}, no rate above 0")
     return rate
 
 

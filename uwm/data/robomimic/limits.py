@@ -101,8 +101,8 @@ def action_limits(file: h5py.File) -> tuple[Floats, Floats]:
     """The controller's range (A,): as stored, or as in `controller_configs`, or robosuite's -1 to 1."""
     data, config = file["data"], _controller(file)
     size = read_actions(file, demo_names(file)[0]).shape[-1]
-    told = ({"action_low", "action_high"} & set(data.attrs), {"input_min", "input_max"} & set(config))
-    if lone := next((found for found in told if len(found) == 1), None):
+    ends = ({"action_low", "action_high"} & set(data.attrs), {"input_min", "input_max"} & set(config))
+    if lone := next((names for names in ends if len(names) == 1), None):
         (name,) = lone
         raise UserError(f"{file.filename}: tells {name} of the actions and not the other end of the range")
     low = data.attrs.get("action_low", config.get("input_min", -1))

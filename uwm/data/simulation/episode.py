@@ -23,7 +23,7 @@ class RecordedEpisode:
 
     frame_steps (F,) int64: how many control steps came before each frame; images (F, size, size, 3) uint8;
     actions (N, A) float32; states (N, S) before each action; rewards (N,) and success (N,) bool after it;
-    hand (F, 3) metres; place (F, 2) of the hand as fractions of the picture; fingers (F, J), the gripper's
+    eef_pos (F, 3) metres; eef_in_picture (F, 2), as fractions of the picture; fingers (F, J), the gripper's
     joints, and what finger 0 less finger 1 is, closed and open; objects (F, n, 3) metres, and their names.
     """
 
@@ -33,8 +33,8 @@ class RecordedEpisode:
     states: Array
     rewards: Array
     success: NDArray[np.bool_]
-    hand: Array
-    place: Array
+    eef_pos: Array
+    eef_in_picture: Array
     fingers: Array
     closed_open: tuple[float, float] | None
     objects: Array
@@ -103,9 +103,9 @@ Frame = tuple[Picture, Array, Array, Array, Array]
 
 
 def frame_of(scene: RobotScene) -> Frame:
-    """Picture, hand, its place in the picture, fingers and objects, now."""
-    hand = scene.hand()
-    return scene.picture(), hand, scene.in_picture(hand), scene.fingers(), scene.objects()
+    """Picture, position of the hand in metres and in the picture, fingers and objects, now."""
+    eef_pos = scene.eef_pos()
+    return scene.picture(), eef_pos, scene.in_picture(eef_pos), scene.fingers(), scene.objects()
 
 
 def record(scene: RobotScene, policy: NextAction, steps: int, steps_per_frame: int) -> RecordedEpisode:
@@ -131,7 +131,7 @@ def join_frames(
     steps_per_frame: int,
 ) -> RecordedEpisode:
     """An episode of frames that were taken before every k-th step."""
-    images, hands, places, fingers, objects = (np.stack(part) for part in zip(*frames, strict=True))
+    images, eef_pos, eef_in_picture, fingers, objects = (np.stack(part) for part in zip(*frames, strict=True))
     return RecordedEpisode(
         frame_steps=np.arange(0, len(actions), steps_per_frame),
         images=images,
@@ -139,8 +139,8 @@ def join_frames(
         states=states,
         rewards=np.array(rewards),
         success=np.array(success),
-        hand=hands,
-        place=places,
+        eef_pos=eef_pos,
+        eef_in_picture=eef_in_picture,
         fingers=fingers,
         closed_open=scene.closed_open(),
         objects=objects,

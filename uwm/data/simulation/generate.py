@@ -70,7 +70,7 @@ def make_file(out: Path, recording: Recording, takes: Sequence[Take], jobs: int)
     missing = [take for take in takes if not demo_file(folder, take).is_file()]
     if missing:
         jobs = min(jobs, len(missing))
-        units = [missing[place::jobs] for place in range(jobs)]
+        units = [missing[index::jobs] for index in range(jobs)]
         in_processes(partial(make_unit, recording, folder), units, len(missing), jobs, "demo")
     parts = [demo_file(folder, take) for take in takes]
     names = [take.name for take in takes]

@@ -134,8 +134,8 @@ class Camera:
 
     name: str
 
-    def move(self, time: float, hand: np.ndarray) -> None:
-        """Sets the pose for `time` (seconds) and a hand at `hand`: (3,) metres."""
+    def move(self, time: float, eef_pos: np.ndarray) -> None:
+        """Sets the pose for `time` (seconds) and a hand at `eef_pos`: (3,) metres."""
 
 
 @dataclass
@@ -162,14 +162,16 @@ class HeadCamera(Camera):
         self._amplitude = np.r_[rng.uniform(0.01, 0.03, (4, 3)), rng.uniform(0.02, 0.05, (4, 3))]
         self._gaze = self.focus.copy()
 
-    def move(self, time: float, hand: np.ndarray) -> None:
-        """Sets the pose for `time` (seconds) and a hand at `hand`: (3,) metres. Call it in order of time."""
-        self._gaze = self._gaze + 0.2 * (hand - self._gaze)
+    def move(self, time: float, eef_pos: np.ndarray) -> None:
+        """Sets the pose for `time` (seconds) and a hand at `eef_pos` (3,), metres. Times must ascend."""
+        self._gaze = self._gaze + 0.2 * (eef_pos - self._gaze)
         waves = self._amplitude * np.sin(2 * np.pi * self._frequency * time + self._phase)
         azimuth = self._azimuth + self._walk * time
         flat = self._distance * np.array([np.cos(azimuth), np.sin(azimuth), 0])
-        place = self.focus + flat + [0, 0, self._height] + waves[:4].sum(0)
-        aim(self.model, self.name, place, 0.4 * self.focus + 0.6 * self._gaze + waves[4:].sum(0), self.fovy)
+        position = self.focus + flat + [0, 0, self._height] + waves[:4].sum(0)
+        aim(
+            self.model, self.name, position, 0.4 * self.focus + 0.6 * self._gaze + waves[4:].sum(0), self.fovy
+        )
 
 
 def camera_of(kind: str, sim: Any, workspace: Workspace, rng: np.random.Generator, walled: bool) -> Camera:
@@ -193,22 +195,22 @@ def camera_of(kind: str, sim: Any, workspace: Workspace, rng: np.random.Generato
     elevation = np.radians(rng.uniform(10, 50))
     distance = rng.uniform(0.55, 0.72)
     flat = np.array([np.cos(azimuth), np.sin(azimuth), 0.0]) * np.cos(elevation)
-    away = flat + np.array([0.0, 0.0, np.sin(elevation)])
+    direction = flat + np.array([0.0, 0.0, np.sin(elevation)])
     # Above the box, since the forearm is the largest thing that moves.
     focus = focus + np.array([0.0, 0.0, 0.08])
-    aim(model, SCENE_CAMERA, focus + distance * away, focus, rng.uniform(45, 57))
+    aim(model, SCENE_CAMERA, focus + distance * direction, focus, rng.uniform(45, 57))
     return Camera(SCENE_CAMERA)
 
 
-def aim(model: Any, name: str, place: np.ndarray, target: np.ndarray, fovy: float) -> None:
-    """Puts a world-fixed camera at `place`: (3,) metres, looking at `target`: (3,), `fovy` degrees high."""
+def aim(model: Any, name: str, position: np.ndarray, target: np.ndarray, fovy: float) -> None:
+    """Puts a world-fixed camera at `position`: (3,) metres, looking at `target` (3,), `fovy` degrees high."""
     import mujoco
 
     camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
-    back = (place - target) / np.linalg.norm(place - target)
+    back = (position - target) / np.linalg.norm(position - target)
     right = np.cross([0.0, 0.0, 1.0], back)
     right /= np.linalg.norm(right)
     turn = np.stack([right, np.cross(back, right), back], axis=1)
     quaternion = np.zeros(4)
     mujoco.mju_mat2Quat(quaternion, turn.ravel())
-    model.cam_pos[camera], model.cam_quat[camera], model.cam_fovy[camera] = place, quaternion, fovy
+    model.cam_pos[camera], model.cam_quat[camera], model.cam_fovy[camera] = position, quaternion, fovy

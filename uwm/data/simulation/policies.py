@@ -71,12 +71,12 @@ class Explorer:
         self._trail: list[np.ndarray] = []
         self.closed = False
 
-    def velocity(self, hand: np.ndarray) -> np.ndarray:
-        """Returns (3,) the wished velocity in [-1, 1] of full speed, for a hand at `hand`: (3,) metres."""
+    def velocity(self, eef_pos: np.ndarray) -> np.ndarray:
+        """Returns (3,) the wished velocity in [-1, 1] of full speed, for a hand at `eef_pos`: (3,) metres."""
         self._velocity += -0.12 * self._velocity + 0.42 * self._rng.standard_normal(3)
-        self._leave_dead_ends(hand)
-        beyond = np.clip((self._workspace.low - hand) / 0.04, 0, 1) - np.clip(
-            (hand - self._workspace.high) / 0.04, 0, 1
+        self._leave_dead_ends(eef_pos)
+        beyond = np.clip((self._workspace.low - eef_pos) / 0.04, 0, 1) - np.clip(
+            (eef_pos - self._workspace.high) / 0.04, 0, 1
         )
         self._velocity = np.where(beyond != 0, 0.8 * np.sign(beyond), self._velocity)
         if self._rng.random() < 0.03:
@@ -84,11 +84,11 @@ class Explorer:
         wished = np.where(beyond != 0, beyond, self._velocity)
         return at_least(wished, SPEED_FLOOR)
 
-    def _leave_dead_ends(self, hand: np.ndarray) -> None:
+    def _leave_dead_ends(self, eef_pos: np.ndarray) -> None:
         """Picks a new direction when a joint limit or a collision has held the hand for 0.2 s."""
-        self._trail = [*self._trail[-3:], hand.copy()]
+        self._trail = [*self._trail[-3:], eef_pos.copy()]
         if len(self._trail) == 4 and np.linalg.norm(self._trail[-1] - self._trail[0]) < 0.02:
-            towards = self._workspace.sample(self._rng) - hand
+            towards = self._workspace.sample(self._rng) - eef_pos
             self._velocity = towards / (np.linalg.norm(towards) + 1e-6)
             self._trail = []
 
@@ -128,21 +128,21 @@ class Handler:
         """Turn about the vertical that lines the fingers up with the object, radians in [-pi/4, pi/4]."""
         return self._yaw
 
-    def velocity(self, hand: np.ndarray, observation: RobosuiteObservation) -> np.ndarray:
-        """Returns (3,) the wished velocity in [-1, 1] of full speed, for a hand at `hand`: (3,) metres."""
-        target = self._target(hand, observation)
-        away = target - hand
-        distance = float(np.linalg.norm(away))
+    def velocity(self, eef_pos: np.ndarray, observation: RobosuiteObservation) -> np.ndarray:
+        """Returns (3,) the wished velocity in [-1, 1] of full speed, for a hand at `eef_pos`: (3,) metres."""
+        target = self._target(eef_pos, observation)
+        offset = target - eef_pos
+        distance = float(np.linalg.norm(offset))
         self._step += 1
         arrived = distance < (0.015 if self._phase == 1 else 0.035) and self._phase not in (2, 6)
         if arrived or self._step >= self._STEPS[self._phase]:
             self._phase, self._step = self._phase + 1, 0
             if self._phase == len(self._STEPS):
                 self.restart()
-        wished = np.clip(self._gain * away, -1, 1) + 0.15 * self._rng.standard_normal(3)
+        wished = np.clip(self._gain * offset, -1, 1) + 0.15 * self._rng.standard_normal(3)
         return wished if distance < 0.03 else at_least(wished, SPEED_FLOOR)
 
-    def _target(self, hand: np.ndarray, observation: RobosuiteObservation) -> np.ndarray:
+    def _target(self, eef_pos: np.ndarray, observation: RobosuiteObservation) -> np.ndarray:
         thing = self._spot
         if self._name:
             thing = np.asarray(observation[f"{self._name}_pos"], dtype=np.float64)
@@ -154,7 +154,7 @@ class Handler:
                 self._yaw = float((turn + np.pi / 4) % (np.pi / 2) - np.pi / 4)
         thing = thing + self._error
         lowered = np.array([*self._goal[:2], self._workspace.table + 0.05])
-        approach, up = thing + np.array([0.0, 0.0, 0.1]), hand + np.array([0.0, 0.0, 0.12])
+        approach, up = thing + np.array([0.0, 0.0, 0.1]), eef_pos + np.array([0.0, 0.0, 0.12])
         return (approach, thing, thing, up, self._goal, lowered, lowered, up)[self._phase]
 
 
@@ -192,16 +192,16 @@ class ArmPolicy:
 
     def __call__(self, observation: RobosuiteObservation) -> np.ndarray:
         """Returns the next action: (size,) float64 in [-1, 1], rounded to float32."""
-        hand = np.asarray(observation[f"{self._prefix}_eef_pos"], dtype=np.float64)
+        eef_pos = np.asarray(observation[f"{self._prefix}_eef_pos"], dtype=np.float64)
         if self._left <= 0:
             self._handling = not self._handling
             self._left = int(self._rng.integers(35, 70) if self._handling else self._rng.integers(25, 55))
             self._handler.restart()
         self._left -= 1
         if self._handling:
-            velocity, closed = self._handler.velocity(hand, observation), self._handler.closed
+            velocity, closed = self._handler.velocity(eef_pos, observation), self._handler.closed
         else:
-            velocity, closed = self._explorer.velocity(hand), self._explorer.closed
+            velocity, closed = self._explorer.velocity(eef_pos), self._explorer.closed
         turn = self._turn(observation)
         action = np.concatenate([self._base.T @ velocity, turn, [1.0 if closed else -1.0]])[: self._size]
         return np.clip(action, -1, 1).astype(np.float32).astype(np.float64)

@@ -40,11 +40,15 @@ def robots_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
 def read_environment(path: Path) -> tuple[str, tuple[str, ...], str | None]:
     """Task, robots and gripper (None: the default) of a file of demonstrations."""
     with open_demos(path) as file:
-        found = env_args(file)
-    if not found["env_name"]:
+        environment = env_args(file)
+    if not environment["env_name"]:
         raise UserError(f"{path}: the attribute env_args of `data` does not name the task (env_name)")
-    gripper = found["env_kwargs"].get("gripper_types", "default")
-    return found["env_name"], robots_of(found["env_kwargs"]), None if gripper == "default" else gripper
+    gripper = environment["env_kwargs"].get("gripper_types", "default")
+    return (
+        environment["env_name"],
+        robots_of(environment["env_kwargs"]),
+        None if gripper == "default" else gripper,
+    )
 
 
 def read_demonstration(path: Path, name: str, *, acting: bool = False) -> Demonstration:
@@ -91,7 +95,7 @@ def place_fixtures(scene: RobotScene, model: str, origin: str) -> None:
         raise UserError(f"{origin}: model_file is no MJCF model (its root is <{root.tag}>)")
     bodies = {body.get("name"): body for body in root.iter("body")}
     for name in set(fixtures(scene)) & set(bodies):
-        body, place = bodies[name], scene.env.sim.model.body_name2id(name)
+        body, index = bodies[name], scene.env.sim.model.body_name2id(name)
         for key, target in (("pos", scene.model.body_pos), ("quat", scene.model.body_quat)):
             try:
                 values = np.array((body.get(key) or "").split(), np.float64)
@@ -100,7 +104,7 @@ def place_fixtures(scene: RobotScene, model: str, origin: str) -> None:
             if len(values) not in (0, target.shape[1]) or not np.isfinite(values).all():
                 raise UserError(f"{origin}: model_file has a broken {key} of the body {name}")
             if len(values):
-                target[place] = values
+                target[index] = values
 
 
 def start_at(scene: RobotScene, demo: Demonstration, path: Path) -> None:

@@ -124,7 +124,7 @@ def join_clips(out: Path) -> int:
     if whole or not done:
         return len(read_rows(folder / MANIFEST))
     done.sort(key=lambda clip: clip.file)
-    demos = {clip: f"demo_{place}" for place, clip in enumerate(done)}
+    demos = {clip: f"demo_{index}" for index, clip in enumerate(done)}
     splits = {
         split: [demos[clip] for clip in done if clip.split == split] for split in CLIPS_PER_SPLIT[PANDA]
     }

@@ -84,8 +84,8 @@ class RobotScene:
         self.env.rng.bit_generator.state = rng.bit_generator.state
         self.observation = self.env.reset()
         if self.config.camera == WORKSPACE_CAMERA:
-            place, target, fovy = WORKSPACE_VIEW
-            aim(self.model, self.camera, np.array(place), np.array(target), fovy)
+            position, target, fovy = WORKSPACE_VIEW
+            aim(self.model, self.camera, np.array(position), np.array(target), fovy)
         self.env.sim.forward()
 
     def step(self, action: Array) -> float:
@@ -114,7 +114,7 @@ class RobotScene:
         large = self.env.sim.render(camera_name=self.camera, width=side, height=side)[::-1]
         return shrink(large) if self._scale == 2 else np.ascontiguousarray(large)
 
-    def hand(self, robot: int = 0) -> Array:
+    def eef_pos(self, robot: int = 0) -> Array:
         """The place between the fingers (3,), metres in the world."""
         arm = self.env.robots[robot]
         site = arm.eef_site_id[arm.arms[0]]

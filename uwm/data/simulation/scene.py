@@ -184,8 +184,8 @@ def arm_policies(
         base = np.array(env.sim.data.get_body_xmat(f"robot{number}_base")).reshape(3, 3)
         home = np.asarray(observation[f"robot{number}_eef_pos"], dtype=np.float64)
         space = workspace_around(home, base, table)
-        own = np.random.default_rng(rng.integers(2**63))
-        arms.append((ArmPolicy(own, f"robot{number}", base, space, objects, robot.action_dim), space))
+        generator = np.random.default_rng(rng.integers(2**63))
+        arms.append((ArmPolicy(generator, f"robot{number}", base, space, objects, robot.action_dim), space))
     return arms
 
 

@@ -51,11 +51,11 @@ class Suite:
 
     def splits(self) -> dict[str, list[str]]:
         """The names of each split's demos."""
-        found, first = {}, 0
+        names, first = {}, 0
         for split, count in self.episodes.items():
-            found[split] = [f"demo_{number}" for number in range(first, first + count)]
+            names[split] = [f"demo_{number}" for number in range(first, first + count)]
             first += count
-        return found
+        return names
 
     def takes(self) -> list[Take]:
         """Every demo, in order."""
@@ -84,13 +84,13 @@ def make_suite(out: Path, suite: Suite, jobs: int, part: tuple[int, int] = (0, 1
     folder = out.with_name(f".{out.name}.parts")
     claim(folder, suite.settings())
     takes = suite.takes()
-    mine = [take for take in takes[part[0] :: part[1]] if not demo_file(folder, take).is_file()]
-    if mine:
-        units = list(_units(suite, mine, jobs))
-        in_processes(partial(_make, suite, folder), units, len(mine), min(jobs, len(units)), "demo")
+    missing = [take for take in takes[part[0] :: part[1]] if not demo_file(folder, take).is_file()]
+    if missing:
+        units = list(_units(suite, missing, jobs))
+        in_processes(partial(_make, suite, folder), units, len(missing), min(jobs, len(units)), "demo")
     parts = [demo_file(folder, take) for take in takes]
     if not all(path.is_file() for path in parts):
-        return len(mine), False
+        return len(missing), False
     names = [take.name for take in takes]
     try:
         join_parts(out, parts, names, _environment(suite), suite.splits(), {"settings": suite.settings()})
@@ -100,16 +100,16 @@ def make_suite(out: Path, suite: Suite, jobs: int, part: tuple[int, int] = (0, 1
         ):  # else another machine ended at the same time: it joined them, and took them away
             raise
     remove_matching(folder, "*.hdf5", ".part-*", "settings.json")
-    return len(mine), True
+    return len(missing), True
 
 
 def _units(suite: Suite, takes: Sequence[Take], jobs: int) -> list[tuple[str, list[Take]]]:
     """Takes of one task each, since building a scene takes seconds; about as many of a task as processes."""
-    found = []
+    units = []
     for task in suite.tasks:
         of_task = [take for take in takes if suite.task_of(take) == task]
-        found += [(task, some) for place in range(jobs) if (some := of_task[place::jobs])]
-    return found
+        units += [(task, group) for index in range(jobs) if (group := of_task[index::jobs])]
+    return units
 
 
 def _make(suite: Suite, folder: Path, unit: tuple[str, list[Take]], done: Callable[[], None]) -> None:

@@ -84,10 +84,10 @@ class TaskEnvironment:
         task is done, whether the time is up, and `info`."""
         self.hold(action)
         self.steps_done += 1
-        found = self.info()
-        done = bool(found["success"])
-        reward = -float(found["distance_mm"]) / MILLIMETRES
-        return self.observe(), reward, done, not done and self.steps_done >= self.config.steps, found
+        info = self.info()
+        done = bool(info["success"])
+        reward = -float(info["distance_mm"]) / MILLIMETRES
+        return self.observe(), reward, done, not done and self.steps_done >= self.config.steps, info
 
     def hold(self, action: NDArray[np.floating[Any]]) -> None:
         """Gives the action (A,) to the controller for every control step of a planner's step."""
@@ -98,25 +98,25 @@ class TaskEnvironment:
         for _ in range(self.config.control_steps):
             self.scene.step(given)
 
-    def pictures_ahead(self, actions: NDArray[np.floating[Any]], looked: Collection[int]) -> Picture:
-        """What is seen after those of the actions (H, A) that `looked` names: (n, size, size, 3)."""
-        return np.stack(self._ahead(actions, looked, self.scene.picture))
+    def pictures_ahead(self, actions: NDArray[np.floating[Any]], steps: Collection[int]) -> Picture:
+        """What is seen after those of the actions (H, A) that `steps` names: (n, size, size, 3)."""
+        return np.stack(self._ahead(actions, steps, self.scene.picture))
 
-    def distances_ahead(self, actions: NDArray[np.floating[Any]], looked: Collection[int]) -> Array:
-        """The distances (n,) to the goal, mm, after those of the actions (H, A) that `looked` names."""
-        return np.array(self._ahead(actions, looked, self.distance_mm))
+    def distances_ahead(self, actions: NDArray[np.floating[Any]], steps: Collection[int]) -> Array:
+        """The distances (n,) to the goal, mm, after those of the actions (H, A) that `steps` names."""
+        return np.array(self._ahead(actions, steps, self.distance_mm))
 
     def _ahead(
-        self, actions: NDArray[np.floating[Any]], looked: Collection[int], look: Callable[[], Looked]
+        self, actions: NDArray[np.floating[Any]], steps: Collection[int], look: Callable[[], Looked]
     ) -> list[Looked]:
         """Carries out actions, looks, and puts the simulator back to where it stood, bit for bit."""
-        here, found = save(self.scene), []
-        for place, action in enumerate(actions):
+        here, results = save(self.scene), []
+        for index, action in enumerate(actions):
             self.hold(action)
-            if place in looked:
-                found.append(look())
+            if index in steps:
+                results.append(look())
         restore(self.scene, here)
-        return found
+        return results
 
     def observe(self) -> Observation:
         """What is seen now."""
@@ -136,14 +136,14 @@ class TaskEnvironment:
     # Starts and goals. Each is a place that the arm has reached, so that it can be reached.
 
     def _place(self) -> Array:
-        return self.scene.hand() if self.config.task == "reach" else self._cube()
+        return self.scene.eef_pos() if self.config.task == "reach" else self._cube()
 
     def _cube(self) -> Array:
         return np.array(self.scene.env.sim.data.body_xpos[self.scene.env.cube_body_id], np.float64)
 
     def _space(self) -> Workspace:
         base = np.array(self.scene.env.sim.data.get_body_xmat("robot0_base")).reshape(3, 3)
-        return workspace_around(self.scene.hand(), base, float(self.scene.env.table_offset[2]))
+        return workspace_around(self.scene.eef_pos(), base, float(self.scene.env.table_offset[2]))
 
     def _move(self, target: Array, grip: float, most: int = 40, near: float = 0.01) -> None:
         """Drives the hand to a place (3,), in metres, in at most so many control steps."""
@@ -151,10 +151,10 @@ class TaskEnvironment:
         action = np.zeros(self.config.action_size)
         action[-1] = grip
         for _ in range(most):
-            away = target - self.scene.hand()
-            if np.linalg.norm(away) < near:
+            offset = target - self.scene.eef_pos()
+            if np.linalg.norm(offset) < near:
                 break
-            action[:TRANSLATION] = np.clip(base.T @ away / METRES_PER_UNIT, -1, 1)
+            action[:TRANSLATION] = np.clip(base.T @ offset / METRES_PER_UNIT, -1, 1)
             self.scene.step(action)
 
     def _settle(self, grip: float, steps: int = 4) -> None:
@@ -165,8 +165,8 @@ class TaskEnvironment:
 
     def _in_view(self, point: Array) -> bool:
         """Whether the camera sees the whole hand where its fingers are at a world point (3,)."""
-        place = self.scene.in_picture(point)
-        return bool(np.all((VIEW[0] <= place) & (place <= VIEW[1])))
+        position = self.scene.in_picture(point)
+        return bool(np.all((VIEW[0] <= position) & (position <= VIEW[1])))
 
     def _keep_goal(self) -> None:
         self._goal_picture, self.goal_place = self.scene.picture(), self._place()
@@ -183,10 +183,10 @@ class TaskEnvironment:
                 continue
             self._move(first, OPEN)
             self._settle(OPEN)
-            start, place = save(self.scene), self._place()
+            start, eef_pos = save(self.scene), self._place()
             self._move(target, OPEN)
             self._settle(OPEN)
-            if near <= np.linalg.norm(self._place() - place) <= far and self._in_view(self._place()):
+            if near <= np.linalg.norm(self._place() - eef_pos) <= far and self._in_view(self._place()):
                 self._keep_goal()
                 return start
 
@@ -204,12 +204,12 @@ class TaskEnvironment:
             self._move(behind + np.array([0, 0, 0.12]), CLOSED)
             self._move(behind, CLOSED)
             self._settle(CLOSED)
-            start, place = save(self.scene), self._cube()
-            self._move(self.scene.hand() + along * (0.06 + rng.uniform(near, far)), CLOSED)
+            start, block_pos = save(self.scene), self._cube()
+            self._move(self.scene.eef_pos() + along * (0.06 + rng.uniform(near, far)), CLOSED)
             self._settle(CLOSED)
-            moved = float(np.linalg.norm(self._cube() - place))
-            on_table = abs(self._cube()[2] - place[2]) < 0.01
-            if np.linalg.norm(place - cube) < 0.01 and near <= moved <= far and on_table:
+            moved = float(np.linalg.norm(self._cube() - block_pos))
+            on_table = abs(self._cube()[2] - block_pos[2]) < 0.01
+            if np.linalg.norm(block_pos - cube) < 0.01 and near <= moved <= far and on_table:
                 self._keep_goal()
                 return start
 
@@ -247,5 +247,5 @@ def kept_environment(config: TaskConfig) -> TaskEnvironment:
 
 def _direction(rng: np.random.Generator) -> Array:
     """A direction (3,), uniform on the sphere."""
-    found = rng.standard_normal(3)
-    return found / np.linalg.norm(found)
+    direction = rng.standard_normal(3)
+    return direction / np.linalg.norm(direction)

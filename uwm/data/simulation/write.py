@@ -42,8 +42,8 @@ def write_demo(
         _put_pictures(demo, f"obs/{camera}_image", episode.images, jpeg)
     demo.attrs["success"] = bool(episode.success.any())
     _put(demo, "success", episode.success, np.uint8)
-    _put(demo, f"obs/{camera}_hand", episode.place, np.float32)
-    _put(demo, "obs/robot0_eef_pos", episode.hand, np.float32)
+    _put(demo, f"obs/{camera}_hand", episode.eef_in_picture, np.float32)
+    _put(demo, "obs/robot0_eef_pos", episode.eef_pos, np.float32)
     if episode.fingers.shape[1]:
         fingers = _put(demo, "obs/robot0_gripper_qpos", episode.fingers, np.float32)
         if episode.closed_open is not None:
@@ -66,10 +66,10 @@ def _put_pictures(group: h5py.Group, name: str, images: Picture, jpeg: int | Non
         return
     stored = group.create_dataset(name, (len(images),), h5py.vlen_dtype(np.uint8))
     stored.attrs["encoding"] = "jpeg"
-    for place, image in enumerate(images):
+    for index, image in enumerate(images):
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=jpeg, subsampling=0)
-        stored[place] = np.frombuffer(buffer.getvalue(), np.uint8)
+        stored[index] = np.frombuffer(buffer.getvalue(), np.uint8)
 
 
 def write_part(

@@ -19,13 +19,13 @@ def describe(submission: Submission, site: Site) -> Iterator[str]:
 
 def shape(job: Job) -> str:
     """`array of 3, 2 at a time; 1 x 8 processes, 8 GPUs per node, 12 CPUs each, 24 h`."""
-    wanted, tasks, items = job.resources, len(job.tasks), len(job.items)
+    resources, tasks, items = job.resources, len(job.tasks), len(job.items)
     size = f"array of {tasks}, {job.parallel} at a time" if tasks > 1 else job.items[0]
     if items > tasks:
         size = f"{items} cells" + (f" in an array of {tasks}, {job.parallel} at a time" if tasks > 1 else "")
-    processes = f"{wanted.nodes} x {wanted.processes_per_node} processes"
-    gpus = f", {wanted.gpus} GPUs per node" if wanted.gpus else ""
-    return f"{size}; {processes}{gpus}, {wanted.cpus_per_task} CPUs each, {wanted.hours:g} h"
+    processes = f"{resources.nodes} x {resources.processes_per_node} processes"
+    gpus = f", {resources.gpus} GPUs per node" if resources.gpus else ""
+    return f"{size}; {processes}{gpus}, {resources.cpus_per_task} CPUs each, {resources.hours:g} h"
 
 
 def summary(skipped: Iterable[tuple[str, str]], most: int = 20) -> Iterator[str]:

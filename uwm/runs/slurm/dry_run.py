@@ -57,13 +57,13 @@ def _counted_hours(context: Context, submission: Submission, site: Site) -> dict
         stage = stages.get(job.name)
         if stage is not None:
             rate = (site.tflops or TFLOPS) if stage.trains else TFLOPS_FP32
-            found = [stage.operations(context)]
+            counts = [stage.operations(context)]
         else:
             rate = TFLOPS_FP32
             read = [experiment.reads(context.config, cells[item]) for item in job.items]
-            found = [experiment.operations(fields) for fields in read]
-        if all(operations is not None for operations in found):
-            counted[job.name] = sum(filter(None, found)) / (rate * 1e12 * 3600)
+            counts = [experiment.operations(fields) for fields in read]
+        if all(operations is not None for operations in counts):
+            counted[job.name] = sum(filter(None, counts)) / (rate * 1e12 * 3600)
     return counted
 
 
@@ -90,7 +90,7 @@ def _as_json(submission: Submission, texts: Mapping[str, str]) -> dict[str, obje
 def _verdicts(submission: Submission, texts: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """What the site says of each job's script: `verdict`, `accepted` or `refused`, and its `answer`."""
     slurm_queue.require_slurm()
-    found = {}
+    verdicts = {}
     for job in submission.jobs:
         with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
             script.write(texts[job.name])
@@ -99,5 +99,5 @@ def _verdicts(submission: Submission, texts: Mapping[str, str]) -> dict[str, dic
                 done = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
         answer = " ".join(done.stderr.replace("sbatch:", "").split())
         verdict = "accepted" if done.returncode == 0 else "refused"
-        found[job.name] = {"verdict": verdict, "answer": answer}
-    return found
+        verdicts[job.name] = {"verdict": verdict, "answer": answer}
+    return verdicts

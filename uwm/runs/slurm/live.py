@@ -71,20 +71,20 @@ def without_folder(runs: Path, experiment: str) -> list[str]:
 
 def orphans_told(work: Path) -> str | None:
     """A line that names live jobs of this run which its folder does not know; None where there are none."""
-    found = orphans(work)
-    if not found:
+    jobs = orphans(work)
+    if not jobs:
         return None
     return (
-        f"jobs {', '.join(found[:5])} of this run are queued or running, but {work} does not know them "
+        f"jobs {', '.join(jobs[:5])} of this run are queued or running, but {work} does not know them "
         "(was it deleted?); they would fail: --cancel without --only ends them"
     )
 
 
 def refuse_orphans(work: Path) -> None:
     """Raises UserError where jobs of this run are live that its folder does not know."""
-    told = orphans_told(work)
-    if told:
-        raise UserError(told)
+    message = orphans_told(work)
+    if message:
+        raise UserError(message)
 
 
 def cancel(listing: Listing, *, whole: bool) -> int:

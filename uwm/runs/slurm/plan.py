@@ -87,12 +87,12 @@ class _Graph:
         self._check_order()
 
     def _check_order(self) -> None:
-        seen: set[str] = set()
+        earlier: set[str] = set()
         for stage in self.declared.values():
-            unknown = [need for need in stage.needs if need not in seen]
+            unknown = [need for need in stage.needs if need not in earlier]
             if unknown:
                 raise ValueError(f"stage {stage.name} needs {unknown[0]}, which is not declared before it")
-            seen.add(stage.name)
+            earlier.add(stage.name)
 
     def is_finished(self, name: str) -> bool:
         """True when the stage's artifact is there, or none is needed. Looked up once."""
@@ -102,39 +102,39 @@ class _Graph:
                 self.finished[name] = True
                 self.skipped[STAGE + name] = f"not needed, {stage}"
                 return True
-            found = self.context.artifacts.find(stage) if stage else None
-            self.finished[name] = found is not None
+            artifact = self.context.artifacts.find(stage) if stage else None
+            self.finished[name] = artifact is not None
             if stage:
                 self.folders[name] = stage.folder_name
-            if found:
-                self.skipped[STAGE + name] = found.origin
+            if artifact:
+                self.skipped[STAGE + name] = artifact.origin
         return self.finished[name]
 
     def of_cell(self, cell: str) -> tuple[str, ...]:
         """The unfinished stages that a cell itself reads."""
         if cell in self.skips:
             return ()
-        mine = (name for name, stage in self.declared.items() if matches(cell, stage.cells))
-        return tuple(name for name in mine if not self.is_finished(name))
+        names = (name for name, stage in self.declared.items() if matches(cell, stage.cells))
+        return tuple(name for name in names if not self.is_finished(name))
 
     def readers(self) -> dict[str, tuple[str, ...]]:
         """Patterns of the cells that need each stage, themselves or through the stages after it."""
-        found: dict[str, tuple[str, ...]] = {}
+        patterns: dict[str, tuple[str, ...]] = {}
         for name, stage in reversed(self.declared.items()):
-            after = [found[other.name] for other in self.declared.values() if name in other.needs]
-            found[name] = tuple(sorted({*stage.cells, *(pattern for mine in after for pattern in mine)}))
-        return found
+            after = [patterns[other.name] for other in self.declared.values() if name in other.needs]
+            patterns[name] = tuple(sorted({*stage.cells, *(pattern for group in after for pattern in group)}))
+        return patterns
 
     def wanted(self, cells: Iterable[str]) -> set[str]:
         """The unfinished stages behind some cells, with those that these need in turn."""
-        found: set[str] = set()
+        names: set[str] = set()
         todo = [name for cell in cells for name in self.of_cell(cell)]
         while todo:
             name = todo.pop()
-            if name not in found:
-                found.add(name)
+            if name not in names:
+                names.add(name)
                 todo += [need for need in self.declared[name].needs if not self.is_finished(need)]
-        return found
+        return names
 
     def job_name(self, name: str) -> str:
         """What others wait for: the id of its live job, or the name of the one to be submitted."""
@@ -142,8 +142,8 @@ class _Graph:
 
     def jobs(self, site: Site, cells: list[str]) -> Iterator[Job]:
         """A job for each stage that is wanted and not queued yet."""
-        wanted = self.wanted(cells)
-        for name in (name for name in self.declared if name in wanted):
+        names = self.wanted(cells)
+        for name in (name for name in self.declared if name in names):
             stage, item = self.declared[name], STAGE + name
             if item in self.live:
                 self.skipped[item] = f"already job {self.live[item]}"
@@ -185,11 +185,11 @@ def _arrays(
 def dependency(job: Job, ids: Mapping[str, str]) -> str:
     """Slurm's dependency text; names of jobs without an id yet are shown in angle brackets."""
 
-    def shown(names: Iterable[str]) -> str:
+    def joined(names: Iterable[str]) -> str:
         return ":".join(ids.get(name, name if name[0].isdigit() else f"<{name}>") for name in names)
 
-    parts = [f"afterok:{shown(job.after_ok)}" if job.after_ok else ""]
-    parts += [f"afterany:{shown(job.after_any)}" if job.after_any else ""]
+    parts = [f"afterok:{joined(job.after_ok)}" if job.after_ok else ""]
+    parts += [f"afterany:{joined(job.after_any)}" if job.after_any else ""]
     return ",".join(part for part in parts if part)
 
 

@@ -99,8 +99,8 @@ def finished(jobs: Iterable[str]) -> dict[str, QueueEntry]:
     main_ids = sorted({job.partition("_")[0] for job in jobs}, key=int)
     if not main_ids:
         return {}
-    wanted = "JobID,State,NodeList,ExitCode,Reason"
-    text = ask("sacct", "-n", "-X", "-P", "-o", wanted, "-j", ",".join(main_ids))
+    columns = "JobID,State,NodeList,ExitCode,Reason"
+    text = ask("sacct", "-n", "-X", "-P", "-o", columns, "-j", ",".join(main_ids))
     if text:
         return dict(_accounting_entries(text))
     return {job: entry for main in main_ids[:20] for job, entry in _controller_entries(main)}
@@ -109,23 +109,23 @@ def finished(jobs: Iterable[str]) -> dict[str, QueueEntry]:
 def gpu_hours(jobs: Iterable[str]) -> float | None:
     """GPU hours of some jobs so far, every attempt of them; None where accounting doesn't answer, or counts
     no GPU of theirs: without `AccountingStorageTRES=gres/gpu` it never does."""
-    wanted = set(jobs)
-    if not wanted:
+    unique = set(jobs)
+    if not unique:
         return None
-    ids = ",".join(sorted({job.partition("_")[0] for job in wanted}, key=int))
+    ids = ",".join(sorted({job.partition("_")[0] for job in unique}, key=int))
     columns = "JobID,ElapsedRaw,AllocTRES"
     # -D: a job that was requeued has a line for each attempt, else the last one alone.
     text = ask("sacct", "-n", "-X", "-P", "-D", "-o", columns, "-j", ids)
-    found = [_gpu_hours(line, wanted) for line in (text or "").splitlines()]
-    counted = [hours for hours in found if hours is not None]
+    by_line = [_gpu_hours(line, unique) for line in (text or "").splitlines()]
+    counted = [hours for hours in by_line if hours is not None]
     return sum(counted) if counted else None
 
 
-def _gpu_hours(line: str, wanted: set[str]) -> float | None:
+def _gpu_hours(line: str, jobs: set[str]) -> float | None:
     """Of a line such as `12_3|7200|billing=8,cpu=8,gres/gpu=8,gres/gpu:h100=8,node=1`."""
     job, seconds, resources = [*line.split("|"), "", ""][:3]
     gpus = dict(part.partition("=")[::2] for part in resources.split(",")).get("gres/gpu", "")
-    if job not in wanted or not seconds.isdigit() or not gpus.isdigit():
+    if job not in jobs or not seconds.isdigit() or not gpus.isdigit():
         return None
     return int(seconds) * int(gpus) / 3600
 
@@ -157,9 +157,9 @@ def _controller_entries(job: str) -> Iterator[tuple[str, QueueEntry]]:
 
 def _indices(text: str) -> list[int]:
     """Tasks of an array that Slurm still keeps together: `0-2,5%4` -> 0, 1, 2, 5."""
-    found: list[int] = []
+    indices: list[int] = []
     for part in text.partition("%")[0].split(","):
         first, dash, last = part.partition("-")
         if first.isdigit():
-            found += range(int(first), int(last if dash else first) + 1)
-    return found
+            indices += range(int(first), int(last if dash else first) + 1)
+    return indices

@@ -29,8 +29,8 @@ def own_option(text: str) -> str | None:
     """The option in `OWN_OPTIONS` that `text` names, with dashes or underscores. As for sbatch, its first
     letters are enough."""
     written = text.replace("_", "-").lstrip("-")
-    found = [option for option in OWN_OPTIONS if option.startswith(written)]
-    return written if written in found else min(found, default=None)
+    options = [option for option in OWN_OPTIONS if option.startswith(written)]
+    return written if written in options else min(options, default=None)
 
 
 @dataclass(frozen=True)

@@ -38,30 +38,34 @@ def sbatch_text(job: Job, site: Site, code: Path, work: Path) -> str:
 
 def _parameters(job: Job, site: Site, code: Path, folder: Path, mark: str) -> dict[str, Any]:
     """Submitit's parameters of a job."""
-    wanted = job.resources
-    texts = {key: getattr(wanted, key) for key in ("partition", "account", "qos", "constraint", "exclude")}
+    resources = job.resources
+    texts = {key: getattr(resources, key) for key in ("partition", "account", "qos", "constraint", "exclude")}
     chosen: dict[str, Any] = {key: text for key, text in texts.items() if text}
     chosen |= {
         "job_name": job.name,
         "comment": mark + (job.items[0] if len(job.items) == 1 else job.name),
-        "time": max(1, round(wanted.hours * 60)),
-        "nodes": wanted.nodes,
-        "ntasks_per_node": wanted.processes_per_node,
-        "cpus_per_task": wanted.cpus_per_task,
+        "time": max(1, round(resources.hours * 60)),
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.processes_per_node,
+        "cpus_per_task": resources.cpus_per_task,
         "signal_delay_s": site.signal_delay_s,
-        "setup": [*_first_lines(wanted.cpus_per_task), *_site_lines(site), *_last_lines(code)],
+        "setup": [*_first_lines(resources.cpus_per_task), *_site_lines(site), *_last_lines(code)],
         "teardown": _requeue_lines(folder),
         # Since Slurm 22.05 srun no longer takes --cpus-per-task over from sbatch.
-        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={wanted.cpus_per_task}", *wanted.srun_args],
+        "srun_args": [
+            "--kill-on-bad-exit=1",
+            f"--cpus-per-task={resources.cpus_per_task}",
+            *resources.srun_args,
+        ],
         "stderr_to_stdout": True,
         "array_parallelism": job.parallel,
         "wckey": site.wckey or None,
     }
-    if wanted.gpus_per_node:
-        chosen["gpus_per_node"] = wanted.gpus_per_node
-    if wanted.mem_gb:
-        chosen["mem"] = f"{round(wanted.mem_gb * 1024)}MB"
-    further = {key: value for key, value in wanted.sbatch.items() if value is not False}
+    if resources.gpus_per_node:
+        chosen["gpus_per_node"] = resources.gpus_per_node
+    if resources.mem_gb:
+        chosen["mem"] = f"{round(resources.mem_gb * 1024)}MB"
+    further = {key: value for key, value in resources.sbatch.items() if value is not False}
     return {**chosen, "additional_parameters": {"requeue": True, **further}}
 
 

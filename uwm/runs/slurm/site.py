@@ -127,8 +127,8 @@ def _site(name: str, content: dict[str, Any]) -> Site:
     for key in content:
         if key not in known:
             raise UserError(f"unknown key {key!r}{_advice(key, known)}")
-    own = {key: _site_value(key, value) for key, value in content.items() if key in _SITE_KEYS}
-    _check_python(own.get("python", ""))
+    site_values = {key: _site_value(key, value) for key, value in content.items() if key in _SITE_KEYS}
+    _check_python(site_values.get("python", ""))
     common = _changed(Resources(), _resource_keys(content, "", also={*_SITE_KEYS, *_TABLES}))
     tables = {table: _table(content, table) for table in _TABLES}
     for table in ("small", "reading"):
@@ -144,7 +144,7 @@ def _site(name: str, content: dict[str, Any]) -> Site:
         small=_changed(cells, plain["small"]),
         stage_rules=_rules(tables["stages"], "stages"),
         cell_rules=_rules(tables["cells"], "cells"),
-        **own,
+        **site_values,
     )
 
 
@@ -172,14 +172,14 @@ def _rules(table: dict[str, Any], name: str) -> tuple[Rule, ...]:
 
 
 def _resource_keys(table: dict[str, Any], prefix: str, also: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
-    found = {}
+    resources = {}
     for key, value in table.items():
         if key in also:
             continue
         if key not in _RESOURCE_KEYS:
             raise UserError(f"unknown key {prefix + key!r}{_advice(key, _RESOURCE_KEYS)}")
-        found[key] = _resource_value(prefix + key, key, value)
-    return found
+        resources[key] = _resource_value(prefix + key, key, value)
+    return resources
 
 
 def _resource_value(label: str, key: str, value: Any) -> Any:
@@ -202,10 +202,12 @@ def _sbatch_options(label: str, value: Any) -> dict[str, Any]:
         raise UserError(f"{label} must be a table of sbatch's long options")
     options = {key.replace("_", "-").lstrip("-"): content for key, content in value.items()}
     for key, content in options.items():
-        own = own_option(key)
-        if own is not None:
+        reserved = own_option(key)
+        if reserved is not None:
             advice = (
-                f"write {OWN_OPTIONS[own]} = ... outside of [sbatch]" if OWN_OPTIONS[own] else "leave it out"
+                f"write {OWN_OPTIONS[reserved]} = ... outside of [sbatch]"
+                if OWN_OPTIONS[reserved]
+                else "leave it out"
             )
             raise UserError(f"{label}.{key}: this option is the launcher's own; {advice}")
         if not isinstance(content, str | int | float):
@@ -219,11 +221,11 @@ def _sbatch_options(label: str, value: Any) -> dict[str, Any]:
 
 def _advice(key: str, known: set[str]) -> str:
     """The nearest key; an option of sbatch that this file has no key for has a table of its own."""
-    own = OWN_OPTIONS.get(key.replace("_", "-"))
-    if own in known:
-        return f"; did you mean {own!r}?"
-    if own is not None:
-        return f"; {own} holds for all jobs, at the top" if own else "; the launcher sets this itself"
+    ours = OWN_OPTIONS.get(key.replace("_", "-"))
+    if ours in known:
+        return f"; did you mean {ours!r}?"
+    if ours is not None:
+        return f"; {ours} holds for all jobs, at the top" if ours else "; the launcher sets this itself"
     close = nearest(key, sorted(known))
     if close.startswith("; did you mean") and not key.startswith(("gres", "mem", "mail")):
         return close
