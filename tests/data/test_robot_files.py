@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.test_robot import write_demos
+from tests.data.demos import write_demos
 from uwm.data.action_pairs import action_pairs
 from uwm.data.corpora import open_corpus, parse_data
 from uwm.data.inspect import main as inspect
