@@ -39,3 +39,25 @@ def write_demos(
         for name, numbers in (masks or {}).items():
             file[f"mask/{name}"] = np.array([f"demo_{number}" for number in numbers], "S")
     return path
+
+
+def libero(path: Path, upside_down: bool = True) -> Path:
+    """Names of LIBERO; picture i of demo d is dark above and 10 d + i below, stored bottom row first."""
+    write_demos(path, [8] * 10, cameras=())
+    with h5py.File(path, "r+") as file:
+        for number in range(10):
+            pictures = np.zeros((8, 24, 24, 3), np.uint8)
+            pictures[:, 12:] = (10 * number + np.arange(8) + 1)[:, None, None, None]
+            stored = pictures[:, ::-1] if upside_down else pictures
+            file[f"data/demo_{number}/obs/agentview_rgb"] = stored
+            file[f"data/demo_{number}/obs/eye_in_hand_rgb"] = stored
+    return path
+
+
+def wild(path: Path, scale: float = 3.75, lengths: int = 8) -> Path:
+    """Ten demos whose actions reach up to `scale`, where a range of [-1, 1] is assumed."""
+    write_demos(path, [lengths] * 10)
+    with h5py.File(path, "r+") as file:
+        for number in range(10):
+            file[f"data/demo_{number}/actions"][...] *= scale
+    return path
