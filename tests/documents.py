@@ -11,6 +11,7 @@ from tests.warm import run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MOST_LINES = 60  # of a program that a page shows, and of an adapter
 
 
 def blocks(page: Path, kind: str = "") -> list[tuple[str, str]]:

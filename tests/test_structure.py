@@ -1,15 +1,16 @@
-"""The house's rules: who may import whom, and what the project must not hold."""
+"""Who may import whom, and how long a file may be."""
 
 import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.modules import ROOT, modules, within
+
 # Small modules that know nothing of the paper: everybody may import them.
 FOUNDATION = ("uwm.errors", "uwm.env", "uwm.files", "uwm.verified", "uwm.arguments", "uwm.bounds",
               "uwm.garbage")  # fmt: skip
@@ -76,15 +77,6 @@ LIBRARIES = {
 }  # fmt: skip
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the project by its dotted name."""
-    paths = [path for part in ("uwm", "paper", "experiments") for path in sorted((ROOT / part).rglob("*.py"))]
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in paths
-    }
-
-
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, anywhere in it, as dotted names; also by `import_module("name")`."""
     found: set[str] = set()
@@ -100,10 +92,6 @@ def imports(path: Path) -> set[str]:
             assert named or path.parts[-2:] == ("metrics", "__init__.py"), f"{path}: imports a computed name"
             found |= {str(name.value)} if isinstance(name, ast.Constant) else set()
     return found
-
-
-def within(name: str, part: str) -> bool:
-    return name == part or name.startswith(f"{part}.")
 
 
 def layer(module: str) -> str:
@@ -210,26 +198,6 @@ def test_figures_and_records_load_no_torch() -> None:
     assert result.stdout.strip() == "False"
 
 
-def test_every_noun_of_the_paper_is_a_name() -> None:
-    import uwm.models as models
-
-    for name in ("MaskedAutoencoder", "ActionExtractor", "VectorQuantizer", "Dynamics", "WorldModel"):
-        assert hasattr(models, name)
-
-
-@pytest.mark.parametrize("folder", ["uwm/evaluation", "uwm/stages"])
-def test_functions_have_few_parameters(folder: str) -> None:
-    long = []
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef):
-                count = len(node.args.posonlyargs) + len(node.args.args) + len(node.args.kwonlyargs)
-                method = bool(node.args.args) and node.args.args[0].arg in ("self", "cls")
-                if count - method > 6:
-                    long.append(f"{path.name}: {node.name} has {count - method}")
-    assert long == []
-
-
 # Files of more than 300 lines, each with its reason.
 LONG_FILES = {
     "experiments/ablations.py": "an experiment is one file: how a variation is trained and measured",
@@ -237,198 +205,14 @@ LONG_FILES = {
     "experiments/figure5.py": "an experiment is one file: what each of Figure 5's methods trains and reads",
     "experiments/families.py": "an experiment is one file: what all families share, and how each is judged",
     "experiments/planning.py": "an experiment is one file: what each row plans with, and what it minimises",
+    "tests/bench/data.py": "a bench is one file: its videos, the ways to read them, and how each is measured",
 }
 
 
 def test_files_are_short() -> None:
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules().values()}
+    paths = [*modules().values(), *(ROOT / "tests").rglob("*.py")]
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in paths}
     assert {name for name, length in lengths.items() if length > 300} == set(LONG_FILES)
-
-
-# Public names at the top of several modules, each with its reason; all others have one home.
-SHARED_NAMES = {
-    "main": "a command's entry",
-    "log": "a module's own logger",
-    "read": "one for each layout of videos, all called alike",
-    "Picture": "of the simulator, and of a planner, which knows no simulator",
-}
-# What experiments call alike, each in its own file and with the same role: the parts of `Experiment`, and the
-# steps that lead to them.
-PARTS_OF_EXPERIMENTS = {
-    *("CONFIGS", "Config", "EXPERIMENT", "cells", "reads", "run_cell", "stages", "check_corpus", "summarize"),
-    *("evaluate", "evaluation_stage", "obtain_evaluation", "test_pairs", "PRINTED", "TILES", "write_panels"),
-    *("needs", "domain_of", "recipes", "recipe_of", "own_recipe", "mae_of", "adapters"),
-}
-
-
-def defined_twice(files: dict[str, Path]) -> dict[str, list[str]]:
-    """Public names that several modules define at their top, and these modules."""
-    homes: dict[str, set[str]] = {}
-    for module, path in files.items():
-        for node in ast.parse(path.read_text()).body:
-            names = [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
-            targets = node.targets if isinstance(node, ast.Assign) else []
-            targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
-            names += [
-                part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
-            ]
-            for name in names:
-                homes.setdefault(name, set()).add(module)
-    return {name: sorted(found) for name, found in homes.items() if len(found) > 1 and name[0] != "_"}
-
-
-def test_a_name_has_one_home() -> None:
-    everything = defined_twice(modules())
-    found = {name: homes for name, homes in everything.items() if name not in SHARED_NAMES}
-    assert {name for name, homes in found.items() if {*map(layer, homes)} != {"experiments"}} == set()
-    assert set(found) - PARTS_OF_EXPERIMENTS == set()
-    assert {*SHARED_NAMES, *PARTS_OF_EXPERIMENTS} - set(defined_twice(modules())) == set(), (
-        "of one home by now"
-    )
-
-
-def test_a_second_home_is_noticed(tmp_path: Path) -> None:
-    for name, text in (("one", "Cell = 1\n_own = 2\n"), ("two", "class Cell: ...\n_own: int = 3\n")):
-        (tmp_path / f"{name}.py").write_text(text)
-    files = {name: tmp_path / f"{name}.py" for name in ("one", "two")}
-    assert defined_twice(files) == {"Cell": ["one", "two"]}
-
-
-@pytest.mark.parametrize("name", ["table1", "ablations", "families"])
-def test_a_kept_evaluation_bears_the_code_of_its_file(name: str) -> None:
-    """`measuring_code(evaluate...)`, with no list by hand that could miss a function."""
-    tree = ast.parse((ROOT / "experiments" / f"{name}.py").read_text())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    found = [ast.unparse(call) for call in calls if ast.unparse(call.func) == "measuring_code"]
-    assert found
-    assert all(text.startswith("measuring_code(evaluate") for text in found), found
-
-
-# Public names that the project itself never uses, each with its reason.
-FOR_READERS = {
-    "Embeds": "a protocol: what a class of others may offer",
-    "Fits": "a protocol: what it may offer",
-    "load_row": "to look at a pair in a shard",
-    "declare_metric": "for a metric of an experiment of theirs (CONTRIBUTING.md)",
-}
-
-
-def unused(files: dict[str, Path], further: Iterable[Path] = ()) -> set[str]:
-    """Public functions, classes and constants at the top of modules that no file mentions but to define."""
-    defined: set[str] = set()
-    mentioned: set[str] = set()
-    for path in (*files.values(), *further):
-        tree = ast.parse(path.read_text())
-        for node in tree.body if path in files.values() else []:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                defined.add(node.name)
-            elif isinstance(node, ast.Assign):
-                defined |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                mentioned.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                mentioned.add(node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                mentioned |= set(re.findall(r"\w+", node.value)) if len(node.value) < 60 else set()
-    return {name for name in defined - mentioned if name[0] != "_"}
-
-
-def test_nothing_is_there_for_its_tests_alone() -> None:
-    further = sorted((ROOT / "docs").rglob("*.py"))
-    assert unused(modules(), further) == set(FOR_READERS)
-
-
-def test_what_nobody_uses_is_noticed(tmp_path: Path) -> None:
-    one = tmp_path / "one.py"
-    one.write_text("A = 1\nB = A\ndef used(): ...\ndef dead(): ...\nclass Dead: ...\nused()\n")
-    assert unused({"one": one}) == {"B", "dead", "Dead"}
-
-
-def test_no_pickle_of_user_files() -> None:
-    for path in sorted((ROOT / "uwm").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
-                "torch.load",
-                "pickle.load",
-                "pickle.loads",
-            ):
-                keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
-                assert keywords.get("weights_only") == "True", f"{path}:{node.lineno}"
-
-
-def test_lock_file_names_versions_only() -> None:
-    for name in ("requirements.lock", "requirements-robot.txt"):
-        for line in (ROOT / name).read_text().splitlines():
-            if line.strip() and not line.startswith("#"):
-                assert "==" in line, line
-                assert "://" not in line
-                assert " @ " not in line
-
-
-def test_nothing_removes_a_folder_with_whatever_is_in_it() -> None:
-    """`uwm.files` removes files that it is told to, one by one; temporary folders remove themselves."""
-    for folder in ("uwm", "paper", "experiments"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            assert "rmtree" not in path.read_text(), path
-
-
-def forks(source: str) -> list[str]:
-    """Calls that start a process by a fork: of `multiprocessing` itself, or pools without a context."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call):
-            continue
-        name = ast.unparse(node.func)
-        if name.endswith("ProcessPoolExecutor"):
-            wrong = len(node.args) < 2 and all(keyword.arg != "mp_context" for keyword in node.keywords)
-        elif name.endswith("get_context"):
-            wrong = [ast.unparse(argument) for argument in node.args] != ["'spawn'"]
-        else:
-            wrong = name in ("os.fork", "multiprocessing.Process", "multiprocessing.Pool", "Process", "Pool")
-        found += [name] * wrong
-    return found
-
-
-def test_command_lines_have_one_parser_and_declared_bounds() -> None:
-    """A mistake is one line, and a number or path says what it may be: `uwm.arguments`, nothing by hand."""
-    bare = re.compile(r"argparse\.ArgumentParser\(|type=(int|float|Path)\b")
-    files = [path for folder in ("uwm", "paper", "experiments") for path in (ROOT / folder).rglob("*.py")]
-    found = {path.relative_to(ROOT).as_posix() for path in files if bare.search(path.read_text())}
-    assert found <= {"uwm/arguments.py"}
-
-
-def test_every_command_has_help() -> None:
-    """`python -m uwm.NAME --help`; what a launcher alone starts needs none."""
-    commands = {
-        name for name, path in modules().items() if '\nif __name__ == "__main__":\n' in path.read_text()
-    }
-    bare = {name for name in commands if "Parser(" not in modules()[name].read_text()}
-    assert len(commands) > 15
-    assert {name for name in bare if layer(name) != "experiments"} == {"uwm.runs.launch"}
-
-
-def test_processes_are_spawned() -> None:
-    """A fork of a process with running threads may wait for ever for a lock that one of them held."""
-    found = {name: forks(path.read_text()) for name, path in modules().items()}
-    assert {name: calls for name, calls in found.items() if calls} == {}
-
-
-@pytest.mark.parametrize(
-    ("source", "count"),
-    [
-        ("ProcessPoolExecutor(2)", 1),
-        ("futures.ProcessPoolExecutor()", 1),
-        ("ProcessPoolExecutor(2, get_context('spawn'))", 0),
-        ("ProcessPoolExecutor(mp_context=context)", 0),
-        ("multiprocessing.Process(target=f)", 1),
-        ("multiprocessing.get_context('fork')", 1),
-        ("multiprocessing.get_context()", 1),
-        ("os.fork()", 1),
-    ],
-)
-def test_a_fork_is_noticed(source: str, count: int) -> None:
-    assert len(forks(source)) == count
 
 
 def test_the_long_test_files_are_there() -> None:

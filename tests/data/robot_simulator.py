@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from ctypes.util import find_library
 
 import pytest
@@ -20,3 +21,8 @@ needs_robosuite = pytest.mark.skipif(
     bool(missing()) and os.environ.get("UWM_REQUIRE_ROBOSUITE") != "1", reason=missing()
 )
 """Skips a test where the simulator is missing; with UWM_REQUIRE_ROBOSUITE=1 it fails instead."""
+
+
+def command(*options: object) -> list[str]:
+    """The words of the robot data tool, for a process of its own."""
+    return [sys.executable, "-m", "uwm.data.robot", *map(str, options)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from tests.data.test_robot_files import libero, wild
+from tests.data.demos import libero, wild
 from tests.data.video_files import write_video
 from tests.robot_toy import write_toy
 from uwm.data.action_pairs import all_action_pairs

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import sys
 from pathlib import Path
 
@@ -11,52 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uwm.data.corpora import BUNDLED, IN_DOMAIN, open_corpus
+from tests.data.demos import grey, write_demos
+from uwm.data.corpora import BUNDLED, open_corpus
 from uwm.data.manifest import build_manifest
 from uwm.data.manifest_cache import cached_manifest
 from uwm.data.pairs import load_frames, load_pairs
 from uwm.data.robomimic.actions import PANDA_FINGERS, pair_actions
 from uwm.data.robot import main
-from uwm.data.simulation.clips import CLIPS_PER_SPLIT, PANDA, all_clips, read_rows
-from uwm.data.simulation.robot_corpus import PANDA_TASKS, clip_task, panda_clips
 from uwm.data.video import BadVideo, content_hash, probe, read_frames, read_whole
 from uwm.errors import UserError, run_cli
-
-ASSETS = Path(__file__).parents[2] / "uwm" / "assets" / "corpora" / IN_DOMAIN
-
-
-def grey(value: int, side: int) -> np.ndarray:
-    """A picture whose brightness tells which it is."""
-    return np.full((side, side, 3), value % 256, np.uint8)
-
-
-def write_demos(
-    path: Path,
-    lengths: list[int],
-    *,
-    size: int = 7,
-    side: int = 24,
-    cameras: tuple[str, ...] = ("agentview",),
-    env: dict | None = None,
-    masks: dict[str, list[int]] | None = None,
-) -> Path:
-    """Demos as robomimic stores them, a frame at each step; frame i of demo d is grey(10 d + i)."""
-    rng = np.random.default_rng(0)
-    with h5py.File(path, "w") as file:
-        data = file.create_group("data")
-        data.attrs["total"] = sum(lengths)
-        data.attrs["env_args"] = json.dumps(env or {"env_name": "Lift", "type": 1, "env_kwargs": {}})
-        for number, length in enumerate(lengths):
-            demo = data.create_group(f"demo_{number}")
-            demo.attrs["num_samples"] = length
-            demo["actions"] = rng.uniform(-1, 1, (length, size))
-            demo["states"] = rng.standard_normal((length, 5))
-            for place, camera in enumerate(cameras):
-                pictures = np.stack([grey(10 * number + i + 100 * place, side) for i in range(length)])
-                demo[f"obs/{camera}_image"] = pictures
-        for name, numbers in (masks or {}).items():
-            file[f"mask/{name}"] = np.array([f"demo_{number}" for number in numbers], "S")
-    return path
 
 
 @pytest.mark.parametrize(("frequency", "step"), [(None, 4), (10, 2)])
@@ -283,85 +245,6 @@ def test_videos_without_actions_say_so(tmp_path):
     corpus = open_corpus(BUNDLED[0])
     with pytest.raises(UserError, match=r"has no actions \(robot.hdf5\)"):
         pair_actions(corpus, build_manifest(corpus, "validation", pairs=2))
-
-
-# The corpus of the package
-
-
-def test_in_domain_corpus_is_whole_and_small():
-    rows = read_rows(ASSETS / "clips.csv")
-    clips = {clip.file: clip for clip in panda_clips()}
-    assert {row.file for row in rows} == set(clips)
-    assert {row.file for row in rows} == {p.relative_to(ASSETS).as_posix() for p in ASSETS.glob("*/*.mp4")}
-    for row in rows:
-        clip = clips[row.file]
-        assert (row.split, row.seed, row.task) == (clip.split, clip.seed, clip_task(clip))
-        assert row.sha256 == hashlib.sha256((ASSETS / row.file).read_bytes()).hexdigest()
-    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) <= 15e6
-    seeds = [clip.seed for clip in (*panda_clips(), *all_clips(0))]
-    assert len(set(seeds)) == len(seeds)
-    assert {clip_task(clip) for clip in panda_clips()} == set(PANDA_TASKS)
-
-
-@pytest.mark.parametrize("split", CLIPS_PER_SPLIT[PANDA])
-def test_in_domain_corpus_has_actions_for_its_pairs(split):
-    corpus = open_corpus(IN_DOMAIN)
-    manifest = build_manifest(corpus, split, pairs=60)
-    found = pair_actions(corpus, manifest)
-    assert found.actions.shape == (60, 4, 7)
-    assert found.mask.all()
-    for values in (found.eef_in_picture, found.eef_pos, found.gripper_opening):
-        assert np.isfinite(values).all()
-    assert found.gripper_opening.min() >= 0
-    assert found.gripper_opening.max() <= 1
-
-
-def test_in_domain_corpus_has_a_demo_for_every_clip():
-    with h5py.File(ASSETS / "robot.hdf5") as file:
-        demos = {demo.attrs["clip"]: demo for demo in file["data"].values()}
-        assert set(demos) == {clip.file for clip in panda_clips()}
-        for clip in panda_clips():
-            assert (demos[clip.file].attrs["seed"], demos[clip.file].attrs["task"]) == (
-                clip.seed,
-                clip_task(clip),
-            )
-            assert demos[clip.file]["actions"].shape == (100, 7)
-        places = np.concatenate([demo["obs/workspace_hand"][()] for demo in demos.values()])
-        masks = {name: len(names) for name, names in file["mask"].items()}
-    assert masks == {"train": 420, "valid": 20, "test": 60}
-    assert ((places > 0) & (places < 1)).all(1).mean() > 0.99  # the gripper hardly leaves the picture
-
-
-def test_actions_go_with_their_frames():
-    """The hand moves as it is told: more so by the actions of the pair than by those before or after."""
-    corpus = open_corpus(IN_DOMAIN)
-    manifest = build_manifest(corpus, "validation")
-    found = pair_actions(corpus, manifest)
-    told = found.actions[:, :, :3].sum(1)  # (n, 3), displacement in the base's frame, here the world's
-    moved = found.eef_pos[:, 1] - found.eef_pos[:, 0]
-
-    def agreement(shift: int) -> float:
-        same = manifest.table.video.to_numpy()[8:-8] == np.roll(manifest.table.video, shift)[8:-8]
-        return np.corrcoef(np.roll(told, shift, 0)[8:-8][same].ravel(), moved[8:-8][same].ravel())[0, 1]
-
-    assert agreement(0) > 0.6
-    assert agreement(0) > max(agreement(2), agreement(-2)) + 0.1
-
-
-def test_the_hand_moves_where_the_pictures_change():
-    """Around the hand's place more pixels change than in the rest of the picture."""
-    corpus = open_corpus(IN_DOMAIN)
-    manifest = build_manifest(corpus, "validation", pairs=100)
-    pairs = load_pairs(corpus, manifest, 128).float()
-    change = ((pairs[:, 1] - pairs[:, 0]).abs().amax(1) > 16).float().numpy()  # (n, 128, 128)
-    places = (pair_actions(corpus, manifest).eef_in_picture[:, 1] * 128).astype(int)
-    near = [
-        c[max(0, y - 8) : y + 8, max(0, x - 8) : x + 8].mean()
-        for c, (x, y) in zip(change, places, strict=True)
-    ]
-    assert np.mean(near) > 2 * change.mean()
-    assert change.mean() > 0.05
-    assert (change.mean((1, 2)) < 0.01).mean() < 0.02
 
 
 # The command line, as far as it needs no robosuite

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.test_robot import write_demos
+from tests.data.demos import libero, wild, write_demos
 from uwm.data.action_pairs import action_pairs
 from uwm.data.corpora import open_corpus, parse_data
 from uwm.data.inspect import main as inspect
@@ -67,19 +67,6 @@ def test_masks_as_text_and_of_missing_demos(tmp_path):
     }
 
 
-def libero(path: Path, upside_down: bool = True) -> Path:
-    """Names of LIBERO; picture i of demo d is dark above and 10 d + i below, stored bottom row first."""
-    write_demos(path, [8] * 10, cameras=())
-    with h5py.File(path, "r+") as file:
-        for number in range(10):
-            pictures = np.zeros((8, 24, 24, 3), np.uint8)
-            pictures[:, 12:] = (10 * number + np.arange(8) + 1)[:, None, None, None]
-            stored = pictures[:, ::-1] if upside_down else pictures
-            file[f"data/demo_{number}/obs/agentview_rgb"] = stored
-            file[f"data/demo_{number}/obs/eye_in_hand_rgb"] = stored
-    return path
-
-
 def test_libero_names_and_pictures_upside_down(tmp_path):
     path = libero(tmp_path / "task.hdf5")
     for option, below in (("", 0), (":upside-down", 34)):
@@ -114,14 +101,6 @@ def test_a_folder_of_files_is_one_corpus(tmp_path):
     mixed = parse_data(f"libero={tmp_path}")
     with pytest.raises(UserError, match=r"other\.hdf5: its actions have another size"):
         check_corpus_actions(mixed)
-
-
-def wild(path: Path, scale: float = 3.75, lengths: int = 8) -> Path:
-    write_demos(path, [lengths] * 10)
-    with h5py.File(path, "r+") as file:
-        for number in range(10):
-            file[f"data/demo_{number}/actions"][...] *= scale
-    return path
 
 
 def test_actions_beyond_the_range_need_a_choice(tmp_path):

@@ -1,4 +1,4 @@
-"""Checkpoints: FAIR's layout, Hugging Face's, our own; each against HF's own forward; the refusals."""
+"""Checkpoints: FAIR's layout, Hugging Face's, our own; each against HF's own forward."""
 
 import argparse
 import json
@@ -10,140 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.models.mae_files import CONFIG, to_hub_names, write_hub
 from uwm.errors import UserError
-from uwm.models.mae import MAEConfig, MaskedAutoencoder
+from uwm.models.mae import MaskedAutoencoder
 from uwm.models.storage import read_metadata
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* are assumed")
-
-# Widths whose heads are assumed (192: 3, 384: 6), since a FAIR file does not tell its heads.
-CONFIG = MAEConfig(
-    image_size=24,
-    patch_size=8,
-    encoder_width=192,
-    encoder_depth=2,
-    encoder_heads=3,
-    decoder_width=384,
-    decoder_depth=1,
-    decoder_heads=6,
-    mlp_ratio=2.0,
-)
-LAYERS = {  # FAIR's name of a layer -> HF's, as the hub's ViTMAE files have it
-    "norm1": "layernorm_before",
-    "norm2": "layernorm_after",
-    "attn.proj": "attention.output.dense",
-    "mlp.fc1": "intermediate.dense",
-    "mlp.fc2": "output.dense",
-}
-TOP = {
-    "cls_token": "vit.embeddings.cls_token",
-    "pos_embed": "vit.embeddings.position_embeddings",
-    "patch_embed.proj.weight": "vit.embeddings.patch_embeddings.projection.weight",
-    "patch_embed.proj.bias": "vit.embeddings.patch_embeddings.projection.bias",
-    "norm.weight": "vit.layernorm.weight",
-    "norm.bias": "vit.layernorm.bias",
-    "mask_token": "decoder.mask_token",
-    "decoder_pos_embed": "decoder.decoder_pos_embed",
-    "decoder_embed.weight": "decoder.decoder_embed.weight",
-    "decoder_embed.bias": "decoder.decoder_embed.bias",
-    "decoder_norm.weight": "decoder.decoder_norm.weight",
-    "decoder_norm.bias": "decoder.decoder_norm.bias",
-    "decoder_pred.weight": "decoder.decoder_pred.weight",
-    "decoder_pred.bias": "decoder.decoder_pred.bias",
-}
-
-
-def to_hub_names(fair: dict[str, Tensor]) -> dict[str, Tensor]:
-    """FAIR's names -> those of the ViTMAE files on the hub, written out independently of the reader."""
-    hub = {TOP[name]: tensor for name, tensor in fair.items() if name in TOP}
-    for fair_part, hub_part in (
-        ("blocks", "vit.encoder.layer"),
-        ("decoder_blocks", "decoder.decoder_layers"),
-    ):
-        for name, tensor in fair.items():
-            if not name.startswith(f"{fair_part}."):
-                continue
-            _, index, layer, kind = (
-                name.split(".", 2)[0],
-                name.split(".")[1],
-                *name.split(".", 2)[2].rsplit(".", 1),
-            )
-            if layer == "attn.qkv":
-                for which, part in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                    hub[f"{hub_part}.{index}.attention.attention.{which}.{kind}"] = part.clone()
-            else:
-                hub[f"{hub_part}.{index}.{LAYERS[layer]}.{kind}"] = tensor
-    return hub
-
-
-def random_fair() -> dict[str, Tensor]:
-    """Random tensors under the key names of FAIR's files; nothing is zero or one, positions included."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, 192),
-        "pos_embed": (1, 10, 192),
-        "patch_embed.proj.weight": (192, 3, 8, 8),
-        "patch_embed.proj.bias": (192,),
-        "mask_token": (1, 1, 384),
-        "decoder_pos_embed": (1, 10, 384),
-        "decoder_embed.weight": (384, 192),
-        "decoder_embed.bias": (384,),
-        "decoder_pred.weight": (192, 384),
-        "decoder_pred.bias": (192,),
-    }
-    for blocks, norm, depth, width in (
-        ("blocks", "norm", 2, 192),
-        ("decoder_blocks", "decoder_norm", 1, 384),
-    ):
-        shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
-        for i in range(depth):
-            for layer, shape in {
-                "norm1": (width,),
-                "attn.qkv": (3 * width, width),
-                "attn.proj": (width, width),
-                "norm2": (width,),
-                "mlp.fc1": (2 * width, width),
-                "mlp.fc2": (width, 2 * width),
-            }.items():
-                shapes[f"{blocks}.{i}.{layer}.weight"] = shape
-                shapes[f"{blocks}.{i}.{layer}.bias"] = shape[:1]
-    generator = torch.Generator().manual_seed(0)
-    tensors = {name: 0.05 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-    return {n: t + 1 if "norm" in n and n.endswith("weight") else t for n, t in tensors.items()}
-
-
-@pytest.fixture(scope="module")
-def fair() -> dict[str, Tensor]:
-    return random_fair()
-
-
-def write_hub(
-    folder: Path, tensors: dict[str, Tensor], *, norm_pix_loss: bool = False, **changes: object
-) -> Path:
-    """A ViTMAE folder as the hub has it (before transformers 5)."""
-    folder.mkdir(exist_ok=True)
-    config = {
-        "architectures": ["ViTMAEForPreTraining"],
-        "model_type": "vit_mae",
-        "hidden_size": 192,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "intermediate_size": 384,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "image_size": 24,
-        "patch_size": 8,
-        "num_channels": 3,
-        "qkv_bias": True,
-        "decoder_hidden_size": 384,
-        "decoder_num_hidden_layers": 1,
-        "decoder_num_attention_heads": 6,
-        "decoder_intermediate_size": 768,
-        "mask_ratio": 0.75,
-        "norm_pix_loss": norm_pix_loss,
-    }
-    (folder / "config.json").write_text(json.dumps(config | changes))
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    return folder
 
 
 class Reference:
@@ -305,119 +177,6 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def refused(path: Path, *parts: str, norm_pix_loss: bool | None = None) -> None:
-    with pytest.raises(UserError) as caught:
-        MaskedAutoencoder.load(path, norm_pix_loss=norm_pix_loss)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.startswith(str(path))
-    assert all(part in message for part in parts), message
-
-
-def save_fair(path: Path, tensors: dict[str, Tensor]) -> Path:
-    torch.save({"model": tensors}, path)
-    return path
-
-
-def test_encoder_only_files_are_refused(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    encoder = {n: t for n, t in fair.items() if not n.startswith(("decoder", "mask"))}
-    refused(save_fair(tmp_path / "mae_pretrain_vit_base.pth", encoder), "encoder", "mae_visualize")
-    hub = {n: t for n, t in to_hub_names(fair).items() if n.startswith("vit.")}
-    refused(write_hub(tmp_path / "hub", hub), "encoder")
-    bare = {n.removeprefix("vit."): t for n, t in hub.items()}  # ViTMAEModel.save_pretrained
-    refused(write_hub(tmp_path / "bare", bare), "encoder")
-
-
-def test_missing_unknown_and_misshapen_tensors_are_named(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    file = tmp_path / "mae_visualize_vit_base.pth"
-    lacking = {n: t for n, t in fair.items() if n != "blocks.1.norm2.bias"}
-    refused(save_fair(file, lacking), "lacks blocks.1.norm2.bias")
-    refused(save_fair(file, {n: t for n, t in fair.items() if n != "pos_embed"}), "lacks pos_embed")
-    refused(save_fair(file, fair | {"head.weight": torch.zeros(2)}), "unknown head.weight")
-    wrong = fair | {"blocks.1.attn.qkv.weight": torch.zeros(7, 192)}
-    refused(save_fair(file, wrong), "blocks.1.attn.qkv.weight", "(7, 192)", "(576, 192)")
-    refused(save_fair(file, fair | {"patch_embed.proj.weight": torch.zeros(192)}), "rank")
-    refused(save_fair(file, fair | {"pos_embed": torch.zeros(1, 12, 192)}), "pos_embed", "(1, 12, 192)")
-
-
-def test_unknown_hf_tensors_are_named(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    hub = to_hub_names(fair)
-    refused(write_hub(tmp_path / "a", hub | {"vit.pooler.bias": torch.zeros(2)}), "unknown vit.pooler.bias")
-    name = "vit.encoder.layer.0.attention.attention.key.bias"
-    hub.pop(name)
-    refused(write_hub(tmp_path / "b", hub), "blocks.0.attn.qkv.bias", "(384,)")
-
-
-def test_unknown_widths_are_refused(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    wide = fair | {"patch_embed.proj.weight": torch.zeros(200, 3, 8, 8)}
-    refused(save_fair(tmp_path / "mae_visualize_x.pth", wide), "heads", "200")
-
-
-def test_fair_file_of_unknown_loss_is_refused(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    refused(save_fair(tmp_path / "checkpoint-799.pth", fair), "norm_pix_loss=True or False")
-
-
-def test_hf_without_a_usable_config_is_refused(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    folder = write_hub(tmp_path / "hub", to_hub_names(fair), model_type="vit")
-    refused(folder, "ViTMAE")
-    for text in ("{", "[]"):
-        (folder / "config.json").write_text(text)
-        with pytest.raises(UserError, match=r"config\.json.*JSON"):
-            MaskedAutoencoder.load(folder)
-    (folder / "config.json").unlink()
-    with pytest.raises(UserError, match=r"need config\.json"):
-        MaskedAutoencoder.load(folder)
-    write_hub(folder, to_hub_names(fair), num_attention_heads=5)
-    refused(folder, "configuration", "encoder_heads 5")
-
-
-class Payload:
-    """A pickle that would run code were it loaded carelessly."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return print, ("executed",)
-
-
-def test_files_that_are_no_checkpoints_are_refused(
-    tmp_path: Path, fair: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
-) -> None:
-    refused(tmp_path / "absent.pth", "no such")
-    refused(tmp_path, "model.safetensors")
-    for name, content in (
-        ("text.pth", b"hello\nworld"),
-        ("empty.pth", b""),
-        ("text.safetensors", b"hello\nyou"),
-    ):
-        (tmp_path / name).write_bytes(content)
-        refused(tmp_path / name)
-    torch.save({"model": Payload()}, tmp_path / "evil.pth")
-    refused(tmp_path / "evil.pth", "safely")
-    assert "executed" not in capsys.readouterr().out
-    torch.save([1, 2], tmp_path / "list.pth")
-    refused(tmp_path / "list.pth", "state dict")
-    refused(save_fair(tmp_path / "other.pth", {"fc.weight": torch.zeros(2)}), "no MAE checkpoint")
-
-
-def test_truncated_files_are_refused(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    whole = save_fair(tmp_path / "mae_visualize_whole.pth", fair).read_bytes()
-    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
-    refused(tmp_path / "cut.pth")
-    MaskedAutoencoder(CONFIG).save(tmp_path / "whole.safetensors")
-    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-100])
-    refused(tmp_path / "cut.safetensors")
-
-
-def test_own_file_of_another_version_is_refused(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    file = tmp_path / "mae.safetensors"
-    for config in ({"image_sizes": 3}, {"image_size": 20}):
-        about = {"class": "MaskedAutoencoder", "config": config}
-        save_file(fair, file, {"uwm": json.dumps(about)})
-        refused(file, "config")
-    for text in ("{", "[]"):
-        save_file(fair, file, {"uwm": text})
-        refused(file, "metadata")
-
-
 WRAPPED = {
     "state_dict": lambda fair: {"state_dict": fair, "epoch": 3},
     "model_state_dict": lambda fair: {"model_state_dict": fair, "step": torch.tensor(3)},
@@ -448,13 +207,6 @@ def test_wrapped_safetensors_are_read(tmp_path: Path, fair: dict[str, Tensor]) -
     assert all(torch.equal(read[name], tensor) for name, tensor in fair.items())
 
 
-def test_a_refusal_names_the_keys_that_it_saw(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    torch.save({"weights": fair, "epoch": 3}, tmp_path / "a.pth")
-    refused(tmp_path / "a.pth", "keys epoch, weights")
-    torch.save({"model": {"backbone.fc.weight": torch.zeros(2)}}, tmp_path / "b.pth")
-    refused(tmp_path / "b.pth", "backbone.fc.weight")
-
-
 @pytest.mark.parametrize("safe", [True, False])
 def test_sharded_folder_of_the_hub(tmp_path: Path, fair: dict[str, Tensor], safe: bool) -> None:
     folder = write_hub(tmp_path / "hub", to_hub_names(fair))
@@ -478,16 +230,6 @@ def test_sharded_folder_of_the_hub(tmp_path: Path, fair: dict[str, Tensor], safe
         MaskedAutoencoder.load(folder)
 
 
-def test_heads_by_argument_or_with_a_warning(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    file = save_fair(tmp_path / "mae_visualize.pth", fair)
-    with pytest.warns(UserWarning, match=r"heads of its (encoder|decoder), \d+ wide: \d are assumed"):
-        assert MaskedAutoencoder.load(file).config.encoder_heads == 3
-    told = MaskedAutoencoder.load(file, encoder_heads=12, decoder_heads=16).config
-    assert (told.encoder_heads, told.decoder_heads) == (12, 16)
-    wide = fair | {"decoder_embed.weight": torch.zeros(400, 192)}
-    refused(save_fair(tmp_path / "mae_visualize_x.pth", wide), "decoder_heads=N")
-
-
 def test_hf_without_biases_of_query_key_and_value(
     tmp_path: Path, fair: dict[str, Tensor], images: Tensor
 ) -> None:
@@ -506,12 +248,3 @@ def test_hf_config_without_the_norms_epsilon(tmp_path: Path, fair: dict[str, Ten
     del config["layer_norm_eps"]
     (folder / "config.json").write_text(json.dumps(config))
     assert MaskedAutoencoder.load(folder).config.layer_norm_eps == 1e-12
-
-
-def test_what_no_config_of_ours_can_say_is_refused(tmp_path: Path, fair: dict[str, Tensor]) -> None:
-    narrow = {n: t[:384] if n.endswith("mlp.fc1.weight") and "decoder" in n else t for n, t in fair.items()}
-    refused(save_fair(tmp_path / "mae_visualize_a.pth", narrow), "1 times as wide", "2 times")
-    grey = fair | {"patch_embed.proj.weight": torch.zeros(192, 1, 8, 8)}
-    refused(save_fair(tmp_path / "mae_visualize_b.pth", grey), "1 channels")
-    broken = fair | {"norm.bias": torch.full((192,), float("nan"))}
-    refused(save_fair(tmp_path / "mae_visualize_c.pth", broken), "norm.bias", "NaN or infinite")

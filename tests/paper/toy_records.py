@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from paper.community import community_faults
+from paper.store import Results
 from uwm.metrics.spec import versions
 from uwm.metrics.statistics import bootstrap_mean, bootstrap_ratio
 from uwm.runs.record import Record, config_digest, file_sha256
@@ -253,3 +255,8 @@ def toy_community(root: Path) -> Path:
     (folder / "panels" / "sim-ego").rename(folder / "panels" / "sim-ego-mine")
     sign(root / "community" / SENT, name_weights)
     return root
+
+
+def found(tree: Path) -> list[str]:
+    """The faults of the records by others in a results folder, a line each."""
+    return community_faults(Results(tree, ("mini",)), tree)

@@ -1,8 +1,10 @@
 """Slurm's commands as small scripts that note what they are asked, for tests without daemons."""
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +38,8 @@ queue = pathlib.Path({folder!r}) / "queue"
 gone = [line for line in queue.read_text().splitlines() if line.split("|")[0].split("_")[0] in sys.argv[1:]]
 queue.write_text("".join(f"{{line}}\\n" for line in queue.read_text().splitlines() if line not in gone))
 """
+
+SITE = 'partition = "gpu"\nhours = 2\n'
 
 
 class FakeSlurm:
@@ -79,3 +83,22 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     made = FakeSlurm(tmp_path / "fake-slurm")
     monkeypatch.setenv("PATH", f"{made.folder}:{os.environ['PATH']}")
     return made
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site file that holds `SITE`."""
+    path = tmp_path / "site.toml"
+    path.write_text(SITE)
+    return path
+
+
+def items(project: Any) -> list[str]:
+    """What a project's only run has sent so far, in its order."""
+    (path,) = project.root.rglob("jobs.jsonl")
+    return [json.loads(line)["item"] for line in path.read_text().splitlines()]
+
+
+def rows(project: Any) -> list[dict[str, Any]]:
+    """What `--status` says of each item."""
+    return list(json.loads(project.run("--status", "--json")[1]))

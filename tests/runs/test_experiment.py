@@ -11,9 +11,7 @@ import pytest
 
 from uwm.data.bad_clips import allowed_bad_share
 from uwm.runs.cli import choose
-from uwm.runs.experiment import Cell, load_experiment
-from uwm.runs.gpus import gpu_of, visible_gpus
-from uwm.runs.plan import make_plan
+from uwm.runs.experiment import Cell
 from uwm.runs.record import record_problems
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,59 +65,6 @@ def test_a_process_takes_cell_after_cell(project):
     assert len(processes) == 3
     assert len(set(processes)) <= 2
     assert str(os.getpid()) not in processes
-
-
-@pytest.fixture
-def nvidia_smi(monkeypatch, tmp_path):
-    """A machine with two GPUs, as far as `nvidia-smi -L` says."""
-    tool = tmp_path / "bin" / "nvidia-smi"
-    tool.parent.mkdir()
-    tool.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: a)'\necho 'GPU 1: A (UUID: b)'\n")
-    tool.chmod(0o755)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
-
-
-def gpus_seen(project):
-    return sorted(path.read_text() for path in project.root.glob("runs/mini/toy-*/gpu-of-*"))
-
-
-def test_each_process_sees_one_gpu_of_the_machine(project, nvidia_smi):
-    project.run("--jobs", "2")
-    assert gpus_seen(project) in (["0", "1"], ["0"], ["1"])  # one of them may have run every cell
-
-
-def test_processes_see_the_gpus_that_the_shell_was_given(project, nvidia_smi, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    project.run("--jobs", "2")
-    assert set(gpus_seen(project)) == {"7"}
-
-
-def test_a_training_that_would_get_one_gpu_of_several_is_said(project, nvidia_smi, monkeypatch):
-    told = "warning: with --jobs 2 one GPU trains weights while other processes wait; torchrun"
-    assert "warning" not in project.run("--only", "copy", "--set", "training.steps=3")[2]  # not with --jobs
-    assert told in project.run("--jobs", "2")[2]
-    assert "warning" not in project.run("--jobs", "2")[2]  # it is finished
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert "warning" not in project.run("--jobs", "2", "--set", "training.steps=4")[2]
-
-
-def test_a_large_scale_without_a_gpu_is_said(project, nvidia_smi, monkeypatch):
-    told = "warning: no GPU is seen here: at scale paper trainings take weeks without\n"
-    assert "warning" not in project.run("--scale", "paper", "--only", "copy")[2]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert told in project.run("--scale", "paper", "--only", "copy")[2]
-    assert "warning" not in project.run("--only", "copy")[2]
-
-
-def test_gpus_go_to_the_processes_in_turn(nvidia_smi, monkeypatch):
-    found = visible_gpus()
-    assert [gpu_of(worker, found)["CUDA_VISIBLE_DEVICES"] for worker in range(3)] == ["0", "1", "0"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert gpu_of(0, visible_gpus()) == {}
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert gpu_of(0, visible_gpus()) == {}
 
 
 def test_processes_share_the_parts_of_a_cell_which_comes_after_them(project):
@@ -256,55 +201,6 @@ def test_missing_runs_only_what_has_no_current_record(project):
         "[1/2] uwm/ours/s0",
         "[2/2] uwm/ours/s1",
     ]
-
-
-def test_added_data_gives_cells_of_its_own_beside_the_committed_results(project, tmp_path):
-    (tmp_path / "clips").mkdir()
-    code, out, _ = project.run("--data", f"wild={tmp_path / 'clips'}")
-    assert code == 0
-    assert "uwm/wild/s1 ok" in out
-    (folder,) = project.root.glob("runs/mini/toy-*/results")
-    assert (
-        project.record("copy__wild", folder)["run"]["command"]
-        == "python experiments/toy.py --data wild=clips"
-    )
-    assert not project.results.exists()
-
-
-def pretrain_on_wild(project):
-    text = project.file.read_text()
-    project.file.write_text(
-        text.replace('pretrain_on: tuple[str, ...] = ("ours",)', 'pretrain_on: tuple[str, ...] = ("wild",)')
-    )
-
-
-@pytest.mark.parametrize(
-    ("given", "is_usual"), [(["wild"], True), (["ours"], False), (["wild", "ours"], False)]
-)
-def test_data_of_corpora_that_do_not_come_with_the_project_give_results(project, given, is_usual):
-    """As ssv2, ego4d and robosuite at scale paper, which no repository can bring along."""
-    pretrain_on_wild(project)
-    places = {name: f"/there/{name}" for name in given}
-    experiment = load_experiment(project.file)
-    plan = make_plan(experiment, [], scale="mini", settings=(), data=places, out=None, recompute=False)
-    assert (Path(plan.out) == project.results) == is_usual
-
-
-def test_a_site_file_tells_where_corpora_lie_and_adds_none(project, tmp_path):
-    """One file serves all experiments: Table 1 does not measure the place of Figure 4's robot."""
-    site = tmp_path / "site.toml"
-    pretrain_on_wild(project)
-    site.write_text('[data]\nwild = "/there/wild"\nrobots = "/there/robots"\n')
-    code, out, _ = project.run("--site", str(site))
-    assert code == 0
-    assert "robots" not in out
-    assert project.record("copy__ours")["status"] == "ok"  # in results/
-
-
-def test_pretrain_on_sets_the_field(project):
-    project.run("--pretrain-on", "ours,wild", "--only", "copy")
-    (folder,) = project.root.glob("runs/mini/toy-*/results")
-    assert project.record("copy__ours", folder)["config"]["pretrain_on"] == ["ours", "wild"]
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,14 @@
 """What is sent to `sbatch`, with Slurm's commands replaced by scripts that note what they are asked."""
 
-import gc
 import json
 import shlex
 import shutil
 import subprocess
 import sys
-import time
-from types import SimpleNamespace
 
 import pytest
 
-from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
-from uwm.runs import state
-from uwm.runs.queries import answer_early
-from uwm.runs.record import file_stem
-
-EARLY = "from uwm.runs.queries import answer_early\nif __name__ == '__main__':\n    answer_early(__file__)\n"
-SITE = 'partition = "gpu"\nhours = 2\n'
-
-
-@pytest.fixture
-def site(tmp_path):
-    path = tmp_path / "site.toml"
-    path.write_text(SITE)
-    return path
+from tests.runs.fake_slurm import SITE, fake_slurm, items, rows, site  # noqa: F401 (two fixtures)
 
 
 @pytest.mark.parametrize("refused", [False, True])
@@ -41,11 +25,6 @@ def test_the_sites_verdicts_are_part_of_the_json(project, fake_slurm, site, refu
     assert out.splitlines()[-2:] == [f"{verdict['verdict']}: {name}: {verdict['answer']}"
                                      for name in ("toy-weights", "toy-cells")]  # fmt: skip
     assert "verdicts" not in json.loads(project.run("--dry-run", "--json", "--site", str(site))[1])
-
-
-def items(project):
-    (path,) = project.root.rglob("jobs.jsonl")
-    return [json.loads(line)["item"] for line in path.read_text().splitlines()]
 
 
 def test_the_dry_run_shows_byte_for_byte_what_is_sent(project, fake_slurm, site):  # noqa: F811
@@ -170,266 +149,6 @@ def test_cancel_then_submit_at_once(project, fake_slurm, site):  # noqa: F811
     assert len(fake_slurm.scripts) == 4
 
 
-def rows(project):
-    return json.loads(project.run("--status", "--json")[1])
-
-
-def test_current_records_are_named_and_can_be_measured_again(project, fake_slurm, site):  # noqa: F811
-    assert project.run()[0] == 0
-    code, _, error = project.run("--submit", "--site", str(site))
-    assert code == 0
-    assert "3 of 3 cells are already in results/mini/toy; --rerun measures them again" in error
-    assert fake_slurm.scripts == []
-    planned = project.run("--dry-run", "--site", str(site))[2]
-    assert planned == error
-    assert "that would be 1 jobs" in planned
-    code, out, told = project.run("--dry-run", "--json", "--site", str(site))
-    assert (code, json.loads(out)["jobs"], told) == (0, [], error)
-    assert "--rerun" not in project.run("--dry-run", "--rerun", "--site", str(site))[2]
-    assert {row["state"] for row in rows(project)} == {"done"}
-    assert project.run("--submit", "--rerun", "--site", str(site))[0] == 0
-    assert items(project) == ["copy/ours", "uwm/ours/s0", "uwm/ours/s1"]
-
-
-@pytest.fixture
-def measured(project, fake_slurm, site):  # noqa: F811
-    """A project whose records and stage are an hour old."""
-    assert project.run()[0] == 0
-    for path in project.results.glob("*.json"):
-        content = json.loads(path.read_text())
-        path.write_text(
-            json.dumps(content | {"run": content["run"] | {"started_utc": "2020-01-01T00:00:00Z"}})
-        )
-    return project
-
-
-def at_the_end(project, fake_slurm, monkeypatch, then, *words):  # noqa: F811
-    """The code and last line of `--submit --wait`. `then()` is done in place of the first waiting."""
-    todo = [then]
-
-    def sleep(_):
-        (todo.pop() if todo else fake_slurm.finish)()
-
-    monkeypatch.setattr("uwm.runs.report.time", SimpleNamespace(sleep=sleep))
-    code, _, error = project.run("--submit", "--wait", *words)
-    return code, error.splitlines()[-1]
-
-
-def test_jobs_that_vanish_leave_old_records_that_count_for_nothing(measured, fake_slurm, site, monkeypatch):  # noqa: F811
-    words = ("--rerun", "--site", str(site))
-    assert at_the_end(measured, fake_slurm, monkeypatch, fake_slurm.finish, *words) == (1, "3 lost")
-    assert {row["state"] for row in rows(measured)} == {"lost"}
-    assert {row["error"] for row in rows(measured)} == {"lost; its record is older than this job"}
-    assert measured.run("--wait")[0] == 1
-    assert measured.run()[0] == 0  # here, and so newer than the jobs
-    assert {row["state"] for row in rows(measured)} == {"done"}
-
-
-def test_old_traces_count_for_nothing_either(measured, fake_slurm, site):  # noqa: F811
-    """A stage whose artifact's name is not known, and a cell's traceback, from before their jobs."""
-    assert measured.run("--submit", "--rerun", "--site", str(site))[0] == 0
-    fake_slurm.finish()
-    (work,) = measured.root.glob("runs/mini/toy-*")
-    now, copy = time.time(), {"job": "1_0", "machine": "m", "pid": 1, "node": "n1"}
-    job = {"item": "stage:other", "job": "7", "folder": str(work / "jobs"), "time": now, "gpus": 0}
-    state.append_line(work / "jobs.jsonl", job)
-
-    def trace(item, age, job, outcome):
-        start = {"event": "start", "time": now - age, **copy, "job": job}
-        state.append_line(work / "state" / f"{file_stem(item)}.jsonl", start)
-        end = {"event": "end", "time": now - age, "outcome": outcome, "error": None}
-        state.append_line(work / "state" / f"{file_stem(item)}.jsonl", end)
-
-    def told(item):
-        (row,) = (row for row in rows(measured) if row["item"] == item)
-        return row["state"], row["error"]
-
-    (work / "logs").mkdir()
-    log = work / "logs" / "copy__ours.rank0.txt"
-    for item, outcome in (("stage:other", "ok"), ("uwm/ours/s0", "ok"), ("uwm/ours/s1", "skipped")):
-        trace(item, 60, "3", outcome)
-    log.write_text(f"{now - 60:.6f} 3 rank 0 on n1\nValueError: old\n")
-    assert told("stage:other")[0] == told("uwm/ours/s0")[0] == told("uwm/ours/s1")[0] == "lost"
-    assert told("copy/ours")[0] == "lost"
-    assert "ValueError: old" not in measured.run("--logs")[1]
-    # What the jobs themselves left counts, though their node's clock is a minute behind.
-    for item, job, outcome in (
-        ("stage:other", "7", "ok"),
-        ("uwm/ours/s0", "1_1", "ok"),
-        ("uwm/ours/s1", "1_2", "skipped"),
-    ):
-        trace(item, 60, job, outcome)
-    log.write_text(f"{now - 60:.6f} 1_0 rank 0 on n1\nValueError: new\n")
-    assert (told("stage:other")[0], told("uwm/ours/s0")[0]) == ("done", "done")
-    assert told("uwm/ours/s1")[0] == "skipped"
-    assert told("copy/ours") == ("failed", "ValueError: new; its record is older than this job")
-
-
-def test_what_a_limit_left_of_a_rerun_is_sent_in_the_next_wave(measured, fake_slurm, site, monkeypatch):  # noqa: F811
-    site.write_text(SITE + "max_submit = 2\n")
-    words = ("--rerun", "--site", str(site))
-    assert at_the_end(measured, fake_slurm, monkeypatch, fake_slurm.finish, *words) == (1, "3 lost")
-    assert items(measured) == ["copy/ours", "uwm/ours/s0", "uwm/ours/s1"]
-
-
-OTHER = 'StageJob("other", train, lambda context: Stage("other", 1, {}), cells=("uwm/*",))'
-
-
-def declare_stages(project, *jobs):
-    """Other stages in the experiment's file."""
-    text = project.file.read_text()
-    start, end = text.index('        StageJob("weights"'), text.index("    ],\n)")
-    project.file.write_text(text[:start] + ", ".join(jobs) + text[end:])
-
-
-def test_to_wait_for_some_cells_is_not_to_wait_for_others_stages(project, fake_slurm, site, monkeypatch):  # noqa: F811
-    declare_stages(project, 'StageJob("weights", train, weights_stage, cells=("copy",))', OTHER)
-    assert project.run("--submit", "--only", "uwm", "--site", str(site))[0] == 0
-    fake_slurm.finish()  # `other` is lost
-
-    def measure():
-        fake_slurm.finish()
-        assert project.run("--only", "copy")[0] == 0
-
-    words = ("--only", "copy", "--site", str(site))
-    assert at_the_end(project, fake_slurm, monkeypatch, measure, *words) == (0, "2 done")
-    assert items(project)[-2:] == ["stage:weights", "copy/ours"]
-
-
-def test_a_lost_stage_concerns_the_cells_that_read_it(project, fake_slurm, site, tmp_path):  # noqa: F811
-    """`copy` reads the stages `weights` and, through it, `root`; `other` is read by `uwm` alone."""
-    declare_stages(
-        project,
-        'StageJob("root", train, cells=())',
-        'StageJob("weights", train, weights_stage, needs=("root",), cells=("copy",))',
-        OTHER,
-    )
-    assert project.run("--submit", "--site", str(site))[0] == 0
-    fake_slurm.finish()
-    assert project.run()[0] == 0  # the cells are done here, after the jobs, and so is `weights`
-
-    def seen(*words):
-        code, out, _ = project.run("--status", "--json", *words)
-        assert code == 0
-        return {row["item"]: row["state"] for row in json.loads(out)}
-
-    every = {"stage:root": "lost", "stage:weights": "done", "stage:other": "lost"}
-    assert seen() == every | dict.fromkeys(("copy/ours", "uwm/ours/s0", "uwm/ours/s1"), "done")
-    assert seen("--only", "copy") == {"stage:root": "lost", "stage:weights": "done", "copy/ours": "done"}
-    assert seen("--only", "uwm/ours/s0") == {"stage:other": "lost", "uwm/ours/s0": "done"}
-    (listing,) = project.root.glob("runs/mini/toy-*/run.json")
-    content = json.loads(listing.read_text())
-    assert content["readers"] == {"root": ["copy"], "weights": ["copy"], "other": ["uwm/*"]}
-    done = content | {"readers": content["readers"] | {"root": ["uwm/*"]}}
-    listing.write_text(json.dumps(done))
-    assert project.run("--wait", "--only", "copy")[0] == 0
-    listing.write_text(json.dumps({key: value for key, value in content.items() if key != "readers"}))
-    assert seen("--only", "copy").keys() == {*every, "copy/ours"}  # an older listing does not tell
-
-
-def test_status_before_any_job_shows_no_phantom(project):
-    assert {row["item"]: row["state"] for row in rows(project)} == {
-        "copy/ours": "missing", "uwm/ours/s0": "missing", "uwm/ours/s1": "missing",
-    }  # fmt: skip
-
-
-def test_questions_need_neither_torch_nor_the_experiments_imports(project, fake_slurm, site):  # noqa: F811
-    text = project.file.read_text()
-    project.file.write_text(text.replace("import os\n", f"{EARLY}import os\nimport torch\n", 1))
-    code = "import sys, runpy; sys.argv = sys.argv[1:]\n"
-    code += "try: runpy.run_path(sys.argv[0], run_name='__main__')\nfinally: print('torch' in sys.modules)"
-
-    def ask(*question):
-        command = [sys.executable, "-c", code, str(project.file), *question]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.endswith("False\n")
-        return done.stdout + done.stderr
-
-    for question in ("--status", "--logs"):
-        assert "no run of toy at scale mini with these options was started from here" in ask(question)
-    assert "records" not in ask("--status")
-    started = project.start("--submit", "--site", str(site))
-    assert started.wait(120) == 0, started.stderr.read()
-    for question, answer in {"--status": "pending", "--logs": "", "--cancel": ""}.items():
-        assert answer in ask(question)
-    assert project.start("--submit", "--site", str(site)).wait(120) == 0
-    (work,) = project.root.glob("runs/mini/toy-*")
-    shutil.rmtree(work)
-    project.results.mkdir(parents=True)
-    (project.results / "copy__ours.json").write_text('{"status": "ok"}')
-    (project.results / "uwm__ours__s0.json").write_text('{"status": "failed"}')
-    told = ask("--status")
-    assert "jobs 3, 4_0, 4_1, 4_2 are queued or running, and their run folder is gone: --cancel" in told
-    assert f"{project.results} holds 2 records, 1 of them ok" in told
-    stopped = project.start("--cancel")
-    assert stopped.wait(120) == 0, stopped.stderr.read()
-    assert "are queued or running" not in ask("--status")
-
-
-def test_a_scale_that_nobody_knows_is_refused_by_every_question(project):
-    project.file.write_text(project.file.read_text().replace("import os\n", f"{EARLY}import os\n", 1))
-    for question in ("--status", "--logs"):
-        asked = project.start(question, "--scale", "mni")
-        assert asked.wait(120) == 2
-        assert "did you mean 'mini'?" in asked.stderr.read()
-
-
-def test_a_cut_line_of_the_jobs_does_not_hide_the_next_submission(project, fake_slurm, site):  # noqa: F811
-    assert project.run("--submit", "--only", "copy", "--site", str(site))[0] == 0
-    (path,) = project.root.rglob("jobs.jsonl")
-    path.write_bytes(path.read_bytes() + b'{"item": "uwm/ou')  # a full disk
-    assert project.run("--submit", "--site", str(site))[0] == 0
-    assert {row["state"] for row in rows(project)} == {"pending"}
-    code, _, error = project.run("--submit", "--site", str(site))
-    assert code == 0, error
-    assert "nothing to submit" in error
-
-
-NO_CELLS = [
-    ([""], "--only names no cell"),
-    (["copy", "nosuch"], "--only nosuch: no such cell; there are"),
-    (["copy,uwm/s3"], "--only uwm/s3: no such cell"),
-    ([",", ""], "--only names no cell"),
-]
-
-
-@pytest.mark.parametrize("early", [True, False], ids=["early", "late"])
-def test_a_question_about_no_cell_is_refused(project, fake_slurm, site, capsys, monkeypatch, early):  # noqa: F811
-    """An empty shell variable behind --only must not mean the whole run, least of all to --cancel."""
-    assert project.run("--submit", "--site", str(site))[0] == 0
-
-    def asked(*words):
-        if not early:
-            return project.run(*words)
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["toy.py", *words])
-        with pytest.raises(SystemExit) as end:
-            answer_early(str(project.file))
-        return end.value.code, *capsys.readouterr()
-
-    for only, told in NO_CELLS:
-        for question in ("--status", "--logs", "--wait", "--follow", "--cancel"):
-            code, out, error = asked(question, "--only", *only)
-            assert (code, out, error.count("\n")) == (2, "", 1), error
-            assert error.startswith("error: ")
-            assert told in error
-    assert len((fake_slurm.folder / "queue").read_text().splitlines()) == 4  # nothing was cancelled
-
-
-def test_garbage_is_not_looked_for_while_libraries_are_imported(project):
-    seen = "import gc\nprint('imported', gc.isenabled())\n"
-    text = project.file.read_text().replace("import os\n", f"{EARLY}{seen}import os\n", 1)
-    project.file.write_text(text + "    print('run', gc.isenabled())\n")
-    text = project.file.read_text().replace("raise SystemExit(main(EXPERIMENT))", "main(EXPERIMENT)")
-    project.file.write_text(text)
-    out, error = project.start("--dry-run").communicate(timeout=120)
-    told = [line for line in out.splitlines() if line.startswith(("imported", "run"))]
-    assert told == ["imported False", "run True"], error
-    assert "imported False" in project.run("--dry-run")[1]  # as a job loads the file
-    assert gc.isenabled()
-
-
 def test_the_command_that_asks_can_be_copied(project, fake_slurm, site, tmp_path):  # noqa: F811
     (tmp_path / "my data").mkdir()
     what = ("--set", "training.steps=3", "--only", "copy/*", "--data", f"wild={tmp_path}/my data",
@@ -449,31 +168,6 @@ def test_the_command_that_asks_can_be_copied(project, fake_slurm, site, tmp_path
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("asked_early", [True, False])
-def test_a_run_whose_data_are_gone_can_be_asked_about_and_ended(
-    project,
-    fake_slurm,  # noqa: F811
-    site,
-    tmp_path,
-    asked_early,
-):
-    if asked_early:
-        project.file.write_text(project.file.read_text().replace("import os\n", f"{EARLY}import os\n", 1))
-    wild = tmp_path / "wild"
-    wild.mkdir()
-    what = ("--data", f"wild={wild}")
-    assert project.run("--submit", *what, "--site", str(site))[0] == 0
-    wild.rmdir()
-    started = project.start("--submit", *what, "--site", str(site))
-    assert (started.wait(120), "no folder" in started.stderr.read()) == (2, True)
-    for question, code in {"--status": 0, "--logs": 0, "--collect": 1, "--cancel": 0, "--wait": 1}.items():
-        asked = project.start(question, *what)
-        asked.wait(120)
-        error = asked.stderr.read()
-        assert (asked.returncode, "error:" in error) == (code, False), error
-    assert (fake_slurm.folder / "queue").read_text() == ""
-
-
 def test_the_range_of_actions_goes_into_the_plan_and_what_asks(project, fake_slurm, site, tmp_path):  # noqa: F811
     (tmp_path / "robot.hdf5").touch()
     what = ("--data", f"arm={tmp_path}/robot.hdf5", "--action-range", "measured")
@@ -487,35 +181,3 @@ def test_the_range_of_actions_goes_into_the_plan_and_what_asks(project, fake_slu
     code, out, _ = project.run(*shlex.split(line.removeprefix("ask: "))[2:])
     assert (code, "copy/arm" in out, "missing" in out) == (0, True, False)
     assert "missing" in project.run("--status", *what[:2])[1]  # another run
-
-
-def test_jobs_that_their_folder_does_not_know_are_named_by_every_question(project, fake_slurm, site):  # noqa: F811
-    project.file.write_text(project.file.read_text().replace("import os\n", f"{EARLY}import os\n", 1))
-    sites = ("--site", str(site))
-    assert project.run("--submit", *sites)[0] == 0
-    (work,) = project.root.glob("runs/mini/toy-*")
-    shutil.rmtree(work)
-    assert project.run("--submit", *sites)[0] == 2  # refused; the folder is there again
-
-    def told(*question):
-        asked = project.start(*question)
-        asked.wait(120)
-        return asked.stderr.read()
-
-    for _ in range(2):
-        for question in (("--status",), ("--logs",), ("--cancel", "--only", "copy"), ("--wait",)):
-            assert "jobs 1, 2_0, 2_1, 2_2 " in told(*question), question
-        assert project.run()[0] == 0  # a run here leaves its listing
-        assert (work / "run.json").is_file()
-    assert "cancelled 4 jobs" in told("--cancel")
-    assert "are queued or running" not in told("--status")
-
-
-@pytest.mark.parametrize("question", ["--wait", "--follow"])
-def test_to_wait_is_a_question_or_goes_with_a_submission(project, question):
-    for starting in ("--dry-run", "--recompute", "--missing", "--jobs=2", "--status"):
-        code, _, error = project.run(question, starting)
-        assert code == 2
-        assert f"{question} and {starting.partition('=')[0]} ask for different things" in error or (
-            f"--status and {question} ask for different things" in error
-        )

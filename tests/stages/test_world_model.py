@@ -11,74 +11,25 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import av
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from tests.stages.mae_and_world import obtain_mae_and_world
+from tests.stages.mae_and_world import MAE, PRETRAIN, obtain_mae_and_world
+from tests.stages.moving_videos import write_video
 from uwm.bounds import OutOfBounds
 from uwm.data import prepare, stream
 from uwm.data.corpora import Corpus, open_corpus
 from uwm.data.decoders import BadVideo
 from uwm.data.procedural_video import PROCEDURAL
 from uwm.errors import UserError
-from uwm.metrics.backbones import DownloadError
-from uwm.metrics.perceptual import load_lpips
 from uwm.models import MAE_PRESETS, MaskedAutoencoder
 from uwm.runs.artifacts import Artifacts
 from uwm.stages.mae import MAERecipe, published_mae
 from uwm.stages.pair_training import live_video
 from uwm.stages.stand_ins import telling_stand_ins
 from uwm.stages.trained import thinned_curve
-from uwm.stages.world_model import (
-    PerceptualRecipe,
-    PretrainRecipe,
-    high_rate,
-    world_model_stage,
-)
-from uwm.training.loop import TrainConfig
-
-MAE = MAERecipe(
-    model=MAE_PRESETS["tiny"],
-    file=None,
-    train=TrainConfig(steps=3, batch_size=4, validate_every=3),
-    procedural=4,
-    short_side=64,
-)
-PRETRAIN = PretrainRecipe(
-    train=TrainConfig(steps=12, batch_size=4, learning_rate=1e-3, checkpoint_every=3, validate_every=6),
-    short_side=64,
-    views=2,
-    model=replace(high_rate(64), continuous_steps=2),  # a codebook from the third step on
-)
-
-
-def write_video(path: Path, seed: int, frames: int = 12, fps: int = 10) -> None:
-    """A bright square that wanders over a dim gradient."""
-    draw = np.random.default_rng(seed)
-    y, x = draw.integers(0, 48, 2)
-    base = np.broadcast_to(np.linspace(0, 120, 80, dtype=np.uint8)[None, :, None], (72, 80, 3))
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = 80, 72, "yuv420p"
-        for _ in range(frames):
-            picture = base.copy()
-            picture[y : y + 20, x : x + 20] = (220, 200, 60)
-            y, x = np.clip([y + draw.integers(-8, 9), x + draw.integers(-8, 9)], 0, (52, 60))
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    folder = tmp_path_factory.mktemp("videos")
-    for i in range(10):
-        write_video(folder / f"{i}.mp4", seed=i)
-    return open_corpus("made", folder)
+from uwm.stages.world_model import world_model_stage
 
 
 def weights_and_log(folder: Path) -> tuple[bytes, str]:
@@ -117,11 +68,10 @@ def test_a_killed_pretraining_ends_with_the_same_bits(corpus: Corpus, tmp_path: 
         import sys, torch
         from pathlib import Path
         torch.set_num_threads(1)
-        sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2])!r}]
-        from test_world_model import MAE, PRETRAIN
+        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
         from uwm.data.corpora import open_corpus
         from uwm.runs.artifacts import Artifacts
-        from tests.stages.mae_and_world import obtain_mae_and_world
+        from tests.stages.mae_and_world import MAE, PRETRAIN, obtain_mae_and_world
         root = Path(sys.argv[1])
         corpora = {{"made": open_corpus("made", {str(corpus.folder)!r})}}
         artifacts = Artifacts(root, root / "none", stale_s=1.0)
@@ -251,62 +201,6 @@ def test_pairs_of_a_visit_are_decoded_together(tmp_path: Path) -> None:
     default, other = (world_model_stage(r, MAE_PRESETS["tiny"], {}) for r in (scattered, grouped))
     assert "pairs_per_visit" not in default.fields
     assert other.fields["pairs_per_visit"] == 4
-
-
-PERCEPTUAL = PerceptualRecipe(
-    weight=1.0,
-    train=TrainConfig(steps=6, batch_size=4, learning_rate=1e-3, checkpoint_every=3, validate_every=6),
-)
-
-
-@pytest.fixture
-def untrained_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The perceptual loss by an untrained network, since weights may not be at hand."""
-    monkeypatch.setattr("uwm.stages.world_model.published_lpips", lambda name: load_lpips("random"))
-
-
-@pytest.mark.usefixtures("untrained_network")
-def test_a_perceptual_loss_goes_on_where_the_training_without_it_ended(
-    corpus: Corpus, tmp_path: Path
-) -> None:
-    artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
-    plain = obtain_mae_and_world(MAE, PRETRAIN, {"made": corpus}, artifacts, lambda: False)
-    recipe = replace(PRETRAIN, perceptual=PERCEPTUAL)
-    world = obtain_mae_and_world(MAE, recipe, {"made": corpus}, artifacts, lambda: False)
-    assert world.weights["mae"] == plain.weights["mae"]
-    assert int(world.world_model.step) == int(plain.world_model.step) + PERCEPTUAL.train.steps
-    curve = pd.read_csv(artifacts.obtained["world-model"].path / "curve.csv")
-    assert curve["step"].max() == PERCEPTUAL.train.steps
-    assert (curve["lpips"] > 0).all()
-    # Found by its own digest, with nothing else trained.
-    again = Artifacts(tmp_path / "cache", tmp_path / "released", find_only=True)
-    assert obtain_mae_and_world(MAE, recipe, {"made": corpus}, again, lambda: False).weights == world.weights
-
-
-def test_a_perceptual_loss_needs_the_weights_of_a_trained_network(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_download(backbone: str) -> None:
-        raise DownloadError("no internet")
-
-    monkeypatch.setattr("uwm.metrics.backbones.torchvision_state", no_download)
-    monkeypatch.setenv("UWM_WEIGHTS", "")
-    recipe = replace(PRETRAIN, perceptual=replace(PERCEPTUAL, lpips="vgg"))
-    with pytest.raises(UserError, match=r"no weights for lpips-vgg.*UWM_WEIGHTS"):
-        obtain_mae_and_world(
-            MAE, recipe, {"made": corpus}, Artifacts(tmp_path / "c", tmp_path / "r"), lambda: False
-        )
-    with pytest.raises(OutOfBounds, match="random"):
-        replace(PRETRAIN, perceptual=replace(PERCEPTUAL, lpips="random"))
-
-
-def test_a_training_without_it_keeps_its_digest() -> None:
-    mae = MAE.model
-    stages = [
-        world_model_stage(recipe, mae, {}) for recipe in (PRETRAIN, replace(PRETRAIN, perceptual=PERCEPTUAL))
-    ]
-    assert "perceptual" not in stages[0].fields
-    assert stages[0].digest != stages[1].digest
 
 
 def test_sources_are_corpora_of_the_pretraining_or_drawn_video(corpus: Corpus, tmp_path: Path) -> None:
