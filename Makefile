@@ -9,7 +9,7 @@ LIGHT := $(if $(wildcard $(RUN)),$(RUN),$(PYTHON))
 REPRODUCED := runs/reproduced
 OPENGL := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-robot test lint format reproduce reproduce-all figures check validate paper bench bench-gpu corpora
+.PHONY: help setup setup-robot test test-slow test-all lint format reproduce reproduce-all figures check validate paper bench bench-gpu corpora
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,8 +39,15 @@ setup-robot: $(VENV)/.installed  ## robosuite, for robot data (python -m uwm.dat
 
 # One process more than there are cores, since one waits for Slurm most of the time; long files first (conftest.py),
 # so that the last ones are short.
-test: setup  ## set-up and all tests
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
+
+test: setup  ## set-up and the tests, but for the slow ones
+	$(PYTEST) -m "not slow"
+
+test-slow: setup  ## the slow ones: pages, clusters and trainings from end to end
+	$(PYTEST) -m slow
+
+test-all: test test-slow  ## both
 
 lint: setup  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
-from scipy.stats import binomtest
 
 from paper.planning_tables import LEARNED, OWN, PLANNING, REPLACED, SUCCESS, TOLD, PlannerParts
 from paper.store import Results, Values
 from paper.table import Table
 from uwm.methods import CLONING, DIRECT, MORE_SAMPLES, PLAIN_READER, R_GT, SIMULATOR, method_label
 from uwm.metrics.spec import metric_text
+from uwm.metrics.statistics import sign_test
 
 PLANNERS_COMPARED: tuple[tuple[str, str], ...] = (
     (R_GT.name, DIRECT.name),
@@ -43,8 +43,7 @@ class PairedSuccess:
     @property
     def p(self) -> float:
         """Of the exact sign test; 1 where both reached the same goals."""
-        apart = self.only_first + self.only_second
-        return float(binomtest(self.only_first, apart).pvalue) if apart else 1.0
+        return sign_test(self.only_first, self.only_second)
 
     def texts(self) -> list[str]:
         shares = [metric_text(SUCCESS, share) for share in (self.first, self.second)]

@@ -117,10 +117,10 @@ def replacement_table(results: Results, scale: str, task: str) -> Table:
             success = f"{metric_text(SUCCESS, measured.value)} [{low}, {high}]"
             rows.append([*parts, f"{solver['samples']} x {solver['iterations']}", success, str(measured.n)])
     note = (
-        "The learned cost reads the hand's (and block's) place off the states; told the goal, it reads it off "
-        "the predictions alone. Half of the states that its networks were trained on were predicted by R_GT's "
-        "world model, which may favour R_GT; those of `true states` saw none. Solver: samples x rounds. "
-        "Wilson's 95% intervals."
+        "The learned cost reads the hand's (and block's) place off the states; told the goal, it reads it "
+        "off the predictions alone. Half of the states that its networks were trained on were predicted by "
+        "R_GT's world model, which may favour R_GT; those of `true states` saw none. Solver: samples x "
+        "rounds. Wilson's 95% intervals."
     )
     columns = ["Model", "Cost", "Solver", "Success, %", "Episodes"]
     rows = rows if len(rows) > 1 else []

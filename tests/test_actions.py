@@ -91,6 +91,7 @@ def test_the_command_and_its_mistakes(weights: tuple[Path, Path], tmp_path: Path
     assert not (tmp_path / "x.parquet").exists()
 
 
+@pytest.mark.slow
 def test_parts_hold_what_one_file_does_and_are_not_made_again(
     weights: tuple[Path, Path],
     tmp_path: Path,

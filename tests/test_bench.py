@@ -28,6 +28,7 @@ def test_a_record_says_what_it_measured(tmp_path, capsys):
     assert record["exchange"]["backend"] == "gloo"
 
 
+@pytest.mark.slow
 def test_two_processes_exchange_the_gradients_of_the_model(tmp_path):
     """By the batch file, as slurm/README.md says."""
     what = ["-m", "uwm.bench", "--scale", "smoke", "--steps", "2", "--out", str(tmp_path / "record.json")]

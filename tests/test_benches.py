@@ -25,6 +25,7 @@ def test_a_bench_imports_names_that_exist(path: Path) -> None:
                 assert hasattr(module, name.name), f"{node.module} has no {name.name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", [True, False])
 def test_compiled_blocks_are_a_table_also_where_no_compiler_is(tmp_path: Path, compiler: bool) -> None:
     """Their effect is measured on a CPU, or the table says why not."""

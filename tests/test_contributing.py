@@ -74,6 +74,7 @@ def missing_at_mini(tree: Path, cache: Path) -> set[str]:
     return set(re.findall(r"\S+/sim-[\w-]+", done.stdout))
 
 
+@pytest.mark.slow
 def test_a_method_is_one_file_and_leaves_other_records_valid(tree, cache):
     before = missing_at_mini(tree, cache)
     assert do("A method", tree, cache) == ["experiments/table1.py"]
@@ -84,6 +85,7 @@ def test_a_method_is_one_file_and_leaves_other_records_valid(tree, cache):
     assert {name.partition("/")[0] for name in new} == {"mean-action"}
 
 
+@pytest.mark.slow
 def test_a_metric_is_one_file_and_is_measured_in_spite_of_a_cache(tree, cache):
     stale = missing_at_mini(tree, cache)
     command = ["python", "experiments/table1.py", "--scale", "smoke", "--only", "uwm"]
@@ -97,6 +99,7 @@ def test_a_metric_is_one_file_and_is_measured_in_spite_of_a_cache(tree, cache):
     assert missing_at_mini(tree, cache) == stale
 
 
+@pytest.mark.slow
 def test_a_record_by_others_is_taken_until_it_is_falsified(tree, cache):
     """The section's commands, at scale smoke instead of mini, beside a record of ours at that scale."""
     (_, text), *_ = blocks(ROOT / "docs" / "your-model.md", "python")
@@ -128,6 +131,7 @@ def test_an_experiment_is_one_file(tree, cache):
     assert len(found) == 2
 
 
+@pytest.mark.slow
 def test_a_dataset_is_no_file(tree, cache, wild):
     names = {"DIR": str(wild), "FILE.hdf5": str(write_toy(tree / "toy.hdf5"))}
     assert do("A dataset", tree, cache, names) == []

@@ -32,6 +32,7 @@ SHOWN = [text for text in COMMANDS if "--trainings" not in text.splitlines()[0]]
 [ALL_TRAININGS] = [text for text in COMMANDS if text not in SHOWN]
 
 
+@pytest.mark.slow
 def test_the_encoder_costs_what_the_formula_says():
     config = MAE["paper"].model
     width, tokens = config.encoder_width, config.tokens + 1
@@ -41,6 +42,7 @@ def test_the_encoder_costs_what_the_formula_says():
     assert counting.encode_cost(MAE["paper"]) == 2 * (config.encoder_depth * block + patches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", SHOWN, ids=lambda text: text.splitlines()[0])
 def test_the_pages_show_the_counted_cost(text, capsys):
     command, _, shown = text.partition("\n")
@@ -76,6 +78,7 @@ def test_what_a_measured_pair_costs_by_hand():
     assert left == pytest.approx(counter.get_total_flops(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_cells_are_measured_by_no_more_than_is_counted(tmp_path, monkeypatch):
     """What a run computes of cells whose trainings are there, with probes, rollouts and some steps ahead."""
     monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))

@@ -123,6 +123,7 @@ def filled(text: str, names: dict[str, str]) -> list[str]:
     return [places.sub(lambda m: names[m[0]], word) for word in shlex.split(text)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", PLANNED)
 @pytest.mark.usefixtures("folders")
 def test_experiments_plan_what_the_pages_say(text, names, monkeypatch, capsys):
@@ -133,6 +134,7 @@ def test_experiments_plan_what_the_pages_say(text, names, monkeypatch, capsys):
     assert code == 0, capsys.readouterr().err[-1000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", RUN)
 @pytest.mark.usefixtures("folders")
 def test_experiments_run_as_the_pages_say(text, few, tmp_path, monkeypatch, capsys):
@@ -205,6 +207,7 @@ def _resolves(name):
     return hasattr(importlib.import_module(module), last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [text for _, text in blocks(ROOT / "README.md", "python")])
 def test_python_of_the_readme_runs(text):
     """With the model of the paper's bits, not the one of more."""
@@ -255,6 +258,7 @@ def test_where_nothing_may_be_skipped_a_skip_is_a_failure(set_to, outcome, tmp_p
     assert "no chromium" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_gpu_skips_no_test_for_it(tmp_path):
     """Nothing could be installed for it, and the public workflow's machines have none."""
     (tmp_path / "test_one.py").write_text(

@@ -66,6 +66,7 @@ def test_what_is_counted_elsewhere_is():
     assert {line.split("#")[0].strip() for line in left_out} <= {*shown}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith(COUNTING)])
 def test_a_command_of_the_page(world: Path, line: str):
     words = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID/32", "0/1"))[1:]
@@ -77,6 +78,7 @@ def test_a_command_of_the_page(world: Path, line: str):
         assert "warning" not in done.stderr
 
 
+@pytest.mark.slow
 @needs_robosuite
 @pytest.mark.robosuite
 def test_the_array_tasks_of_the_page_make_the_in_domain_set(tmp_path: Path):
@@ -93,6 +95,7 @@ def test_the_array_tasks_of_the_page_make_the_in_domain_set(tmp_path: Path):
     assert {clip.split for clip in corpus.clips} == {"train", "validation", "test"}
 
 
+@pytest.mark.slow
 def test_the_shards_of_the_page_are_of_the_pairs_that_the_training_reads(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -100,6 +100,7 @@ def make(target: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["figure4", "figure5"])
 def test_the_figures_are_sent_asked_about_and_collected(
     tree: Path,
@@ -134,6 +135,7 @@ def test_the_figures_are_sent_asked_about_and_collected(
     assert not (tree / "results" / "paper" / name).exists()
 
 
+@pytest.mark.slow
 def test_from_data_to_the_figures(tree: Path) -> None:
     submits = [line for line in lines_of("Run") if "--submit" in line]
     assert len(submits) == len(EXPERIMENTS)
@@ -150,6 +152,7 @@ def test_from_data_to_the_figures(tree: Path) -> None:
     assert {(recipe["shards"], recipe["pairs"]) for recipe in read} == {(90, 100_000)}  # as in scale paper
 
 
+@pytest.mark.slow
 def test_figures_and_check_are_complete(tree: Path) -> None:
     """By the page's commands, over the committed records of scale mini and those of the test above."""
     made, released = (shlex.split(line) for line in lines_of("Figures and check"))

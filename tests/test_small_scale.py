@@ -71,6 +71,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", SHOWN, ids=lambda line: line.split()[1])
 def test_the_lines_of_the_page_in_few_steps(world: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other: the first one makes the shards, and the pre-training is of all three."""

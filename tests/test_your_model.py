@@ -34,6 +34,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_gives_records_that_name_file_and_weights(measured: Path) -> None:
     paths = sorted((measured / "runs" / "mine" / "smoke" / "table1").glob("*.json"))
     assert [path.stem for path in paths] == ["mine__sim-ego", "mine__sim-third-person"]

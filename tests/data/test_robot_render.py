@@ -51,6 +51,7 @@ def same(one: RecordedEpisode, two: RecordedEpisode) -> bool:
     return all(np.array_equal(getattr(one, name), getattr(two, name), equal_nan=True) for name in names)
 
 
+@pytest.mark.slow
 def test_episodes_depend_on_seed_and_number_alone(tmp_path):
     """Made by a run that is killed and goes on with two processes, or one by one in another order."""
     out = tmp_path / "lift.hdf5"
@@ -134,6 +135,7 @@ def test_the_hand_is_where_the_camera_sees_it():
             assert np.isnan(scene.in_picture(behind)).all()
 
 
+@pytest.mark.slow
 def test_a_door_and_another_arm_are_seen_again_as_they_were(tmp_path):
     """The place of a door is in no state: it comes from the demo's model."""
     config = SceneConfig("Door", ("UR5e",), gripper="Robotiq85Gripper", size=48, quality="full")
@@ -174,6 +176,7 @@ def test_a_door_and_another_arm_are_seen_again_as_they_were(tmp_path):
             play(scene, look, Take("demo_0", 0, "demo_1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "policy", "numbers"),
     [
@@ -209,6 +212,7 @@ def test_tasks_arms_and_controllers(config, policy, numbers, tmp_path):
                 play(scene, replace(recording, policy="scripted"), Take("demo_0", 0))
 
 
+@pytest.mark.slow
 def test_fast_pictures_are_close_to_full_ones():
     with simulating(SceneConfig(size=96, quality="full")) as scene:
         scene.reset(np.random.default_rng(0))
@@ -218,6 +222,7 @@ def test_fast_pictures_are_close_to_full_ones():
     assert 0 < np.abs(full.astype(int) - fast).mean() < 2.5
 
 
+@pytest.mark.slow
 def test_the_corpus_is_made_again_from_its_seeds(tmp_path):
     clip = next(clip for clip in panda_clips() if clip.split == "test")
     with simulating(scene_of("Lift")) as scene:

@@ -59,6 +59,7 @@ def test_a_bad_command_line_is_one_line(tmp_path, words, problem):
         main(["suite", "--out", str(tmp_path / "x.hdf5"), *words])
 
 
+@pytest.mark.slow
 @needs_robosuite
 @pytest.mark.robosuite
 def test_parts_make_the_file_that_one_run_makes(tmp_path):

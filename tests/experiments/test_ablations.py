@@ -105,6 +105,7 @@ def test_an_unknown_variation_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_data_and_mae_and_seeds_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each kind of variation that is more than another model: other sources, another gap, MAE and seed."""
     monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
@@ -130,6 +131,7 @@ def test_data_and_mae_and_seeds_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(lists) == 1  # all are measured on the same pairs
 
 
+@pytest.mark.slow
 def test_smoke_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
     settings = ("--set", "variations=base,codes-12,codec-1960", "corpora=sim-third-person")

@@ -58,6 +58,7 @@ def test_an_unknown_family_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_smoke_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UWM_CACHE", str(tmp_path / "cache"))
     assert main(EXPERIMENT, ["--scale", "smoke", "--only", "*/sim-panda/*", "--out", str(tmp_path)]) == 0
@@ -81,6 +82,7 @@ def test_smoke_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pictures == {f"1_{kind}.png" for kind in ("o_t", "o_next", "ours", "adaworld", "pixels")}
 
 
+@pytest.mark.slow
 def test_a_robots_own_data_is_measured_on_its_own_test_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

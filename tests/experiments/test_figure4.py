@@ -55,6 +55,7 @@ def artifact(finished: Path, record: dict, stage: str) -> Path:
     return finished / "first-cache" / f"{stage}-{record['inputs']['stages'][stage]['digest']}"
 
 
+@pytest.mark.slow
 def test_every_cell_and_metric_is_there(finished: Path) -> None:
     found = records(finished / "first")
     assert_recomputed(finished / "first")

@@ -55,6 +55,7 @@ def records(folder: Path) -> dict[str, dict]:
     return {record["cell"].replace(f"/{IN_DOMAIN}", ""): record for record in found}
 
 
+@pytest.mark.slow
 def test_every_cell_and_its_measures_are_there(finished: Path) -> None:
     found = records(finished / "first")
     assert set(found) == METHODS

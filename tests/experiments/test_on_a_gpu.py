@@ -35,6 +35,7 @@ def test_what_a_gpu_refuses_is_refused() -> None:
     assert there.device.type == "cpu"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -41,6 +41,7 @@ def command(out: Path, only: str, *more: str) -> list[str]:
     return ["--scale", "smoke", "--only", only, "--out", str(out), *more]
 
 
+@pytest.mark.slow
 @needs_robosuite
 @pytest.mark.robosuite
 def test_every_cell_has_its_numbers(finished: Path) -> None:
@@ -73,6 +74,7 @@ def test_every_cell_has_its_numbers(finished: Path) -> None:
     assert kinds == {"seen.png", "imagined.png", "goal.png"}
 
 
+@pytest.mark.slow
 @needs_robosuite
 @pytest.mark.robosuite
 def test_a_killed_run_goes_on_with_the_episode_that_is_missing(
@@ -108,6 +110,7 @@ def test_more_episodes_are_added_to_those_that_are_there(
     assert record["config"]["episodes"] == 3
 
 
+@pytest.mark.slow
 @needs_robosuite
 @pytest.mark.robosuite
 def test_a_block_is_lifted(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +234,7 @@ def test_the_cost_is_read_alike_in_all_rows_after_the_world_model_that_it_is_tra
     assert "direct/reach/s0" not in by_name["finetune-s0"].cells
 
 
+@pytest.mark.slow
 def test_readers_of_all_seeds_are_one_and_no_two_jobs_train_the_same() -> None:
     """The cost is the same for a world model of any seed."""
 

@@ -20,6 +20,7 @@ from uwm.stages.comparison_pairs import test_manifest as frozen_test_pairs
 pytestmark = pytest.mark.usefixtures("folders")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [
@@ -42,6 +43,7 @@ def test_what_the_cells_have_trained_needs_no_job(name, pattern, tmp_path):
     assert cells.name == f"{name}-cells"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "pattern", "more"),
     [
@@ -93,6 +95,7 @@ def test_lists_of_pairs_are_a_job_without_a_gpu_and_no_plan_makes_them(name, wil
     assert f"{name}-manifests" not in [job.name for job in planned(context, "*")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "pattern"), [("table1", "uwm/*"), ("families", "ours/*"), ("ablations", "base/*")]
 )
@@ -128,6 +131,7 @@ def test_lists_of_test_pairs_are_a_job_without_a_gpu_and_no_evaluation_makes_the
     assert [corpus.name for corpus, _ in opened].count("wild") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "pattern", "more"),
     [

@@ -116,6 +116,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_two_ranks_give_the_numbers_of_one(name: str, folders: tuple[Path, Path]):
     one, two = folders

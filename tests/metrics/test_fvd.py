@@ -72,6 +72,7 @@ def test_of_a_set_to_itself_it_is_zero_and_it_has_no_direction() -> None:
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_of_few_clips_it_is_biased_upwards() -> None:
     """Two draws of one Gaussian: what the documentation says of few clips."""
     few, many = (frechet_distance(normal(n, 20), normal(n, 20, seed=1)) for n in (30, 3000))

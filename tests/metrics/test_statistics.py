@@ -16,6 +16,7 @@ from uwm.metrics.statistics import (
     bootstrap_mean,
     bootstrap_ratio,
     bootstrap_ratio_difference,
+    sign_test,
     wilson,
 )
 
@@ -262,3 +263,9 @@ def test_one_seed_stands_beside_each_of_the_others() -> None:
         bootstrap_ratio_difference((many, bottom), ratio_tables(5, seeds=2)[:2], clips)
     with pytest.raises(ValueError, match="rows"):
         bootstrap_ratio_difference((many, bottom), ratio_tables(5, n=30)[:2], clips)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_the_sign_test_is_the_exact_binomial_one(first: int, second: int) -> None:
+    wanted = stats.binomtest(first, first + second).pvalue if first + second else 1
+    assert sign_test(first, second) == pytest.approx(wanted)

@@ -105,6 +105,7 @@ def ranks(tmp_path_factory) -> list[dict]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broadcast", [False, True])
 @pytest.mark.parametrize("update", UPDATES)
 @pytest.mark.parametrize("case", ["plain", "restarts"])

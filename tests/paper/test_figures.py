@@ -28,6 +28,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_same_bytes_in_one_process_as_in_several_and_no_torch(drawn):
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['jsonschema'] = None\n"
@@ -59,6 +60,7 @@ def test_figures_fit_a_column_and_embed_type_42(drawn):
     assert b"/Type3" not in pdf
 
 
+@pytest.mark.slow
 def test_nothing_of_an_older_run_stays_but_other_scales(results, tmp_path):
     out = tmp_path / "out"
     toy_experiment(results, "paper", "figure4", ["lift"], {"w_ft": (0.1, 0.05)})

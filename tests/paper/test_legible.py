@@ -68,6 +68,7 @@ def touching(figure: Figure) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_no_text_leaves_its_figure(figures) -> None:
     assert len(figures) > 20
     assert {name: cut for name, figure in figures.items() if (cut := cut_off(figure))} == {}

@@ -55,6 +55,7 @@ def test_every_row_of_the_ledger_is_whole():
     assert all(all(row) for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("latexmk"), reason="no latexmk to build the report with")
 @pytest.mark.parametrize("with_figure5", [False, True])
 def test_report_builds_without_overfull_lines(drawn, tmp_path, with_figure5):

@@ -115,6 +115,7 @@ def test_costs_are_the_records_own():
         assert row == [str(len(runs)), f"{hours:.1f}", f"{memory:.1f}"]
 
 
+@pytest.mark.slow
 def test_main_tables_are_short_and_every_mean_has_its_interval():
     """Of the committed records. Perplexity and bits are of all codes together, no means over pairs; sizes,
     costs and gains are facts of a training; calls and seconds per decision are the solver's budget and the
@@ -145,6 +146,7 @@ def test_main_tables_are_short_and_every_mean_has_its_interval():
                 assert not bare or exempt, (table.name, row[0], name)
 
 
+@pytest.mark.slow
 def test_every_method_with_a_record_is_in_a_table():
     results = Results()
     shown = {row[0] for table in experiment_tables(results, "mini") for row in table.rows}

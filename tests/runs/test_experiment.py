@@ -149,6 +149,7 @@ def test_bad_input_in_every_cell_is_the_line_alone(project):
     assert error.count("error: ") == 1
 
 
+@pytest.mark.slow
 def test_bad_input_takes_no_other_cell_from_two_ranks(project):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -22,6 +22,7 @@ def run(case, folder):
     return [(folder / f"rank-{number}.txt").read_text() for number in range(2)]
 
 
+@pytest.mark.slow
 def test_an_evaluation_by_rank_0_may_obtain_artifacts(tmp_path):
     first, second = run("plain", tmp_path)
     assert first == second
@@ -31,6 +32,7 @@ def test_an_evaluation_by_rank_0_may_obtain_artifacts(tmp_path):
     assert len([*tmp_path.glob("cache/training-*/by-*.txt")]) == 2  # a training is everybody's
 
 
+@pytest.mark.slow
 def test_all_ranks_train_first_what_rank_0_then_needs(tmp_path):
     first, second = run("trained-first", tmp_path)
     assert first == second
@@ -38,6 +40,7 @@ def test_all_ranks_train_first_what_rank_0_then_needs(tmp_path):
     assert len([*tmp_path.glob("cache/another-*/by-*.txt")]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "message"),
     [

@@ -33,6 +33,7 @@ def commands(text):
     return [[*STARTED[program], *words.split()] for program, words in found]
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_run_one_after_the_other(fake_slurm, tmp_path):  # noqa: F811
     tree = tmp_path / "tree"  # results/ of this checkout stay as they are
     tree.mkdir()
@@ -116,6 +117,7 @@ def at_the_site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SITES)
 def test_the_commands_of_a_site_file_as_they_are_written(at_the_site, fake_slurm, tmp_path, name):  # noqa: F811
     """All of them, in their order; then each script that was sent, up to what `srun` is given."""

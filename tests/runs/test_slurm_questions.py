@@ -19,6 +19,7 @@ def test_status_before_any_job_shows_no_phantom(project):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_questions_need_neither_torch_nor_the_experiments_imports(project, fake_slurm, site):  # noqa: F811
     text = project.file.read_text()
     project.file.write_text(text.replace("import os\n", f"{EARLY}import os\nimport torch\n", 1))

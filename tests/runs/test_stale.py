@@ -52,6 +52,7 @@ def test_a_changed_version_measure_or_name_is_noticed(monkeypatch: pytest.Monkey
     assert "of a measure" in str(staleness(TABLE1, RECORD))
 
 
+@pytest.mark.slow
 def test_make_check_compares_records_with_the_recipes(tmp_path: Path, capsys, monkeypatch) -> None:
     """A record whose digest is that of its config, so that nothing else could tell."""
     folder = tmp_path / "mini" / "table1"

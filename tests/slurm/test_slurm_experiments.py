@@ -61,6 +61,7 @@ def submitted(alone, cluster, tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ANEW)
 def test_two_nodes(name, alone, submitted, capsys):
     folder = submitted[name]

@@ -50,6 +50,7 @@ def attempts(project, *settings):
     return project.rows(*settings)[0]["attempts"]
 
 
+@pytest.mark.slow
 def test_preemption(project):
     start(project, *SLOW, at_step=13)
     both = ("--nodes=2", "--exclusive", "--wrap=sleep 1", "--output=/dev/null")
@@ -58,6 +59,7 @@ def test_preemption(project):
     assert attempts(project, *SLOW) == 2
 
 
+@pytest.mark.slow
 def test_warning_before_the_time_limit(project):
     start(project, *SLOW, at_step=13)
     project.cluster.call("scancel", "--signal=USR2", job_of(project))
@@ -65,6 +67,7 @@ def test_warning_before_the_time_limit(project):
     assert attempts(project, *SLOW) == 2
 
 
+@pytest.mark.slow
 def test_the_time_limit_itself(project):
     """Slurm looks every 30 s which limits come near, so that a job of a minute is warned within 30 s."""
     project.site.write_text('partition = "low"\nhours = 0.0167\nsignal_delay_s = 50\n')
@@ -85,6 +88,7 @@ def test_a_job_without_attempts_left_is_a_timeout(project):
     assert record["status"] == "timeout"
 
 
+@pytest.mark.slow
 def test_preemption_at_a_site_without_the_user_signal(project):
     start(project, *SLOW, at_step=13)
     job = job_of(project)
@@ -96,6 +100,7 @@ def test_preemption_at_a_site_without_the_user_signal(project):
     assert attempts(project, *SLOW) == 2
 
 
+@pytest.mark.slow
 def test_node_crash(project):
     slower = [word.replace("step_s=0.1", "step_s=0.3") for word in SLOW]
     start(project, *slower, at_step=3)

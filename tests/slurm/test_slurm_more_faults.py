@@ -29,6 +29,7 @@ def scontrol(project, monkeypatch):
     return broken
 
 
+@pytest.mark.slow
 def test_a_requeue_that_fails_is_asked_for_again(project, scontrol):
     start(project, *SLOW, at_step=13)
     scontrol.touch()
@@ -40,6 +41,7 @@ def test_a_requeue_that_fails_is_asked_for_again(project, scontrol):
     assert attempts(project, *SLOW) == 2
 
 
+@pytest.mark.slow
 def test_without_scontrol_the_job_waits_for_its_preemption(project, scontrol):
     start(project, *SLOW, at_step=13)
     scontrol.touch()
@@ -51,6 +53,7 @@ def test_without_scontrol_the_job_waits_for_its_preemption(project, scontrol):
     assert finish(project, *SLOW, fault="no scontrol on the node, preemption") == 0
 
 
+@pytest.mark.slow
 def test_in_a_container_without_scontrol_the_batch_script_requeues_its_task_alone(project):
     """Of an array of two: the task whose id is that of the whole array."""
     project.site.write_text('partition = "low"\nhours = 1\nlauncher = "env PATH=/nowhere"\n')
@@ -70,6 +73,7 @@ def test_in_a_container_without_scontrol_the_batch_script_requeues_its_task_alon
     }
 
 
+@pytest.mark.slow
 def test_signals_before_python_listens_are_kept(project):
     slow, mark = project.root / "slow.py", project.root / "started"
     slow.write_text(f"import os, sys, time; open({str(mark)!r}, 'w'); time.sleep(2)\n"
@@ -183,6 +187,7 @@ def test_packed_cells_share_a_job_and_a_failed_one_stops_no_other(project):
     assert project.run("--submit", "--site", str(project.site), *settings)[2].count("(1 items)") == 1
 
 
+@pytest.mark.slow
 def test_a_packed_job_goes_on_where_its_attempt_ended(project):
     project.site.write_text('partition = "low"\n[cells]\ncells_per_job = 10\n')
     settings = ("--set", "seeds=10", "cell_s=0.3")

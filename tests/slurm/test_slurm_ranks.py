@@ -28,6 +28,7 @@ def weights(folder):
     return [metric["value"] for metric in record["metrics"].values()]
 
 
+@pytest.mark.slow
 def test_two_nodes_with_a_preemption_and_a_cut_checkpoint_equal_one_process(ddp, monkeypatch):
     """The checkpoint of the preemption is cut short before the job is back, and the one before serves."""
     settings = ("--set", "step_s=0.1", "steps=40")
@@ -62,6 +63,7 @@ def test_two_nodes_with_a_preemption_and_a_cut_checkpoint_equal_one_process(ddp,
     assert weights(next(ddp.root.glob("runs/mini/ddp-*/results"))) == pytest.approx(alone, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_one_dead_rank_ends_the_job_and_its_traceback_is_shown(ddp):
     settings = ("--set", "fail_rank=1")
     ddp.site.write_text(SITE.replace("tasks_per_node = 2", "tasks_per_node = 1"))
@@ -74,6 +76,7 @@ def test_one_dead_rank_ends_the_job_and_its_traceback_is_shown(ddp):
     assert "told to die" in logs[0]["traceback"]
 
 
+@pytest.mark.slow
 def test_the_batch_file_goes_on_after_its_warning(ddp):
     """slurm/job.sbatch, two processes of torchrun: warned as before its time limit, requeued, resumed."""
     words = ("--set", "step_s=0.1", "steps=20", "--out", str(ddp.root / "out"))

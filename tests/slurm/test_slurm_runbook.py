@@ -10,6 +10,7 @@ from tests.test_runbook import lines_of, run, tree  # noqa: F401 (a fixture)
 pytestmark = pytest.mark.slurm
 
 
+@pytest.mark.slow
 def test_table1_is_sent_watched_and_collected(cluster, tree):  # noqa: F811
     site = tree / "SITE.toml"
     text = site.read_text(encoding="utf-8")

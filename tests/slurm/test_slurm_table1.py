@@ -63,6 +63,7 @@ def submitted(cluster, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_collected_equals_the_local_run(submitted, local, capsys):
     folder = submitted
     assert run(folder, "--collect") == 0, capsys.readouterr()
@@ -81,6 +82,7 @@ def sent(folder, capsys, *arguments, only):
     return [line.partition(": ")[2] for line in error.splitlines() if line.endswith(" items)")]
 
 
+@pytest.mark.slow
 def test_a_finished_evaluation_is_not_sent_again(submitted, cluster, capsys):
     """Another cell of the same corpus is read off it; of another corpus the evaluation alone is missing."""
     folder = submitted
@@ -113,6 +115,7 @@ def values(folder):
     return {name: metric["value"] for name, metric in record["metrics"].items()}
 
 
+@pytest.mark.slow
 def test_two_nodes_of_two_processes_train_and_measure_the_same(cluster, local, tmp_path, capsys):
     site = tmp_path / "site.toml"
     site.write_text(SITE)

@@ -30,6 +30,7 @@ def curves(cache: Path, stage: str) -> list[pd.DataFrame]:
     return [pd.read_csv(path) for path in sorted(cache.glob(f"{stage}-*/curve.csv"))]
 
 
+@pytest.mark.slow
 def test_direct_dynamics_go_on_with_the_picture_in_their_loss(tmp_path: Path) -> None:
     settings = ["dynamics.picture_weight=0.5", "dynamics.perceptual.weight=1"]
     settings += ["dynamics.perceptual.train.steps=2", "dynamics.perceptual.train.batch_size=4"]
@@ -46,6 +47,7 @@ def test_direct_dynamics_go_on_with_the_picture_in_their_loss(tmp_path: Path) ->
     assert curves(tmp_path / "cache", "finetune") == []  # no world model is needed
 
 
+@pytest.mark.slow
 def test_fine_tuning_has_it_in_every_step(tmp_path: Path) -> None:
     words = ["--scale", "smoke", "--only", "w_ft/*", "--set", "finetune.perceptual_weight=1", "test_pairs=4"]
     assert run_experiment(load_experiment(ROOT / "experiments" / "figure4.py"), words) == 0

@@ -61,6 +61,7 @@ def test_a_world_is_trained_once_and_found_again(corpus: Corpus, tmp_path: Path)
     assert {"step", "loss", "perplexity", "val/action_gap/made"} <= set(curve.columns)
 
 
+@pytest.mark.slow
 def test_a_killed_pretraining_ends_with_the_same_bits(corpus: Corpus, tmp_path: Path) -> None:
     """SIGKILL a training of the real world model (codebook, EMA, AdamW) at two moments, and go on."""
     script = textwrap.dedent(
@@ -102,6 +103,7 @@ def lines_of_log(root: Path) -> int:
     return logs[0].read_text().count("\n") if logs else 0
 
 
+@pytest.mark.slow
 def test_live_video_trains_too(corpus: Corpus, tmp_path: Path) -> None:
     recipe = replace(PRETRAIN, views=0, pairs=40, train=replace(PRETRAIN.train, steps=2, checkpoint_every=2))
     artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
@@ -114,6 +116,7 @@ def test_live_video_trains_too(corpus: Corpus, tmp_path: Path) -> None:
         live_video(recipe, world.mae, {"a": corpus, "b": corpus, "c": corpus})
 
 
+@pytest.mark.slow
 def test_training_reads_the_shards_of_its_own_pairs_or_says_how_to_make_them(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def read_log(run_dir: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_torchrun_with_two_processes_equals_one(tmp_path: Path, alone: tuple[Path, Toy]) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -67,6 +68,7 @@ def test_torchrun_with_two_processes_equals_one(tmp_path: Path, alone: tuple[Pat
     assert_close(tmp_path, alone)
 
 
+@pytest.mark.slow
 def test_launcher_environment_with_a_stop_asked_of_one_rank(tmp_path: Path, alone: tuple[Path, Toy]) -> None:
     assert launch(tmp_path, "stop") == [1, 1]
     for rank in range(2):

@@ -191,6 +191,13 @@ def wilson(successes: int, n: int) -> Interval:
     return Interval(share, low, high, n, n)
 
 
+def sign_test(first: int, second: int) -> float:
+    """The two-sided exact p of `first` against `second` of their sum, if each were as likely (McNemar's exact
+    test where they count what one of two alone succeeds at). 1 where both are 0."""
+    n, least = first + second, min(first, second)
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(least + 1)) / 2**n)
+
+
 def gain(ratio: Interval) -> Interval:
     """1 minus a ratio, with its interval."""
     return Interval(1 - ratio.estimate, 1 - ratio.high, 1 - ratio.low, ratio.n, ratio.clusters)
