@@ -11,8 +11,8 @@ SLURM = "tests/slurm"
 LONG = (
     "tests/test_runbook.py",
     "tests/experiments/test_two_ranks.py",
-    "tests/data/test_robot_render.py",
     "tests/experiments/test_stage_jobs.py",
+    "tests/data/test_robot_render.py",
     "tests/test_documents.py",
     "tests/test_small_scale.py",
     "tests/runs/test_slurm_docs.py",
