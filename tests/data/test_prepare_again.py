@@ -1,6 +1,9 @@
 """`prepare` where clips cannot be read for a while, where options differ, and where two run at once."""
 
+import fcntl
 import json
+import os
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +17,15 @@ from uwm.data.corpora import Clip, Corpus
 from uwm.data.decoders import BadVideo
 from uwm.data.manifest import Manifest, build_manifest, write_manifest
 from uwm.data.prepare import main, prepare
-from uwm.data.shards import ShardIndex, find_shards, pairs_missing, read_index, write_shard
+from uwm.data.shards import (
+    Sample,
+    ShardIndex,
+    find_shards,
+    pairs_missing,
+    read_index,
+    remove_leftovers,
+    write_shard,
+)
 from uwm.data.stream import Visit
 from uwm.errors import UserError, run_cli
 
@@ -116,6 +127,31 @@ def test_two_equal_commands_at_once(corpus, manifest, tmp_path):
         assert {run.result().pairs for run in runs if run.result()} == {128}
     prepare(corpus, "train", manifest, tmp_path / "one", SETTINGS)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_a_shard_is_no_leftover_at_any_moment_of_its_writing(tmp_path, monkeypatch):
+    """Another run looks for leftovers before the new file is locked, and before it gets its name."""
+    flock, replace, looks = fcntl.flock, os.replace, []
+
+    def locking(file, how: int) -> None:
+        if how == fcntl.LOCK_EX and not looks:
+            looks.append("before the lock")
+            remove_leftovers(tmp_path)
+        flock(file, how)
+
+    def naming(source, target) -> None:
+        looks.append("before the name")
+        remove_leftovers(tmp_path)
+        replace(source, target)
+
+    monkeypatch.setattr("uwm.data.shards.fcntl.flock", locking)
+    monkeypatch.setattr("uwm.files.os.replace", naming)
+    path = tmp_path / "00000.tar"
+    write_shard(path, [Sample(0, {}, (b"first", b"second"))], [])
+    assert looks[:2] == ["before the lock", "before the name"]
+    with tarfile.open(path) as tar:
+        assert [tar.extractfile(member).read() for member in tar][:2] == [b"first", b"second"]
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ import fcntl
 import hashlib
 import io
 import json
+import os
 import tarfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -75,9 +76,8 @@ def write_shard(path: Path, samples: Iterable[Sample], skipped: list[tuple[str, 
     `skipped` may grow while the samples are drawn.
     """
     rows, spans, digests = [], [], []
-    with replacing(path) as partial_path, partial_path.open("wb") as file:
-        with suppress(OSError):
-            _lock(file)
+    with ExitStack() as held, replacing(path) as partial_path:
+        file = held.enter_context(_locked(partial_path))  # until it has its name
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for sample in samples:
                 key = f"{sample.row:09d}"
@@ -95,17 +95,31 @@ def write_shard(path: Path, samples: Iterable[Sample], skipped: list[tuple[str, 
     write_atomically(path.with_suffix(".json"), dump(description))
 
 
-def _lock(file: IO[bytes]) -> None:
-    """Mark a file as being written; where the disk knows no locks, nothing is taken for a leftover."""
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+@contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into, marked as being written; where the disk knows no locks, it is not.
+
+    One that another run has meanwhile removed as a leftover is made again.
+    """
+    while True:
+        with path.open("wb") as file:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:
+                yield file
+                return
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what runs that were killed had begun to write, and nothing that another is writing now."""
+    """Remove what runs that were killed had begun to write, and nothing that another is writing now.
+
+    Where the disk knows no locks, nothing is taken for a leftover.
+    """
     for leftover in folder.glob(".[0-9]*.tar.*.tmp"):
         with suppress(OSError), leftover.open("rb") as file:
-            _lock(file)
-            leftover.unlink()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink:  # else the name may be another's by now
+                leftover.unlink()
 
 
 def pair_digest(pictures: tuple[bytes, bytes]) -> str:
