@@ -8,7 +8,7 @@ from paper.items import NOT_COMPARED, NOT_REACHED, REACHED, Item, absent, interv
 from paper.names import DASH, corpus_label
 from paper.reported_tables import STAND_INS
 from paper.store import Measured, Results
-from uwm.methods import UWM
+from uwm.methods import UWM, UWM_1960, method_label
 from uwm.metrics.spec import METRICS, MOVING, metric_label, metric_text
 
 
@@ -92,6 +92,8 @@ def targets(results: Results) -> Iterator[Item]:
                 why += _how_far(pairs_until(lengths(results, "mini", corpus, named), bound))
                 if other := results.measure("mini", "table1", UWM.name, corpus, target.beside):
                     why += f" {metric_label(target.beside)}: {metric_text(target.beside, other.value)}."
+            if high := results.measure("mini", "table1", UWM_1960.name, corpus, named):
+                why += f" {method_label(UWM_1960.name)}: {metric_text(metric, high.value)}."
             half = ", moving half" if target.half else ""
             name = f"{corpus_label(corpus)}: {target.words}{half}"
             item_id = f"mini/table1/target/{metric}/{corpus}"

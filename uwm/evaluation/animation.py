@@ -22,7 +22,7 @@ def write_animation(columns: Mapping[str, Tensor], path: Path, seconds: float, e
     frames = [_labelled(frame, list(columns)) for frame in strip]
     # One palette for all frames, so that what stands still does not flicker; one that keeps the colours of
     # small things, such as a red block.
-    palette = _joined(frames).quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    palette = _joined(frames).quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3)
     paletted = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")

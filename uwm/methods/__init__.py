@@ -46,7 +46,7 @@ STATE_COSTS = (STATE_COST, CHANGED_COST)
 
 T1, F4, F5, P = ("table1",), ("figure4",), ("figure5",), ("planning",)
 UWM = Method("uwm", "Universal world model", T1)
-UWM_1960 = Method("uwm-1960", "High rate: 1,960 bits", T1, Style(RED, "--", "s"), optional=True)
+UWM_1960 = Method("uwm-1960", "A code of the frame: 1,960 bits", T1, Style(RED, "--", "s"), optional=True)
 ZERO_ACTION = Method("zero-action", "Zero action", T1)
 RANDOM_ACTION = Method("random-action", "Random action", T1)
 SHUFFLED_ACTION = Method("shuffled-action", "Shuffled action", T1)

@@ -74,6 +74,7 @@ def _perceptual(steps: int, warmup: int, batch: int = 16, checkpoint: int = 250)
 
 
 MODULATION, REGIONS = "model.dynamics.conditioning=modulation", "model.tokens.action_source=regions"
+START = "model.continuous_steps=100"  # the base's
 # Four crops of each clip where more pairs are drawn than one crop of each has.
 CROPS = "views=4"
 WHOLE = (
@@ -100,6 +101,8 @@ VARIATIONS: dict[str, Variation] = {
         _preset("paper-modulation", "Preset paper, actions as scale, shift and gate", MODULATION),
         _preset("paper-regions", "Preset paper, an action for each region", REGIONS),
         _preset("paper-regions-modulation", "Preset paper, both", REGIONS, MODULATION),
+        _preset("paper-start", "Preset paper, the base's start without a codebook", START),
+        _preset("paper-regions-modulation-start", "Preset paper, all three", REGIONS, MODULATION, START),
         _rate("codes-4x8", "4 codes of 8, as LAPA", "num_action_tokens=4", codes=8),
         _rate("codes-8x128", "8 codes of 128, as Moto", "num_action_tokens=8", codes=128),
         _rate("codes-12", "12 codes of 1,024", "num_action_tokens=12"),
