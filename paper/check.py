@@ -46,9 +46,14 @@ def verdict_table(items: list[Item], excused: set[str]) -> Table:
         ]
         for item in items
     ]
-    note = " ".join(f"{item.item}: not reached. {item.why}" for item in items if item.verdict == NOT_REACHED)
-    columns = ["Id", "Item", "Reported", "Measured", "Verdict"]
-    return Table("verdicts", "Reported and measured", columns, rows, note)
+    return Table("verdicts", "Reported and measured", ["Id", "Item", "Reported", "Measured", "Verdict"], rows)
+
+
+def missed_targets(items: list[Item]) -> Table:
+    """What was not reached of what we aim for, and what is known of the reason."""
+    missed = [item for item in items if item.verdict == NOT_REACHED]
+    rows = [[item.item, item.reported, item.measured, item.why] for item in missed]
+    return Table("missed_targets", "Targets not reached", ["Target", "Wanted", "Measured", "Why"], rows)
 
 
 def item_table(items: list[Item], excused: set[str]) -> Table:

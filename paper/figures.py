@@ -148,7 +148,7 @@ def write_tables(results: Results, out: Path, deviations: Path) -> tuple[dict[st
     items = all_items(results, reported)
     excused = check.named(items, deviations)
     shared = [reported_tables.reproduced(results, reported), reported_tables.reported_layout(reported)]
-    for table in [*shared, check.verdict_table(items, excused)]:
+    for table in [*shared, check.verdict_table(items, excused), check.missed_targets(items)]:
         table.write(out)
     for scale in results.scales:
         board = leaderboard(results, scale)

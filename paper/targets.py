@@ -16,7 +16,8 @@ def _how_far(pairs: float | None) -> str:
     """Where a power law through the longest trainings leads to a target."""
     if pairs is None:
         return " A power law through the longest trainings doesn't lead there."
-    return f" By a power law through the longest trainings it takes {pairs:,.0f} pairs."
+    rounded = float(f"{pairs:.1g}")  # it is far outside what was measured
+    return f" By a power law through the longest trainings it takes some {rounded:,.0f} pairs."
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from toy_records import CONFIG, toy_record
 
+from paper.check import missed_targets
 from paper.items import MISSING, NOT_REACHED, REACHED
 from paper.planning_pairs import PairedSuccess, paired_success, paired_tables
 from paper.planning_tables import planning_tables
@@ -118,3 +119,9 @@ def test_targets_say_what_a_replaced_part_would_reach(planned: Results) -> None:
     assert "With model by the simulator's: 100.0" in items["r_gt/reach"].why
     assert items["r_gt-500/reach"].reported == "≥ 80.0"  # ten points below direct dynamics
     assert "It alone reached 1 goals, the other alone 4 (P 0.38" in items["r_gt-500/reach"].why
+
+
+def test_missed_targets_stand_in_a_table_of_their_own(planned: Results) -> None:
+    rows = missed_targets([*planning_targets(planned)]).rows
+    assert [row[0].partition(",")[0] for row in rows] == ["reach: R_GT", "reach: R_GT"]
+    assert "With model by the simulator's" in rows[0][3]
