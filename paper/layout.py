@@ -230,6 +230,6 @@ NOTES = {
 def task_note(task: str) -> str:
     """What a planning task asks for."""
     if task not in TASK_DISTANCES:
-        return "Done is what robosuite's own test calls so. "
+        return "Success is robosuite's own test. "
     near, least, most = TASK_DISTANCES[task]
     return f"The goal is {least} to {most} mm away; nearer than {near} mm is done. "

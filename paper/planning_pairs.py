@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 
 from paper.planning_tables import LEARNED, OWN, PLANNING, REPLACED, SUCCESS, TOLD, PlannerParts
-from paper.store import Results, Values
+from paper.store import RecordedCell, Results
 from paper.table import Table
 from uwm.methods import CLONING, DIRECT, MORE_SAMPLES, PLAIN_READER, R_GT, SIMULATOR, method_label
 from uwm.metrics.spec import metric_text
@@ -23,10 +24,12 @@ PLANNERS_COMPARED: tuple[tuple[str, str], ...] = (
     (R_GT.with_pairs(500), CLONING.with_pairs(500)),
     (SIMULATOR.variant(MORE_SAMPLES), R_GT.name),
 )
+SAME_START = 0.01  # mm
 SIGN_TEST = (
-    "Both planned from the same starts to the same goals. P: exact sign test over the episodes that only one "
-    "of the two reached. Each row is one training: another seed's may differ by more. Of twenty such tests "
-    "one has a P of 0.05 by chance."
+    "Over the episodes that start alike in both rows: physics differ a little from machine to machine, and "
+    "some rows of `push` were played on another one. P: exact sign test over the episodes that only one of "
+    "the two reached. It leaves out how trainings differ: each row is one. Were all planners equally good, "
+    "one of twenty such tests might have a P of 0.05. "
 )
 
 
@@ -52,22 +55,29 @@ class PairedSuccess:
 
 
 def paired_success(results: Results, scale: str, task: str, first: str, second: str) -> PairedSuccess | None:
-    """Of two methods, over the episodes that both have; None where one has no samples, or several seeds."""
-    cells = [results.find(scale, PLANNING, method, task) for method in (first, second)]
-    reached = [_reached(results.pairs(found, SUCCESS)) for found in cells]
-    episodes = sorted(reached[0].keys() & reached[1].keys())
-    if not episodes:
+    """Of two methods, over the episodes that both have from the same start; None where one has no samples, or
+    several seeds."""
+    played = [_episodes(results, results.find(scale, PLANNING, method, task)) for method in (first, second)]
+    both = [(played[0][name], played[1][name]) for name in sorted(played[0].keys() & played[1].keys())]
+    goals = np.array([(a.reached, b.reached) for a, b in both if abs(a.start - b.start) < SAME_START], bool)
+    if not len(goals):
         return None
-    a, b = (np.array([goals[episode] for episode in episodes]) for goals in reached)
+    a, b = goals.T
     return PairedSuccess(float(a.mean()), float(b.mean()), int(np.sum(a & ~b)), int(np.sum(b & ~a)), len(a))
 
 
-def _reached(values: Values | None) -> dict[str, bool]:
-    """By episode, which is a row's first word: the others say how long it took."""
-    if values is None or len(values.seeds) > 1:
+class _Episode(NamedTuple):
+    start: float  # mm from the goal
+    reached: bool
+
+
+def _episodes(results: Results, cells: list[RecordedCell]) -> dict[str, _Episode]:
+    """By name, which is a row's first word: the others say how long it took."""
+    starts, reached = (results.pairs(cells, column) for column in ("start_distance_mm", SUCCESS))
+    if starts is None or reached is None or len(reached.seeds) > 1:
         return {}
-    shares = zip(values.pairs, values.table()[:, 0], strict=True)
-    return {name.partition(" ")[0]: bool(share) for name, share in shares}
+    rows = zip(reached.pairs, starts.table()[:, 0], reached.table()[:, 0], strict=True)
+    return {name.partition(" ")[0]: _Episode(float(start), bool(share)) for name, start, share in rows}
 
 
 def paired_tables(results: Results, scale: str, task: str) -> Iterator[Table]:
@@ -94,8 +104,10 @@ def one_replaced_table(results: Results, scale: str, task: str) -> Table:
     for replaced, before, after in replacements(results, scale, task):
         if found := paired_success(results, scale, task, before, after):
             rows.append([replaced, *found.texts()])
-    note = "Where planning fails: one part is replaced by the simulator's, or there are more samples. "
-    note += f"Solver: samples x rounds. {SIGN_TEST}"
+    note = (
+        "Where planning fails: one part is replaced by the simulator, which may also tell the learned cost "
+    )
+    note += f"where the goal is, or there are more samples. Solver: samples x rounds. {SIGN_TEST}"
     columns = ["Replaced", "Episodes", "Before, %", "After, %", "Only before", "Only after", "P"]
     return Table(
         f"planning_{task}_replaced",
@@ -110,9 +122,9 @@ def replacements(results: Results, scale: str, task: str) -> Iterator[tuple[str,
     """What is replaced, in words, and the methods before and after."""
     rows = {}
     for method, parts in REPLACED.items():
-        cells = results.find(scale, PLANNING, method, task)
-        if any(cell.status == "ok" for cell in cells):
-            rows[method] = parts, _solver(cells[0].record["config"]["solver"])
+        measured = [cell for cell in results.find(scale, PLANNING, method, task) if cell.status == "ok"]
+        if measured:
+            rows[method] = parts, _solver(measured[0].record["config"]["solver"])
     for (before, (old, few)), (after, (new, many)) in permutations(rows.items(), 2):
         changes = list(_changes(old, few, new, many))
         if len(changes) == 1 and changes[0]:
@@ -129,12 +141,10 @@ def _changes(
     """Each part that differs, in words; an empty text where the other one is not the better."""
     kept = f"{old.model}, cost {old.cost}, {few[0]} x {few[1]}"
     if old.model != new.model:
-        yield f"{kept}: model by {new.model}" if new.model == OWN else ""
+        yield f"{kept}: the simulator as the model" if new.model == OWN else ""
     if old.cost != new.cost:
-        yield (
-            f"{kept}: cost by {new.cost}"
-            if new.cost == OWN or (old.cost, new.cost) == (LEARNED, TOLD)
-            else ""
-        )
+        told = new.cost == TOLD and old.cost == LEARNED
+        change = "the goal's place told" if told else "the true distance as cost" if new.cost == OWN else ""
+        yield f"{kept}: {change}" if change else ""
     if few != many:
-        yield f"{kept}: {many[0]} x {many[1]}" if many > few else ""
+        yield f"{kept}: {many[0]} x {many[1]} samples x rounds" if many > few else ""

@@ -41,7 +41,7 @@ class PlannerParts(NamedTuple):
     cost: str
 
 
-LEARNED, PLAIN, STATES, OWN = "learned", "learned, true states", "distance of states", "the simulator's"
+LEARNED, PLAIN, STATES, OWN = "learned", "learned, true states", "distance of states", "the simulator"
 TOLD = "learned, goal told"
 REPLACED = {
     R_GT.name: PlannerParts("R_GT", LEARNED),

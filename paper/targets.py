@@ -8,7 +8,7 @@ from paper.items import NOT_COMPARED, NOT_REACHED, REACHED, Item, absent, interv
 from paper.names import DASH, corpus_label
 from paper.reported_tables import STAND_INS
 from paper.store import Measured, Results
-from uwm.methods import UWM, UWM_1960, method_label
+from uwm.methods import UWM, UWM_1960
 from uwm.metrics.spec import METRICS, MOVING, metric_label, metric_text
 
 
@@ -17,7 +17,7 @@ def _how_far(pairs: float | None) -> str:
     if pairs is None:
         return " A power law through the longest trainings doesn't lead there."
     rounded = float(f"{pairs:.1g}")  # it is far outside what was measured
-    return f" By a power law through the longest trainings it takes some {rounded:,.0f} pairs."
+    return f" If a power law through the longest trainings held, it would take some {rounded:,.0f} pairs."
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,6 @@ TARGETS = (
         {PANDA_CORPUS: 0.4},
         "R2 of real from latent actions, zero-shot, MLP",
         half="",
-        beside="probe_r2_movement",
     ),
     TargetValue(
         "transfer_picture",
@@ -94,7 +93,7 @@ def targets(results: Results) -> Iterator[Item]:
                 if other := results.measure("mini", "table1", UWM.name, corpus, target.beside):
                     why += f" {metric_label(target.beside)}: {metric_text(target.beside, other.value)}."
             if high := results.measure("mini", "table1", UWM_1960.name, corpus, named):
-                why += f" {method_label(UWM_1960.name)}: {metric_text(metric, high.value)}."
+                why += f" The model of 1,960 bits: {metric_text(metric, high.value)}."
             half = ", moving half" if target.half else ""
             name = f"{corpus_label(corpus)}: {target.words}{half}"
             item_id = f"mini/table1/target/{metric}/{corpus}"

@@ -61,8 +61,7 @@ UNMEASURED = {
     "ablations/patch-*/*": "another MAE, with more tokens, takes hours on two cores",
     "families/pixels/*/s2": "its training takes 20 GB of memory, more than the machine of the third seed had",
     "figure5/*/s[12]": "further seeds came after the figure",
-    "planning/direct-*/push/*": "rows by the number of pairs were first asked to reach",
-    "planning/shuffled-plans/lift*": "the row was first asked to reach",
+    "planning/shuffled-plans/lift*": "the row was first asked to reach and to push",
     "planning/simulator-more-samples/[lp]*": "likewise",
     "planning/simulator/lift": "the row was first asked to reach and to push",
     "planning/cloning/lift*": "likewise",
@@ -160,12 +159,13 @@ def test_what_readme_says_of_predictions_is_what_the_records_say(corpus):
     codec = {bits: mean("ablations", name, corpus, "lpips_to_next_moving") for name, bits in CODECS.items()}
     assert codec[1960] < min(value(method, "lpips_to_next") for method in ("uwm", "uwm-1960"))
     assert value("uwm", "lpips_to_next") < codec[240]
-    says("Longer training makes the prediction better and the leak smaller")
+    says("Longer training makes the state's error smaller and the leak too", "further from O_t+1 in LPIPS")
+    steps = [f"steps-{n}" for n in (100, 200, 1200, 4200, 8400, 16800)]
     for metric in ("state_ratio", "leak"):
-        first, last = (
-            mean("ablations", name, corpus, f"{metric}_moving") for name in ("steps-100", "steps-16800")
-        )
-        assert last < first
+        values = [mean("ablations", name, corpus, f"{metric}_moving") for name in steps]
+        assert values == sorted(values, reverse=True)
+    blurred = [mean("ablations", name, corpus, "lpips_to_next_moving") for name in (steps[0], steps[-1])]
+    assert blurred[0] < blurred[1]
 
 
 def test_what_readme_says_of_real_clips_is_what_the_records_say():
@@ -224,7 +224,7 @@ def test_what_readme_says_of_planning_is_what_the_records_say():
     says("With a reader that never saw them, R_GT reaches fewer goals, and direct dynamics about as many")
     assert success("r_gt-plain-reader").value < success("r_gt").low
     assert success("direct").low < success("direct-plain-reader").value
-    says("with the simulator in the world model's place every goal is reached, if as many are tried")
+    says("with the simulator in the world model's place every goal is reached")
     assert success("simulator-more-samples").value == 1 > success("r_gt").value
     says("R_GT succeeds more often than behaviour cloning and random actions, and fails in most episodes")
     assert max(success(m, "push").high for m in ("cloning", "random")) < success("r_gt", "push").value < 0.5
@@ -232,7 +232,7 @@ def test_what_readme_says_of_planning_is_what_the_records_say():
         "The simulator in the world model's place fails in many too, even where it measures the true distance"
     )
     assert success("simulator", "push").value < success("simulator-true-cost", "push").value < 0.8
-    says("the simulator as the model misses its targets on both tasks, and R_GT by 500 pairs")
+    says("the simulator as the model misses its targets on both tasks, and R_GT by 500 pairs is by one goal")
     missed = {item.id for item in planning_targets(committed()) if item.verdict == NOT_REACHED}
     assert missed == {
         f"mini/planning/target/{m}" for m in ("simulator/reach", "simulator/push", "r_gt-500/reach")

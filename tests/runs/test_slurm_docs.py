@@ -91,7 +91,7 @@ def test_what_a_site_file_has_in_comments_can_be_read(tmp_path, name):
     if name == "gpu-8.toml":
         assert (site.stages.sbatch["reservation"], site.tflops, site.wckey) == ("week12", 280, "project")
         assert [rule.pattern for rule in (*site.stage_rules, *site.cell_rules)] == [
-            "evaluate-*", "manifests*", "w_tfs/*"
+            "evaluate-*", "manifests*", "w_tfs/*", "random/*"
         ]  # fmt: skip
 
 

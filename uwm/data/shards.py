@@ -105,20 +105,28 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
         with path.open("wb") as file:
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_nlink:
+            if _has_name(file):
                 yield file
                 return
 
 
+def _has_name(file: IO[bytes]) -> bool:
+    """False where it was removed meanwhile, if need be on another node."""
+    try:
+        return os.fstat(file.fileno()).st_nlink > 0
+    except OSError:
+        return False
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove what runs that were killed had begun to write, and nothing that another is writing now.
+    """Remove the shards that killed runs had begun to write, and nothing that another is writing now.
 
     Where the disk knows no locks, nothing is taken for a leftover.
     """
     for leftover in folder.glob(".[0-9]*.tar.*.tmp"):
-        with suppress(OSError), leftover.open("rb") as file:
+        with suppress(OSError), leftover.open("r+b") as file:  # NFS locks files to write
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_nlink:  # else the name may be another's by now
+            if _has_name(file):  # else the name may be another's by now
                 leftover.unlink()
 
 
