@@ -107,7 +107,7 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Experiment, Parts, StageJob
 from uwm.runs.jobs import shared_jobs
 from uwm.runs.record import digest_of
-from uwm.runs.source_digest import measuring_code
+from uwm.runs.source_digest import MEASURING, measuring_code
 from uwm.stages.action_training import AS_ON_ALL, MINI_FEW_PAIRS, FewPairs, skip_where_fewer
 from uwm.stages.adapter import ADAPTER, AdapterRecipe, family_adapter
 from uwm.stages.baselines import DYNAMICS, DynamicsRecipe
@@ -121,7 +121,7 @@ from uwm.stages.reader import PLANNING_READER, ReaderRecipe
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 
 PRINTED = ("success", "final_distance_mm", "steps", "calls_per_decision", "seconds_per_decision")
-PLAYS = ("planning", "data/simulation")  # packages of `uwm` whose code an episode depends on
+PLAYS = (*MEASURING, "planning")  # packages of `uwm` whose code an episode depends on
 Recipe = AdapterRecipe | DynamicsRecipe | ReaderRecipe
 COUNTED = ("episodes", "first_seed")  # say which episodes are played, and change none
 REACH, LIFT = "reach", "lift"

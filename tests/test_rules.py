@@ -21,14 +21,23 @@ def test_functions_have_few_parameters(folder: str) -> None:
     assert long == []
 
 
-@pytest.mark.parametrize("name", ["table1", "ablations", "families"])
-def test_a_kept_evaluation_bears_the_code_of_its_file(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        *((name, "measuring_code(evaluate") for name in ("table1", "ablations", "families")),
+        ("planning", "measuring_code(make_policy, packages=PLAYS)"),
+    ],
+)
+def test_what_is_kept_of_measuring_bears_the_code_of_its_file(name: str, call: str) -> None:
     """`measuring_code(evaluate...)`, with no list by hand that could miss a function."""
     tree = ast.parse((ROOT / "experiments" / f"{name}.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     found = [ast.unparse(call) for call in calls if ast.unparse(call.func) == "measuring_code"]
     assert found
-    assert all(text.startswith("measuring_code(evaluate") for text in found), found
+    assert all(text.startswith(call) for text in found), found
+    if "PLAYS" in call:
+        [plays] = [ast.unparse(node.value) for node in tree.body if ast.unparse(node).startswith("PLAYS = ")]
+        assert plays == "(*MEASURING, 'planning')"  # what evaluations depend on, and the planners
 
 
 def test_no_pickle_of_user_files() -> None:
