@@ -1,8 +1,8 @@
 """Probes: how much of a quantity can be read off features, by ridge regression or by a small MLP.
 
-Not by scikit-learn, which nothing else here needs. The ridge is tested against SciPy's least squares; it makes
-the features' products once for all penalties, where `Ridge` would make them for each. `MLPRegressor` has
-neither layer norm nor dropout nor decoupled weight decay: it would be another measure.
+Not by scikit-learn, which nothing else here needs. The ridge is tested against SciPy's least squares; it
+makes the features' products once for all penalties, where `Ridge` would make them for each. `MLPRegressor`
+has neither layer norm nor dropout nor decoupled weight decay: it would be another measure.
 """
 
 import copy
