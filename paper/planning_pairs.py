@@ -12,7 +12,7 @@ from paper.store import RecordedCell, Results
 from paper.table import Table
 from uwm.methods import CLONING, DIRECT, MORE_SAMPLES, PLAIN_READER, R_GT, SIMULATOR, method_label
 from uwm.metrics.spec import metric_text
-from uwm.metrics.statistics import sign_test
+from uwm.metrics.statistics import sign_test, wilson
 
 PLANNERS_COMPARED: tuple[tuple[str, str], ...] = (
     (R_GT.name, DIRECT.name),
@@ -29,7 +29,7 @@ SIGN_TEST = (
     "Over the episodes that start alike in both rows: physics differ a little from machine to machine, and "
     "some rows of `push` were played on another one. P: exact sign test over the episodes that only one of "
     "the two reached. It leaves out how trainings differ: each row is one. Were all planners equally good, "
-    "one of twenty such tests might have a P of 0.05. "
+    "one of twenty such tests might have a P of 0.05. Shares have Wilson's 95% intervals. "
 )
 
 
@@ -49,9 +49,16 @@ class PairedSuccess:
         return sign_test(self.only_first, self.only_second)
 
     def texts(self) -> list[str]:
-        shares = [metric_text(SUCCESS, share) for share in (self.first, self.second)]
+        """Shares have Wilson's intervals."""
         p = "< 0.001" if self.p < 0.001 else f"{self.p:.3f}"
+        shares = [_share_text(round(share * self.n), self.n) for share in (self.first, self.second)]
         return [str(self.n), *shares, str(self.only_first), str(self.only_second), p]
+
+
+def _share_text(reached: int, n: int) -> str:
+    share = wilson(reached, n)
+    value, low, high = (metric_text(SUCCESS, x) for x in (share.estimate, share.low, share.high))
+    return f"{value} [{low}, {high}]"
 
 
 def paired_success(results: Results, scale: str, task: str, first: str, second: str) -> PairedSuccess | None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy import stats
 from toy_records import CONFIG, toy_record
 
 from paper.check import missed_targets
@@ -115,7 +116,7 @@ def test_one_part_at_a_time_is_replaced(planned: Results) -> None:
         "R_GT, 500 pairs and Direct dynamics, no adapter",
     ]
     # Not: the simulator by R_GT, fewer samples, or few samples and another model at once.
-    assert [row[:6] for row in replaced.rows] == [
+    assert [[*row[:2], row[2].split()[0], row[3].split()[0], *row[4:6]] for row in replaced.rows] == [
         ["R_GT, cost learned, 32 x 2: the simulator as the model", "10", "60.0", "100.0", "0", "4"],
         ["R_GT, cost learned, 12 x 2: 32 x 2 samples x rounds", "10", "30.0", "60.0", "0", "3"],
         [
@@ -127,6 +128,8 @@ def test_one_part_at_a_time_is_replaced(planned: Results) -> None:
             "1",
         ],
     ]
+    low, high = (f"{100 * x:.1f}" for x in stats.binomtest(6, 10).proportion_ci(method="wilson"))
+    assert replaced.rows[0][2] == f"60.0 [{low}, {high}]"
 
 
 def test_targets_say_what_a_replaced_part_would_reach(planned: Results) -> None:
