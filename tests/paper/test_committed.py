@@ -34,6 +34,11 @@ def test_record_matches_the_schema(path):
 
 
 @each_record
+def test_record_is_of_committed_code(path):
+    assert json.loads(path.read_text(encoding="utf-8"))["code"]["dirty"] is False
+
+
+@each_record
 def test_record_is_private(path):
     text = path.read_text(encoding="utf-8")
     assert PRIVATE.findall(text) == []
