@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from paper.items import interval_text
 from paper.planning_tables import LEARNED, OWN, PLANNING, REPLACED, SUCCESS, TOLD, PlannerParts
-from paper.store import RecordedCell, Results
+from paper.store import Measured, RecordedCell, Results
 from paper.table import Table
 from uwm.methods import CLONING, DIRECT, MORE_SAMPLES, PLAIN_READER, R_GT, SIMULATOR, method_label
-from uwm.metrics.spec import metric_text
 from uwm.metrics.statistics import sign_test, wilson
 
 PLANNERS_COMPARED: tuple[tuple[str, str], ...] = (
@@ -51,14 +51,9 @@ class PairedSuccess:
     def texts(self) -> list[str]:
         """Shares have Wilson's intervals."""
         p = "< 0.001" if self.p < 0.001 else f"{self.p:.3f}"
-        shares = [_share_text(round(share * self.n), self.n) for share in (self.first, self.second)]
+        reached = [wilson(round(share * self.n), self.n) for share in (self.first, self.second)]
+        shares = [interval_text(Measured(r.estimate, r.low, r.high, r.n), SUCCESS) for r in reached]
         return [str(self.n), *shares, str(self.only_first), str(self.only_second), p]
-
-
-def _share_text(reached: int, n: int) -> str:
-    share = wilson(reached, n)
-    value, low, high = (metric_text(SUCCESS, x) for x in (share.estimate, share.low, share.high))
-    return f"{value} [{low}, {high}]"
 
 
 def paired_success(results: Results, scale: str, task: str, first: str, second: str) -> PairedSuccess | None:

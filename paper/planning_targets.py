@@ -62,12 +62,12 @@ def planning_targets(results: Results) -> Iterator[Item]:
             wanted, text = f"≥ {metric_text(SUCCESS, bound)}", interval_text(measured, SUCCESS)
             verdict = REACHED if measured.value >= bound else NOT_REACHED
             if verdict == NOT_REACHED:
-                why += "".join(_with_parts_replaced(results, target))
+                why += "".join(_reasons(results, target))
         name = f"{target.task}: {method_label(target.method)}, goals reached, %{target.words()}"
         yield Item(f"mini/planning/target/{target.method}/{target.task}", name, wanted, text, verdict, why)
 
 
-def _with_parts_replaced(results: Results, target: SuccessTarget) -> Iterator[str]:
+def _reasons(results: Results, target: SuccessTarget) -> Iterator[str]:
     """What the same planner reaches with one part replaced, and how it stands beside the other one."""
     for replaced, before, after in replacements(results, "mini", target.task):
         found = results.measure("mini", PLANNING, after, target.task, SUCCESS)
