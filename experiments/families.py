@@ -190,10 +190,8 @@ def tested_corpus(context: Context, name: str) -> Corpus:
 
 def domain_of(context: Context, cell: Cell) -> Domain:
     """The cell's corpus, with the family's world model as it was pre-trained."""
-    config: Config = context.config
-    changed = replace(config, mae=mae_of(config, cell), pretrain=recipe_of(config, cell))
-    family_context = replace(context, config=changed)
-    return Domain(family_context, corpus_of(context, cell.corpus), None)
+    corpus, recipe = corpus_of(context, cell.corpus), recipe_of(context.config, cell)
+    return Domain(context, corpus, None, recipe, mae_of(context.config, cell))
 
 
 def model_of(context: Context, cell: Cell, domain: Domain) -> MeasuredModel:
@@ -263,7 +261,7 @@ def hand_reader(context: Context, corpus: Corpus) -> StateReader | None:
     config: Config = context.config
     if corpus.name in config.pretrain_on:
         return None
-    reader = obtain_picture_reader(config.reader, context, corpus)
+    reader = obtain_picture_reader(config.reader, Domain(context, corpus, None))
     return None if reader is None else reader.model.to(default_device(environment_ranks()))
 
 
@@ -315,7 +313,7 @@ def obtain_acting(context: Context, cell: Cell) -> None:
     domain = domain_of(context, cell)
     if cell.corpus in config.pretrain_on or not has_actions(domain.corpus):
         return
-    if obtain_picture_reader(config.reader, context, domain.corpus) is not None:
+    if hand_reader(context, domain.corpus) is not None:
         for recipe in adapters(config, cell).values():
             obtain_adapter(recipe, domain)
 
@@ -429,18 +427,12 @@ def acting_domain(context: Context, cell: Cell) -> Domain:
 
 def train_family(context: Context, cell: Cell) -> World:
     """One family's training."""
-    return obtain_pretrained(of_family(context, cell), recipe_of(context.config, cell))
+    return obtain_pretrained(context, recipe_of(context.config, cell), mae_of(context.config, cell))
 
 
 def family_stage(context: Context, cell: Cell) -> Stage:
     """Identity of that training."""
-    return pretrain_stage(of_family(context, cell), recipe_of(context.config, cell))
-
-
-def of_family(context: Context, cell: Cell) -> Context:
-    """The context with what makes the states that a cell's family reads."""
-    config: Config = context.config
-    return replace(context, config=replace(config, mae=mae_of(config, cell)))
+    return pretrain_stage(context, recipe_of(context.config, cell), mae_of(context.config, cell))
 
 
 EXPERIMENT = Experiment(

@@ -70,12 +70,12 @@ from uwm.runs.cli import main
 from uwm.runs.experiment import Cell, CellResult, Context, Estimate, Experiment, StageJob
 from uwm.runs.jobs import shared_jobs
 from uwm.stages.counting import measuring_operations
-from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
+from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, skip_where_few
 from uwm.stages.jobs import finetune_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.manifest_jobs import listed_first
 from uwm.stages.preflight import check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, in_domain_corpus
+from uwm.stages.pretrained import corpus_of, in_domain_corpus, measured_corpora
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
 

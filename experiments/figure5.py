@@ -134,12 +134,12 @@ from uwm.stages.baselines import (
 )
 from uwm.stages.counting import measuring_operations
 from uwm.stages.decoder import DECODER, DecoderRecipe, obtain_decoder
-from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, measured_corpora, skip_where_few
+from uwm.stages.finetune import FINETUNE, Domain, FinetuneRecipe, skip_where_few
 from uwm.stages.jobs import domain_job, ficc_adapter_job, finetune_job, picture_reader_job, pretrain_jobs
 from uwm.stages.mae import MAE, MAERecipe
 from uwm.stages.manifest_jobs import listed_first
 from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
-from uwm.stages.pretrained import corpus_of, in_domain_corpus
+from uwm.stages.pretrained import corpus_of, in_domain_corpus, measured_corpora
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.distributed import default_device, environment_ranks
@@ -400,7 +400,7 @@ def evaluation_of(domain: Domain, cell: Cell) -> RobotEvaluation:
     decoding = domain.world if recipe is None else obtain_decoder(recipe, domain)
     setting = EvalSetting(domain.encoder, domain.corpus, config.adapter.short_side, config.adapter.gap)
     network = load_lpips(config.lpips).to(device)
-    reader = obtain_picture_reader(config.reader, domain.context, domain.corpus)
+    reader = obtain_picture_reader(config.reader, domain)
     state_reader = reader.model.to(device) if reader else None
     world = domain.world.to(device)
     return RobotEvaluation(setting, world, decoding.to(device), network, config.probe_pairs, state_reader)

@@ -522,9 +522,7 @@ def domain_of(context: Context, cell: Cell) -> Domain:
         if parse(cell.method).short_pairs:
             field = "cloned" if isinstance(recipe, ReaderRecipe) else "curve"
         skip_where_fewer(recipe, corpus, "family_adapter.pairs" if cell.method in PLANNERS else field)
-    family = family_recipe(config, cell)
-    family_context = replace(context, config=replace(config, pretrain=family)) if family else context
-    return Domain(family_context, corpus, finetuning(config, cell))
+    return Domain(context, corpus, finetuning(config, cell), family_recipe(config, cell))
 
 
 def reader_domain(context: Context, cell: Cell) -> Domain:

@@ -384,8 +384,7 @@ def read_off(
     if not has_eef_pos(test.pairs):
         return further
     columns = transfer_columns(model, eef_probe(setting, config.probe_pairs), test, world.device)
-    reader = None if name in config.pretrain_on else obtain_picture_reader(config.reader, context, corpus)
-    if reader is not None:
+    if (reader := obtain_reader_of(context, name)) is not None:
         eef_px = eef_in_crop(test.pairs, setting.short_side, world.image_size)
         state_reader = reader.model.to(world.device)
         columns |= transfer_in_picture(model, state_reader, test, eef_px, world.device)
@@ -449,7 +448,7 @@ def obtain_reader_of(context: Context, name: str) -> Trained | None:
     corpus = corpus_of(context, name)
     if name in config.pretrain_on or not can_be_probed(corpus):
         return None
-    return obtain_picture_reader(config.reader, context, corpus)
+    return obtain_picture_reader(config.reader, Domain(context, corpus, None))
 
 
 def evaluation_stage(context: Context, name: str) -> Stage:

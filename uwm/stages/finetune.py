@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 
@@ -26,7 +26,7 @@ from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context, SkipCell
 from uwm.runs.record import file_sha256
 from uwm.runs.settings import identity_fields
-from uwm.stages.mae import ObtainedMAE
+from uwm.stages.mae import MAERecipe, ObtainedMAE
 from uwm.stages.pair_training import (
     LiveBatches,
     PairRecipe,
@@ -123,20 +123,6 @@ FINETUNE = {
 }
 
 
-def measured_corpora(config: "InDomain", data: Mapping[str, Path]) -> tuple[str, ...]:
-    """The in-domain corpora: the config's, then those of --data that nothing is pre-trained on."""
-    return (*config.corpora, *(name for name in data if name not in (*config.corpora, *config.pretrain_on)))
-
-
-class InDomain(Protocol):
-    """The fields of an experiment's config that say what it measures and what was trained before."""
-
-    @property
-    def corpora(self) -> tuple[str, ...]: ...
-    @property
-    def pretrain_on(self) -> tuple[str, ...]: ...
-
-
 def available_pairs(recipe: FinetuneRecipe, corpus: Corpus) -> Manifest:
     """All pairs of a corpus that the recipe may choose from."""
     return frozen_pairs(first_clips(corpus, recipe.clips), "train", recipe.gap, None, 0)
@@ -154,25 +140,70 @@ def finetuning_pairs(recipe: FinetuneRecipe, corpus: Corpus) -> Manifest:
     return nested_pairs(available_pairs(recipe, corpus), recipe.pairs, recipe.train.seed)
 
 
-def finetune_stage(context: Context, recipe: FinetuneRecipe, corpus: Corpus) -> Stage:
-    """Identity of the training; trains nothing."""
-    parent = pretrain_stage(context)
-    inputs = {corpus.name: finetuning_pairs(recipe, corpus).sha256, "mae": parent.inputs["mae"]}
+@dataclass(frozen=True)
+class Domain:
+    """A robot's domain: its corpus, and the world model that stands in it, fine-tuned by `recipe`.
+
+    Without a recipe the world model is the pre-trained one. `pretrain`, `by_mae`: recipes of the pre-training
+    and of the MAE other than the config's.
+    """
+
+    context: Context
+    corpus: Corpus
+    recipe: FinetuneRecipe | None
+    pretrain: PretrainRecipe | None = None
+    by_mae: MAERecipe | None = None
+
+    def pretrained(self) -> World:
+        """MAE and world model as they were pre-trained, loaded anew: released, cached, or trained now."""
+        return obtain_pretrained(self.context, self.pretrain, self.by_mae)
+
+    @cached_property
+    def world(self) -> World:
+        """The same after the fine-tuning."""
+        return self.pretrained() if self.recipe is None else finetune(self, self.recipe)
+
+    @cached_property
+    def pretrained_stage(self) -> Stage:
+        """Identity of the pre-trained world model; trains nothing."""
+        return pretrain_stage(self.context, self.pretrain, self.by_mae)
+
+    @cached_property
+    def stage(self) -> Stage:
+        """Identity of the world model; trains nothing."""
+        return self.pretrained_stage if self.recipe is None else finetune_stage(self, self.recipe)
+
+    @cached_property
+    def mae(self) -> ObtainedMAE:
+        """The MAE alone: what reads states needs no world model."""
+        obtained = obtain_pretrained_mae(self.context, self.by_mae)
+        obtained.model.to(default_device(environment_ranks()))
+        return obtained
+
+    @property
+    def encoder(self) -> FrozenEncoder:
+        """The MAE's encoder."""
+        mae, sha256, _ = self.mae
+        return FrozenEncoder(sha256, mae.config.image_size, functools.partial(encode_images_by, mae))
+
+
+def finetune_stage(domain: Domain, recipe: FinetuneRecipe) -> Stage:
+    """Identity of a training in a domain; trains nothing."""
+    parent = domain.pretrained_stage
+    pairs = finetuning_pairs(recipe, domain.corpus)
+    inputs = {domain.corpus.name: pairs.sha256, "mae": parent.inputs["mae"]}
     if recipe.start == "pretrained":
         inputs["world-model"] = parent.digest
     return Stage("finetune", 2, {**identity_fields(recipe), "model": parent.fields["model"]}, inputs)
 
 
-def finetune(context: Context, recipe: FinetuneRecipe, corpus: Corpus) -> World:
-    """The world model of the recipe, cached or trained now, with the MAE that all share."""
-    corpus = first_clips(corpus, recipe.clips)
-    mae = obtain_pretrained_mae(context)
-    compute = functools.partial(_finetune, context, recipe, corpus, mae.model)
-    artifact = context.artifacts.obtain(finetune_stage(context, recipe, corpus), compute)
+def finetune(domain: Domain, recipe: FinetuneRecipe) -> World:
+    """The domain's world model by the recipe, cached or trained now, with the MAE that all share."""
+    mae, sha256, _ = obtain_pretrained_mae(domain.context, domain.by_mae)
+    compute = functools.partial(_finetune, domain, recipe, mae)
+    artifact = domain.context.artifacts.obtain(finetune_stage(domain, recipe), compute)
     weights = artifact.path / WEIGHTS
-    return World(
-        mae.model, WorldModel.load(weights), {"mae": mae.sha256, "world-model": file_sha256(weights)}
-    )
+    return World(mae, WorldModel.load(weights), {"mae": sha256, "world-model": file_sha256(weights)})
 
 
 class PartialTraining(LatentActionPrediction):
@@ -201,15 +232,14 @@ class PartialTraining(LatentActionPrediction):
         return self
 
 
-def _finetune(
-    context: Context, recipe: FinetuneRecipe, corpus: Corpus, mae: MaskedAutoencoder, folder: Path
-) -> None:
+def _finetune(domain: Domain, recipe: FinetuneRecipe, mae: MaskedAutoencoder, folder: Path) -> None:
+    corpus = first_clips(domain.corpus, recipe.clips)
     lpips, weight = recipe.perceptual_lpips, recipe.perceptual_weight
     network = published_lpips(lpips) if weight else None
     mae.to(default_device(environment_ranks()))  # encodes the first states as it does the others
     picture = PictureLoss(mae, recipe.picture_weight, network, weight)
     manifest = finetuning_pairs(recipe, corpus)
-    world_model = _start(context, recipe, mae)
+    world_model = _start(domain, recipe, mae)
     cached = recipe.views > 0
     source: BatchSource
     if cached:
@@ -227,17 +257,17 @@ def _finetune(
             folder / "run",
             validate=validate,
             name=f"fine-tuning ({recipe.start})",
-            stop=context.stop,
+            stop=domain.context.stop,
         )
     finish_training(world_model, folder, recipe)
 
 
-def _start(context: Context, recipe: FinetuneRecipe, mae: MaskedAutoencoder) -> WorldModel:
+def _start(domain: Domain, recipe: FinetuneRecipe, mae: MaskedAutoencoder) -> WorldModel:
     """The world model before the first step."""
     if recipe.start == "scratch":
-        pretrain: PretrainRecipe = context.config.pretrain
+        pretrain: PretrainRecipe = domain.pretrain or domain.context.config.pretrain
         return WorldModel(pretrain.model.fitted(mae.config), seed=recipe.train.seed)
-    world_model = obtain_pretrained(context).world_model
+    world_model = domain.pretrained().world_model
     # The codebook is there: no steps without it.
     world_model.step.clamp_(min=world_model.config.continuous_steps)
     return world_model
@@ -256,42 +286,3 @@ def chosen_states(
     states = bank_view_states(recipe, mae, bank)
     load = state_pairs(states, pairs)
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A robot's domain: its corpus, and the world model that stands in it, fine-tuned by `recipe`.
-
-    Without a recipe the world model is the pre-trained one.
-    """
-
-    context: Context
-    corpus: Corpus
-    recipe: FinetuneRecipe | None
-
-    @cached_property
-    def world(self) -> World:
-        """MAE and world model: released, cached, or trained now."""
-        if self.recipe is None:
-            return obtain_pretrained(self.context)
-        return finetune(self.context, self.recipe, self.corpus)
-
-    @cached_property
-    def stage(self) -> Stage:
-        """Identity of the world model; trains nothing."""
-        if self.recipe is None:
-            return pretrain_stage(self.context)
-        return finetune_stage(self.context, self.recipe, self.corpus)
-
-    @cached_property
-    def mae(self) -> ObtainedMAE:
-        """The MAE alone: what reads states needs no world model."""
-        obtained = obtain_pretrained_mae(self.context)
-        obtained.model.to(default_device(environment_ranks()))
-        return obtained
-
-    @property
-    def encoder(self) -> FrozenEncoder:
-        """The MAE's encoder."""
-        mae, sha256, _ = self.mae
-        return FrozenEncoder(sha256, mae.config.image_size, functools.partial(encode_images_by, mae))

@@ -42,6 +42,15 @@ class Lists(Protocol):
     def clips(self) -> int | None: ...
 
 
+class InDomain(Protocol):
+    """The fields of an experiment's config that say what it measures and what was trained before."""
+
+    @property
+    def corpora(self) -> tuple[str, ...]: ...
+    @property
+    def pretrain_on(self) -> tuple[str, ...]: ...
+
+
 def corpus_of(context: Context, name: str) -> Corpus:
     """A corpus by name: from the folder that --data gives it, or the bundled one. Opened once."""
     return context.once(("corpus", name), lambda: open_corpus(name, context.data.get(name)))
@@ -50,6 +59,11 @@ def corpus_of(context: Context, name: str) -> Corpus:
 def table_corpora(corpora: Sequence[str], data: Mapping[str, Path]) -> tuple[str, ...]:
     """The corpora that a table has rows of: the config's `corpora`, then those of --data."""
     return (*corpora, *(name for name in data if name not in corpora))
+
+
+def measured_corpora(config: InDomain, data: Mapping[str, Path]) -> tuple[str, ...]:
+    """The in-domain corpora: the config's, then those of --data that nothing is pre-trained on."""
+    return (*config.corpora, *(name for name in data if name not in (*config.corpora, *config.pretrain_on)))
 
 
 def in_domain_corpus(context: Context, name: str, recipe: Lists) -> Corpus:

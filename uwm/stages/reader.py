@@ -20,7 +20,6 @@ from uwm.data.draws import Draws
 from uwm.errors import UserError
 from uwm.models import TokenConfig, WorldModel
 from uwm.runs.artifacts import Stage
-from uwm.runs.experiment import Context
 from uwm.runs.settings import identity_fields
 from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
 from uwm.stages.finetune import SMALL_CLIPS, Domain
@@ -109,13 +108,15 @@ def reader_stage(recipe: ReaderRecipe, domain: Domain) -> Stage:
     return Stage(f"reader-{recipe.reads}", READ_VERSION, identity_fields(recipe), inputs)
 
 
-def obtain_picture_reader(recipe: ReaderRecipe, context: Context, corpus: Corpus) -> Trained | None:
+def obtain_picture_reader(recipe: ReaderRecipe, domain: Domain) -> Trained | None:
     """What sees where in the picture a robot's gripper is; None where the corpus does not know it.
 
     It reads the MAE's states, whatever the world model.
     """
     recipe = replace(recipe, reads="hand-in-picture")
-    return obtain_reader(recipe, Domain(context, corpus, None)) if sees_hand(recipe, corpus) else None
+    if not sees_hand(recipe, domain.corpus):
+        return None
+    return obtain_reader(recipe, replace(domain, recipe=None))
 
 
 def obtain_reader(recipe: ReaderRecipe, domain: Domain) -> Trained:
