@@ -79,7 +79,6 @@ from uwm.stages.pretrained import (
     zero_shot_corpus,
 )
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
-from uwm.training.distributed import default_device, environment_ranks
 
 
 @dataclass(frozen=True)
@@ -168,9 +167,8 @@ def check_corpus(context: Context, name: str) -> None:
 def evaluate(context: Context, cell: Cell, folder: Path) -> None:
     """Measure one variation on one corpus; `folder` gets the numbers per pair and those of the whole."""
     config: Config = context.config
-    device = default_device(environment_ranks())
-    world = train_variation(context, cell).to(device)
-    network = load_lpips(config.lpips).to(device)
+    world = train_variation(context, cell)
+    network = load_lpips(config.lpips).to(world.device)
     manifest, images = test_images(context, cell.corpus, world.image_size)
     test = FramePairs(manifest, images, cell.name)
     weights = {**world.weights, "lpips": network.weights_sha256}

@@ -90,7 +90,6 @@ from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader, sees_
 from uwm.stages.trained import Trained
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe, varied
 from uwm.training.convergence import last_gain
-from uwm.training.distributed import default_device, environment_ranks
 
 PRINTED = ("state_ratio", "own_over_shuffled", "leak", "lpips_ratio", "hand_error_px", "adapter_px")
 ADAPTER_OF_ALL = "adapter"  # from all labelled pairs; `adapter-500` from so many
@@ -196,12 +195,12 @@ def domain_of(context: Context, cell: Cell) -> Domain:
 
 def model_of(context: Context, cell: Cell, domain: Domain) -> MeasuredModel:
     """The family's world model, and the MAE that shows what it predicts."""
-    world = domain.world.to(default_device(environment_ranks()))
+    world = domain.world
     if not FAMILIES[cell.method].pixels:
         return MeasuredModel(world)
     mae = obtain_pretrained_mae(context)
     weights = {"mae": mae.sha256, "world-model": world.weights["world-model"]}
-    return MeasuredModel(World(mae.model, world.world_model, weights).to(world.device), world)
+    return MeasuredModel(World(mae.model, world.world_model, weights), world)
 
 
 def evaluate(context: Context, cell: Cell, folder: Path) -> None:
@@ -262,7 +261,7 @@ def hand_reader(context: Context, corpus: Corpus) -> StateReader | None:
     if corpus.name in config.pretrain_on:
         return None
     reader = obtain_picture_reader(config.reader, Domain(context, corpus, None))
-    return None if reader is None else reader.model.to(default_device(environment_ranks()))
+    return None if reader is None else reader.model
 
 
 def hand_errors(
@@ -278,7 +277,7 @@ def hand_errors(
     by_latent = model.through(latent_action_predictor(dynamics))
     states = {"still_px": pairs.states[:, 0], "hand_error_px": predict_pairs(by_latent, pairs, device).state}
     for name, adapter in adapters.items():
-        by_real = model.through(adapter_predictor(dynamics, adapter.model.to(device)))
+        by_real = model.through(adapter_predictor(dynamics, adapter.model))
         states[f"{name.replace('-', '_')}_px"] = predict_pairs(by_real, pairs, device).state
     true = test.eef_px.diff(dim=1)[:, 0]
     moved = {name: moved_in_picture(reader, pairs.states[:, 0], state) for name, state in states.items()}

@@ -77,7 +77,6 @@ from uwm.stages.manifest_jobs import listed_first
 from uwm.stages.preflight import check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, in_domain_corpus, measured_corpora
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
-from uwm.training.distributed import default_device, environment_ranks
 
 PANEL_METHODS = (W_PRE.name, W_TFS.name, W_FT.name)  # the last columns of Figure 4
 TILES = ("o_t", "o_next", *PANEL_METHODS)
@@ -199,9 +198,8 @@ def blurred_distances(network: LPIPS, observed: Observed, predicted: Predicted) 
 
 def run_cell(context: Context, cell: Cell) -> CellResult:
     """Train, or find, the cell's world model, and measure its predictions of the test pairs."""
-    device = default_device(environment_ranks())
-    world = domain_of(context, cell).world.to(device)
-    network = load_lpips(context.config.lpips).to(device)
+    world = domain_of(context, cell).world
+    network = load_lpips(context.config.lpips).to(world.device)
     manifest, images = test_pairs(context, cell.corpus, world.image_size)
     pairs, frames, codes = evaluate(cell, world, network, manifest, images)
     measured, whole = method_metrics(pairs, column(cell), network.protocol), FurtherMetrics()

@@ -142,7 +142,7 @@ from uwm.stages.preflight import check_all_actions, check_clips, nodes_lack
 from uwm.stages.pretrained import corpus_of, in_domain_corpus, measured_corpora
 from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
-from uwm.training.distributed import default_device, environment_ranks
+from uwm.training.distributed import default_device
 from uwm.training.objectives import derangement
 
 PRINTED = ("lpips_to_next", "lpips_region", "lpips_hand", "psnr_hand", "code_accuracy", "hand_error_px")
@@ -396,14 +396,13 @@ def evaluation_of(domain: Domain, cell: Cell) -> RobotEvaluation:
     """What measures the cell: its world, the decoder of its variant, LPIPS. `copy` and `oracle` need the MAE
     alone."""
     config: Config = domain.context.config
-    recipe, device = decoder(config, parse(cell.method).variant), default_device(environment_ranks())
-    decoding = domain.world if recipe is None else obtain_decoder(recipe, domain)
+    recipe, world = decoder(config, parse(cell.method).variant), domain.world
+    decoding = world if recipe is None else obtain_decoder(recipe, domain)
     setting = EvalSetting(domain.encoder, domain.corpus, config.adapter.short_side, config.adapter.gap)
-    network = load_lpips(config.lpips).to(device)
+    network = load_lpips(config.lpips).to(world.device)
     reader = obtain_picture_reader(config.reader, domain)
-    state_reader = reader.model.to(device) if reader else None
-    world = domain.world.to(device)
-    return RobotEvaluation(setting, world, decoding.to(device), network, config.probe_pairs, state_reader)
+    state_reader = reader.model if reader else None
+    return RobotEvaluation(setting, world, decoding, network, config.probe_pairs, state_reader)
 
 
 def test_pairs(
@@ -430,19 +429,18 @@ def obtain_predictor(domain: Domain, cell: Cell) -> Predictor:
     if method == R_LA:
         return latent_action_predictor(world.world_model)
     if isinstance(recipe, DynamicsRecipe):
-        return dynamics_predictor(obtain_dynamics(recipe, domain).model.to(world.device))
+        return dynamics_predictor(obtain_dynamics(recipe, domain).model)
     assert isinstance(recipe, AdapterRecipe)
-    return adapter_predictor(world.world_model, obtain_adapter(recipe, domain).model.to(world.device))
+    return adapter_predictor(world.world_model, obtain_adapter(recipe, domain).model)
 
 
 def predict_by_frames(domain: Domain, cell: Cell, test: EvalPairs) -> tuple[Prediction, LatentActions | None]:
     """FICC's predictions; where it reads the robot's actions, its own latent actions too."""
-    config, device = domain.context.config, domain.world.device
+    config: Config = domain.context.config
     recipe = config.ficc.seeded(cell.seed)
-    ficc, adapter = obtain_ficc(recipe, domain).model.to(device), None
+    ficc, adapter = obtain_ficc(recipe, domain).model, None
     if cell.method == FICC_REAL.name:
-        fitted = obtain_ficc_adapter(config.adapter.seeded(cell.seed), recipe, domain)
-        adapter = fitted.model.to(device)
+        adapter = obtain_ficc_adapter(config.adapter.seeded(cell.seed), recipe, domain).model
     predicted, latents = predict_by_ficc(ficc, adapter, domain.world, test)
     return predicted, latents if adapter else None
 
@@ -530,7 +528,7 @@ def fvd_network(config: Config, cell: Cell) -> ClipNetwork | None:
     """What sees a cell's rollouts as clips; None where that isn't asked for."""
     if config.fvd == NO_FVD or cell.method not in names(WITH_ROLLOUTS):
         return None
-    return load_fvd(config.fvd).to(default_device(environment_ranks()))
+    return load_fvd(config.fvd).to(default_device())
 
 
 # Files

@@ -117,7 +117,6 @@ from uwm.stages.reader import READER, ReaderRecipe, obtain_picture_reader
 from uwm.stages.trained import Trained
 from uwm.stages.world_model import PRETRAIN, PretrainRecipe
 from uwm.training.convergence import last_gain
-from uwm.training.distributed import default_device, environment_ranks
 from uwm.training.objectives import code_counts, derangement
 
 ALWAYS = (UWM, COPY, ORACLE, ZERO_ACTION, RANDOM_ACTION, SHUFFLED_ACTION, CONTINUOUS)
@@ -291,9 +290,9 @@ def controls(model: WorldModel, s_t: Tensor, actions: LatentActions, seed: int) 
 def evaluate(context: Context, name: str, folder: Path) -> None:
     """Measure every method on a corpus; `folder` gets manifest, pairs, codes and the tiles of Figure 3."""
     config: Config = context.config
-    device = default_device(environment_ranks())
-    models = {method: world.to(device) for method, world in obtain_models(context).items()}
-    world, network = models[UWM], load_lpips(config.lpips).to(device)
+    models = obtain_models(context)
+    world = models[UWM]
+    network = load_lpips(config.lpips).to(world.device)
     test = test_frames(context, name, world.image_size)
     manifest, images = test.manifest, test.images  # (n, 2, 3, S, S)
     s_t, s_next = in_batches(world.encode, images).unbind(1)
@@ -332,10 +331,10 @@ def gained(context: Context, recipe: PretrainRecipe) -> dict[str, Estimate]:
 def evaluate_external(context: Context, external: ExternalMethod, name: str, folder: Path) -> None:
     """Measure a method by others on a corpus, by the same measures and beside the same references."""
     config: Config = context.config
-    device = default_device(environment_ranks())
-    world, network = obtain_references(context).to(device), load_lpips(config.lpips).to(device)
+    world = obtain_references(context)
+    network = load_lpips(config.lpips).to(world.device)
     built, fitted = build_external(context, external)
-    model = FrameModel(CheckedModel(built, external.name).to(device), world.mae)
+    model = FrameModel(CheckedModel(built, external.name).to(world.device), world.mae)
     test, free = test_frames(context, name, world.image_size), world.world_model if config.no_action else None
     pairs, drawn, actions = measure_frame_model(
         external.name, model, Measuring(world, network), test, free, config.seed
@@ -386,8 +385,7 @@ def read_off(
     columns = transfer_columns(model, eef_probe(setting, config.probe_pairs), test, world.device)
     if (reader := obtain_reader_of(context, name)) is not None:
         eef_px = eef_in_crop(test.pairs, setting.short_side, world.image_size)
-        state_reader = reader.model.to(world.device)
-        columns |= transfer_in_picture(model, state_reader, test, eef_px, world.device)
+        columns |= transfer_in_picture(model, reader.model, test, eef_px, world.device)
     return further | further_metrics(ACTION_ROWS, test.pairs.manifest.table, columns, "")
 
 

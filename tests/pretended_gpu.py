@@ -78,7 +78,8 @@ class _Operations(TorchDispatchMode):
         result = func(*args, **kwargs)
         for x in tree_leaves(result):
             if isinstance(x, Tensor) and x.untyped_storage()._cdata not in before:
-                _put(x, there)
+                # A tensor that is set to a storage of the GPU is there too (`copy.deepcopy` sets some).
+                _put(x, there or (packet is aten.set_ and is_there(x)))
         return result
 
 

@@ -42,7 +42,7 @@ from uwm.data.workers import Failure, crash_proof_map
 from uwm.errors import UserError, run_cli
 from uwm.files import check_ours, replacing
 from uwm.models.world import World
-from uwm.training.distributed import default_device, environment_ranks
+from uwm.training.distributed import default_device
 
 PAIRS_AT_ONCE = 256  # in memory at a time
 
@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     corpus, path = _part_of(all_test(parse_data(options.data)), options.out, part)
     check_ours(path, _is_ours)  # before hours of work
     announce(corpus)
-    world = World.load(options.mae, options.world_model).to(default_device(environment_ranks()))
+    world = World.load(options.mae, options.world_model).to(default_device())
     vectors = not options.codes_only
     if part[1] > 1 and _is_written(world, corpus, path, options.gap, vectors=vectors):
         print(f"{path} is there already")

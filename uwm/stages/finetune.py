@@ -41,7 +41,7 @@ from uwm.stages.stand_ins import telling_stand_ins
 from uwm.stages.trained import WEIGHTS, finish_training
 from uwm.stages.world_model import PretrainRecipe
 from uwm.training.batches import BatchSource, IndexSource
-from uwm.training.distributed import default_device, environment_ranks
+from uwm.training.distributed import default_device
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import LatentActionPrediction, PictureLoss
 from uwm.training.sources import state_pairs
@@ -176,9 +176,7 @@ class Domain:
     @cached_property
     def mae(self) -> ObtainedMAE:
         """The MAE alone: what reads states needs no world model."""
-        obtained = obtain_pretrained_mae(self.context, self.by_mae)
-        obtained.model.to(default_device(environment_ranks()))
-        return obtained
+        return obtain_pretrained_mae(self.context, self.by_mae)
 
     @property
     def encoder(self) -> FrozenEncoder:
@@ -203,7 +201,8 @@ def finetune(domain: Domain, recipe: FinetuneRecipe) -> World:
     compute = functools.partial(_finetune, domain, recipe, mae)
     artifact = domain.context.artifacts.obtain(finetune_stage(domain, recipe), compute)
     weights = artifact.path / WEIGHTS
-    return World(mae, WorldModel.load(weights), {"mae": sha256, "world-model": file_sha256(weights)})
+    world_model = WorldModel.load(weights).to(default_device())
+    return World(mae, world_model, {"mae": sha256, "world-model": file_sha256(weights)})
 
 
 class PartialTraining(LatentActionPrediction):
@@ -236,7 +235,6 @@ def _finetune(domain: Domain, recipe: FinetuneRecipe, mae: MaskedAutoencoder, fo
     corpus = first_clips(domain.corpus, recipe.clips)
     lpips, weight = recipe.perceptual_lpips, recipe.perceptual_weight
     network = published_lpips(lpips) if weight else None
-    mae.to(default_device(environment_ranks()))  # encodes the first states as it does the others
     picture = PictureLoss(mae, recipe.picture_weight, network, weight)
     manifest = finetuning_pairs(recipe, corpus)
     world_model = _start(domain, recipe, mae)

@@ -39,6 +39,7 @@ from uwm.runs.record import file_sha256
 from uwm.runs.settings import identity_fields
 from uwm.stages.trained import WEIGHTS, ShouldStop, finish_training
 from uwm.training.batches import IndexSource
+from uwm.training.distributed import default_device
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import MaskedReconstruction
 from uwm.training.sources import cropped_images
@@ -102,7 +103,8 @@ MAE_SOURCE = "https://dl.fbaipublicfiles.com/mae/visualize/"
 
 
 class ObtainedMAE(NamedTuple):
-    """An MAE in eval mode, or pixels; the sha256 of its weights, and its name in other stages' digests."""
+    """An MAE in eval mode on this process's device, or pixels; the sha256 of its weights, and its name in
+    other stages' digests."""
 
     model: Any
     sha256: str
@@ -118,14 +120,16 @@ def obtain_mae(
     """
     if recipe.pixels:
         patches = PixelPatches(recipe.model).eval()
-        return ObtainedMAE(patches, tensors_sha256(patches.state_dict()), PIXELS)
+        sha256 = tensors_sha256(patches.state_dict())
+        return ObtainedMAE(patches.to(default_device()), sha256, PIXELS)
     if recipe.train is None:
         path = published_mae(recipe)
         sha256 = file_sha256(path)
-        return ObtainedMAE(load_published(recipe, path), sha256, sha256)
+        return ObtainedMAE(load_published(recipe, path).to(default_device()), sha256, sha256)
     stage = mae_stage(recipe, inputs)
     weights = artifacts.obtain(stage, partial(_train_mae, recipe, corpora, stop)).path / WEIGHTS
-    return ObtainedMAE(MaskedAutoencoder.load(weights), file_sha256(weights), stage.digest)
+    model = MaskedAutoencoder.load(weights).to(default_device())
+    return ObtainedMAE(model, file_sha256(weights), stage.digest)
 
 
 def mae_identity(recipe: MAERecipe, inputs: Mapping[str, str]) -> tuple[MAEConfig, str]:

@@ -25,7 +25,7 @@ from uwm.stages.action_training import ActionData, ActionRecipe, training_pairs
 from uwm.stages.finetune import SMALL_CLIPS, Domain
 from uwm.stages.trained import Trained, finish_training, obtain_trained
 from uwm.training.batches import IndexSource
-from uwm.training.distributed import default_device, environment_ranks, std_over_ranks
+from uwm.training.distributed import std_over_ranks
 from uwm.training.loop import TrainConfig, train
 
 READ_VERSION = 2
@@ -231,7 +231,7 @@ def training_batches(recipe: ReaderRecipe, domain: Domain) -> tuple[Examples, In
     observed = examples(data, recipe.reads, recipe.goals_ahead)
     predicted: Examples | None = None
     if recipe.predicted_share:
-        world_model = domain.world.to(default_device(environment_ranks())).world_model
+        world_model = domain.world.world_model
         predicted = predicted_examples(observed, world_model, data.states()[1])
 
     def load(rows: Tensor, draws: Draws) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from uwm.runs.artifacts import Stage
 from uwm.runs.experiment import Context
 from uwm.runs.record import file_sha256
 from uwm.runs.settings import identity_fields
+from uwm.training.distributed import default_device
 
 ShouldStop = Callable[[], bool]
 
@@ -45,7 +46,7 @@ def finish_training(model: MaskedAutoencoder | WorldModel, folder: Path, recipe:
 
 
 class Trained(NamedTuple):
-    """A trained model, in eval mode, and the sha256 of its weights."""
+    """A trained model, in eval mode on this process's device, and the sha256 of its weights."""
 
     model: Any
     sha256: str
@@ -54,4 +55,4 @@ class Trained(NamedTuple):
 def obtain_trained(context: Context, stage: Stage, kind: Any, compute: Callable[[Path], None]) -> Trained:
     """A stage's model, of the class `kind`: released, cached, or trained now."""
     weights = context.artifacts.obtain(stage, compute).path / WEIGHTS
-    return Trained(kind.load(weights), file_sha256(weights))
+    return Trained(kind.load(weights).to(default_device()), file_sha256(weights))

@@ -37,7 +37,7 @@ from uwm.stages.pair_training import (
 )
 from uwm.stages.stand_ins import telling_stand_ins
 from uwm.stages.trained import WEIGHTS, ShouldStop, finish_training
-from uwm.training.distributed import default_device, environment_ranks
+from uwm.training.distributed import default_device
 from uwm.training.loop import TrainConfig, train
 from uwm.training.objectives import LatentActionPrediction, PictureLoss
 
@@ -225,7 +225,10 @@ def varied(base: PretrainRecipe, preset: str | None, settings: Iterable[str]) ->
 def obtain_world(
     mae: ObtainedMAE, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: ShouldStop
 ) -> World:
-    """The world model of a recipe over an MAE: released, cached, or trained now on `corpora`."""
+    """The world model of a recipe over an MAE: released, cached, or trained now on `corpora`.
+
+    Both are on this process's device.
+    """
     corpora = first_clips_of_each(corpora, pretrain.clips)
     inputs = training_manifests(corpora, pretrain)
     stage = world_model_stage(pretrain, mae.model.config, {**inputs, "mae": mae.digest})
@@ -236,7 +239,7 @@ def obtain_world(
         compute = functools.partial(_pretrain, pretrain, mae.model, corpora, stop)
     artifact = artifacts.obtain(stage, compute)
     weights = artifact.path / WEIGHTS
-    world_model = WorldModel.load(weights)
+    world_model = WorldModel.load(weights).to(default_device())
     return World(mae.model, world_model, {"mae": mae.sha256, "world-model": file_sha256(weights)})
 
 
@@ -288,7 +291,6 @@ def _train(
     further = replace(recipe.perceptual.train, seed=recipe.train.seed)
     now = replace(recipe, train=further) if network else recipe
     mae, world_model = world.mae, world.world_model.train().requires_grad_(True)
-    mae.to(default_device(environment_ranks()))  # encodes the first states as it does the others
     cached = now.views > 0
     read, drawn = chosen(now.sources, corpora), now.procedural_pairs if PROCEDURAL in now.sources else 0
     source = cached_states(now, mae, read, drawn) if cached else live_video(now, mae, read)

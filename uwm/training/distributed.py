@@ -53,7 +53,7 @@ def environment_ranks() -> Ranks:
     return Ranks(rank, world_size, int(os.environ["LOCAL_RANK"]))
 
 
-def default_device(ranks: Ranks) -> torch.device:
+def default_device(ranks: Ranks | None = None) -> torch.device:
     """This rank's GPU, or the CPU. A launcher may show all GPUs of a node to a rank, or only its own.
 
     Whatever is measured or trained asks here first: from then on fp32 is exact on a GPU.
@@ -61,6 +61,7 @@ def default_device(ranks: Ranks) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     begin_exactly()
+    ranks = ranks or environment_ranks()
     return torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
 
 
