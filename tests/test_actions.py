@@ -88,6 +88,9 @@ def test_the_command_and_its_mistakes(weights: tuple[Path, Path], tmp_path: Path
         main([f"mine={folder}", *command])
     with pytest.raises(UserError, match="expected the weights of a WorldModel"):
         main(["sim-ego", *command[:2], "--world-model", mae, *command[4:]])
+    for alone in (command[:2], command[2:4]):
+        with pytest.raises(UserError, match=r"alone; name the other's file too, or neither"):
+            main(["sim-ego", *alone, *command[4:]])
     assert not (tmp_path / "x.parquet").exists()
 
 

@@ -32,8 +32,12 @@ class World:
         """The models of two files, in evaluation mode; the released ones of scale mini where none is named.
 
         Raises:
-            UserError: no such file, another or a damaged one, or a world model over other states.
+            UserError: no such file, another or a damaged one, a world model over other states, or one file
+                without the other: over another MAE of the same sizes it would predict nonsense.
         """
+        if (mae is None) != (world_model is None):
+            alone = "a world model" if mae is None else "an MAE"
+            raise UserError(f"{mae or world_model}: {alone} alone; name the other's file too, or neither")
         files = {"mae": mae or _released("mae"), "world-model": world_model or _released("world-model")}
         sha256 = {name: sha256_of(path) for name, path in files.items() if path.is_file()}
         world = cls(MaskedAutoencoder.load(files["mae"]), WorldModel.load(files["world-model"]), sha256)
