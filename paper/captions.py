@@ -47,13 +47,14 @@ CAPTIONS = {
     "of 0.2 s; an episode that has ended stays where it is. Bands are 95% intervals over episodes.",
     r"figure[45]_curve_(.+)": "Training curve ({corpus}), scale {scale}.",
     r"ablations_rate_(.+)": "What a latent action of so many bits is worth ({corpus}, moving half, "
-    "scale {scale}), each trained briefly: a high rate buys a sharper picture and a leak, for it is a code "
-    "of the frame.",
+    "scale {scale}), each trained briefly, beside the released model: a high rate buys a sharper picture "
+    "and a leak, for it is a code of the frame. x264 stands at the bits that it spent; the ratio has no "
+    "point where it shows a copy.",
     r"families_(.+)": "The same pairs by each family ({corpus}, scale {scale}), trained briefly: O_t, O_t+1 "
     "and the frames predicted from its latent actions.",
     r"families_rate": "Bits of a transition and what they buy, scale {scale}: a marker for each family, 95% "
-    "intervals over clips (and seeds). Above, third person, moving half; at the bottom, the hand's error by "
-    "a robot's real actions through an adapter.",
+    "intervals over clips and trainings. Above, third person, moving half; at the bottom, the hand's error "
+    "by a robot's real actions through an adapter.",
     r"ablations_length_(.+)": "The same against the length of the training, which has a falling learning "
     "rate each time ({corpus}, moving half, scale {scale}); the longest one, in larger batches, is the "
     "released model's before its perceptual loss. Dotted: a power law through the last three.",

@@ -83,7 +83,7 @@ def _overview(results: Results, scale: str, frames: str, robot: str) -> Table:
         f"{corpus_label(robot)}, on which nothing was trained but the adapters: pixels between how the "
         "hand moved and how it moves in the prediction, from latent actions of both frames, and from "
         "real actions through an adapter of 500 labelled pairs or of all; by standing still "
-        f"{measured_text(still, 'missing', 'still_px')}. 95% intervals over clips (and seeds) in brackets. "
+        f"{measured_text(still, 'missing', 'still_px')}. 95% intervals over clips and trainings in brackets. "
         "All were trained for the same few steps."
     )
     both = [
@@ -165,10 +165,10 @@ def beside(points: Mapping[str, Point]) -> dict[str, float]:
 
 
 def rate_figure(drawn: Mapping[str, Mapping[str, Point]]) -> Figure:
-    """The measures below each other against bits, with 95% intervals, a marker for each family."""
+    """The measures against bits, with 95% intervals, a marker for each family."""
     names = list(dict.fromkeys(name for points in drawn.values() for name in points))
     labels = [method_label(name) for name in names]
-    figure, axes = plots(len(drawn), 1.4, above=legend_height(labels))
+    figure, axes = plots(len(drawn), 1.4, above=legend_height(labels), columns=2)
     for axis, (label, points) in zip(axes, drawn.items(), strict=True):
         aside = beside(points)
         for name, point in points.items():
@@ -178,9 +178,10 @@ def rate_figure(drawn: Mapping[str, Mapping[str, Point]]) -> Figure:
                 [aside[name]], [point.measured.value], [[low], [high]], capsize=1.5, elinewidth=0.6, **style
             )
         axis.set(xscale="log", ylabel=math(label))
-    axes[-1].set(xlabel="bits a transition", xlim=(2, 400))
-    axes[-1].set_xticks(BIT_TICKS, [str(bits) for bits in BIT_TICKS])
-    axes[-1].set_xticks([], minor=True)
+    for axis in axes[-2:]:
+        axis.set(xlabel="bits a transition", xlim=(2, 400))
+        axis.set_xticks(BIT_TICKS, [str(bits) for bits in BIT_TICKS])
+        axis.set_xticks([], minor=True)
     handles = [Line2D([], [], **(look(name) | {"linestyle": ""})) for name in names]
-    legend_above(axes[0], legend_columns(labels), handles=handles, labels=[math(label) for label in labels])
+    legend_above(axes[1], legend_columns(labels), handles=handles, labels=[math(label) for label in labels])
     return figure

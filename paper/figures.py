@@ -54,7 +54,7 @@ def drawings(results: Results, scale: str) -> Iterator[tuple[str, Drawing]]:
         for corpus in tables.corpora(results, scale, experiment):
             pairs = pairs_plots(results, scale, experiment, corpus)
             if pairs:
-                yield f"{experiment}_pairs_curve_{corpus}", partial(pairs_figure, pairs)
+                yield f"{experiment}_pairs_curve_{corpus}", partial(pairs_figure, pairs, experiment)
             methods = tables.table_methods(results, scale, experiment, corpus)
             steps = rollout_plots(results, scale, experiment, corpus, methods)
             if steps:

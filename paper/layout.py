@@ -189,7 +189,7 @@ TITLES = {
     "_actions": "actions",
     "_rates": "codes, probes, trainings",
 }
-INTERVALS = "95% intervals over clips (and seeds) in brackets. "
+INTERVALS = "95% intervals over clips in brackets, over trainings too where a row has several. "
 SHARP = "Against O_t+1 itself, not blurred. "
 NOTES = {
     "": INTERVALS,
@@ -216,8 +216,8 @@ NOTES = {
     "The number of pairs is of adapters and of cloning alone: the small networks that measure distances in a "
     "planner's cost have learnt the hand's place from all labelled pairs. ",
     "ablations": INTERVALS + "State error over the copy's and over that with another pair's action; leak: "
-    "the same action on a frame of another clip, over the copy. Trained briefly; the base and some others "
-    "with two seeds, which their numbers are the mean of. ",
+    "of an action to a frame of another clip, over the copy's, 1 = nothing of that frame is drawn. Trained "
+    "briefly; the base and some others with two seeds, which their numbers are the mean of. ",
     "_rates": INTERVALS + "Bits of a transition, L log2 K and by the codes' entropy; R2 of a probe of the "
     "robot's own action, where there is one; off the true movement: of a linear probe that is given how "
     "far the gripper goes in the picture and how far it is open instead. Transferred: how far the hand moves "

@@ -56,10 +56,10 @@ def leaderboard(results: Results, scale: str) -> Board | None:
         return None
     note = (
         "Moving half. A click on a column's head sorts by it. Sent: measured by others (results/community); "
-        "brief: a family, trained on far fewer pairs than the released model. x264: one P-frame of as many "
-        "bits as the action. Transferred: by actions of another clip, on corpora with a robot. Parameters of "
-        "the action model alone, GFLOP from two frames to the predicted one: a dash where they were not "
-        "counted. "
+        "brief: a family, trained on far fewer pairs than the released model. x264: one P-frame of at most "
+        "as many bits as the action. Transferred: by actions of another clip, on corpora with a robot. "
+        "Parameters of the action model alone, GFLOP from two frames to the predicted one: a dash where they "
+        "were not counted. "
         "Intervals stand in the tables below."
     )
     note += told_by_corpus(counts)

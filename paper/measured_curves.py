@@ -34,7 +34,17 @@ from uwm.methods import (
     method_label,
 )
 from uwm.methods.families import PLANNERS
-from uwm.methods.variations import BASE, CODEC, CODECS, LATENT, LENGTH, RATE, VARIATIONS
+from uwm.methods.variations import (
+    AS_RELEASED,
+    BASE,
+    CODEC,
+    CODECS,
+    LATENT,
+    LENGTH,
+    RATE,
+    RELEASED_MODEL,
+    VARIATIONS,
+)
 from uwm.metrics.spec import known_metric, metric_label
 
 Points = Mapping[float, Measured]
@@ -44,6 +54,7 @@ OVER_VARIATIONS = (
     *("lpips_to_next_moving", "probe_r2"),
 )
 MOST_LINES = 8  # of a plot over steps
+MANY_PLOTS = 4  # which stand in two columns
 OVER_STEPS = ("rollout_lpips", "rollout_state_mse", "distance_mm")
 
 
@@ -69,12 +80,16 @@ class Varied:
     methods: Mapping[str, str]
     levels: Sequence[str]
     metrics: Sequence[str]
+    counted: str = "labelled pairs"  # by their actions
 
 
 LPIPS_OF_MOTION = ("lpips_to_next_moving", "lpips_region_moving")
 VARIED_PAIRS = {
     "figure4": Varied(
-        {W_FT.name: "recipe"}, (COPY.name, W_PRE.name, SCRATCH.name, W_TFS.name), LPIPS_OF_MOTION
+        {W_FT.name: "recipe"},
+        (COPY.name, W_PRE.name, SCRATCH.name, W_TFS.name),
+        LPIPS_OF_MOTION,
+        "training pairs",
     ),
     "figure5": Varied(
         {R_GT.name: "adapter", DIRECT.name: "dynamics"},
@@ -126,13 +141,13 @@ def _suffix(method: str, base: str) -> int | None:
     return int(match[1]) * (1000 if match[2] else 1) if match else None
 
 
-def pairs_figure(drawn: Sequence[Plot]) -> Figure:
+def pairs_figure(drawn: Sequence[Plot], experiment: str) -> Figure:
     """The number of pairs on a logarithmic axis; at its end stands the training on all pairs."""
     ticks = sorted({pairs for plot in drawn for line in plot.lines.values() for pairs in line})
     last = 4 * max((pairs for pairs in ticks if pairs < ALL), default=1)
     positions = {pairs: float(np.log10(min(pairs, last))) for pairs in ticks}
-    names = ["all" if pairs == ALL else short_number(int(pairs)) for pairs in ticks]
-    return measured_figure(drawn, positions, names, "training pairs")
+    names = {pairs: "all" if pairs == ALL else short_number(int(pairs)) for pairs in ticks}
+    return measured_figure(drawn, positions, names, VARIED_PAIRS[experiment].counted)
 
 
 # Against the rate and the length of the training: one line, the base recipe among its variations
@@ -149,34 +164,37 @@ def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> li
             coded = [BASE.name, *(v.name for v in VARIATIONS.values() if v.topic == RATE)]
             of = {LATENT.name: coded, CODEC.name: list(CODECS)}
             lines = {name: _by_bits(results, scale, corpus, metric, names) for name, names in of.items()}
+            points_of = {RELEASED_MODEL.name: _by_bits(results, scale, corpus, metric, [AS_RELEASED])}
         else:
-            lines = {LATENT.name: lengths(results, scale, corpus, metric)}
+            lines, points_of = {LATENT.name: lengths(results, scale, corpus, metric)}, {}
         lines = {name: line for name, line in lines.items() if len(line) > 1}
         trends = {name: trend(line) for name, line in lines.items() if topic == LENGTH}
         if lines:
-            drawn.append(Plot(metric, lines, {}, trends))
+            alone = {name: point for name, point in points_of.items() if point}
+            drawn.append(Plot(metric, lines | alone, {}, trends))
     return drawn
 
 
 def _by_bits(
     results: Results, scale: str, corpus: str, metric: str, names: Sequence[str]
 ) -> dict[float, Measured]:
-    """Bits -> the number of the variation or codec that has them, in ascending order."""
+    """Bits that were spent -> the number of the variation or codec that did, in ascending order."""
     by_bits: dict[float, Measured] = {}
     for name in names:
         cells = [cell for cell in results.find(scale, "ablations", name, corpus) if cell.status == "ok"]
         measured = results.measure(scale, "ablations", name, corpus, metric)
         if cells and measured:
-            by_bits[float(CODECS.get(name) or cells[0].record["metrics"]["bits"]["value"])] = measured
+            by_bits[float(cells[0].record["metrics"]["bits"]["value"])] = measured
     return dict(sorted(by_bits.items()))
 
 
 def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
     """Bits or pairs on a logarithmic axis; values too, where they differ more than tenfold."""
     lines = [line for plot in drawn for line in (*plot.lines.values(), *plot.trends.values())]
-    ticks = sorted({tick for line in lines for tick in line})
-    positions = {tick: float(np.log10(tick)) for tick in ticks}
-    names = [short_number(tick) for tick in ticks]
+    positions = {tick: float(np.log10(tick)) for line in lines for tick in line}
+    # A codec's bits are not those of the variations: its points need no ticks of their own.
+    of_model = [line for plot in drawn for line in (plot.lines[LATENT.name], *plot.trends.values())]
+    names = {tick: short_number(tick) for tick in sorted({tick for line in of_model for tick in line})}
     figure = measured_figure(drawn, positions, names, xlabel)
     for axis, plot in zip(figure.axes, drawn, strict=True):
         values = [entry.value for line in plot.lines.values() for entry in line.values()]
@@ -221,17 +239,19 @@ def _steps(
 def rollout_figure(drawn: Sequence[Plot]) -> Figure:
     """The steps side by side."""
     ticks = sorted({k for plot in drawn for line in plot.lines.values() for k in line})
-    return measured_figure(drawn, {k: k for k in ticks}, [f"{k:g}" for k in ticks], "steps ahead, k")
+    return measured_figure(drawn, {k: k for k in ticks}, {k: f"{k:g}" for k in ticks}, "steps, k")
 
 
 def measured_figure(
-    drawn: Sequence[Plot], positions: Mapping[float, float], ticks: Sequence[str], xlabel: str
+    drawn: Sequence[Plot], positions: Mapping[float, float], ticks: Mapping[float, str], xlabel: str
 ) -> Figure:
-    """The plots below each other, bands for intervals, one legend above all. `positions` are the lines' x."""
+    """The plots, bands for intervals, one legend above all. `positions` are the lines' x, some with a tick,
+    in ascending order."""
     lines = {name for plot in drawn for name in plot.lines}
     names = list(dict.fromkeys(name for plot in drawn for name in (*plot.lines, *plot.levels)))
     labels = [method_label(name) for name in names]
-    figure, axes = plots(len(drawn), 1.5, above=legend_height(labels))
+    columns = 1 if len(drawn) < MANY_PLOTS else 2
+    figure, axes = plots(len(drawn), 1.5, above=legend_height(labels), columns=columns)
     for axis, plot in zip(axes, drawn, strict=True):
         for method, line in plot.lines.items():
             x = [positions[key] for key in line]
@@ -247,10 +267,14 @@ def measured_figure(
         axis.set(ylim=(-0.02 * top, top), ylabel=math(metric_label(plot.metric)))  # what lies at 0 is seen
         if (metric := known_metric(plot.metric)) and metric.unit == "share":
             axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-    axes[-1].set(xlabel=xlabel)
-    axes[-1].set_xticks(list(positions.values()), spaced(list(positions.values()), ticks))
+    for axis in axes[-columns:]:
+        axis.set(xlabel=xlabel)
+        marked = [positions[key] for key in ticks]
+        axis.set_xticks(marked, spaced(marked, list(ticks.values())))
     handles = [Line2D([], [], **(look(name) if name in lines else level_look(name))) for name in names]
-    legend_above(axes[0], legend_columns(labels), handles=handles, labels=[math(label) for label in labels])
+    legend_above(
+        axes[columns - 1], legend_columns(labels), handles=handles, labels=[math(label) for label in labels]
+    )
     return figure
 
 

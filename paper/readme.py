@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paper import bench_tables
+from paper.claim_tables import claims_in_short
 from paper.costs import costs
 from paper.gpu_steps import gpu_steps
 from paper.options import check_folder
@@ -24,6 +25,7 @@ PAGES = tuple(
 )
 TABLES: dict[str, Callable[[Results], Table]] = {
     "table1": lambda results: reproduced(results, Reported()),
+    "claims": claims_in_short,
     "cost": costs,
     "gpu": gpu_steps,
     **bench_tables.BENCHES,

@@ -55,23 +55,29 @@ def look(method: str) -> dict[str, Any]:
 
 
 def plots(
-    count: int, height: float, *, above: float = 0.0, between: float = 0.12
+    count: int, height: float, *, above: float = 0.0, between: float = 0.12, columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of one column's width with `count` plots below each other, each `height` inches high.
+    """A figure with `count` plots, each `height` inches high, in so many columns of a page: row by row.
 
     `above` the first and `between` the plots, inches are left free for a legend or titles.
     """
-    total = BOTTOM + count * height + (count - 1) * between + above + TOP
-    figure = Figure(figsize=(COLUMN_INCHES, total))
+    rows, across = -(-count // columns), columns * COLUMN_INCHES
+    total = BOTTOM + rows * height + (rows - 1) * between + above + TOP
+    figure = Figure(figsize=(across, total))
     edges = {
-        "left": LEFT / COLUMN_INCHES,
-        "right": 1 - RIGHT / COLUMN_INCHES,
+        "left": LEFT / across,
+        "right": 1 - RIGHT / across,
         "bottom": BOTTOM / total,
         "top": 1 - (above + TOP) / total,
         "hspace": between / height,
+        "wspace": (LEFT + RIGHT) / (COLUMN_INCHES - LEFT - RIGHT),
     }
-    axes = figure.subplots(count, 1, sharex=True, squeeze=False, gridspec_kw=edges)
-    return figure, list(axes[:, 0])
+    axes = figure.subplots(rows, columns, sharex=True, squeeze=False, gridspec_kw=edges).flat
+    for empty in axes[count:]:
+        empty.remove()
+    for last in axes[max(0, count - columns) : count]:  # each column's, under which another may be empty
+        last.tick_params(labelbottom=True)
+    return figure, list(axes[:count])
 
 
 def log_scale(axis: Axes) -> None:

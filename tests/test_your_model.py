@@ -92,7 +92,7 @@ def test_tables_and_page_show_the_row(measured: Path, tmp_path: Path) -> None:
     table = (tmp_path / "out" / "smoke" / "table1_sim-ego.csv").read_text()
     assert re.search(r'^mine,"0\.\d{3} \[', table, flags=re.MULTILINE)
     board = read_csv(tmp_path / "out" / "smoke" / "leaderboard_smoke.csv").iloc[0]
-    for column in ("Bits", "LPIPS / x264's at its bits", "Delta-PSNR, dB", "Leak, state"):
+    for column in ("Bits", "LPIPS / x264's at its bits", "Delta-PSNR, dB", "Leak, state (1 = none)"):
         assert re.fullmatch(r"-?[\d.]+", str(board[column])), column
     page = (tmp_path / "out" / "index.html").read_text()
     assert "<td>mine</td>" in page

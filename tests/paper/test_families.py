@@ -65,7 +65,7 @@ def test_a_rank_correlation_is_of_better_with_better(results: Results) -> None:
     found = {row[0]: row[1:] for row in table.rows}
     assert found["More bits"] == ["-1.00", "-1.00 to -1.00", "no"]
     # A leak of 1 is none, and the first family has the largest number and the smallest error.
-    assert found["Leak, state"][0] == "+1.00"
+    assert found["Leak, state (1 = none)"][0] == "+1.00"
     assert found["Hand error in the picture, px"][0] == "-1.00"
     assert found["State error / copy's"] == ["–", "–", "–"]  # all alike
     assert "n = 6 families" in table.title
@@ -79,7 +79,7 @@ def test_a_wide_interval_says_so() -> None:
 
 def test_the_figure_has_a_marker_for_each_family(results: Results) -> None:
     points = rate_points(results, "mini")
-    assert list(points) == ["State error / copy's", "Leak, state", "Hand error, px"]
+    assert list(points) == ["State error / copy's", "Leak, state (1 = none)", "Hand error, px"]
     assert len(points) == len(OVER_BITS) - 1  # no ratio of LPIPS was measured
     figure = rate_figure(points)
     assert len(figure.axes) == 3
@@ -131,7 +131,7 @@ def test_success_of_planning_is_told_by_family(results: Results, tmp_path: Path)
     assert "n = 5 families" in table.title
     rows = {label: text for label, text, *_ in table.rows}
     assert rows["More bits"] == "-1.00"
-    assert rows["Leak, state"] == "+1.00"  # more leaks less here, and succeeds more often
+    assert rows["Leak, state (1 = none)"] == "+1.00"  # more leaks less here, and succeeds more often
     assert rows["Hand error by real actions, px"] == "+1.00"
     nearer = {label: text for label, _, _, _, text, *_ in table.rows}
     assert nearer["More bits"] == "+1.00"  # the family with more bits ends nearer, and succeeds less often

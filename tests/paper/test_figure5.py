@@ -73,7 +73,7 @@ def test_pairs_curve_has_both_ways_to_use_labels(results):
         "direct": [float("inf")],
     }
     assert set(plot.levels) == {"copy", "r_la"}
-    (axis,) = pairs_figure([plot]).axes
+    (axis,) = pairs_figure([plot], "figure5").axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["100", "2k", "all"]
     assert len(axis.get_legend().get_texts()) == 4
 

@@ -207,7 +207,7 @@ def test_pairs_of_a_visit_are_decoded_together(tmp_path: Path) -> None:
 
 
 def test_sources_are_corpora_of_the_pretraining_or_drawn_video(corpus: Corpus, tmp_path: Path) -> None:
-    """Each choice is another training over the same MAE; drawn video alone needs no corpus."""
+    """Each choice is another training over the same MAE; procedural video alone needs no corpus."""
     artifacts = Artifacts(tmp_path / "cache", tmp_path / "released")
     corpora = {"made": corpus, "other": replace(corpus, name="other")}
     choices = {(): 0, ("made",): 0, ("made", PROCEDURAL): 6, (PROCEDURAL,): 6}

@@ -5,11 +5,12 @@ A variation is the base recipe with some of its fields set, in the words of `--s
 
 from dataclasses import dataclass
 
-from uwm.methods.spec import BLACK, BLUE, Method, Style
+from uwm.methods.spec import BLACK, BLUE, RED, Method, Style
 
 # Topics.
 RATE, LENGTH, PRESETS, PARTS = "rate", "length", "presets", "parts"
 CODEBOOK, EXTRACTOR, DATA = "codebook", "extractor", "data"
+AS_RELEASED = "released"  # the variation that the released model is
 BASE = Method("base", "Base: 24 codes of 10 bits", ("ablations",))
 
 
@@ -124,7 +125,7 @@ VARIATIONS: dict[str, Variation] = {
         # The released model's training up to its perceptual loss; and with that.
         Variation("batch-128", "8,000 steps of 128 pairs", LENGTH, ("train.steps=8000", *LARGE_BATCHES)),
         Variation(
-            "released",
+            AS_RELEASED,
             "8,000 steps of 128 pairs, then 3,000 with LPIPS in the loss",
             LENGTH,
             (
@@ -174,8 +175,10 @@ VARIATIONS: dict[str, Variation] = {
         _extractor("standardize-none", "Latents not standardised", "standardize=none"),
         _data("fixed", "Trained on fixed cameras alone", "sources=sim-third-person"),
         _data("moving", "Trained on moving cameras alone", "sources=sim-ego"),
-        _data("drawn", "Trained on drawn video alone", "sources=procedural"),
-        _data("with-drawn", "Trained on drawn video besides", "sources=sim-third-person,sim-ego,procedural"),
+        _data("drawn", "Trained on procedural video alone", "sources=procedural"),
+        _data(
+            "with-drawn", "Trained on procedural video besides", "sources=sim-third-person,sim-ego,procedural"
+        ),
         *(
             _data(f"gap-{gap:g}", f"Trained on pairs {gap:g} s apart", f"gap={gap:g}")
             for gap in (0.1, 0.5, 1.0)
@@ -189,10 +192,16 @@ REPEATED = (BASE.name, "queries", "tokens", "no-start", "gradient", "beta-0.25",
 # The lines of the figures.
 LATENT = Method("latent-actions", "Latent actions", ("ablations",), Style(BLUE, "-", "o"), optional=True)
 CODEC = Method("codec", "x264, one P-frame", ("ablations",), Style(BLACK, ":", "x"), optional=True)
+RELEASED_MODEL = Method(
+    "released-model", "Released model", ("ablations",), Style(RED, "", "D"), optional=True
+)
 # A video codec's P-frame of so many bits, the rival of a code of that rate. Nothing is trained for it.
 CODECS = {f"codec-{bits}": bits for bits in (240, 490, 980, 1960)}
 VARIATION_METHODS = (
-    *(BASE, LATENT, CODEC),
-    *(Method(name, f"x264, {bits:,} bits", ("ablations",), optional=True) for name, bits in CODECS.items()),
+    *(BASE, LATENT, CODEC, RELEASED_MODEL),
+    *(
+        Method(name, f"x264, up to {bits:,} bits", ("ablations",), optional=True)
+        for name, bits in CODECS.items()
+    ),
     *(Method(name, v.label, ("ablations",), optional=v.topic != PARTS) for name, v in VARIATIONS.items()),
 )

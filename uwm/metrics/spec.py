@@ -108,13 +108,13 @@ _DECLARED = (
         ratio=("state_mse", "state_mse_no_action"),
         gain=True,
     ),
-    Metric("leak", "Leak, state", "higher", ratio=("stitched_mse", "stitched_mse_copy")),
+    Metric("leak", "Leak, state (1 = none)", "higher", ratio=("stitched_mse", "stitched_mse_copy")),
     Metric(
         "leak_of_colour", "Leak of mean colour", "higher", ratio=("stitched_mse_colour", "stitched_mse_copy")
     ),
     Metric(
         "leak_lpips",
-        "Leak, LPIPS",
+        "Leak, LPIPS (1 = none)",
         "higher",
         protocol="lpips",
         ratio=("stitched_lpips", "stitched_lpips_copy"),

@@ -156,7 +156,7 @@ def cached_states(
 ) -> IndexSource:
     """Batches of state pairs whose states are all computed now: for frozen encoders and fixed crops.
 
-    `procedural`: so many pairs of drawn video besides.
+    `procedural`: so many pairs of procedural video besides.
     """
     manifests = tuple(training_manifests(corpora, recipe).items())
     settings = (recipe.short_side, recipe.gap, recipe.views, recipe.train.seed, procedural)

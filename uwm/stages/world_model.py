@@ -61,10 +61,10 @@ class PretrainRecipe(PairRecipe):
     model: WorldModelConfig = WORLD_MODEL_PRESETS["paper"]  # its sizes of None are those of the MAE
     stage: str = "world-model"  # what the training is called among a run's stages and curves
     perceptual: PerceptualRecipe = later(PerceptualRecipe())
-    # What it is trained on: some of the pre-training's corpora, and `procedural` for drawn video; (): all of
+    # What it is trained on: some of the pre-training's corpora, and `procedural`; (): all of
     # the corpora. The MAE is that of all corpora, and all are watched.
     sources: Names = later(())
-    # Of drawn video, where it is a source.
+    # Of procedural video, where it is a source.
     procedural_pairs: Annotated[int, Range(1, 50_000)] = later(6000)
 
     def __post_init__(self) -> None:
@@ -225,10 +225,7 @@ def varied(base: PretrainRecipe, preset: str | None, settings: Iterable[str]) ->
 def obtain_world(
     mae: ObtainedMAE, pretrain: PretrainRecipe, corpora: Corpora, artifacts: Artifacts, stop: ShouldStop
 ) -> World:
-    """The world model of a recipe over an MAE: released, cached, or trained now on `corpora`.
-
-    Both are on this process's device.
-    """
+    """The world model of a recipe over an MAE, on its device: released, cached, or trained on `corpora`."""
     corpora = first_clips_of_each(corpora, pretrain.clips)
     inputs = training_manifests(corpora, pretrain)
     stage = world_model_stage(pretrain, mae.model.config, {**inputs, "mae": mae.digest})
