@@ -29,8 +29,8 @@ def claims_in_short(results: Results) -> Table:
     ]
     counts = Counter(verdicts.values())
     note = (
-        f"In LPIPS, scale {SHOWN_SCALE}, moving half. W_pre is the pre-trained model, W_ft the "
-        "fine-tuned one, W_tfs one trained from scratch. Over all pairs and the moving half, and with our readings of "
+        f"In LPIPS, scale {SHOWN_SCALE}, moving half. W_pre is the pre-trained model, W_ft the fine-tuned "
+        "one, W_tfs one trained from scratch. Over all pairs and the moving half, and with our readings of "
         "Figure 5 (the hand's place, states, pixels, five steps ahead), "
         f"{counts[AGREES]} claims agree and {counts[DIFFERS]} differ."
     )
