@@ -52,9 +52,9 @@ CAPTIONS = {
     "point where it shows a copy.",
     r"families_(.+)": "The same pairs by each family ({corpus}, scale {scale}), trained briefly: O_t, O_t+1 "
     "and the frames predicted from its latent actions.",
-    r"families_rate": "Bits of a transition and what they buy, scale {scale}: a marker for each family, equal bits beside each other, 95% "
-    "intervals over clips and trainings. Above, third person, moving half; last the hand's error "
-    "by a robot's real actions through an adapter.",
+    r"families_rate": "Bits of a transition and what they buy, scale {scale}: a marker for each family, "
+    "those of equal bits beside each other, 95% intervals over clips and trainings. Third person, moving "
+    "half; last the hand's error by a robot's real actions through an adapter.",
     r"ablations_length_(.+)": "The same against the length of the training, which has a falling learning "
     "rate each time ({corpus}, moving half, scale {scale}); the longest one, in larger batches, is the "
     "released model's before its perceptual loss. Dotted: a power law through the last three.",
