@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
+from paper.control_targets import control_targets
 from paper.items import AGREES, DIFFERS, NOT_COMPARED, Item, absent, interval_text
 from paper.names import DASH, corpus_label
 from paper.planning_targets import planning_targets
@@ -106,7 +107,7 @@ def all_items(results: Results, reported: Reported) -> list[Item]:
     """Every item in a fixed order: reported numbers, targets, claims of each scale."""
     items = list(numeric_items(results, reported)) if "paper" in results.scales else []
     if "mini" in results.scales:
-        items += [*targets(results), *planning_targets(results)]
+        items += [*targets(results), *control_targets(results), *planning_targets(results)]
     for scale in results.scales:
         items += claims(results, reported, scale)
     return items

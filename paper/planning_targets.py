@@ -75,6 +75,6 @@ def _reasons(results: Results, target: SuccessTarget) -> Iterator[str]:
             yield f" {interval_text(found, SUCCESS)} with {replaced.partition(': ')[2]}."
     if paired := target.other and paired_success(results, "mini", target.task, target.method, target.other):
         apart = metric_text(SUCCESS, paired.second - paired.first)
-        yield f" From the same {paired.n} starts it is {apart} points below, which may be chance where P is "
-        yield f"large: it alone reached {paired.only_first} goals, the other alone {paired.only_second} "
-        yield f"(P {paired.p:.2f}, exact sign test)."
+        yield f" From the same {paired.n} starts it is {apart} points below: it alone reached "
+        yield f"{paired.only_first} goals, the other alone {paired.only_second}. Chance alone would part two "
+        yield f"equal planners as far with probability {paired.p:.2f} (exact sign test)."

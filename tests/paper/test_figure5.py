@@ -9,11 +9,14 @@ from toy_records import toy_figure5
 
 from paper import tables
 from paper.captions import CAPTIONS, caption, in_order
+from paper.control_targets import control_targets
 from paper.figures import main
 from paper.grids import grids
+from paper.items import MISSING, NOT_REACHED, REACHED
 from paper.layout import MOVEMENT
 from paper.measured_curves import pairs_figure, pairs_plots, rollout_figure, rollout_plots
 from paper.store import Results
+from uwm.methods import R_LA
 from uwm.metrics.spec import metric_label
 
 CORPUS = "sim-panda"
@@ -121,3 +124,14 @@ def test_page_shows_the_animations(root):
     assert base64.b64decode(gif)[:3] == b"GIF"
     assert "From left to right: the true clip" in " ".join(text.split())
     assert "prefers-reduced-motion" in text
+
+
+def test_targets_compare_real_actions_with_a_copy(results, monkeypatch):
+    near, far = control_targets(results)
+    assert (near.verdict, near.reported[:6], far.verdict) == (REACHED, "≤ 0.12", MISSING)
+    monkeypatch.setattr("paper.control_targets.COPY", R_LA)  # which is nearer than R_GT
+    missed, _ = control_targets(results)
+    assert missed.verdict == NOT_REACHED
+    assert re.search(
+        r"no adapter: 0\.05\d\. By fewer labelled pairs: 0\.09\d by 100, 0\.07\d by 2,000", missed.why
+    )
