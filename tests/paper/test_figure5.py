@@ -133,5 +133,5 @@ def test_targets_compare_real_actions_with_a_copy(results, monkeypatch):
     missed, _ = control_targets(results)
     assert missed.verdict == NOT_REACHED
     assert re.search(
-        r"no adapter: 0\.05\d\. By fewer labelled pairs: 0\.09\d by 100, 0\.07\d by 2,000", missed.why
+        r"no adapter: 0\.04\d\. By fewer labelled pairs: 0\.08\d by 100, 0\.06\d by 2,000", missed.why
     )
