@@ -119,6 +119,22 @@ def test_structure_loss_is_the_mean_ssim_of_a_pictures_cells() -> None:
     assert found.item() == pytest.approx(1 - torch.stack(values).mean().item(), rel=1e-4)
 
 
+def test_structure_loss_in_bf16_is_nearly_that_in_fp32() -> None:
+    """Value and gradient, of low contrast on a bright ground: by how the picture was rounded, no more."""
+    target = 1 + 0.1 * torch.randn(2, 4, 16 * 16 * 3, generator=generator())
+    rounded = (target + 0.05 * torch.randn(target.shape, generator=generator(1))).bfloat16()
+    gradients, values = [], []
+    for patches in (rounded.float().requires_grad_(), rounded.clone().requires_grad_()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=patches.dtype == torch.bfloat16):
+            loss = structure_loss(patches, target, 16)
+        loss.backward()
+        assert patches.grad is not None
+        gradients.append(patches.grad.float().flatten())
+        values.append(loss.item())
+    assert values[1] == pytest.approx(values[0], rel=1e-6)
+    assert torch.cosine_similarity(*gradients, dim=0).item() > 0.999
+
+
 def test_the_picture_loss_trains_the_world_model_alone() -> None:
     mae, model = MaskedAutoencoder(MAE), WorldModel(high_rate(64).fitted(MAE))
     states = torch.randn(4, 2, 17, 48, generator=generator())

@@ -162,17 +162,20 @@ def structure_loss(
     """1 - SSIM (Wang et al. 2004) of patches (B, N, P*P*3): its windows, side by side, are `cells` px wide.
 
     Blur counts as much where contrast is low as where it is high. It shares no weights with the networks that
-    LPIPS measures with.
+    LPIPS measures with. In fp32, whatever the training's precision: a variance is a difference of squares,
+    of which bf16 leaves nothing where contrast is low.
     """
     losses = []
-    for cell in cells:
-        shape = (patch_size // cell, cell, patch_size // cell, cell, 3)
-        x, y = patches.unflatten(2, shape), target.unflatten(2, shape)
-        mean_x, mean_y, square_x, square_y, product = (z.mean((3, 5)) for z in (x, y, x * x, y * y, x * y))
-        light = _likeness(mean_x * mean_y, mean_x.square() + mean_y.square(), SSIM_FLOORS[0])
-        spread = square_x - mean_x.square() + square_y - mean_y.square()
-        losses.append(1 - (light * _likeness(product - mean_x * mean_y, spread, SSIM_FLOORS[1])).mean())
-    return torch.stack(losses).mean()
+    with torch.autocast(patches.device.type, enabled=False):
+        for cell in cells:
+            shape = (patch_size // cell, cell, patch_size // cell, cell, 3)
+            x, y = (side.float().unflatten(2, shape) for side in (patches, target))
+            means = (z.mean((3, 5)) for z in (x, y, x * x, y * y, x * y))
+            mean_x, mean_y, square_x, square_y, product = means
+            light = _likeness(mean_x * mean_y, mean_x.square() + mean_y.square(), SSIM_FLOORS[0])
+            spread = square_x - mean_x.square() + square_y - mean_y.square()
+            losses.append(1 - (light * _likeness(product - mean_x * mean_y, spread, SSIM_FLOORS[1])).mean())
+        return torch.stack(losses).mean()
 
 
 def _likeness(product: Tensor, squares: Tensor, floor: float) -> Tensor:
