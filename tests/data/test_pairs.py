@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.data.video_files import read_number, truncate, write_video
+from tests.data.video_files import damage_middle, read_number, truncate, write_video
 from uwm.data import pairs
 from uwm.data.corpora import Clip, Corpus
 from uwm.data.manifest import build_manifest
 from uwm.data.pairs import joined_parts, load_frames, load_pairs, resize_short_side
+from uwm.data.selection import needed_frames
 from uwm.errors import UserError
 
 
@@ -53,6 +54,29 @@ def test_every_frame_in_memory(corpus):
     assert bank.pairs.tolist() == [[i, i + 2] for i in range(10)] + [[12 + i, 14 + i] for i in range(18)]
     gaps = bank.time[bank.pairs[:, 1]] - bank.time[bank.pairs[:, 0]]
     assert torch.allclose(gaps, torch.tensor([0.2] * 10 + [2 / 12] * 18, dtype=torch.float64), atol=1e-3)
+
+
+def test_only_the_frames_that_pairs_need(corpus):
+    bank = load_frames(corpus, "test", 64)
+    manifest = build_manifest(corpus, "test", pairs_per_clip=3)
+    needed, index = needed_frames(bank, manifest)
+    assert len(needed.frames) == len(needed.clip) == len(index.unique()) < len(bank.frames)
+    assert needed.frames[index].equal(load_pairs(corpus, manifest, 64))
+    every = build_manifest(corpus, "test")
+    assert needed_frames(bank, every)[0] is bank
+
+
+def test_pairs_of_a_clip_that_is_damaged_in_its_middle_are_one_line(tmp_path: Path):
+    """Its frames can be listed: it has pairs, which the training's digest names."""
+    for name in ("good.mp4", "bad.mp4"):
+        write_video(tmp_path / name, 24, fps=10, size=(64, 64))
+    damage_middle(tmp_path / "bad.mp4")
+    corpus = Corpus("two", tmp_path, (Clip("bad.mp4", "train"), Clip("good.mp4", "train")))
+    manifest = build_manifest(corpus, "train")
+    assert set(manifest.table["video"]) == {"bad.mp4", "good.mp4"}
+    bank = load_frames(corpus, "train", 64)
+    with pytest.raises(UserError, match=r"^bad\.mp4: cannot be decoded: .* replace the file .*, or move it"):
+        needed_frames(bank, manifest)
 
 
 def test_other_shapes_are_cropped_to_the_common_one(tmp_path: Path):

@@ -104,6 +104,16 @@ def truncate(path: Path, share: float) -> Path:
     return path
 
 
+def damage_middle(path: Path) -> Path:
+    """Zeros in the middle of an MP4's pictures: its list of frames is whole, and not all can be decoded."""
+    data = bytearray(path.read_bytes())
+    box = data.index(b"mdat") - 4
+    size = int.from_bytes(data[box : box + 4], "big")
+    data[box + size // 2 : box + size // 2 + size // 8] = bytes(size // 8)
+    path.write_bytes(data)
+    return path
+
+
 def touch(folder: Path, *names: str) -> None:
     """Empty files, where nothing but their names is read."""
     for name in names:

@@ -97,10 +97,32 @@ def nested_pairs(manifest: Manifest, pairs: int | None, seed: int) -> Manifest:
     return Manifest(manifest.table.iloc[np.sort(rows)].reset_index(drop=True), manifest.skipped)
 
 
+def needed_frames(bank: FrameBank, manifest: Manifest) -> tuple[FrameBank, Tensor]:
+    """The frames of a bank that a manifest's pairs need, and the pairs' index (n, 2) among them.
+
+    UserError as `rows_in_bank`.
+    """
+    frames, pairs = torch.unique(rows_in_bank(bank, manifest), return_inverse=True)  # (F,), (n, 2)
+    if len(frames) == len(bank.frames):
+        return bank, pairs  # a gigabyte in the mini corpus, which need not be copied
+    return replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]), pairs
+
+
 def rows_in_bank(bank: FrameBank, manifest: Manifest) -> Tensor:
-    """The index (n, 2) int64 among the bank's frames of each pair of a manifest of the same clips."""
+    """The index (n, 2) int64 among the bank's frames of each pair of a manifest of the same clips.
+
+    Raises:
+        UserError: a clip of the manifest could be listed, but not decoded as a whole. The pairs that a
+            training's digest names are all there, or it does not begin.
+    """
     counts = np.bincount(bank.clip.numpy(), minlength=len(bank.clips))
     starts = dict(zip(bank.clips, np.cumsum(counts) - counts, strict=True))
+    if lacking := next((clip for clip in manifest.table["video"].unique() if clip not in starts), None):
+        reason = dict(bank.skipped).get(lacking, "no clip of these")
+        raise UserError(
+            f"{lacking}: {reason}, and pairs of it are to be trained on; replace the file by a whole one, or "
+            "move it away, and start again"
+        )
     first = manifest.table["video"].map(starts).to_numpy()
     pairs = np.stack([first + manifest.table[name].to_numpy() for name in ("frame0", "frame1")], axis=1)
     return torch.from_numpy(pairs.astype(np.int64))

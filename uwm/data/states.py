@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 
 import torch
@@ -13,7 +13,7 @@ from uwm.data.action_pairs import ActionPairs
 from uwm.data.corpora import Corpus
 from uwm.data.crops import center_crop, fixed_views
 from uwm.data.pairs import FrameBank, joined_parts, load_frames, load_pairs
-from uwm.data.selection import rows_in_bank
+from uwm.data.selection import needed_frames
 
 # States
 
@@ -68,12 +68,7 @@ def view_states(
 
 def frames_of(pairs: ActionPairs, short_side: int, gap: float) -> tuple[FrameBank, Tensor]:
     """The training frames that pairs need, and the pairs' index (n, 2) among them."""
-    bank = _every_frame(pairs.corpus, short_side, gap)
-    rows = rows_in_bank(bank, pairs.manifest)  # (n, 2)
-    frames, frame_index = torch.unique(rows, return_inverse=True)  # (F,), (n, 2)
-    if len(frames) == len(bank.frames):
-        return bank, frame_index  # a gigabyte in the mini corpus, which need not be copied
-    return replace(bank, frames=bank.frames[frames], clip=bank.clip[frames]), frame_index
+    return needed_frames(_every_frame(pairs.corpus, short_side, gap), pairs.manifest)
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,13 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from uwm.bounds import Count, NotNegative, OutOfBounds, later
 from uwm.data.corpora import Corpus
 from uwm.data.manifest import Manifest
 from uwm.data.pairs import load_frames
-from uwm.data.selection import first_clips, frozen_pairs, nested_pairs, rows_in_bank
+from uwm.data.selection import first_clips, frozen_pairs, needed_frames, nested_pairs
 from uwm.data.states import FrozenEncoder
 from uwm.metrics.perceptual import ProtocolName, published_lpips
 from uwm.models import MaskedAutoencoder, WorldModel
@@ -278,9 +276,7 @@ def chosen_states(
     videos = set(manifest.table["video"])
     used = replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.path in videos))
     bank = load_frames(used, "train", recipe.short_side, gap=recipe.gap)
-    frames, pairs = torch.unique(rows_in_bank(bank, manifest), return_inverse=True)  # (F,), (n, 2)
-    if len(frames) < len(bank.frames):  # else they need not be copied
-        bank = replace(bank, frames=bank.frames[frames], clip=bank.clip[frames])
+    bank, pairs = needed_frames(bank, manifest)
     states = bank_view_states(recipe, mae, bank)
     load = state_pairs(states, pairs)
     return IndexSource(len(pairs), load, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
