@@ -1,10 +1,14 @@
 """What a model's own trainer is given: pairs of all corpora, no more than its budget."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import nn
 
 from uwm.data.pairs import FrameBank
-from uwm.stages.external import TrainingPairs
+from uwm.stages.external import TrainingPairs, save_state
 
 
 def bank(first: int, frames: int, side: int) -> FrameBank:
@@ -43,3 +47,15 @@ def test_frames_have_the_models_size_and_range(size: int) -> None:
     assert now.shape == then.shape == (4, 3, size, size)
     assert now.min() >= 0
     assert then.max() <= 1
+
+
+def test_tied_weights_are_saved_after_a_training(tmp_path: Path) -> None:
+    def tied() -> nn.Module:
+        model = nn.ModuleDict({"embed": nn.Linear(4, 4), "unembed": nn.Linear(4, 4)})
+        model["unembed"].weight = model["embed"].weight
+        return model
+
+    model, other = tied(), tied()
+    save_state(model, tmp_path / "weights.safetensors")
+    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())

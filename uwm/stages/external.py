@@ -122,4 +122,10 @@ def _fit(context: Context, method: Fitted, folder: Path) -> None:
     banks = [load_frames(c, "train", recipe.short_side, gap=recipe.gap) for c in corpora.values()]
     budget, seed = pairs_budget(context), recipe.train.seed
     model.fit(TrainingPairs(banks, int(model.image_size), budget, seed), budget, seed)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS)
+    save_state(model, folder / WEIGHTS)
+
+
+def save_state(model: Any, path: Path) -> None:
+    """The `state_dict` of a model, whose tensors may share memory or lie on a GPU, as safetensors."""
+    state = model.state_dict().items()
+    save_file({name: value.detach().cpu().clone().contiguous() for name, value in state}, path)
