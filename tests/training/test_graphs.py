@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from uwm.data.draws import Draws
 from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
+from uwm.stages.finetune import FROZEN, PartialTraining
 from uwm.stages.world_model import PLACED
 from uwm.training.device import Graphs
-from uwm.training.objectives import LatentActionPrediction, PictureLoss
+from uwm.training.objectives import LatentActionPrediction, PictureLoss, action_gap
 
 MAE = MAE_PRESETS["tiny"]
 
@@ -41,9 +42,10 @@ def three_steps(objective: LatentActionPrediction, recorded: bool, device: str =
     return found
 
 
-def test_nothing_remains_of_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recorder is a stand-in that runs its part with gradients, as CUDA's does to warm up."""
-    recorded = []
+def pretend_recording(monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., Any]]:
+    """A stand-in for the recorder runs its part with gradients, as CUDA's does to warm up. Returns what it is
+    given."""
+    recorded: list[Callable[..., Any]] = []
 
     def run(part: Callable[..., Any], sample: tuple[Tensor, ...], **_: Any) -> Callable[..., Any]:
         for _ in range(3):
@@ -52,12 +54,33 @@ def test_nothing_remains_of_a_recording(monkeypatch: pytest.MonkeyPatch) -> None
         return part
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", run)
+    return recorded
+
+
+def test_nothing_remains_of_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = pretend_recording(monkeypatch)
     plain, other = objective(), objective()
     assert three_steps(plain, recorded=False) == three_steps(other, recorded=True)
     assert recorded[:2] == [other.world_model.extractor, other.world_model.dynamics]
     assert len(recorded) == 3  # and the picture's loss
     for (name, one), (_, two) in zip(plain.state_dict().items(), other.state_dict().items(), strict=True):
         assert torch.equal(one, two), name
+
+
+def test_an_extractor_that_stays_as_it_is_has_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in evaluation mode while the others train, so validation of other batches would hit its graph."""
+    recorded = pretend_recording(monkeypatch)
+    objective = PartialTraining(WorldModel(PLACED.fitted(MAE)), None, FROZEN["dynamics"]).train()
+    objective.record(states(0))
+    assert recorded == [objective.world_model.dynamics]
+
+
+@pytest.mark.gpu
+def test_a_gpu_validates_beside_a_graph() -> None:
+    objective = PartialTraining(WorldModel(PLACED.fitted(MAE)), None, FROZEN["dynamics"]).train().to("cuda")
+    three_steps(objective, recorded=True, device="cuda")
+    gaps = action_gap(objective.world_model, [states(3)[:4]], torch.Generator())
+    assert gaps["state_mse"] > 0
 
 
 @pytest.mark.gpu

@@ -134,14 +134,16 @@ class LatentActionPrediction(nn.Module):
         """Run extractor, dynamics and picture loss as CUDA graphs, for batches (B, 2, 1+N, D) of this shape.
 
         Each is then one launch. In a small model the launching of its kernels takes longer than they do. The
-        codebook is not among them, since it looks at its own counts. Recording runs each part a few times, of
-        which nothing may remain.
+        codebook is not among them, since it looks at its own counts. Nor is an extractor that stays as it is:
+        in evaluation mode as it is, its graph would run in validation too, whose batches are others.
+        Recording runs each part a few times, of which nothing may remain.
         """
         world, (s_t, s_next) = self.world_model, batch.float().unbind(1)
         before = {name: buffer.clone() for name, buffer in world.named_buffers()}
         tokens = world.config.tokens
         action = s_t.new_zeros(len(s_t), tokens.num_action_tokens, tokens.action_width, requires_grad=True)
-        torch.cuda.make_graphed_callables(world.extractor, (s_t.clone(), s_next.clone()))
+        if world.extractor.training:
+            torch.cuda.make_graphed_callables(world.extractor, (s_t.clone(), s_next.clone()))
         torch.cuda.make_graphed_callables(world.dynamics, (s_t.clone(), action), allow_unused_input=True)
         if self.picture:
             self.picture.record(s_next)
