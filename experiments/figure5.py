@@ -188,6 +188,8 @@ class Config(Bounded):
                 getattr(self, name).model.check(self.pretrain.model)
             except OutOfBounds as error:
                 raise OutOfBounds(f"{name}.model: {error}") from error
+        if (most := max(self.panel_steps)) > self.horizon:
+            raise OutOfBounds(f"panel_steps go to {most}, beyond the horizon of {self.horizon} steps")
 
 
 CONFIGS = {
