@@ -141,6 +141,7 @@ LATE = [
       for name in ("table1", "figure4", "figure5", "ablations", "families", "planning")),
     ("figure4", ["finetune.train.accumulate=2"], "accumulate must be 1"),
     ("figure5", ["ficc.train.accumulate=2"], "accumulate must be 1"),
+    ("table1", ["mae.train.accumulate=64"], "mask_ratios are 2, more than the images of a micro-batch"),
     ("figure5", ["horizon=5"], "panel_steps go to 10, beyond the horizon of 5 steps"),
 ]  # fmt: skip
 

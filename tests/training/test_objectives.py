@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uwm.data.draws import Draws
+from uwm.errors import UserError
 from uwm.metrics.statistics import perplexity
 from uwm.models import MAE_PRESETS, MaskedAutoencoder, WorldModel
 from uwm.models.patches import patchify
@@ -36,6 +37,17 @@ def test_masked_reconstruction_is_the_mean_of_its_ratios() -> None:
     assert out["loss"].item() == pytest.approx((out["loss_mask_0.75"] + out["loss_mask_0"]).item() / 2)
     whole = mae(batch[4:].float() / 255, 0.0, generator(2)).loss  # ratio 0 sees the second half of the batch
     assert out["loss_mask_0"].item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_every_mask_ratio_has_images() -> None:
+    objective = MaskedReconstruction(MaskedAutoencoder(MAE), (0.75, 0.5, 0.0))
+    batch = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=generator())
+    assert set(objective(batch, Draws(generator(1)))) == {
+        "loss",
+        *(f"loss_mask_{r}" for r in ("0.75", "0.5", "0")),
+    }
+    with pytest.raises(UserError, match="2 of the MAE's images at a time, fewer than the 3 mask_ratios"):
+        objective(batch[:2], Draws(generator(1)))
 
 
 def test_live_encoding_equals_cached_states_and_leaves_the_mae_alone() -> None:

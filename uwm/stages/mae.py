@@ -67,6 +67,10 @@ class MAERecipe(Bounded):
         check_bounds(self)
         if not self.mask_ratios:
             raise OutOfBounds("mask_ratios must not be empty")
+        if self.train and self.train.batch_size // self.train.accumulate < len(self.mask_ratios):
+            raise OutOfBounds(
+                f"mask_ratios are {len(self.mask_ratios)}, more than the images of a micro-batch"
+            )
         if self.pixels and (self.file or self.train):
             raise OutOfBounds("pixels need no MAE: set its file and train to none")
         if not self.pixels and (self.file is None) == (self.train is None):

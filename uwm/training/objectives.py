@@ -33,9 +33,17 @@ class MaskedReconstruction(nn.Module):
         self.mask_ratios = mask_ratios
 
     def forward(self, batch: Tensor, draws: Draws) -> dict[str, Tensor]:
-        """`batch` (B, 3, H, W) uint8 images -> the loss and the loss of each mask ratio."""
+        """`batch` (B, 3, H, W) uint8 images -> the loss and the loss of each mask ratio.
+
+        UserError for fewer images than ratios.
+        """
+        if len(batch) < len(self.mask_ratios):
+            raise UserError(
+                f"a process gets {len(batch)} of the MAE's images at a time, fewer than the "
+                f"{len(self.mask_ratios)} mask_ratios; raise train.batch_size or lower train.accumulate"
+            )
         images = batch.float() / 255
-        parts = images.chunk(len(self.mask_ratios))
+        parts = images.tensor_split(len(self.mask_ratios))
         losses = {
             f"loss_mask_{ratio:g}": self.mae(
                 part, ratio, noise=draws.rand(len(part), self.mae.config.tokens)
