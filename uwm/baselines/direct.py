@@ -8,6 +8,7 @@ from torch import Tensor
 from uwm.bounds import Bounded
 from uwm.models.adapter import ActionAdapter, ActionAdapterConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
+from uwm.models.seeding import seeded_draws
 from uwm.models.storage import StoredModel
 
 
@@ -37,8 +38,7 @@ class DirectDynamics(StoredModel):
         super().__init__()
         self.config = config
         self.adapter = ActionAdapter(config.adapter, seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_draws(seed):
             self.dynamics = Dynamics(config.dynamics, self.adapter.tokens)
 
     def forward(self, s_t: Tensor, actions: Tensor, mask: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from uwm.bounds import Bounded, Depth, NotNegative, Pixels, Positive, Width, che
 from uwm.models.action_extractor import ActionExtractor, ActionExtractorConfig
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.quantizer import QuantizerConfig, VectorQuantizer
+from uwm.models.seeding import seeded_draws
 from uwm.models.storage import StoredModel
 from uwm.models.tokens import LatentActions, TokenConfig, fit
 
@@ -89,8 +90,7 @@ class FICC(StoredModel):
         self.image_size, width = c.image_size, c.channels[-1]
         grid = c.image_size // int(2 ** len(c.channels))  # tokens along one side of a state
         self.tokens = TokenConfig(width, 1 + grid**2, num_action_tokens=1, action_width=c.action_width)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_draws(seed):
             self.representation = self._convolutions(c.channels)
             self.extractor = ActionExtractor(
                 ActionExtractorConfig(depth=c.inverse_depth, heads=c.heads), self.tokens

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from uwm.models.seeding import seeded_draws
+
 
 @dataclass(frozen=True)
 class Ridge:
@@ -93,8 +95,7 @@ def fit_mlp(
 ) -> nn.Sequential:
     """A network of one hidden layer from features (n, F) to targets (n, A), as after the epoch that reads
     `held_out` (features, targets) best."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_draws(seed):
         network = nn.Sequential(
             nn.LayerNorm(features.shape[1]),
             nn.Dropout(0.2),

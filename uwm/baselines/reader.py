@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uwm.bounds import Bounded, Width
+from uwm.models.seeding import seeded_draws
 from uwm.models.storage import StoredModel
 from uwm.models.tokens import TokenConfig
 
@@ -42,8 +43,7 @@ class StateReader(StoredModel):
         super().__init__()
         self.config = c = config
         _, width = c.tokens.state_size
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_draws(seed):
             self.norm = nn.LayerNorm(width, eps=1e-6)
             self.reduce = nn.Conv2d(c.states * width, c.channels, 3, padding=1)
             self.neighbours = nn.Conv2d(c.channels, c.channels, 3, padding=1)

@@ -15,6 +15,7 @@ from uwm.models.bottleneck import ContinuousBottleneck
 from uwm.models.boundary import check_precision, check_tensor
 from uwm.models.patches import sincos_positions
 from uwm.models.quantizer import VectorQuantizer
+from uwm.models.seeding import seeded_draws
 from uwm.models.storage import StoredModel
 from uwm.models.tokens import LatentActions, TokenConfig, regions_of_patches
 from uwm.models.world_model import WorldModelConfig
@@ -155,8 +156,7 @@ class ActionAdapter(StoredModel):
         _, state_width = tokens.state_size
         width = c.width or state_width
         self.register_buffer("positions", sincos_positions(width, tokens.grid), persistent=False)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_draws(seed):
             self.controls = ControlTokens(c.controller, width)
             self.spread = nn.Linear(width, width)
             if c.use_state:

@@ -30,6 +30,7 @@ from uwm.models.patches import (
     take_tokens,
     unpatchify,
 )
+from uwm.models.seeding import seeded_draws
 from uwm.models.storage import StoredModel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -125,7 +126,7 @@ class MAEOutput(NamedTuple):
 class MaskedAutoencoder(StoredModel):
     """ViT encoder and lightweight ViT decoder (paper section 3); ImageNet normalisation happens inside.
 
-    `seed` draws the initial weights (Xavier, as He et al. 2022).
+    `seed` draws the initial weights (Xavier, as He et al. 2022), and leaves torch's generators as they were.
     """
 
     config_type = MAEConfig
@@ -142,15 +143,16 @@ class MaskedAutoencoder(StoredModel):
         self.config = c = config
         norm = cast(type[nn.LayerNorm], partial(nn.LayerNorm, eps=c.layer_norm_eps))
         blocks = partial(transformer_blocks, mlp_ratio=c.mlp_ratio, layer_norm_eps=c.layer_norm_eps)
-        self.patch_embed = PatchEmbed(c.image_size, c.patch_size, 3, c.encoder_width)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, c.encoder_width))
-        self.blocks = blocks(c.encoder_width, c.encoder_depth, c.encoder_heads)
-        self.norm = norm(c.encoder_width)
-        self.decoder_embed = nn.Linear(c.encoder_width, c.decoder_width)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, c.decoder_width))
-        self.decoder_blocks = blocks(c.decoder_width, c.decoder_depth, c.decoder_heads)
-        self.decoder_norm = norm(c.decoder_width)
-        self.decoder_pred = nn.Linear(c.decoder_width, c.patch_values)
+        with seeded_draws(seed):
+            self.patch_embed = PatchEmbed(c.image_size, c.patch_size, 3, c.encoder_width)
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, c.encoder_width))
+            self.blocks = blocks(c.encoder_width, c.encoder_depth, c.encoder_heads)
+            self.norm = norm(c.encoder_width)
+            self.decoder_embed = nn.Linear(c.encoder_width, c.decoder_width)
+            self.mask_token = nn.Parameter(torch.zeros(1, 1, c.decoder_width))
+            self.decoder_blocks = blocks(c.decoder_width, c.decoder_depth, c.decoder_heads)
+            self.decoder_norm = norm(c.decoder_width)
+            self.decoder_pred = nn.Linear(c.decoder_width, c.patch_values)
         self.register_buffer("pos_embed", sincos_positions(c.encoder_width, c.grid))
         self.register_buffer("decoder_pos_embed", sincos_positions(c.decoder_width, c.grid))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)

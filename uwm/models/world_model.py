@@ -18,6 +18,7 @@ from uwm.models.boundary import check_precision, check_tensor
 from uwm.models.dynamics import Dynamics, DynamicsConfig
 from uwm.models.mae import MAEConfig
 from uwm.models.quantizer import QUANTIZER_PRESETS, QuantizerConfig, QuantizerOutput, VectorQuantizer
+from uwm.models.seeding import seeded_draws
 from uwm.models.storage import StoredModel
 from uwm.models.tokens import LatentActions, TokenConfig
 
@@ -125,8 +126,7 @@ class WorldModel(StoredModel):
     def __init__(self, config: WorldModelConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_draws(seed):
             noisy = continuous_bottleneck(config.bottleneck)
             self.extractor = ActionExtractor(config.extractor, config.tokens, noisy.outputs if noisy else 1)
             self.quantizer = noisy or VectorQuantizer(config.quantizer)
