@@ -20,6 +20,7 @@ from tests.training.toy import (
     train_toy,
 )
 from uwm.errors import UserError
+from uwm.training import distributed
 from uwm.training.distributed import Ranks, environment_ranks
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +94,17 @@ def test_one_rank_that_raises_ends_both(tmp_path: Path) -> None:
     codes = launch(tmp_path, "raise")
     assert all(code != 0 for code in codes)
     assert (tmp_path / "error-1.txt").read_text() == "RuntimeError: rank 1 breaks"
+
+
+def test_ranks_wait_for_rank_0_in_the_group_with_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A validation may first decode its pairs, for longer than the group of the computations would wait."""
+    groups = []
+    monkeypatch.setattr(distributed, "_messages", "patient")
+    monkeypatch.setattr(
+        torch.distributed, "broadcast_object_list", lambda box, src, group=None: groups.append(group)
+    )
+    distributed.from_leader(None, Ranks(1, 2, 1))
+    assert groups == ["patient"]
 
 
 def test_batch_that_two_processes_cannot_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,8 @@ from uwm.env import launched_rank
 from uwm.errors import UserError
 from uwm.training.device import begin_exactly
 
-# Longer than the longest validation on rank 0, during which the other ranks wait.
-COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-# Ranks also wait while rank 0 alone measures a corpus. One that dies is noticed at once, by its connections.
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # of what all ranks compute together
+# Ranks also wait while rank 0 alone validates, which may begin with decoding, or measures a corpus. One that dies is noticed at once, by its connections.
 PATIENCE = timedelta(days=7)
 _messages: Any = None
 
@@ -112,7 +111,7 @@ def from_leader(value: Any, ranks: Ranks) -> Any:
     if ranks.world_size == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    dist.broadcast_object_list(box, src=0, group=messages())
     return box[0]
 
 
