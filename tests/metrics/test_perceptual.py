@@ -65,11 +65,12 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[st
     monkeypatch.delenv("UWM_WEIGHTS", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    backbones._fetch.cache_clear()
-    perceptual._load.cache_clear()
+    caches = (backbones._fetch, perceptual._load, perceptual._random_for)
+    for cached in caches:
+        cached.cache_clear()
     yield attempts
-    backbones._fetch.cache_clear()
-    perceptual._load.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["lpips-alex", "lpips-vgg", "lpips-squeeze", "authors"])
@@ -153,13 +154,12 @@ def test_without_weights_the_run_goes_on_with_a_labelled_random_backbone(
     network = load_lpips("alex")
     output = capfd.readouterr()
     assert network.protocol == "lpips-random"
-    assert output.out == ""
-    assert len(output.err.splitlines()) == 1
+    assert (output.out, len(output.err.splitlines())) == ("", 1)
     assert "lpips-random" in output.err
     assert "UWM_WEIGHTS=DIR with alexnet_features.pth" in output.err
     assert torch.equal(torch.get_rng_state(), state)
-
-    perceptual._load.cache_clear()  # the download is not tried again
+    for cached in (perceptual._load, perceptual._random_for):  # the download is not tried again
+        cached.cache_clear()
     again = load_lpips("alex")
     a, b = noise(2, 3, 32, 32), noise(2, 3, 32, 32, seed=1)
     assert len(offline) == 1
@@ -179,6 +179,13 @@ def test_random_protocol_is_the_same_in_every_process() -> None:
     a = torch.linspace(0, 1, 3 * 32 * 32).view(1, 3, 32, 32)
     assert float(done.stdout) == pytest.approx(lpips(a, 1 - a, "lpips-random").item(), abs=1e-6)
     assert done.stderr == ""
+
+
+def test_a_network_is_held_once_and_stays_where_it_is(weights: tuple[Path, dict[str, Any]]) -> None:
+    with pytest.raises(RuntimeError, match="meta"):
+        lpips(*noise(2, 1, 3, 32, 32).to("meta"), "lpips-random")
+    assert load_lpips("random").heads[0].device.type == "cpu"
+    assert load_lpips("alex", weights[0], allow_random=False) is load_lpips("alex", weights[0])
 
 
 def test_a_named_protocol_is_never_swapped(offline: list[str]) -> None:

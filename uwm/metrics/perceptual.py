@@ -17,6 +17,7 @@ Features of an image are computed once (`LPIPS.features`) and compared as often 
 (`LPIPS.distance`); the result is that of `lpips.LPIPS.forward`.
 """
 
+import copy
 import functools
 import hashlib
 import sys
@@ -155,8 +156,16 @@ def load_lpips(name: str = "alex", weights_dir: Path | None = None, *, allow_ran
     on stderr; read the `protocol` of the result for what was really loaded. Loaded once per process.
     Raises UserError for an unknown name, a missing folder, a wrong file, or (not `allow_random`) no weights.
     """
-    folder = weights_dir or weights_folder()
-    return _load(_protocol(name), Path(folder).resolve() if folder else None, allow_random)
+    protocol, folder = _protocol(name), weights_dir or weights_folder()
+    try:
+        return _load(protocol, Path(folder).resolve() if folder else None)
+    except backbones.DownloadError as error:
+        missing = f"no weights for {protocol.name} ({error})"
+    file = backbones.FILES[protocol.backbone]
+    remedy = f"run once with internet access, or set UWM_WEIGHTS=DIR with {file} in it"
+    if not allow_random:
+        raise UserError(f"{missing}: {remedy}")
+    return _random_for(missing, remedy)
 
 
 def published_lpips(name: str) -> LPIPS:
@@ -204,34 +213,39 @@ def lpips(a: Tensor, b: Tensor, protocol: str = "lpips-alex") -> Tensor:
 
     Never swaps the protocol: UserError where its weights cannot be had (ask for `lpips-random` instead).
     """
-    network = load_lpips(protocol, allow_random=False).to(a.device)
+    network = load_lpips(protocol, allow_random=False)
+    if network.heads[0].device != a.device:
+        network = _copied(network, a.device)
     distances: Tensor = network(a, b)
     return distances
 
 
+@functools.lru_cache(maxsize=2)
+def _copied(network: LPIPS, device: torch.device) -> LPIPS:
+    """A copy on another device: the network is that of all who loaded it, and stays where they put it."""
+    return copy.deepcopy(network).to(device)
+
+
 @functools.cache
-def _load(protocol: Protocol, folder: Path | None, allow_random: bool) -> LPIPS:
+def _load(protocol: Protocol, folder: Path | None) -> LPIPS:
+    """DownloadError where its weights cannot be had."""
     if not protocol.trained:
         return _assemble(protocol, None)
     state = backbones.folder_state(protocol.backbone, folder) if folder else None
-    if state is not None:
-        return _compared(_assemble(protocol, state), protocol.backbone)
-    try:
-        return _compared(
-            _assemble(protocol, backbones.torchvision_state(protocol.backbone)), protocol.backbone
-        )
-    except backbones.DownloadError as error:
-        missing = f"no weights for {protocol.name} ({error})"
-    file = backbones.FILES[protocol.backbone]
-    remedy = f"run once with internet access, or set UWM_WEIGHTS=DIR with {file} in it"
-    if not allow_random:
-        raise UserError(f"{missing}: {remedy}")
+    if state is None:
+        state = backbones.torchvision_state(protocol.backbone)
+    return _compared(_assemble(protocol, state), protocol.backbone)
+
+
+@functools.cache
+def _random_for(missing: str, remedy: str) -> LPIPS:
+    """`lpips-random` in place of the network whose weights are missing; one line on stderr says so."""
     print(
         f"LPIPS: {missing}; measuring with lpips-random (untrained backbone), which must not be compared "
         f"with reported numbers. To get the real one, {remedy}.",
         file=sys.stderr,
     )
-    return _load(PROTOCOLS["lpips-random"], None, True)
+    return _load(PROTOCOLS["lpips-random"], None)
 
 
 def _compared(network: LPIPS, backbone: str) -> LPIPS:

@@ -22,7 +22,8 @@ from uwm.errors import UserError
 from uwm.training.device import begin_exactly
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # of what all ranks compute together
-# Ranks also wait while rank 0 alone validates, which may begin with decoding, or measures a corpus. One that dies is noticed at once, by its connections.
+# Ranks also wait while rank 0 alone validates, which may begin with decoding, or measures a corpus. One that
+# dies is noticed at once, by its connections.
 PATIENCE = timedelta(days=7)
 _messages: Any = None
 
