@@ -1,16 +1,19 @@
 """All actions of a corpus are read before anything is trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import pytest
 
-from tests.data.demos import libero, wild
+from tests.data.demos import libero, wild, write_demos
 from tests.data.video_files import write_video
 from tests.robot_toy import write_toy
-from uwm.data.action_pairs import all_action_pairs
+from uwm.data.action_card import range_warnings
+from uwm.data.action_pairs import action_pairs, all_action_pairs
 from uwm.data.assignment import Choices
 from uwm.data.corpora import open_corpus, parse_data
+from uwm.data.manifest import build_manifest
 from uwm.data.robomimic.actions import check_corpus_actions
 from uwm.errors import UserError
 from uwm.runs.options import data_folders
@@ -24,6 +27,26 @@ def test_actions_before_anything_is_trained(tmp_path: Path):
     write_video(tmp_path / "v" / "0.mp4", 12)
     with pytest.raises(UserError, match="has no actions"):
         check_corpus_actions(open_corpus("arm", tmp_path / "v"))
+
+
+def test_a_measured_range_is_that_of_the_training_clips(tmp_path: Path):
+    """A held-out action beyond it stays as it is. Where no clip is trained on, all are measured."""
+    masks = {"train": [0, 1, 2, 3], "valid": [4], "test": [5]}
+    path = write_demos(tmp_path / "d.hdf5", [8] * 6, size=3, masks=masks)
+    with h5py.File(path, "r+") as file:
+        for number in range(6):
+            file[f"data/demo_{number}/actions"][...] = 0.25 * (number + 1)
+    ranges = {"measured": ([0.25] * 3, [1.0] * 3, 1.0), "rescale": ([-1.0] * 3, [1.0] * 3, 1.0)}
+    for choice, (low, high, factor) in ranges.items():
+        corpus = open_corpus("arm", f"actions-{choice}:{path}")
+        check_corpus_actions(corpus)
+        assert not [line for line in range_warnings(corpus) if "beyond" in line]
+        held_out = action_pairs(corpus, build_manifest(corpus, "test"))
+        assert [limit.tolist() for limit in held_out.limits] == [low, high]
+        assert held_out.actions.actions.max() == 1.5 * factor
+    tested = replace(corpus, clips=tuple(clip._replace(split="test") for clip in corpus.clips))
+    scaled = action_pairs(tested, build_manifest(tested, "test")).actions.actions
+    assert scaled.max() == pytest.approx(1)
 
 
 def test_one_option_says_the_range_of_all_demonstrations(tmp_path: Path):

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 
 from tests.data.video_files import write_video
+from uwm.data.action_card import range_warnings
 from uwm.data.action_pairs import action_pairs, has_actions
 from uwm.data.corpora import open_corpus
 from uwm.data.inspect import main as inspect
 from uwm.data.lerobot_actions import main, write_table_actions
 from uwm.data.manifest import build_manifest
+from uwm.data.robomimic.actions import check_corpus_actions
 from uwm.errors import UserError
 
 CAMERAS = ("observation.images.top", "observation.images.wrist")
@@ -81,8 +83,13 @@ def check(folder: Path, episode_of) -> None:
     found = action_pairs(corpus, manifest).actions
     assert found.mask.all()
     assert found.actions.shape[1:] == (2, 3)  # two steps of 0.1 s
-    np.testing.assert_array_equal(found.low, [0, 0, -0.5])  # the last number never changes: 0.5 - 1
-    np.testing.assert_array_equal(found.high, [5, FRAMES - 1, 1.5])
+    # The range is that of the training episodes. The last number never changes: 0.5 - 1 and 0.5 + 1.
+    episodes = [episode_of(row.video, row.frame0)[0] for row in manifest.table.itertuples()]
+    assert {min(episodes), max(episodes)} != {0, 5}
+    np.testing.assert_array_equal(found.low, [min(episodes), 0, -0.5])
+    np.testing.assert_array_equal(found.high, [max(episodes), FRAMES - 1, 1.5])
+    check_corpus_actions(corpus)  # of held-out episodes, too, which are beyond it
+    assert not [line for line in range_warnings(corpus) if "beyond" in line]
     for row, actions in zip(manifest.table.itertuples(), found.actions, strict=True):
         assert actions.tolist() == [action(*episode_of(row.video, row.frame0 + step)) for step in (0, 1)]
 

@@ -10,7 +10,7 @@ from uwm.data.manifest import Manifest
 from uwm.data.robomimic.actions import PairActions, demos_of, pair_actions
 from uwm.data.robomimic.demo_clips import camera_name, cameras_of
 from uwm.data.robomimic.hdf5 import control_rate, demo_names, open_demos
-from uwm.data.robomimic.limits import TOLERANCE, WAYS
+from uwm.data.robomimic.limits import TOLERANCE, WAYS, ActionRange
 
 FAR = 4.0  # times; an assumed range that is off by more makes the actions look all alike, or cut
 LARGE = 99.5  # percentile that stands for the largest value, so that a single outlier does not
@@ -18,11 +18,10 @@ LARGE = 99.5  # percentile that stands for the largest value, so that a single o
 
 @dataclass(frozen=True)
 class ActionCard:
-    """Actions of a sample: values (n,A), the assumed range (A,) each, control steps a second, cameras."""
+    """Actions of a sample: values (n,A), the assumed range, control steps a second, cameras."""
 
     values: NDArray[np.float32]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
+    range: ActionRange
     rate: float
     cameras: list[str]
     follows: NDArray[np.float64] | None
@@ -30,7 +29,8 @@ class ActionCard:
     @property
     def fill(self) -> NDArray[np.float64]:
         """Of each number (A,): its largest values over those that the range allows; 1 fills it."""
-        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
+        low, high = self.range.low, self.range.high
+        middle, half = (high + low) / 2, (high - low) / 2
         return np.percentile(np.abs(self.values - middle), LARGE, axis=0) / half
 
 
@@ -46,7 +46,7 @@ def make_action_card(corpus: Corpus, manifest: Manifest) -> ActionCard:
     with open_demos(known.sources[str(videos[0])].file) as opened:
         rate, cameras = control_rate(opened), cameras_of(opened, demo_names(opened)[0])
     names = [camera_name(key) for key in cameras]
-    return ActionCard(values, chosen.low, chosen.high, rate, names, hand_follows(actions))
+    return ActionCard(values, chosen, rate, names, hand_follows(actions))
 
 
 def hand_follows(actions: PairActions) -> NDArray[np.float64] | None:
@@ -65,9 +65,9 @@ def describe_actions(card: ActionCard) -> list[str]:
     size, cameras = card.values.shape[1], ", ".join(card.cameras) or "none"
     lines = [f"actions  {size} numbers, {card.rate:g} control steps/s; cameras: {cameras}"]
     for i in range(size):
-        values = card.values[:, i]
+        values, low, high = card.values[:, i], card.range.low[i], card.range.high[i]
         lines.append(f"  {i:2d}  {values.min():9.4f} to {values.max():9.4f}, deviation {values.std():.4f}, "
-                     f"range [{card.low[i]:g}, {card.high[i]:g}] filled to {card.fill[i]:.0%}")  # fmt: skip
+                     f"range [{low:g}, {high:g}] filled to {card.fill[i]:.0%}")  # fmt: skip
     if card.follows is not None:
         correlations = ", ".join(
             f"{axis} {value:.2f}" for axis, value in zip("xyz", card.follows, strict=True)
@@ -80,13 +80,15 @@ def range_warnings(corpus: Corpus) -> list[str]:
     """As `warnings_of`, of every action of a corpus whose actions were checked."""
     known = demos_of(corpus)
     values = np.concatenate([demo.actions for demo in known.demos.values()])
-    return warnings_of(ActionCard(values, known.range.low, known.range.high, 0.0, [], None))
+    return warnings_of(ActionCard(values, known.range, 0.0, [], None))
 
 
 def warnings_of(card: ActionCard) -> list[str]:
-    """One line where values lie beyond the range, one where it is off by more than `FAR` times."""
+    """One line where values lie beyond a range that is not measured, one where it is off by more than `FAR`
+    times."""
+    low, high = card.range.low - TOLERANCE, card.range.high + TOLERANCE
     moving = np.ptp(card.values, axis=0) > 0  # a number that never changes says nothing of the range
-    beyond = ((card.values < card.low - TOLERANCE) | (card.values > card.high + TOLERANCE)).any(axis=0)
+    beyond = ((card.values < low) | (card.values > high)).any(axis=0) & (not card.range.measured)
     far = moving & ((card.fill < 1 / FAR) | (card.fill > FAR))
     problems = {
         "are beyond the assumed range": beyond,

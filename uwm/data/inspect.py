@@ -150,7 +150,8 @@ def draw_card(corpus: Corpus, split: str, card: Card, path: Path) -> None:
 
 def _draw_actions(axis: Any, card: ActionCard) -> None:
     """Each number of the actions as a box from its least to its largest, over the assumed range."""
-    shares = (card.values - (card.high + card.low) / 2) / ((card.high - card.low) / 2)  # (n,A)
+    low, high = card.range.low, card.range.high
+    shares = (card.values - (high + low) / 2) / ((high - low) / 2)  # (n,A)
     axis.boxplot(shares, whis=(0, 100), tick_labels=[str(i) for i in range(shares.shape[1])])
     axis.axhspan(-1, 1, color="0.9", zorder=0)
     axis.set(xlabel="number of the action", ylabel="of the range", title="actions")

@@ -4,7 +4,7 @@
     python experiments/figure5.py --data arm=DIR
 
 The rows of `data/**/*.parquet` become one demonstration for each video file, of the episodes in it. Row i is
-the action commanded at frame i. The range is the one that the actions have: no controller's is told.
+the action commanded at frame i. No controller's range is told: a run measures that of its training clips.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from uwm.arguments import Parser, named_path
 from uwm.data.corpora import Corpus, open_corpus
 from uwm.data.lerobot import episodes_of_files
 from uwm.data.robomimic.actions import ACTIONS_FILE
-from uwm.data.robomimic.limits import SMALLEST
 from uwm.data.tree import read_tree
 from uwm.data.video import probe
 from uwm.errors import UserError, run_cli
@@ -53,20 +52,16 @@ def write_table_actions(folder: Path) -> tuple[Path, int, int]:
     about = json.loads((folder / "meta" / "info.json").read_text(encoding="utf-8"))
     files, actions = episodes_of_files(read_tree(folder), about), read_table_actions(folder)
     demos = list(_demos(corpus, files, actions))
-    every = np.concatenate([rows for _, rows in demos])
-    low, high = every.min(0), every.max(0)
-    still = high - low < SMALLEST
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         data = file.create_group("data")
-        data.attrs["action_low"] = np.where(still, low - 1, low)
-        data.attrs["action_high"] = np.where(still, high + 1, high)
+        data.attrs["action_range"] = "measured"
         environment = {"env_name": "LeRobot", "type": 1, "env_kwargs": {"control_freq": about.get("fps")}}
         data.attrs["env_args"] = json.dumps(environment)
         for number, (clip, rows) in enumerate(demos):
             demo = data.create_group(f"demo_{number}")
             demo.attrs.update(clip=clip, num_samples=len(rows))
             demo["actions"], demo["frame_steps"] = rows, np.arange(len(rows), dtype=np.int32)
-    return path, len(demos), every.shape[1]
+    return path, len(demos), demos[0][1].shape[1]
 
 
 def read_table_actions(folder: Path) -> Actions:

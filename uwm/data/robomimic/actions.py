@@ -31,10 +31,10 @@ class PairActions:
     """What a robot did in n pairs; T is the largest number of control steps between two frames.
 
     actions (n,T,A) float32, all of those between the frames, padded with 0; mask (n,T) bool, where there is
-    one; low, high (A,) float32, the controller's range. In frame t and t+1, NaN where unknown: eef_in_picture
-    (n,2,2) float32, the end effector (x, y) as fractions of the picture's width and height from the top left;
-    eef_pos (n,2,3) float32 metres; gripper_opening (n,2) float32 in [0, 1]; block_pos (n,2,3) float32 metres,
-    the position of the first thing where that is a cube.
+    one; low, high (A,) float32, the controller's range, or that of the training clips. In frame t and t+1,
+    NaN where unknown: eef_in_picture (n,2,2) float32, the end effector (x, y) as fractions of the picture's
+    width and height from the top left; eef_pos (n,2,3) float32 metres; gripper_opening (n,2) float32 in
+    [0, 1]; block_pos (n,2,3) float32 metres, the position of the first thing where that is a cube.
     """
 
     actions: Floats
@@ -129,8 +129,10 @@ def demos_of(corpus: Corpus) -> _Demos:
 def _demos(corpus: Corpus, stamps: tuple[tuple[Path, int, int], ...]) -> _Demos:
     sources = _sources(corpus, [path for path, *_ in stamps])
     demos = {video: (source.file, source.demo) for video, source in sources.items()}
+    trained = {demos[clip.path] for clip in corpus.clips if clip.split == "train" and clip.path in demos}
     where = corpus.folder if corpus.folder.is_file() or len(stamps) > 1 else stamps[0][0]
-    return _Demos(where, sources, action_range(corpus.choices.actions, sorted(set(demos.values()))))
+    chosen = action_range(corpus.choices.actions, sorted(set(demos.values())), sorted(trained))
+    return _Demos(where, sources, chosen)
 
 
 def _gather(rows: list[Any], pairs: int, low: Floats, high: Floats) -> PairActions:

@@ -1,6 +1,7 @@
 """Demonstrations of robots in robomimic's HDF5 layout, written and read.
 
-    data            attributes total, env_args (JSON: env_name, type, env_kwargs), action_low, action_high
+    data            attributes total, env_args (JSON: env_name, type, env_kwargs), action_low, action_high;
+                    or action_range, "measured" where no controller's is known
     data/demo_K     attributes num_samples, model_file (or clip: its video); for N control steps:
       actions (N,A) float32, states (N,S), rewards (N,), dones (N,)
       frame_steps (F,)          control steps before each frame; without it there is a frame at each step

@@ -6,7 +6,9 @@
     NAME:actions-measured=FILE.hdf5  the range that the actions have, of each number for itself
     NAME:actions-file=FILE.hdf5      the range that the file tells; one that tells none is refused
 
-Physical units and absolute poses, which no controller's range fits, are for the last.
+Physical units and absolute poses, which no controller's range fits, are for `measured`. It and `rescale` look
+at the training clips alone, so that a training knows nothing of the held-out ones; at all clips where none is
+trained on. A held-out action beyond that range stays as it is: the models scale actions, and cut none.
 """
 
 from __future__ import annotations
@@ -32,30 +34,51 @@ WAYS = "NAME:actions-clip=..., actions-rescale or actions-measured"
 
 @dataclass(frozen=True)
 class ActionRange:
-    """low, high (A,) float32; actions are multiplied by `factor` first, and cut to the range if `clip`."""
+    """low, high (A,) float32; actions are multiplied by `factor` first, and cut to the range if `clip`.
+
+    An action beyond it is an error, unless it was `measured`, of clips that need not be all.
+    """
 
     low: Floats
     high: Floats
     factor: float = 1.0
     clip: bool = False
+    measured: bool = False
 
 
-def action_range(choice: str | None, demos: Sequence[tuple[Path, str]]) -> ActionRange:
-    """The range of the actions of some demos (file, name). `UserError` where files disagree on it."""
+Demos = Sequence[tuple[Path, str]]  # each by its file and name
+
+
+def action_range(choice: str | None, demos: Demos, trained: Demos) -> ActionRange:
+    """The range of the actions of some demos, of which some are `trained` on.
+
+    Without a choice it is the controller's, or measured where the file says so.
+
+    Raises:
+        UserError: files disagree on it; a training demo has no such actions.
+    """
     files = list(dict.fromkeys(path for path, _ in demos))
     low, high = _told(files, required=choice == "file")
+    if choice is None and _is_for_measuring(files[0]):
+        choice = "measured"
     if choice in (None, "controller", "file"):
         return ActionRange(low, high)
     if choice == "clip":
         return ActionRange(low, high, clip=True)
-    least, most = measured(demos, len(low))
+    least, most = measured(trained or demos, len(low))
     if choice == "measured":
         still = most - least < SMALLEST
-        return ActionRange(np.where(still, least - 1, least), np.where(still, most + 1, most))
+        low, high = np.where(still, least - 1, least), np.where(still, most + 1, most)
+        return ActionRange(low, high, measured=True)
     beyond = max(
         float(np.max(most / np.maximum(high, SMALLEST))), float(np.max(least / np.minimum(low, -SMALLEST)))
     )
-    return ActionRange(low, high, factor=1 / max(beyond, SMALLEST))
+    return ActionRange(low, high, factor=1 / max(beyond, SMALLEST), measured=True)
+
+
+def _is_for_measuring(path: Path) -> bool:
+    with open_demos(path) as file:
+        return bool(file["data"].attrs.get("action_range") == "measured")
 
 
 def _told(files: Sequence[Path], *, required: bool) -> tuple[Floats, Floats]:
@@ -73,7 +96,7 @@ def _told(files: Sequence[Path], *, required: bool) -> tuple[Floats, Floats]:
     return low, high
 
 
-def measured(demos: Sequence[tuple[Path, str]], size: int) -> tuple[Floats, Floats]:
+def measured(demos: Demos, size: int) -> tuple[Floats, Floats]:
     """The least and the largest value of each number of an action (A,), over these demos."""
     least, most = np.full(size, np.inf, np.float32), np.full(size, -np.inf, np.float32)
     for path in dict.fromkeys(path for path, _ in demos):
@@ -139,7 +162,10 @@ def fitted(path: Path, name: str, actions: Floats, chosen: ActionRange) -> Float
         _check_numbers(path, name, actions)
         return np.clip(actions, chosen.low, chosen.high)
     scaled = (actions * np.float32(chosen.factor)).astype(np.float32)
-    check_actions(path, name, scaled, chosen.low, chosen.high)
+    if chosen.measured:
+        _check_numbers(path, name, scaled)
+    else:
+        check_actions(path, name, scaled, chosen.low, chosen.high)
     return scaled
 
 
