@@ -1,12 +1,30 @@
 """Files appear whole or not at all, and only what is ours is ever removed."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from uwm.data.simulation.clips import write_rows
+from uwm.data.simulation.write import join_parts
 from uwm.errors import UserError
-from uwm.files import appending, home_path, inside, remove_listed, replacing, write_atomically
+from uwm.evaluation.animation import write_animation
+from uwm.evaluation.panels import save_tile
+from uwm.files import (
+    appending,
+    copy_atomically,
+    home_path,
+    inside,
+    remove_listed,
+    replacing,
+    write_atomically,
+)
+from uwm.planning.episodes import Episode
 from uwm.verified import damage, digests_of
 
 
@@ -22,6 +40,46 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         with pytest.raises(type(error)):
             write_half(tmp_path / "a", error)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
+
+
+class BrokenError(RuntimeError):
+    """What breaks a writer after it has begun."""
+
+
+def breaking(file: Any, *_: Any, **__: Any) -> None:
+    """In place of a library's writer: half a file, and an error."""
+    if isinstance(file, Path):
+        file.write_bytes(b"half")
+    else:
+        file.write(b"half")
+    raise BrokenError
+
+
+def play(path: Path) -> None:
+    empty = np.zeros((1, 1))
+    Episode(0, False, empty, empty, empty.astype(int), empty, empty, empty, empty).save(path, "")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: save_tile(torch.zeros(3, 4, 4), path),
+        lambda path: write_animation({"clip": torch.zeros(2, 3, 8, 8)}, path, 0.1),
+        play,
+        lambda path: write_rows(path, [{"no": "row"}]),  # type: ignore[list-item]
+        lambda path: join_parts(path, [path.with_name("gone")], ["demo_0"], {}, {}, {}),
+        lambda path: copy_atomically(path.with_name("gone"), path),
+    ],
+    ids=["tile", "animation", "episode", "rows", "demos", "copy"],
+)
+def test_writers_that_break_leave_nothing(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image.Image, "save", lambda image, *args, **options: breaking(*args))
+    monkeypatch.setattr(np, "savez_compressed", breaking)
+    with pytest.raises((BrokenError, OSError, AttributeError, TypeError)):
+        write(tmp_path / "new" / "file")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new"]
 
 
 @pytest.mark.parametrize("before", [None, b"", b"a\n", b"a\nb", b"b", b"\n", b"a\n\xff"])

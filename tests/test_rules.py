@@ -40,6 +40,16 @@ def test_what_is_kept_of_measuring_bears_the_code_of_its_file(name: str, call: s
         assert plays == "(*MEASURING, 'planning')"  # what evaluations depend on, and the planners
 
 
+def test_temporary_files_are_made_by_one_module() -> None:
+    """`uwm.files.replacing`, which removes them on an error: none is named by its process elsewhere."""
+    named = set()
+    for path in sorted((ROOT / "uwm").rglob("*.py")):
+        texts = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.JoinedStr)]
+        if any("getpid()" in ast.unparse(text) for text in texts):
+            named.add(path.relative_to(ROOT).as_posix())
+    assert named == {"uwm/runs/launch.py"}  # an empty file that shows whether a folder can be written
+
+
 def test_no_pickle_of_user_files() -> None:
     for path in sorted((ROOT / "uwm").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -5,6 +5,7 @@ the files that we wrote go first, and it stays when another one is left.
 """
 
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -66,6 +67,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write `content` so that no reader ever sees half a file, and a full disk leaves the old one."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def copy_atomically(source: Path, target: Path) -> None:
+    """Copy a file so that another process sees the old one or the new one, never a part."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def appending(path: Path) -> BinaryIO:

@@ -8,7 +8,6 @@ its SHA-256, as `sha256sum -c` reads it. A file that is there already is compare
 with it.
 """
 
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import torch
 from uwm.arguments import Parser, named_path
 from uwm.env import weights_folder
 from uwm.errors import UserError, run_cli
-from uwm.files import write_atomically
+from uwm.files import replacing, write_atomically
 from uwm.metrics import backbones, fvd
 from uwm.metrics.perceptual import tensors_sha256
 from uwm.stages.mae import MAE, MAE_SOURCE
@@ -120,16 +119,12 @@ def fetch(
     if path.exists():
         print(f"{path} is there already: {check(path, known)}")
         return
-    temporary = folder / f".{name}.{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        download(temporary)
-        write_atomically(digest_file(path), f"{sha256_of(temporary)}  {name}\n")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            download(temporary)
+            write_atomically(digest_file(path), f"{sha256_of(temporary)}  {name}\n")
     except (OSError, RuntimeError) as error:
         raise UserError(f"{name} cannot be fetched: {' '.join(str(error).split())}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     print(f"{path}: {path.stat().st_size / 1e6:.0f} MB")
 
 

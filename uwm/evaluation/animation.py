@@ -1,6 +1,5 @@
 """Clips side by side as an animated GIF."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
+
+from uwm.files import replacing
 
 LABEL = 16  # pixels above the clips
 
@@ -24,17 +25,15 @@ def write_animation(columns: Mapping[str, Tensor], path: Path, seconds: float, e
     # small things, such as a red block.
     palette = _joined(frames).quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3)
     paletted = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    paletted[0].save(
-        partial,
-        format="gif",
-        save_all=True,
-        append_images=paletted[1:],
-        duration=round(1000 * seconds),
-        loop=0,
-    )
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        paletted[0].save(
+            temporary,
+            format="gif",
+            save_all=True,
+            append_images=paletted[1:],
+            duration=round(1000 * seconds),
+            loop=0,
+        )
 
 
 def _labelled(frame: Tensor, names: Sequence[str]) -> Image.Image:

@@ -1,6 +1,5 @@
 """The panels of the figures: which pairs they show, and their tiles as PNG."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from uwm.evaluation.measure import FramePairs
 from uwm.evaluation.records import write_table
+from uwm.files import replacing
 from uwm.models.world import World
 
 FIGURE3_TILES = ("o_t", "r_t", "o_next", "r_next", "prediction")  # the columns of Figure 3
@@ -74,9 +74,8 @@ def write_figure3_panels(
 def save_tile(picture: Tensor, path: Path) -> None:
     """Write a picture (3, S, S) in [0, 1] as PNG, whole or not at all."""
     pixels = picture.mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    Image.fromarray(pixels).save(partial, format="png")
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="png")
 
 
 def draw_tiles(folder: Path, columns: Sequence[str]) -> Path | None:

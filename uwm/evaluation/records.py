@@ -1,8 +1,6 @@
 """Metrics, samples and curves of a record."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +10,7 @@ import pandas as pd
 
 from uwm.data.manifest import Manifest
 from uwm.evaluation.further_metrics import KEYS, FurtherMetrics
+from uwm.files import copy_atomically
 from uwm.metrics.spec import METRICS, metric_of
 from uwm.metrics.statistics import Interval, bootstrap_mean, bootstrap_ratio, gain
 from uwm.runs.experiment import Cell, Context, Estimate
@@ -159,14 +158,6 @@ def write_further(context: Context, cell: Cell, further: FurtherMetrics) -> tupl
         write_table(table.rename(columns=names), path)
         paths.append(path)
     return tuple(paths)
-
-
-def copy_atomically(source: Path, target: Path) -> None:
-    """Copy a file so that another process sees the old one or the new one, never a part."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial_copy = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.copyfile(source, partial_copy)
-    os.replace(partial_copy, target)
 
 
 def publish_curves(context: Context, names: Mapping[str, str] | None = None) -> None:

@@ -1,6 +1,5 @@
 """Episodes of a policy in an environment, each kept in a file of its own, so that a killed run loses one."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from uwm.files import replacing
 from uwm.planning.policies import Picture, Policy
 
 
@@ -42,10 +42,8 @@ class Episode:
 
     def save(self, path: Path, identity: str) -> None:
         """Writes it whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        np.savez_compressed(partial, identity=np.array(identity), **vars(self))
-        os.replace(partial, path)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, identity=np.array(identity), **vars(self))
 
     @classmethod
     def load(cls, path: Path, identity: str) -> "Episode | None":

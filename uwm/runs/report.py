@@ -2,8 +2,6 @@
 `--collect` also validates records and prints the experiment's table."""
 
 import json
-import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from uwm.files import check_ours, inside
+from uwm.files import check_ours, copy_atomically, inside
 from uwm.runs import state
 from uwm.runs.experiment import Cell, Context
 from uwm.runs.listing import STAGE, Listing, listing_of
@@ -166,11 +164,7 @@ def _publish(context: Context, cells: list[Cell]) -> None:
     paths = (path for path in source.rglob("*") if path.is_file())
     files = [path for path in paths if path.stem not in others and path not in kept]
     for path in sorted(files, key=lambda path: path in records):  # samples before the record naming them
-        target = context.out / path.relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        shutil.copyfile(path, temporary)
-        os.replace(temporary, target)
+        copy_atomically(path, context.out / path.relative_to(source))
 
 
 def _kept(context: Context, records: Mapping[Path, Cell]) -> set[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from uwm.data.splits import SPLITS
+from uwm.files import replacing
 
 THIRD_PERSON, EGO, PANDA = "sim-third-person", "sim-ego", "sim-panda"
 CORPORA = (THIRD_PERSON, EGO)  # of `python -m uwm.data.simulation`
@@ -77,13 +77,10 @@ def all_clips(
 
 def write_rows(path: Path, rows: Iterable[ClipRow]) -> None:
     """Writes a manifest, sorted by file, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, [field.name for field in fields(ClipRow)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in sorted(rows, key=lambda row: row.file))
-    part.replace(path)
 
 
 def read_rows(path: Path) -> list[ClipRow]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -37,7 +36,7 @@ from uwm.data.simulation.jobs import in_processes
 from uwm.data.simulation.scene import FPS, SIZE, Scene, Simulator, draw_scene, import_robosuite
 from uwm.data.splits import SPLITS
 from uwm.errors import UserError
-from uwm.files import remove_matching
+from uwm.files import remove_matching, replacing
 
 CRF = {THIRD_PERSON: 24, EGO: 26, PANDA: 26}
 """Constant rate factor of the encoder: the picture quality, chosen so that sim-panda takes less than
@@ -53,7 +52,7 @@ def encode(path: Path, images: Sequence[np.ndarray], crf: int, keyframe_every: i
     """Writes an H.264 video whose bytes depend on the pictures and the encoder's version only.
 
     Args:
-        path: the new file, ending in .mp4.
+        path: the new file, MP4 whatever its name.
         images: (height, width, 3) uint8 RGB pictures, `FPS` a second.
         crf: constant rate factor; a smaller one is a better picture.
         keyframe_every: frames from one key frame to the next; by default a second's.
@@ -62,7 +61,7 @@ def encode(path: Path, images: Sequence[np.ndarray], crf: int, keyframe_every: i
 
     # No B-frames, and key frames close together: a pair of frames is decoded fast from anywhere.
     options = {"crf": str(crf), "preset": "slow", "bf": "0", "g": str(keyframe_every), "threads": "1"}
-    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
@@ -76,27 +75,24 @@ def render_clip(simulator: Simulator, clip: SimulatedClip, out: Path) -> None:
     """Renders one clip into `out`/<corpus>, with its manifest row beside it (`.csv`) until the run ends."""
     images, states = zip(*simulator.frames(clip.corpus, clip.seed), strict=True)
     path = out / clip.corpus / clip.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    encode(part, images, CRF[clip.corpus])
-    scene, camera = draw_scene(clip.corpus, clip.seed)
-    row = ClipRow(
-        file=clip.file,
-        split=clip.split,
-        seed=clip.seed,
-        task=scene.task,
-        robot="+".join(scene.robots),
-        camera=camera,
-        width=SIZE,
-        height=SIZE,
-        fps=FPS,
-        frames=len(images),
-        sha256=hashlib.sha256(part.read_bytes()).hexdigest(),
-        states_sha256=hashlib.sha256(np.stack(states).astype("<f8").tobytes()).hexdigest(),
-    )
-    write_rows(_row_file(out, clip), [row])
-    # Renamed last: a clip that is there is whole and has its row.
-    part.replace(path)
+    with replacing(path) as temporary:  # renamed last: a clip that is there is whole and has its row
+        encode(temporary, images, CRF[clip.corpus])
+        scene, camera = draw_scene(clip.corpus, clip.seed)
+        row = ClipRow(
+            file=clip.file,
+            split=clip.split,
+            seed=clip.seed,
+            task=scene.task,
+            robot="+".join(scene.robots),
+            camera=camera,
+            width=SIZE,
+            height=SIZE,
+            fps=FPS,
+            frames=len(images),
+            sha256=hashlib.sha256(temporary.read_bytes()).hexdigest(),
+            states_sha256=hashlib.sha256(np.stack(states).astype("<f8").tobytes()).hexdigest(),
+        )
+        write_rows(_row_file(out, clip), [row])
 
 
 def _row_file(out: Path, clip: SimulatedClip) -> Path:
@@ -150,8 +146,8 @@ def merge_rows(clips: Sequence[SimulatedClip], out: Path) -> None:
         for path in sorted((out / corpus / ".rows").glob("*.csv")):
             rows.update({row.file: row for row in read_rows(path)})
         write_rows(out / corpus / MANIFEST, rows.values())
-        remove_matching(out / corpus / ".rows", "*.csv", ".part-*")
-        for part in (out / corpus).glob("*/.part-*"):
+        remove_matching(out / corpus / ".rows", "*.csv", ".*.tmp")
+        for part in (out / corpus).glob("*/.*.mp4.*.tmp"):
             part.unlink()
 
 

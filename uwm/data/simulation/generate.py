@@ -76,7 +76,7 @@ def make_file(out: Path, recording: Recording, takes: Sequence[Take], jobs: int)
     names = [take.name for take in takes]
     splits = _splits(recording, takes)
     join_parts(out, parts, names, environment_of(recording.scene), splits, {"settings": settings})
-    remove_matching(folder, "*.hdf5", ".part-*", "settings.json")
+    remove_matching(folder, "*.hdf5", ".*.tmp", "settings.json")
     return len(missing)
 
 

@@ -8,7 +8,6 @@ function of its seed.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from uwm.data.simulation.robot_scene import WORKSPACE_CAMERA, RobotScene, SceneC
 from uwm.data.simulation.scene import CONTROL_HZ, FPS, FRAMES, SIZE, STEPS_PER_FRAME
 from uwm.data.simulation.write import join_parts, write_part
 from uwm.errors import UserError
-from uwm.files import remove_matching
+from uwm.files import remove_matching, replacing
 
 PANDA_TASKS = ("Lift", "Stack", "NutAssembly")
 ENV_ARGS = {
@@ -69,28 +68,26 @@ def record_clip(scene: RobotScene, clip: SimulatedClip, out: Path) -> None:
     """Makes one clip in `out`/sim-panda, with its row and its demo in `.parts` until the corpus is whole."""
     episode = play_clip(scene, clip)
     path = out / PANDA / clip.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    # One key frame: a clip is short, and these cost half of the bytes.
-    encode(part, list(episode.images), CRF[PANDA], keyframe_every=FRAMES)
-    row = ClipRow(
-        file=clip.file,
-        split=clip.split,
-        seed=clip.seed,
-        task=clip_task(clip),
-        robot="Panda",
-        camera=WORKSPACE_CAMERA,
-        width=SIZE,
-        height=SIZE,
-        fps=FPS,
-        frames=FRAMES,
-        sha256=hashlib.sha256(part.read_bytes()).hexdigest(),
-        states_sha256=hashlib.sha256(episode.states[episode.frame_steps].astype("<f8").tobytes()).hexdigest(),
-    )
-    write_rows(part_file(out, clip, "csv"), [row])
-    write_clip_demo(out, clip, episode, scene.env.action_spec)
-    # Renamed last: a clip that is there is whole, and has its row and its demo.
-    part.replace(path)
+    states = episode.states[episode.frame_steps].astype("<f8")
+    with replacing(path) as temporary:  # renamed last: a clip that is there is whole, with its row and demo
+        # One key frame: a clip is short, and these cost half of the bytes.
+        encode(temporary, list(episode.images), CRF[PANDA], keyframe_every=FRAMES)
+        row = ClipRow(
+            file=clip.file,
+            split=clip.split,
+            seed=clip.seed,
+            task=clip_task(clip),
+            robot="Panda",
+            camera=WORKSPACE_CAMERA,
+            width=SIZE,
+            height=SIZE,
+            fps=FPS,
+            frames=FRAMES,
+            sha256=hashlib.sha256(temporary.read_bytes()).hexdigest(),
+            states_sha256=hashlib.sha256(states.tobytes()).hexdigest(),
+        )
+        write_rows(part_file(out, clip, "csv"), [row])
+        write_clip_demo(out, clip, episode, scene.env.action_spec)
 
 
 def write_clip_demo(
@@ -133,7 +130,7 @@ def join_clips(out: Path) -> int:
     # Written last: a corpus with a table has its actions.
     write_rows(folder / MANIFEST, [row for clip in done for row in read_rows(part_file(out, clip, "csv"))])
     if len(done) == len(panda_clips()):
-        remove_matching(folder / ".parts", "*.hdf5", "*.csv", ".part-*")
+        remove_matching(folder / ".parts", "*.hdf5", "*.csv", ".*.tmp")
     return len(done)
 
 

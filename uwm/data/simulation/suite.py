@@ -99,7 +99,7 @@ def make_suite(out: Path, suite: Suite, jobs: int, part: tuple[int, int] = (0, 1
             not out.exists()
         ):  # else another machine ended at the same time: it joined them, and took them away
             raise
-    remove_matching(folder, "*.hdf5", ".part-*", "settings.json")
+    remove_matching(folder, "*.hdf5", ".*.tmp", "settings.json")
     return len(missing), True
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from PIL import Image
 from uwm.data.robomimic.hdf5 import MASKS
 from uwm.data.simulation.episode import RecordedEpisode
 from uwm.data.simulation.robot_scene import Picture
+from uwm.files import replacing
 
 
 def write_demo(
@@ -84,14 +84,12 @@ def write_part(
 
     `limits` are the lowest and highest action (A,), `attributes` the demo's, `options` those of `write_demo`.
     """
-    partial = path.with_name(f".part-{os.getpid()}-{path.name}")
-    with h5py.File(partial, "w", libver="latest") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         demo = file.create_group("data/demo_0")
         low, high = (np.asarray(limit, np.float32) for limit in limits)
         file["data"].attrs.update(action_low=low, action_high=high)
         demo.attrs.update(attributes)
         write_demo(demo, episode, camera, **options)
-    partial.replace(path)
 
 
 def join_parts(
@@ -112,9 +110,8 @@ def join_parts(
         splits: the names of the demos of train, validation and test; empty where nothing is said of it.
         attributes: further ones of `data`.
     """
-    partial = path.with_name(f".part-{os.getpid()}-{path.name}")
     total = 0
-    with h5py.File(partial, "w", libver="latest") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         data = file.create_group("data")
         for name, part in zip(names, parts, strict=True):
             with h5py.File(part, "r", locking=False) as source:
@@ -125,4 +122,3 @@ def join_parts(
         for theirs, ours in MASKS.items():
             if ours in splits:
                 file[f"mask/{theirs}"] = np.array([name.encode() for name in splits[ours]], "S")
-    partial.replace(path)
