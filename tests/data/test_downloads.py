@@ -102,6 +102,14 @@ def test_all_of_ssv2_opens_in_a_second(tmp_path: Path):
     assert found.note.startswith("110,424 of 220,847 listed")
 
 
+def test_ssv2_of_several_videos_of_a_name_the_last_counts(tmp_path: Path):
+    touch(tmp_path, "a/2.webm", "a/3.MP4", "b/1.webm", "b/2.webm", "a/x.y.webm")
+    write_labels(tmp_path)
+    corpus = open_corpus("ssv2", tmp_path)
+    assert [clip.path for clip in corpus.clips] == ["a/3.MP4", "b/1.webm", "b/2.webm"]
+    assert corpus.note == "3 of 12 listed clips are on disk"
+
+
 UIDS = [f"{i:08d}-0000-4000-8000-000000000000" for i in range(12)]
 
 

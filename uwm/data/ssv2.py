@@ -1,12 +1,11 @@
 """Something-Something V2: videos by number, and the label files that name their splits."""
 
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from uwm.data.found import Found, on_disk, read_owner_json
 from uwm.data.splits import SPLITS, Clip
-from uwm.data.tree import Tree
+from uwm.data.tree import Tree, stem_of
 from uwm.errors import UserError
 
 NAME_PREFIXES = ("", "something-something-v2-", "sthv2_", "ssv2_")
@@ -21,17 +20,19 @@ def read(name: str, tree: Tree, forced: bool) -> Found | None:
     splits: dict[str, str] = {}
     for split, file in files.items():
         splits |= dict.fromkeys(_ids(file, forced), split)
-    clips = [Clip(path, of) for stem, path in tree.by_stem.items() if (of := splits.get(stem))]
+    listed = len(splits)
+    # From the end, each name taken out once found: of several videos of one name the last counts.
+    clips = [Clip(path, of) for path in reversed(tree.videos) if (of := splits.pop(stem_of(path), None))]
     if not clips:
         if forced:
             raise _refused(name, tree, splits)
         return None
     without = [split for split in ("train", "validation") if split not in files]
     notes = [
-        on_disk(len(clips), len(splits), "clips"),
+        on_disk(len(clips), listed, "clips"),
         *(f"no label file of the {split} split" for split in without),
     ]
-    return Found(tuple(sorted(clips, key=itemgetter(0))), "ssv2", "; ".join(filter(None, notes)))
+    return Found(tuple(reversed(clips)), "ssv2", "; ".join(filter(None, notes)))
 
 
 def _refused(name: str, tree: Tree, splits: dict[str, str]) -> UserError:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 VIDEO_SUFFIXES = frozenset(
@@ -20,8 +19,9 @@ HDF5_SUFFIXES = frozenset({".hdf5", ".h5"})
 TABLE_SUFFIXES = frozenset({".json", ".csv", ".txt", ".parquet"})
 
 
-_KIND_OF = dict.fromkeys(TABLE_SUFFIXES, "table") | dict.fromkeys(HDF5_SUFFIXES, "hdf5")
-_KIND_OF |= dict.fromkeys(VIDEO_SUFFIXES, "video")
+# By the ending without its dot, so that a name need not be put together anew to look it up.
+_KINDS = {"table": TABLE_SUFFIXES, "hdf5": HDF5_SUFFIXES, "video": VIDEO_SUFFIXES}
+_KIND_OF = {suffix[1:]: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,15 @@ class Tree:
     hdf5: tuple[str, ...]
     tables: tuple[str, ...]
 
-    @cached_property
-    def by_stem(self) -> dict[str, str]:
-        """The video of each name without folder and ending; of several the last."""
-        return {stem_of(path): path for path in self.videos}
-
 
 def stem_of(path: str) -> str:
     name = path.rpartition("/")[2]
-    stem, dot, suffix = name.rpartition(".")
-    return stem if stem and dot + suffix.lower() in VIDEO_SUFFIXES else name
+    stem, _, suffix = name.rpartition(".")
+    return stem if stem and _kind_of(suffix) == "video" else name
+
+
+def _kind_of(suffix: str) -> str | None:
+    return _KIND_OF.get(suffix) or _KIND_OF.get(suffix.lower())
 
 
 def read_tree(root: Path) -> Tree:
@@ -61,7 +60,7 @@ def read_tree(root: Path) -> Tree:
             paths["video"] += inside or [prefix.rstrip("/") or "."]
             subfolders.clear()
         for name in files:
-            if kind := _KIND_OF.get("." + name.rpartition(".")[2].lower()):
+            if kind := _kind_of(name.rpartition(".")[2]):
                 paths[kind].append(prefix + name)
     return Tree(root, *(tuple(sorted(paths[kind])) for kind in ("video", "hdf5", "table")))
 
