@@ -18,6 +18,7 @@ from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
 from uwm.stages.mae import MAE
 
 LINKS = 20_000  # names of one file: a file system takes no more than some ten thousand
+ROUNDS = 3  # of what may be done again, of which the quickest counts
 CLIPS = {"train": 168_913, "validation": 24_777, "test": 27_157}
 
 
@@ -101,7 +102,10 @@ def test_all_of_ssv2(tmp_path, fake_slurm, capsys):  # noqa: F811
         "--submit": [*table1, "--site", str(site), "--submit"],
         "--status": [*table1, "--site", str(site), "--status"],
     }
-    found = {name: timed(words, environment, tmp_path) for name, words in asked.items()}
+    found = {
+        name: min(timed(words, environment, tmp_path) for _ in range(ROUNDS if words[0] == "-c" else 1))
+        for name, words in asked.items()
+    }
     bare = found["bare Python"][1]
     rows = [(name, f"{wall:.1f}", f"{cpu:.1f}", f"{cpu / bare:.0f}") for name, (wall, cpu) in found.items()]
     columns = ("Command", "s", "s of CPU", "Bare starts of Python")
