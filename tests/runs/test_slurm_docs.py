@@ -10,6 +10,7 @@ import pytest
 import torch
 from torchvision.models import alexnet
 
+from tests.documents import section
 from tests.experiments.test_two_ranks import CELLS
 from tests.paper_world import write_ego4d, write_published, write_ssv2
 from tests.runs.fake_slurm import fake_slurm  # noqa: F401 (a fixture)
@@ -67,6 +68,19 @@ def test_each_experiment_is_run_by_several_processes():
     experiments = {path.stem for path in (ROOT / "experiments").glob("*.py")}
     assert set(CELLS) == experiments
     assert {*ANEW, "table1"} == experiments
+
+
+def test_rows_of_faults_that_no_cluster_tests_say_where_they_are_tested():
+    rows = [
+        line for line in section(ROOT / "slurm" / "README.md", "What may happen").splitlines() if "|" in line
+    ]
+    elsewhere = {
+        row.split(" | ")[0]: found[1] for row in rows if (found := re.search(r"`(tests/[\w/.]+)`", row))
+    }
+    assert all((ROOT / place).exists() for place in elsewhere.values())
+    assert {"| a cell finds bad input", "| ranks take different ways", "| rank 0 alone needs a training"} <= {
+        fault.partition(",")[0] for fault in elsewhere
+    }
 
 
 @pytest.mark.parametrize("name", SITES)
