@@ -12,7 +12,10 @@ SBATCH = """#!{python}
 import pathlib, re, sys
 folder = pathlib.Path({folder!r})
 if "--test-only" in sys.argv:
-    sys.exit(0)
+    with open(folder / "asked", "a") as asked:
+        asked.write("x")
+    answer = folder / "answer"
+    sys.exit(answer.read_text() if answer.exists() else 0)
 script = pathlib.Path(sys.argv[-1]).read_text()
 tasks = re.search(r"--array=0-(\\d+)", script)
 count = int(tasks[1]) + 1 if tasks else 1

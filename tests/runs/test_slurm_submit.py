@@ -41,6 +41,29 @@ def test_the_dry_run_shows_byte_for_byte_what_is_sent(project, fake_slurm, site)
     assert fake_slurm.options[1] == ["--parsable", "--dependency=afterok:1", "--kill-on-invalid-dep=yes"]
 
 
+@pytest.mark.parametrize(("table", "asked"), [("", 1), ("[cells]\nhours = 1\n", 2)])
+def test_the_site_is_asked_once_for_each_set_of_resources(project, fake_slurm, site, table, asked):  # noqa: F811
+    site.write_text(SITE + table)
+    assert project.run("--submit", "--site", str(site))[0] == 0
+    assert len(fake_slurm.scripts) == 2
+    assert len((fake_slurm.folder / "asked").read_text()) == asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "taken"),
+    [
+        ("allocation failure: Invalid qos specification", False),
+        ("allocation failure: Requested nodes are busy", True),
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", True),
+    ],
+)
+def test_what_a_site_takes_later_is_sent(project, fake_slurm, site, answer, taken):  # noqa: F811
+    (fake_slurm.folder / "answer").write_text(answer)
+    code, _, error = project.run("--submit", "--site", str(site))
+    assert (code, len(fake_slurm.scripts)) == ((0, 2) if taken else (2, 0))
+    assert taken or error == f"error: Slurm refused toy-weights: {answer}\n"
+
+
 OLD_ENV = """#!/bin/sh
 case "$1" in --*) echo "env: unrecognized option '$1'" >&2; exit 125;; esac
 exec {env} "$@"

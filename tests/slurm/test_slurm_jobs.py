@@ -126,6 +126,15 @@ def test_the_site_is_asked_about_a_script(project):
     assert "invalid partition" in out
 
 
+def test_nothing_is_sent_where_the_site_refuses_a_later_job(project):
+    project.site.write_text('partition = "low"\n[cells]\npartition = "nowhere"\n')
+    code, _, error = project.run("--submit", "--site", str(project.site))
+    assert code == 2
+    assert error == "error: Slurm refused toy-cells: invalid partition specified: nowhere\n"
+    assert project.cluster.call("squeue", "--noheader") == (0, "")
+    assert not [*project.root.rglob("jobs.jsonl")]
+
+
 def test_bad_input_is_one_line(project, monkeypatch):
     project.site.write_text('partition = "nowhere"\n')
     code, _, error = project.run("--submit", "--site", str(project.site))

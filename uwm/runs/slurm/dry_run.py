@@ -1,8 +1,6 @@
 """A submission that is only shown: its jobs, their scripts, and what the site says of them."""
 
 import dataclasses
-import subprocess
-import tempfile
 from collections.abc import Mapping
 
 from uwm.env import REPOSITORY
@@ -12,6 +10,7 @@ from uwm.runs.slurm import queue as slurm_queue
 from uwm.runs.slurm.describe import describe, graph
 from uwm.runs.slurm.plan import Submission
 from uwm.runs.slurm.script import sbatch_options, sbatch_text
+from uwm.runs.slurm.send import ask_site
 from uwm.runs.slurm.site import TFLOPS, TFLOPS_FP32, Site
 from uwm.runs.slurm.submit import make_submission, say_all_is_there, warn_of_site
 from uwm.runs.snapshot import snapshot_digest
@@ -92,11 +91,8 @@ def _verdicts(submission: Submission, texts: Mapping[str, str]) -> dict[str, dic
     slurm_queue.require_slurm()
     verdicts = {}
     for job in submission.jobs:
-        with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
-            script.write(texts[job.name])
-            script.flush()
-            with slurm_queue.outside_of_jobs():
-                done = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
+        with slurm_queue.outside_of_jobs():
+            done = ask_site(texts[job.name])
         answer = " ".join(done.stderr.replace("sbatch:", "").split())
         verdict = "accepted" if done.returncode == 0 else "refused"
         verdicts[job.name] = {"verdict": verdict, "answer": answer}

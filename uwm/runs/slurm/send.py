@@ -2,8 +2,9 @@
 
 import re
 import subprocess
+import tempfile
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from uwm.errors import UserError
@@ -16,6 +17,9 @@ from uwm.runs.task import Task
 _LIMIT = re.compile(
     r"MaxSubmit|MaxJobCount|job submit limit|too many jobs|temporarily unable to accept", re.I
 )
+
+# A test may fail for these where a job would be taken, and wait.
+_FOR_NOW = re.compile(r"nodes are busy|not available now|down, drained|reservation", re.I)
 
 
 class SubmitLimit(Exception):  # noqa: N818
@@ -48,6 +52,34 @@ def send(
     return job_id
 
 
+def ask_site(text: str) -> subprocess.CompletedProcess[str]:
+    """What the site says of a batch script, which it does not take: `sbatch --test-only`."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
+        script.write(text)
+        script.flush()
+        return subprocess.run(
+            ["sbatch", "--test-only", script.name], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+
+
+def check_requests(jobs: Iterable[Job], text_of: Callable[[Job], str]) -> None:
+    """Ask the site about the first job of each set of resources, so that none is sent where one is refused.
+
+    What may be taken later (limits of a user, nodes that are down) is no refusal.
+
+    Raises:
+        UserError: Slurm refuses one.
+    """
+    first: list[Job] = []
+    for job in jobs:
+        if all(job.resources != other.resources for other in first):
+            first.append(job)
+    for job in first:
+        answer = ask_site(text_of(job))
+        if answer.returncode and not (_LIMIT.search(answer.stderr) or _FOR_NOW.search(answer.stderr)):
+            raise _refusal(job, answer.stderr)
+
+
 def task_ids(job: Job, job_id: str) -> list[str]:
     """Ids of a job's tasks: `12`, or `12_0`, `12_1` of an array."""
     return [job_id] if len(job.tasks) == 1 else [f"{job_id}_{index}" for index in range(len(job.tasks))]
@@ -74,7 +106,11 @@ def _sbatch(job: Job, script: Path, options: list[str]) -> str:
         return done.stdout.strip().partition(";")[0]
     if _LIMIT.search(done.stderr):
         raise SubmitLimit(_reason(done.stderr))
-    raise UserError(f"Slurm refused {job.name}: {_reason(done.stderr)}")
+    raise _refusal(job, done.stderr)
+
+
+def _refusal(job: Job, text: str) -> UserError:
+    return UserError(f"Slurm refused {job.name}: {_reason(text)}")
 
 
 def _reason(text: str) -> str:

@@ -17,7 +17,7 @@ from uwm.runs.slurm.describe import summary
 from uwm.runs.slurm.live import live_jobs, refuse_orphans, submit_lock
 from uwm.runs.slurm.plan import Job, Submission, first_tasks, plan_jobs
 from uwm.runs.slurm.script import sbatch_text
-from uwm.runs.slurm.send import SubmitLimit, send, task_ids
+from uwm.runs.slurm.send import SubmitLimit, check_requests, send, task_ids
 from uwm.runs.slurm.site import Site
 from uwm.runs.snapshot import take_snapshot
 from uwm.runs.task import Task
@@ -38,6 +38,10 @@ class Prepared:
     def folder(self) -> Path:
         """Where scripts, logs and results of the jobs are."""
         return self.work / "jobs"
+
+    def text(self, job: Job) -> str:
+        """The batch script of a job."""
+        return sbatch_text(job, self.site, self.code, self.work)
 
 
 GPU_SCALES = ("small", "paper")  # whose trainings are counted in GPU hours
@@ -132,8 +136,9 @@ def _submit_locked(
                 say(f"  {line}")
             return Sent()
         prepared = _prepare(plan, context, submission, site)
-        dataclasses.replace(listing, stages=submission.folders, readers=submission.readers).write()
         with slurm_queue.outside_of_jobs():
+            check_requests(submission.jobs, prepared.text)
+            dataclasses.replace(listing, stages=submission.folders, readers=submission.readers).write()
             sent = _send_all(prepared)
     _say_sent(context, sent)
     return sent
@@ -200,13 +205,12 @@ def _send_job(prepared: Prepared, job: Job, room: int, sent: Sent) -> int:
 
 def _send_one(prepared: Prepared, job: Job, sent: Sent) -> None:
     site, now = prepared.site, time.time()
-    text = sbatch_text(job, site, prepared.code, prepared.work)
     grace_s, plan = site.signal_delay_s / 2, str(prepared.plan_file)
 
     def task(items: tuple[str, ...]) -> Task:
         return Task(plan, items, str(prepared.code), prepared.code_digest, grace_s, now)
 
-    job_id = send(job, text, sent.ids, prepared.folder, site.max_attempts, task)
+    job_id = send(job, prepared.text(job), sent.ids, prepared.folder, site.max_attempts, task)
     gpus = job.resources.nodes * job.resources.gpus
     state.note_jobs(
         prepared.work,
