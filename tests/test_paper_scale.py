@@ -7,17 +7,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.data.robot_simulator import needs_robosuite
 from tests.documents import BLOCK, ROOT, commands, section
 from tests.paper_world import write_world
 from tests.test_cost import SHOWN
 from tests.warm import run_python
+from uwm import prefetch
 from uwm.data import prepare
 from uwm.data.corpora import open_corpus
 from uwm.data.prepared_list import drawn_by, given_options
 from uwm.data.shards import find_shards
-from uwm.models import MAE_PRESETS
+from uwm.metrics.backbones import DOWNLOADS
+from uwm.models import MAE_PRESETS, MaskedAutoencoder
+from uwm.stages.mae import MAE
 from uwm.stages.pair_training import training_manifest
 from uwm.stages.world_model import PRETRAIN
 
@@ -57,6 +61,23 @@ def words_of(*titles: str) -> list[str]:
 
 COMMANDS = words_of("Look", "Decode once", "Count", "Plan")
 COUNTING = "python -m uwm.cost"  # the same command, with what it prints, is run by tests/test_cost.py
+
+
+def test_the_sizes_of_the_weights_on_the_page():
+    """The MAE's by its tensors, in fp32; AlexNet's as torchvision states it, in MiB."""
+    with torch.device("meta"):
+        state = MaskedAutoencoder(MAE["paper"].model).state_dict()
+    mae = round(4e-6 * sum(tensor.numel() for tensor in state.values()))
+    alexnet = round(DOWNLOADS["alex"].meta["_file_size"] * 2**20 / 1e6)
+    rows = {
+        row.split("|")[1].strip(): row.split("|")[2]
+        for row in section(PAGE, "Fetch").splitlines()
+        if "|" in row
+    }
+    assert f" {mae} MB, counted" in rows["`mae_visualize_vit_base.pth`"]
+    assert f" {alexnet} MB, as torchvision" in rows["LPIPS: AlexNet, the network that it rests on"]
+    assert prefetch.__doc__ is not None
+    assert f"about {round(mae + alexnet, -1)} MB" in prefetch.__doc__
 
 
 def test_what_is_counted_elsewhere_is():

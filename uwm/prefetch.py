@@ -1,6 +1,6 @@
 """Fetch the published weights on a machine with internet, for nodes that have none.
 
-python -m uwm.prefetch --to DIR            # LPIPS (AlexNet) and the MAE of section 3, about 430 MB
+python -m uwm.prefetch --to DIR            # LPIPS (AlexNet) and the MAE of section 3, about 690 MB
 export UWM_WEIGHTS=DIR
 
 `--fvd r3d18` adds the network of a Frechet video distance. Beside each file stands
