@@ -29,7 +29,9 @@ from uwm.stages.world_model import PRETRAIN
 PAGES = (ROOT / "slurm" / "README.md", ROOT / "docs" / "paper-scale.md")
 COMMANDS = [text for page in PAGES for _, text in blocks(page) if text.startswith("$ python -m uwm.cost")]
 SHOWN = [text for text in COMMANDS if "--trainings" not in text.splitlines()[0]]
-[ALL_TRAININGS] = [text for text in COMMANDS if text not in SHOWN]
+ALL_TRAININGS = {
+    text.splitlines()[0]: text.splitlines()[1:] for text in COMMANDS if text not in SHOWN
+}  # by command
 
 
 @pytest.mark.slow
@@ -158,10 +160,16 @@ def test_what_frames_and_states_take_by_hand():
     )
 
 
-def test_the_trainings_on_the_page_add_up(monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "scale", "tflops"),
+    [
+        ("$ python -m uwm.cost --tflops 280 --trainings", "paper", 280),
+        ("$ python -m uwm.cost --scale small --tflops 25 --trainings", "small", 25),
+    ],
+)
+def test_the_trainings_on_the_page_add_up(command, scale, tflops, monkeypatch):
     """Counting each network takes minutes: its operations are taken from the page, all else is counted."""
-    command, *lines = ALL_TRAININGS.splitlines()
-    assert command == "$ python -m uwm.cost --scale small --tflops 25 --trainings"
+    lines = ALL_TRAININGS[command]
     rows = [re.split(r"\s{2,}", line) for line in lines]
     shown = {row[1]: row for row in rows[1:] if len(row) > 6}
 
@@ -171,7 +179,7 @@ def test_the_trainings_on_the_page_add_up(monkeypatch):
 
     monkeypatch.setattr(cost, "cost_of_alike", read_off)
     monkeypatch.setattr(cost, "measure_cost", lambda *_: 139.7e9)
-    for told, line in zip(cost.all_trainings("small", 25, 30), lines, strict=True):
+    for told, line in zip(cost.all_trainings(scale, tflops, 30), lines, strict=True):
         words, hours = told.rsplit(maxsplit=1)
         wanted_words, wanted = line.rsplit(maxsplit=1)
         assert words.split() == wanted_words.split()
@@ -195,6 +203,7 @@ def test_a_jobs_operations_are_those_that_are_counted_here():
 
 def test_both_pages_show_it():
     assert len(SHOWN) == len(PAGES)
+    assert len(ALL_TRAININGS) == len(cost.COUNTED_SCALES)
 
 
 class Squares(nn.Module):
