@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,11 +31,13 @@ def test_a_record_says_what_it_measured(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_two_processes_exchange_the_gradients_of_the_model(tmp_path):
-    """By the batch file, as slurm/README.md says."""
-    what = ["-m", "uwm.bench", "--scale", "smoke", "--steps", "2", "--out", str(tmp_path / "record.json")]
+    """By the command for the batch file, as slurm/README.md has it."""
+    readme = (ROOT / "slurm" / "README.md").read_text()
+    ((batch_file, words),) = re.findall(r"`sbatch (slurm/job\.sbatch) (-m uwm\.bench[^`]*)`", readme)
+    small = ["--scale", "smoke", "--steps", "2", "--out", str(tmp_path / "record.json")]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "SLURM_GPUS_ON_NODE": "2"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    command = ["bash", "slurm/job.sbatch", *what]
+    command = ["bash", batch_file, *words.split(), *small]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["processes"] == 2
