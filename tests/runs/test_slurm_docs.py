@@ -1,5 +1,6 @@
 """The commands of slurm/README.md and of the site files, as they are written there."""
 
+import json
 import os
 import re
 import subprocess
@@ -68,6 +69,15 @@ def test_each_experiment_is_run_by_several_processes():
     experiments = {path.stem for path in (ROOT / "experiments").glob("*.py")}
     assert set(CELLS) == experiments
     assert {*ANEW, "table1"} == experiments
+
+
+def test_the_measured_memory_is_as_the_readme_says():
+    """Of a step with the whole batch on one GPU, so that nothing need be computed twice."""
+    assert "it is below 24 GB" in README
+    records = [json.loads(path.read_text()) for path in (ROOT / "results" / "bench").glob("*.json")]
+    whole = [record for record in records if record["processes"] == 1]
+    assert whole
+    assert all(record["peak_memory_gb"] < 24 for record in whole)
 
 
 def test_rows_of_faults_that_no_cluster_tests_say_where_they_are_tested():
