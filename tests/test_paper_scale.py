@@ -59,7 +59,7 @@ def words_of(*titles: str) -> list[str]:
     ]
 
 
-COMMANDS = words_of("Look", "Decode once", "Count", "Plan")
+COMMANDS = words_of("Decode once", "Count", "Plan")  # tests/test_runbook.py has those of "Look" too
 COUNTING = "python -m uwm.cost"  # the same command, with what it prints, is run by tests/test_cost.py
 
 

@@ -101,6 +101,16 @@ def make(target: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("line", [line for title in ("Look", "Count", "Plan") for line in lines_of(title)])
+def test_the_data_are_looked_at_and_the_runs_counted_and_planned(tree: Path, line: str) -> None:
+    """Over the same files as all that follows."""
+    done = run(shlex.split(line)[1:], tree)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout
+    assert not [*(tree / "cache").glob("world-model-*")]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["figure4", "figure5"])
 def test_the_figures_are_sent_asked_about_and_collected(
     tree: Path,
