@@ -1,6 +1,8 @@
 """Scale `small` on the CPU: a few steps over shards of SSv2-like clips and a toy robot, and a published MAE's
 file."""
 
+import json
+import math
 import shlex
 from pathlib import Path
 
@@ -100,6 +102,33 @@ def test_the_lines_of_the_page_in_few_steps(world: Path, line: str, monkeypatch:
     if name == "table1":
         assert read_record(out / "uwm__ssv2.json").value("bits") == 240
     assert len([*(world / "cache").glob("world-model-*")]) == 1
+
+
+@pytest.mark.slow
+def test_three_steps_of_the_networks_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU: a ViT-B at 224 px and the paper's world model, with two pairs a step, read live.
+
+    In fp32, for without instructions of its own a CPU takes minutes for a step in bf16.
+    """
+    for name in ("CACHE", "RUNS", "WEIGHTS"):
+        monkeypatch.setenv(f"UWM_{name}", str(tmp_path / name.lower()))
+    write_ssv2(tmp_path / "SSV2", clips=4, frames=6)
+    write_toy(tmp_path / "ROBOSUITE.hdf5", demos=16, hand=True)
+    mae = EXPERIMENTS["figure4"].configs["small"].mae
+    write_published(tmp_path / "weights" / str(mae.file), mae.model, seed=0)
+    write_lpips(tmp_path / "weights")
+    few = ["train.steps=3", "train.batch_size=2", "train.warmup_steps=1", "train.precision=fp32"]
+    few += ["pairs=6", "shards=none"]
+    data = [f"{name}={tmp_path / file}" for name, file in PLACES.items()]
+    words = ["--scale", "small", "--only", "w_pre", "--data", *data, "--out", str(tmp_path / "records")]
+    words += ["--set", *(f"pretrain.{setting}" for setting in few), "test_pairs=2"]
+    assert main(EXPERIMENTS["figure4"], words) == 0
+    assert read_record(tmp_path / "records" / "w_pre__robosuite.json").status == "ok"
+    assert (mae.model.image_size, mae.model.encoder_width, mae.model.encoder_depth) == (224, 768, 12)
+    (log,) = tmp_path.glob("cache/world-model-*/run/log.jsonl")
+    losses = [row["loss"] for row in map(json.loads, log.read_text().splitlines()) if "loss" in row]
+    assert len(losses) == 3
+    assert all(map(math.isfinite, losses))
 
 
 def _no_internet(*_: object, **__: object) -> None:
