@@ -12,7 +12,7 @@ from tests.bench.tables import write_table
 
 pytestmark = pytest.mark.slurm
 CELLS = 1000
-ALONE = 20  # cells with a job each, enough to tell what one costs
+ALONE = 20  # of these, with a job each: enough to tell what one costs
 
 # Starts what it is given, and notes the CPU seconds, of user and system.
 TIMER = """exec 3>&2
@@ -66,7 +66,8 @@ def test_cells_packed_or_not(project):
     for cells, packed in ((CELLS, 100), (ALONE, 1)):
         processes, seconds = spent(project, cells, packed)
         assert processes == -(-cells // packed)
-        rows.append((f"{cells:,}", str(packed), str(processes), f"{seconds:.3f}"))
+        count = f"{CELLS:,}" if cells == CELLS else f"{cells} of the {CELLS:,}"
+        rows.append((count, str(packed), str(processes), f"{seconds:.3f}"))
     columns = ("Cells", "Cells a job", "Processes", "s of CPU a cell")
     with project.capsys.disabled():
         write_table("packed", "Cells of a toy experiment, packed and not", columns, rows)
