@@ -15,6 +15,7 @@ the held-out error the last quarter took away. Nothing is fine-tuned: the adapte
 pre-trained.
 """
 
+from uwm.files import copy_atomically
 from uwm.runs.queries import answer_early
 
 if __name__ == "__main__":
@@ -46,7 +47,6 @@ from uwm.evaluation.predictors import adapter_predictor, latent_action_predictor
 from uwm.evaluation.probes import action_probes
 from uwm.evaluation.records import (
     column,
-    copy_atomically,
     further_metrics,
     method_metrics,
     read_further,

@@ -24,6 +24,7 @@ What to expect at mini: with another pair's actions the state's error is far lar
 of what moves hides much of it. The numbers stand in README.md.
 """
 
+from uwm.files import copy_atomically
 from uwm.runs.queries import answer_early
 
 if __name__ == "__main__":
@@ -62,7 +63,6 @@ from uwm.evaluation.panels import FIGURE3_TILES, draw_tiles, write_figure3_panel
 from uwm.evaluation.predictors import Predictor, latent_action_predictor
 from uwm.evaluation.probes import action_probes, eef_probe, has_eef_pos
 from uwm.evaluation.records import (
-    copy_atomically,
     further_metrics,
     method_metrics,
     publish_curves,

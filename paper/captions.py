@@ -48,8 +48,8 @@ CAPTIONS = {
     r"figure[45]_curve_(.+)": "Training curve ({corpus}), scale {scale}.",
     r"ablations_rate_(.+)": "What a latent action of so many bits is worth ({corpus}, moving half, "
     "scale {scale}), each trained briefly, beside the released model: a high rate buys a sharper picture "
-    "and a leak, for it is a code of the frame. x264 stands at the bits that it spent; the ratio has no "
-    "point where it shows a copy.",
+    "and a leak, for it is a code of the frame. x264 stands at the most bits that it may spend on a "
+    "pair; where it spends none it shows a copy, and a clip of copies has no ratio.",
     r"families_(.+)": "The same pairs by each family ({corpus}, scale {scale}), trained briefly: O_t, O_t+1 "
     "and the frames predicted from its latent actions.",
     r"families_rate": "Bits of a transition and what they buy, scale {scale}: a marker for each family, "

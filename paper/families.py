@@ -183,5 +183,10 @@ def rate_figure(drawn: Mapping[str, Mapping[str, Point]]) -> Figure:
         axis.set_xticks(BIT_TICKS, [str(bits) for bits in BIT_TICKS])
         axis.set_xticks([], minor=True)
     handles = [Line2D([], [], **(look(name) | {"linestyle": ""})) for name in names]
-    legend_above(axes[1], legend_columns(labels), handles=handles, labels=[math(label) for label in labels])
+    legend_above(
+        axes[min(1, len(axes) - 1)],
+        legend_columns(labels),
+        handles=handles,
+        labels=[math(label) for label in labels],
+    )
     return figure

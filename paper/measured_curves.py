@@ -178,13 +178,13 @@ def variation_plots(results: Results, scale: str, corpus: str, topic: str) -> li
 def _by_bits(
     results: Results, scale: str, corpus: str, metric: str, names: Sequence[str]
 ) -> dict[float, Measured]:
-    """Bits that were spent -> the number of the variation or codec that did, in ascending order."""
+    """Bits, of a codec the most that it may spend -> the number, in ascending order."""
     by_bits: dict[float, Measured] = {}
     for name in names:
         cells = [cell for cell in results.find(scale, "ablations", name, corpus) if cell.status == "ok"]
         measured = results.measure(scale, "ablations", name, corpus, metric)
         if cells and measured:
-            by_bits[float(cells[0].record["metrics"]["bits"]["value"])] = measured
+            by_bits[float(CODECS.get(name) or cells[0].record["metrics"]["bits"]["value"])] = measured
     return dict(sorted(by_bits.items()))
 
 
@@ -192,9 +192,7 @@ def variation_figure(drawn: Sequence[Plot], xlabel: str) -> Figure:
     """Bits or pairs on a logarithmic axis; values too, where they differ more than tenfold."""
     lines = [line for plot in drawn for line in (*plot.lines.values(), *plot.trends.values())]
     positions = {tick: float(np.log10(tick)) for line in lines for tick in line}
-    # A codec's bits are not those of the variations: its points need no ticks of their own.
-    of_model = [line for plot in drawn for line in (plot.lines[LATENT.name], *plot.trends.values())]
-    names = {tick: short_number(tick) for tick in sorted({tick for line in of_model for tick in line})}
+    names = {tick: short_number(tick) for tick in sorted(positions)}
     figure = measured_figure(drawn, positions, names, xlabel)
     for axis, plot in zip(figure.axes, drawn, strict=True):
         values = [entry.value for line in plot.lines.values() for entry in line.values()]

@@ -128,10 +128,8 @@ def _training_pairs(results: Results, source: tuple[str, str]) -> str:
         for trainings in (ours, [config["no_action"]["train"]])
     ]
     with_actions, without = (f"{pairs:,}" for pairs in pairs_seen)
-    return (
-        f" At scale {scale} the model saw {with_actions} training pairs, the one without actions {without}: "
-        "part of the gain over it may be the longer training."
-    )
+    note = f" At scale {scale} the model saw {with_actions} training pairs, the one without actions {without}"
+    return note + (": part of the gain may be longer training." if pairs_seen[0] > pairs_seen[1] else ".")
 
 
 def _protocols(results: Results) -> str:

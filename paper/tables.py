@@ -145,7 +145,7 @@ def method_table(
         block, count = _block(
             results, (scale, experiment, corpus), topic.methods, [m + half for m in metrics]
         )
-        if count or not half:  # else none of these is a mean over pairs
+        if count or not rows:  # else none of these is a mean over pairs
             rows += [[f"{HALVES[half]}{count}"], *block]
     used = protocol(results, scale, experiment, corpus)
     note = NOTES[experiment] if experiment in NOTES and not view else NOTES[view]

@@ -35,7 +35,7 @@ def training_table(results: Results, scale: str, experiment: str) -> Table | Non
         return None
     note = (
         f"On validation pairs. A training whose last quarter gained under {100 * CONVERGED:g} % of its error "
-        "counts as converged; below 0 it got worse, for it was too long. Where a perceptual loss came after, "
+        "counts as converged; below 0 it got worse. Where a perceptual loss came after, "
         "the steps with it."
     )
     columns = ["", "Steps", "State error / copy's", METRICS["last_gain"].label]

@@ -1,6 +1,7 @@
 """Files appear whole or not at all, and only what is ours is ever removed."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from uwm.files import (
 )
 from uwm.planning.episodes import Episode
 from uwm.verified import damage, digests_of
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def write_half(path: Path, error: BaseException) -> None:
@@ -68,7 +71,7 @@ def play(path: Path) -> None:
         play,
         lambda path: write_rows(path, [{"no": "row"}]),  # type: ignore[list-item]
         lambda path: join_parts(path, [path.with_name("gone")], ["demo_0"], {}, {}, {}),
-        lambda path: copy_atomically(path.with_name("gone"), path),
+        lambda path: copy_atomically(ROOT / "README.md", path),
     ],
     ids=["tile", "animation", "episode", "rows", "demos", "copy"],
 )
@@ -77,6 +80,7 @@ def test_writers_that_break_leave_nothing(
 ) -> None:
     monkeypatch.setattr(Image.Image, "save", lambda image, *args, **options: breaking(*args))
     monkeypatch.setattr(np, "savez_compressed", breaking)
+    monkeypatch.setattr(shutil, "copyfile", lambda source, target: breaking(target))
     with pytest.raises((BrokenError, OSError, AttributeError, TypeError)):
         write(tmp_path / "new" / "file")
     assert [path.name for path in tmp_path.rglob("*")] == ["new"]

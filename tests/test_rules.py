@@ -40,8 +40,8 @@ def test_what_is_kept_of_measuring_bears_the_code_of_its_file(name: str, call: s
         assert plays == "(*MEASURING, 'planning')"  # what evaluations depend on, and the planners
 
 
-def test_temporary_files_are_made_by_one_module() -> None:
-    """`uwm.files.replacing`, which removes them on an error: none is named by its process elsewhere."""
+def test_no_file_is_named_by_its_process() -> None:
+    """What is written whole is written by `uwm.files.replacing`, which leaves nothing on an error."""
     named = set()
     for path in sorted((ROOT / "uwm").rglob("*.py")):
         texts = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.JoinedStr)]

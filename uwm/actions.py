@@ -162,7 +162,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("data", metavar="NAME[:OPTIONS]=DIR", help="a corpus, or the name of a bundled one")
     parser.add_argument("--out", type=named_path, required=True, metavar="FILE", help="Parquet file")
     parser.add_argument("--mae", type=named_path, metavar="FILE", help="default: the released one")
-    parser.add_argument("--world-model", type=named_path, metavar="FILE", help="the one over that MAE")
+    both = "the one over that MAE; name both or neither"
+    parser.add_argument("--world-model", type=named_path, metavar="FILE", help=both)
     parser.add_argument("--gap", type=real(1e-6, 1e6), default=0.2, help="seconds between a pair's frames")
     parser.add_argument("--threads", type=whole(1, 1024), help="of torch")
     parser.add_argument("--workers", type=whole(0, 4096), default=0, help="processes that decode the videos")

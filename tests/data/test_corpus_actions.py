@@ -15,6 +15,7 @@ from uwm.data.assignment import Choices
 from uwm.data.corpora import open_corpus, parse_data
 from uwm.data.manifest import build_manifest
 from uwm.data.robomimic.actions import check_corpus_actions
+from uwm.data.selection import first_clips
 from uwm.errors import UserError
 from uwm.runs.options import data_folders
 
@@ -44,6 +45,10 @@ def test_a_measured_range_is_that_of_the_training_clips(tmp_path: Path):
         held_out = action_pairs(corpus, build_manifest(corpus, "test"))
         assert [limit.tolist() for limit in held_out.limits] == [low, high]
         assert held_out.actions.actions.max() == 1.5 * factor
+        fewer = first_clips(corpus, 2)  # as a recipe trains on; the range is that of all training clips
+        some = action_pairs(fewer, build_manifest(fewer, "train"))
+        assert [limit.tolist() for limit in some.limits] == [low, high]
+        assert some.actions.actions.max() == 0.5 * factor
     tested = replace(corpus, clips=tuple(clip._replace(split="test") for clip in corpus.clips))
     scaled = action_pairs(tested, build_manifest(tested, "test")).actions.actions
     assert scaled.max() == pytest.approx(1)

@@ -62,3 +62,12 @@ def test_the_seed_draws_the_weights_alone(
         again, other = build(0).state_dict(), build(1).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in one.items())
     assert any(not torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.gpu
+def test_the_seed_draws_on_a_default_device_too() -> None:
+    with torch.device("cuda"):
+        before = torch.cuda.get_rng_state()
+        one, again = (WorldModel(TINY, 0).state_dict() for _ in range(2))
+        assert torch.equal(torch.cuda.get_rng_state(), before)
+    assert all(torch.equal(value, again[name]) for name, value in one.items())

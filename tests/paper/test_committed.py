@@ -69,11 +69,12 @@ UNMEASURED = {
     "families/pixels/*/s2": "its training takes 20 GB of memory, more than the machine of the third seed had",
     "figure5/*/s[12]": "further seeds came after the figure",
     "planning/shuffled-plans/lift*": "the row was first asked to reach and to push",
-    "planning/simulator-more-samples/[lp]*": "likewise",
+    "planning/simulator-more-samples/lift": "likewise",
     "planning/simulator/lift": "the row was first asked to reach and to push",
     "planning/cloning/lift*": "likewise",
     "planning/*-changed-cost/*": "further costs came after the figure",
-    "planning/*-state-cost/*": "likewise",
+    "planning/*-state-cost/[lp]*": "likewise",
+    "planning/simulator-state-cost/*": "likewise",
     "planning/no-action/*": "the row came after the figure",
 }
 
@@ -175,16 +176,17 @@ def test_what_readme_says_of_predictions_is_what_the_records_say(corpus):
     says("An ordinary video codec (x264) with as many is nearer than both.")
     codec = {bits: mean("ablations", name, corpus, "lpips_to_next_moving") for name, bits in CODECS.items()}
     assert codec[1960] < min(value(method, "lpips_to_next") for method in ("uwm", "uwm-1960"))
+    says("With at most 240 bits for a pair, x264 spends none on most of them and shows a copy.")
     says(
-        "With at most 240 it sends a third of them or less, shows about a copy, and is further than our model"
+        "That is further than our model on both training corpora, and nearer on the robot that it never saw."
     )
-    assert mean("ablations", "codec-240", corpus, "bits") < 240 / 3
     assert value("uwm", "lpips_to_next") < codec[240]
     assert codec[240] == pytest.approx(value("copy", "lpips_to_next"), rel=0.02)
-    says("The next step up costs about 240 bits on moving cameras, and is about as near as our model.")
-    if corpus == "sim-ego":
-        assert mean("ablations", "codec-490", corpus, "bits") == pytest.approx(240, rel=0.05)
-        assert codec[490] == pytest.approx(value("uwm", "lpips_to_next"), rel=0.05)
+    on_robot = mean("ablations", "codec-240", "sim-panda", "lpips_to_next_moving")
+    assert on_robot < 0.9 * mean("table1", "uwm", "sim-panda", "lpips_to_next_moving")
+    says("it is about as near as our model there, and nearer elsewhere")
+    share = codec[490] / value("uwm", "lpips_to_next")
+    assert share == pytest.approx(1, rel=0.05) if corpus == "sim-ego" else share < 0.7
     says("Longer training makes the state's error smaller and the leak too", "further from O_t+1 in LPIPS")
     steps = [f"steps-{n}" for n in (100, 200, 1200, 4200, 8400, 16800)]
     for metric in ("state_ratio", "leak"):
@@ -266,9 +268,12 @@ def test_what_readme_says_of_planning_is_what_the_records_say():
     says("R_GT succeeds more often than behaviour cloning and random actions, and fails in most episodes")
     assert max(success(m, "push").high for m in ("cloning", "random")) < success("r_gt", "push").value < 0.5
     says(
-        "The simulator in the world model's place fails in many too, even where it measures the true distance"
+        "with the simulator in the world model's place, and as many actions tried, most blocks get there",
+        "With fewer actions tried fewer do, even where the true distance is measured",
     )
-    assert success("simulator", "push").value < success("simulator-true-cost", "push").value < 0.8
+    more = success("simulator-more-samples", "push")
+    assert more.low > max(0.5, success("r_gt", "push").high)
+    assert success("simulator", "push").value < success("simulator-true-cost", "push").value < more.low
     says("The simulator as the model misses its targets on both tasks", "R_GT by 500 pairs is by one goal")
     missed = {item.id for item in planning_targets(committed()) if item.verdict == NOT_REACHED}
     assert missed == {

@@ -58,6 +58,7 @@ class Corpus:
     choices: Choices = Choices()
     layout: str = field(default="folder", compare=False)
     note: str = field(default="", compare=False)
+    uncut: tuple[Clip, ...] = ()  # all clips, where some are left out; what is measured of actions is of them
 
     def __hash__(self) -> int:
         return hash((self.name, self.folder, len(self.clips)))  # quick, whatever the number of clips

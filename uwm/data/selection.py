@@ -34,7 +34,7 @@ def first_clips(corpus: Corpus, clips: int | None) -> Corpus:
     if clips is None:
         return corpus
     chosen = [clip for split in SPLITS for clip in [c for c in corpus.clips if c.split == split][:clips]]
-    return replace(corpus, clips=tuple(chosen))
+    return replace(corpus, clips=tuple(chosen), uncut=corpus.uncut or corpus.clips)
 
 
 @functools.lru_cache(maxsize=32)

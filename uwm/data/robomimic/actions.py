@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,11 @@ class _Demos:
 
 
 def demos_of(corpus: Corpus) -> _Demos:
-    """The demos of a corpus, whose files are read again when they change."""
+    """The demos of a corpus, whose files are read again when they change.
+
+    Of all its clips, where it is a part of one: a recipe on fewer clips has the same range of actions.
+    """
+    corpus = replace(corpus, clips=corpus.uncut or corpus.clips, uncut=())
     files = action_files(corpus)
     if not files:
         raise UserError(f"corpus {corpus.name!r} in {corpus.folder} has no actions ({ACTIONS_FILE})")

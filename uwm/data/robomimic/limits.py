@@ -3,7 +3,7 @@
     NAME=FILE.hdf5                   the controller's range; an action beyond it is an error
     NAME:actions-clip=FILE.hdf5      actions beyond it are cut to it
     NAME:actions-rescale=FILE.hdf5   all actions times one number, so that the largest fits into it
-    NAME:actions-measured=FILE.hdf5  the range that the actions have, of each number for itself
+    NAME:actions-measured=FILE.hdf5  the range that they have, of each number for itself
     NAME:actions-file=FILE.hdf5      the range that the file tells; one that tells none is refused
 
 Physical units and absolute poses, which no controller's range fits, are for `measured`. It and `rescale` look
