@@ -7,6 +7,7 @@ from paper.store import Results
 from paper.table import Table
 from uwm.methods import (
     AHEAD,
+    CHANGED_COST,
     DIRECT,
     FEW_SAMPLES,
     MORE_SAMPLES,
@@ -42,19 +43,22 @@ class PlannerParts(NamedTuple):
 
 
 LEARNED, PLAIN, STATES, OWN = "learned", "learned, true states", "distance of states", "the simulator"
-TOLD = "learned, goal told"
+TOLD, CHANGED = "learned, goal told", "distance of changed patches"
 REPLACED = {
     R_GT.name: PlannerParts("R_GT", LEARNED),
     R_GT.variant(TRUE_GOAL): PlannerParts("R_GT", TOLD),
     R_GT.variant(FEW_SAMPLES): PlannerParts("R_GT", LEARNED),
     R_GT.variant(PLAIN_READER): PlannerParts("R_GT", PLAIN),
     R_GT.variant(STATE_COST): PlannerParts("R_GT", STATES),
+    R_GT.variant(CHANGED_COST): PlannerParts("R_GT", CHANGED),
     DIRECT.name: PlannerParts("direct dynamics", LEARNED),
     DIRECT.variant(PLAIN_READER): PlannerParts("direct dynamics", PLAIN),
     DIRECT.variant(STATE_COST): PlannerParts("direct dynamics", STATES),
+    DIRECT.variant(CHANGED_COST): PlannerParts("direct dynamics", CHANGED),
     SIMULATOR.name: PlannerParts(OWN, LEARNED),
     SIMULATOR.variant(MORE_SAMPLES): PlannerParts(OWN, LEARNED),
     SIMULATOR.variant(STATE_COST): PlannerParts(OWN, STATES),
+    SIMULATOR.variant(CHANGED_COST): PlannerParts(OWN, CHANGED),
     SIMULATOR.variant(TRUE_COST): PlannerParts(OWN, OWN),
 }
 
