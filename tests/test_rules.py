@@ -134,3 +134,15 @@ def test_processes_are_spawned() -> None:
 )
 def test_a_fork_is_noticed(source: str, count: int) -> None:
     assert len(forks(source)) == count
+
+
+def test_the_projects_variables_are_read_in_one_place() -> None:
+    """`uwm/env.py`, whose table names each of them."""
+    text = (ROOT / "uwm" / "env.py").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(UWM_\w+)`", text, re.M)) == set(re.findall(r'"(UWM_\w+)"', text))
+    elsewhere = [path for folder in ("uwm", "experiments", "paper") for path in (ROOT / folder).rglob("*.py")]
+    elsewhere.remove(ROOT / "uwm" / "env.py")
+    for path in elsewhere:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call | ast.Subscript) and "environ" in ast.unparse(node):
+                assert "UWM_" not in ast.unparse(node), f"{path}: {ast.unparse(node)}"
