@@ -22,6 +22,7 @@ from uwm.methods import (
     COPY,
     DIRECT,
     METHODS,
+    MORE_SAMPLES,
     NO_ACTION,
     R_GT,
     R_LA,
@@ -32,6 +33,7 @@ from uwm.methods import (
     W_PRE,
     W_TFS,
     method_label,
+    parse,
 )
 from uwm.methods.families import PLANNERS
 from uwm.methods.variations import (
@@ -98,7 +100,7 @@ VARIED_PAIRS = {
     ),
     "planning": Varied(
         {R_GT.name: "adapter", DIRECT.name: "dynamics", CLONING.name: "cloning"},
-        (SIMULATOR.name, RANDOM.name),
+        (SIMULATOR.variant(MORE_SAMPLES), RANDOM.name),  # with as many samples as the others have
         ("success",),
     ),
 }
@@ -289,5 +291,5 @@ def spaced(positions: Sequence[float], ticks: Sequence[str]) -> list[str]:
 
 
 def level_look(method: str) -> dict[str, Any]:
-    """A method's line without its marker."""
-    return look(method) | {"marker": ""}
+    """A method's line without its marker; a variant has its method's."""
+    return look(parse(method).method.name) | {"marker": ""}
